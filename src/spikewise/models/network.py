@@ -1,0 +1,114 @@
+"""What all networks share: the check of the input, the head, and a stream of single frames."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import Block
+from .layers import ConvNormFire
+from .stream import Carry, State
+
+
+class Network(nn.Module):
+    """Images or frames in, class scores out. A forward pass starts from rest and leaves nothing behind.
+
+    Shapes:  still images [N, C, H, W], read T times, or frames [T, N, C, H, W] of any T -> logits [N, num_classes]
+    Raises:  ValueError that says what was given and what fits
+    """
+
+    def __init__(self, *, in_channels: int, num_classes: int, T: int, spiking: bool):
+        super().__init__()
+        require_positive(in_channels=in_channels, num_classes=num_classes, T=T)
+        self.in_channels, self.num_classes, self.T, self.spiking = in_channels, num_classes, T, spiking
+        self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
+        self.smallest_image = 1  # pixels
+
+    def features(self, x: Tensor, carry: Carry | None) -> Tensor:
+        """Features of each step: [T, N, F], or [N, F] where a ReLU network sees a still image."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it makes features of frames")
+
+    @property
+    def head(self) -> nn.Linear:
+        raise NotImplementedError(f"{type(self).__name__} must name its last layer")
+
+    @property
+    def blocks(self) -> dict[str, Block]:
+        """The residual blocks by name, in the order of depth."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, Block)}
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Zero init (E9) of every block."""
+        for block in self.blocks.values():
+            block.silence()
+
+    def name_layers(self) -> None:
+        """Tell each spiking layer its name. Called once, when all layers stand."""
+        for name, module in self.named_modules():
+            if isinstance(module, ConvNormFire):
+                module.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, num_classes] of still images [N, C, H, W] or frames [T, N, C, H, W]."""
+        self.check(x, dims=(4, 5))
+        features = self.features(x, None)
+        if features.dim() == 3:
+            features = sum_over_time(features) / len(features)
+        return self.head(features)
+
+    def step(self, frame: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """See one more frame of a stream: the logits after t frames are those of `net(frames[:t])`.
+
+        Shapes:  frame [N, C, H, W] -> logits [N, num_classes]
+        state:   what the last call returned; None at the first frame. It is not changed.
+        Raises:  RuntimeError in training mode, where batch norm would see one frame instead of the sequence;
+                 ValueError for a frame or a state that does not fit
+        """
+        if self.training:
+            raise RuntimeError("net.step streams in evaluation mode; call net.eval() first")
+        self.check(frame, dims=(4,))
+        if state is not None and len(state.total) != len(frame):
+            raise ValueError(f"the state is of {len(state.total)} streams, the frame of {len(frame)}; pass them alike")
+        carry = Carry(None if state is None else state.membranes)
+        features = self.features(frame[None], carry)[0]
+        total = features if state is None else state.total + features
+        num_steps = 1 if state is None else state.num_steps + 1
+        return self.head(total / num_steps), State(carry.after, total, num_steps)
+
+    def check(self, x: Tensor, dims: tuple[int, ...]) -> None:
+        """Refuse an input that does not fit, in words."""
+        images, frames = f"[N, {self.in_channels}, H, W]", f"[T, N, {self.in_channels}, H, W]"
+        fits = f"images {images} or frames {frames}" if 5 in dims else f"one frame {images}"
+        if not isinstance(x, Tensor):
+            raise ValueError(f"given {type(x).__name__}; this network takes a tensor: {fits}")
+        if x.dim() not in dims or x.shape[-3] != self.in_channels:
+            hint = ""
+            if x.dim() == 5 and x.shape[-3] != self.in_channels and x.shape[1] == self.in_channels:
+                hint = "; channels come after batch: x.permute(...)"
+            raise ValueError(f"given {list(x.shape)}; this network takes {fits}{hint}")
+        if x.dim() == 5 and len(x) == 0:
+            raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
+        if min(x.shape[-2:]) < self.smallest_image:
+            raise ValueError(
+                f"given {list(x.shape)}; this network needs at least {self.smallest_image} x {self.smallest_image} pixels"
+            )
+        dtype = self.head.weight.dtype
+        if not x.is_floating_point():
+            raise ValueError(f"given {x.dtype}; this network takes {dtype}: convert with x.float() and scale as in training")
+        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+            raise ValueError(f"given {x.dtype}, but the weights are {dtype}; use x.to({dtype}), net.to({x.dtype}) or autocast")
+
+
+def sum_over_time(features: Tensor) -> Tensor:
+    """Sum [T, N, F] -> [N, F] in the order of time, so that a stream's running sum is the same number to the last bit."""
+    total = features[0]
+    for step in features[1:]:
+        total = total + step
+    return total
+
+
+def require_positive(**values: int) -> None:
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}={value!r} must be a whole number of at least 1")

@@ -1,0 +1,91 @@
+"""Residual networks for images: 18 to 152 layers of the ImageNet kind, 20 to 110 of the CIFAR kind, and their ReLU twins."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .blocks import Block
+from .layers import ConvNormFire, ConvNormReLU, NeuronFactory, over_time
+from .network import Network
+from .stream import Carry
+
+POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
+
+IMAGENET_WIDTHS = (64, 128, 256, 512)
+IMAGENET_DEPTHS: dict[int, tuple[int, ...]] = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+BOTTLENECKS = {50, 101, 152}
+
+CIFAR_WIDTHS = (16, 32, 64)
+CIFAR_DEPTHS: dict[int, tuple[int, ...]] = {depth: ((depth - 2) // 6,) * 3 for depth in (20, 32, 44, 56, 110)}
+
+
+class ResNet(Network):
+    """Stem, stages of residual blocks, average over space and time, one linear layer.
+
+    Shapes:      images [N, C, H, W], read T times (their stem's convolution and norm run once), or frames [T, N, C, H, W]
+                 -> logits [N, num_classes]
+    block:       a block class, with what it needs in `block_options`
+    num_blocks:  blocks in each stage; widths, the channels of each; every stage but the first halves the image
+    stem:        "7x7": 7x7 convolution of stride 2, then pooling of stride 2; "3x3": 3x3 convolution, no pooling
+    pool:        the stem's pooling, "max" (as published) or "avg"
+    neuron:      makes the stem's neurons; None for a ReLU network
+    Source:      He et al. 2016 (v1.5: a bottleneck's stride is on its 3x3); Fang et al. 2021, sec. 4.1
+    """
+
+    def __init__(
+        self,
+        block: type[Block],
+        num_blocks: tuple[int, ...],
+        widths: tuple[int, ...],
+        *,
+        num_classes: int,
+        T: int,
+        in_channels: int = 3,
+        stem: str = "7x7",
+        pool: str = "max",
+        neuron: NeuronFactory | None,
+        block_options: dict[str, Any],
+    ):
+        super().__init__(in_channels=in_channels, num_classes=num_classes, T=T, spiking=neuron is not None)
+        kernel_size, stride = {"7x7": (7, 2), "3x3": (3, 1)}[stem]
+        shape = (in_channels, widths[0], kernel_size, stride)
+        self.stem = ConvNormReLU(*shape) if neuron is None else ConvNormFire(*shape, neuron=neuron)
+        self.pool = POOLS[pool](3, 2, 1) if stem == "7x7" else nn.Identity()
+        channels = widths[0]
+        self.num_stages = len(widths)
+        for number, (width, count) in enumerate(zip(widths, num_blocks, strict=True), start=1):
+            stage = nn.ModuleList()
+            for position in range(count):
+                stage.append(block(channels, width, 2 if number > 1 and position == 0 else 1, **block_options))
+                channels = stage[-1].out_channels
+            self.add_module(f"layer{number}", stage)
+        self.fc = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.name_layers()
+
+    @property
+    def stages(self) -> list[nn.ModuleList]:
+        return [getattr(self, f"layer{number}") for number in range(1, self.num_stages + 1)]
+
+    @property
+    def head(self) -> nn.Linear:
+        return self.fc
+
+    def features(self, x: Tensor, carry: Carry | None) -> Tensor:
+        if self.spiking:
+            x = self.stem(x, carry, repeat=self.T if x.dim() == 4 else 0)
+        else:
+            x = self.stem(x)
+        x = over_time(self.pool, x)
+        for stage in self.stages:
+            for block in stage:
+                x = block(x, carry)
+        return x.mean((-2, -1))

@@ -1,0 +1,295 @@
+"""Weights from and to files: ours, the published checkpoints, torchvision's. Nothing in a file can run code."""
+
+import argparse
+import json
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .blocks import CONNECT
+from .names import published_names, torchvision_names
+from .network import Network
+from .resnet import IMAGENET_DEPTHS
+from .zoo import build_model
+
+WEIGHTS = "model.safetensors"
+FORMAT_VERSION = 1
+CONTAINERS = ("model", "net", "state_dict")  # keys under which checkpoints keep their tensors; "model" and "net": published
+
+
+def save_pretrained(net: Network, folder: str | Path) -> Path:
+    """Write `folder`/model.safetensors, which says itself which network it is; `load_pretrained` reads it back.
+
+    Returns:  the file
+    Raises:   ValueError for a network that `build_model` did not build
+    """
+    if not net.spec:
+        raise ValueError("save_pretrained: this network was not built by build_model, so the file could not say what it is")
+    # a function can't be stored: the file holds null there, and load_pretrained asks for it
+    spec = {key: None if callable(value) else value for key, value in net.spec.items()}
+    asks = sorted(key for key, value in net.spec.items() if callable(value))
+    header = {"format_version": FORMAT_VERSION, "model": spec, "functions": asks}
+    path = Path(folder) / WEIGHTS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    save_file(tensors, path, metadata={"spikewise": json.dumps(header)})
+    return path
+
+
+def load_pretrained(path: str | Path, **overrides: Any) -> Network:
+    """Build the network that a file holds, with its weights and in its dtype.
+
+    path:       a folder of `save_pretrained`, a run folder, a .safetensors file, or a checkpoint written by torch.save: the
+                published ones ("model" or "net" inside, with or without the training script's arguments), torchvision's, or a
+                bare dict of tensors
+    overrides:  options of `build_model`, and `name`: what the file doesn't tell, or what you know better
+    Kind, depth and classes are read from tensor names and shapes; connect and T from the file's arguments where there are any.
+    torchvision's names make the ReLU twin, unless `name` says otherwise.
+    Raises:     FileNotFoundError; ValueError that says what doesn't fit, or which override is needed
+    """
+    file = find_file(Path(path))
+    tensors, about = read_file(file)
+    try:
+        if "name" in about:  # one of ours
+            spec = about | overrides
+            net, names = build(spec), None
+        else:
+            infer, rename = recognise(tensors)
+            spec = (infer(tensors, about, overrides)) | overrides
+            net = build(spec)
+            names = rename(net)
+        fill(net, tensors, names)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return net
+
+
+def find_file(path: Path) -> Path:
+    """The weights file of a folder; a file itself."""
+    if path.is_dir():
+        for inside in (WEIGHTS, f"checkpoints/best/{WEIGHTS}", f"checkpoints/last/{WEIGHTS}"):
+            if (path / inside).is_file():
+                return path / inside
+        raise FileNotFoundError(f"{path} holds no {WEIGHTS}, neither itself nor in checkpoints/best or checkpoints/last")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give a weights file, a folder of save_pretrained or a run folder")
+    return path
+
+
+def read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a file, and what it says about them: our own spec, or the arguments of the script that wrote it."""
+    if file.suffix == ".safetensors":
+        try:
+            with safe_open(file, "pt") as opened:
+                header = json.loads((opened.metadata() or {}).get("spikewise", "{}"))
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+        except (SafetensorError, json.JSONDecodeError, OSError) as error:
+            raise ValueError(f"{file} is not a readable safetensors file: {error}") from None
+        if header.get("format_version", 0) > FORMAT_VERSION:
+            raise ValueError(f"{file} has format {header['format_version']}, newer than {FORMAT_VERSION}; update spikewise")
+        return tensors, own_spec(header)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+        reason = re.search(r"Unsupported (?:global|operand|class)[^\n]*|[^\n]+", str(error))
+        raise ValueError(f"{file} is not a checkpoint of plain tensors: {reason.group(0) if reason else error!r}") from None
+    return unwrap(file, content)
+
+
+def own_spec(header: dict[str, Any]) -> dict[str, Any]:
+    """What one of our files was built with; functions are left out, so that `build` asks for them."""
+    return {key: value for key, value in header.get("model", {}).items() if key not in header.get("functions", [])}
+
+
+def unwrap(file: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Find the tensors in what torch.save wrote, and the arguments of the training script beside them."""
+    about: dict[str, Any] = {}
+    if isinstance(content, dict):
+        arguments = content.get("args")
+        about = {"args": vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments or {}}
+        if not isinstance(about["args"], dict):
+            about = {"args": {}}
+        for key in CONTAINERS:
+            if isinstance(content.get(key), dict):
+                content = content[key]
+                break
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{file} holds no dict of tensors, neither itself nor under {', '.join(CONTAINERS)}")
+    strangers = [str(key) for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
+    if strangers:
+        raise ValueError(f"{file}: these entries are no tensors: {some(strangers)}")
+    if all(name.startswith("module.") for name in content):  # saved from inside a DistributedDataParallel
+        content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return content, about
+
+
+Infer = Callable[[dict[str, Tensor], dict[str, Any], dict[str, Any]], dict[str, Any]]
+
+
+def recognise(tensors: dict[str, Tensor]) -> tuple[Infer, Callable[[Network], dict[str, str]]]:
+    """Whose names these are: how to infer the network, and how to rename its tensors."""
+    if "layer1.0.conv1.module.0.weight" in tensors:
+        return infer_published_resnet, published_names
+    if "conv.0.0.module.0.weight" in tensors:
+        return infer_published_event_net, published_names
+    if "layer1.0.conv1.weight" in tensors and "bn1.weight" in tensors:
+        return infer_torchvision, torchvision_names
+    raise ValueError(f"these tensor names belong to no network known here: {some(list(tensors))}")
+
+
+def infer_published_resnet(tensors: dict[str, Tensor], about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    kind = None
+    if any(".downsample.0.module." in name for name in tensors):
+        kind = "sew"
+    elif any(".downsample.module." in name for name in tensors):
+        kind = "spiking"
+    if kind is None:
+        raise ValueError("no block has a shortcut of its own, so neither a SEW nor a Spiking ResNet")
+    spec = {"name": f"{kind}_resnet{resnet_depth(tensors, '.module.0')}", **image_shapes(tensors)}
+    if kind == "sew":
+        spec |= connect_of(about, overrides)
+    steps = about.get("args", {}).get("T")
+    return spec | ({"T": steps} if isinstance(steps, int) else {})  # else 4, build_model's default and all published ones'
+
+
+def infer_published_event_net(tensors: dict[str, Tensor], about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    stages: list[list[int]] = []
+    index = 0
+    while True:
+        widen = tensors.get(f"conv.{index}.0.module.0.weight")
+        if widen is not None:
+            stages.append([widen.shape[0], 0])
+            index += 1
+        elif f"conv.{index}.conv.0.0.module.0.weight" in tensors:
+            stages[-1][1] += 1
+            index += 2
+        else:
+            break
+    head, stem = shape_of(tensors, "out.weight", 2), shape_of(tensors, "conv.0.0.module.0.weight", 4)
+    spec: dict[str, Any] = {"num_classes": head[0], "in_channels": stem[1], "stem": f"{stem[2]}x{stem[2]}"}
+    arguments = about.get("args", {})
+    if isinstance(arguments.get("T"), int):
+        spec["T"] = arguments["T"]
+    if not any(name.endswith(".w") for name in tensors) and "neuron" not in overrides:
+        raise ValueError("its neurons have no parameters, so they are no PLIF; pass neuron='IF' or neuron='LIF' with its tau")
+    if stages == [[64, 4], [128, 3]]:
+        return spec | {"name": "sew_wide7b"} | connect_of(about, overrides)
+    if len(stages) != 1 or stages[0][0] != 32 or stages[0][1] < 1:
+        raise ValueError(f"no network here has stages of (channels, blocks) {[tuple(stage) for stage in stages]}")
+    spec["num_blocks"] = stages[0][1]
+    if any(name.endswith(".sn.w") for name in tensors) or "conv.1.conv.1.module.0.weight" in tensors:
+        return spec | {"name": "spiking_7b"}
+    # a Plain and a SEW network have the same names: the script's arguments or the caller must tell
+    if str(arguments.get("model", "")).lower().startswith("plain") or overrides.get("name") == "plain_7b":
+        return spec | {"name": "plain_7b"}
+    if "name" not in overrides and not connect_known(about, overrides):
+        raise ValueError("a Plain and a SEW network have the same tensor names; pass name='plain_7b', or connect= (SEW)")
+    return spec | {"name": "sew_7b"} | connect_of(about, overrides)
+
+
+def infer_torchvision(tensors: dict[str, Tensor], about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    spec = {"name": f"resnet{resnet_depth(tensors, '')}", **image_shapes(tensors)}
+    return spec | (connect_of(about, overrides) if str(overrides.get("name", "")).startswith("sew_") else {})
+
+
+def connect_known(about: dict[str, Any], overrides: dict[str, Any]) -> bool:
+    return "connect" in overrides or isinstance(about.get("args", {}).get("connect_f"), str)
+
+
+def connect_of(about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """g, which no tensor name tells: from the script's arguments (upper or lower case) or the caller."""
+    if "connect" in overrides:
+        return {}
+    if not connect_known(about, overrides):
+        raise ValueError(f"the file doesn't tell how blocks connect; pass connect={' or '.join(repr(g) for g in CONNECT)}")
+    return {"connect": str(about["args"]["connect_f"]).upper()}
+
+
+def resnet_depth(tensors: dict[str, Tensor], suffix: str) -> int:
+    """18 to 152, from the number of blocks in each stage and of convolutions in a block."""
+    pattern = re.compile(r"layer(\d)\.(\d+)\.conv1" + re.escape(suffix) + r"\.weight")
+    found = [match.groups() for name in tensors if (match := pattern.fullmatch(name))]
+    stages = tuple(sum(stage == str(number) for stage, _ in found) for number in range(1, 5))
+    bottleneck = f"layer1.0.conv3{suffix}.weight" in tensors
+    for depth, num_blocks in IMAGENET_DEPTHS.items():
+        if num_blocks == stages and bottleneck == (depth >= 50):
+            return depth
+    raise ValueError(f"no network here has {stages} {'bottleneck' if bottleneck else 'basic'} blocks in its stages")
+
+
+def image_shapes(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    stem, head = shape_of(tensors, "conv1.weight", 4), shape_of(tensors, "fc.weight", 2)
+    return {"num_classes": head[0], "in_channels": stem[1], "stem": f"{stem[2]}x{stem[2]}"}
+
+
+def shape_of(tensors: dict[str, Tensor], name: str, dims: int) -> torch.Size:
+    if name not in tensors or tensors[name].dim() != dims:
+        found = f"has shape {list(tensors[name].shape)}" if name in tensors else "is missing"
+        raise ValueError(f"{name!r} {found}; a tensor of {dims} dimensions was expected")
+    return tensors[name].shape
+
+
+def build(spec: dict[str, Any]) -> Network:
+    """Build an empty network; `fill` gives it its weights."""
+    known = set(build_model.__kwdefaults__ or {}) | {"num_classes", "name"}
+    strange = sorted(set(spec) - known)
+    if strange:
+        raise ValueError(f"no option named {strange[0]!r}; options of build_model: {', '.join(sorted(known))}")
+    missing = {"neuron", "connect"} - set(spec) if "decay_input" in spec else set()
+    if missing:
+        raise ValueError(f"it was saved with a function for {sorted(missing)[0]!r}, which a file can't hold; pass it again")
+    # zero_init only sets weights, which come from the file
+    return build_model(**{**spec, "zero_init": False})
+
+
+def fill(net: Network, tensors: dict[str, Tensor], names: dict[str, str] | None) -> None:
+    """Give `net` the tensors of a file, strictly: every one used, none missing, shapes equal, dtype as in the file.
+
+    names:  our name -> the file's; None where they are the same
+    """
+    ours = net.state_dict()
+    names = names or {name: name for name in ours}
+    missing = [theirs for theirs in names.values() if theirs not in tensors]
+    unexpected = sorted(set(tensors) - set(names.values()))
+    if missing or unexpected:
+        raise ValueError(
+            f"the tensors are not those of {net.spec['name']}: "
+            + "; ".join(f"{word}: {some(found)}" for word, found in (("missing", missing), ("not in it", unexpected)) if found)
+        )
+    state = {}
+    for name, theirs in names.items():
+        # PLIF's w is [1] in the published files and here, a scalar in newer SpikingJelly
+        tensor = tensors[theirs].reshape(1) if name.endswith(".w") and tensors[theirs].dim() == 0 else tensors[theirs]
+        if tensor.shape != ours[name].shape:
+            raise ValueError(
+                f"{theirs!r} has shape {list(tensor.shape)}, {net.spec['name']} needs {list(ours[name].shape)} there"
+            )
+        if tensor.is_floating_point() != ours[name].is_floating_point():
+            raise ValueError(f"{theirs!r} is {tensor.dtype}, {net.spec['name']} needs {ours[name].dtype} there")
+        state[name] = tensor.clone(memory_format=torch.contiguous_format)  # tensors of a file may share memory
+    net.load_state_dict(state, strict=True, assign=True)
+
+
+def to_published(net: Network) -> dict[str, Tensor]:
+    """The network's tensors under their published names, in the published order."""
+    names = published_names(net)
+    return {names[name]: tensor for name, tensor in net.state_dict().items()}
+
+
+def to_torchvision(net: Network) -> dict[str, Tensor]:
+    """The network's tensors under torchvision's names."""
+    names = torchvision_names(net)
+    return {names[name]: tensor for name, tensor in net.state_dict().items()}
+
+
+def some(words: list[str], most: int = 3) -> str:
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
