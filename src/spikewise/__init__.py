@@ -1,3 +1,58 @@
-"""spikewise: train, understand and deploy very deep residual spiking networks."""
+"""spikewise: train, understand and deploy very deep residual spiking networks.
+
+The public names are imported when they are first used, so that `import spikewise` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .config import Config
+    from .engine.evaluate import evaluate
+    from .engine.trainer import train
+    from .kernels import BACKENDS, SURROGATES
+    from .models import CONNECT, MODELS, build_model
+    from .models.weights import load_pretrained, save_pretrained
+    from .neurons import NEURONS
+    from .recipes import RECIPES
+
+_HOME = {
+    "BACKENDS": ".kernels",
+    "CONNECT": ".models",
+    "Config": ".config",
+    "MODELS": ".models",
+    "NEURONS": ".neurons",
+    "RECIPES": ".recipes",
+    "SURROGATES": ".kernels",
+    "build_model": ".models",
+    "evaluate": ".engine.evaluate",
+    "load_pretrained": ".models.weights",
+    "save_pretrained": ".models.weights",
+    "train": ".engine.trainer",
+}
+__all__ = [
+    "BACKENDS",
+    "CONNECT",
+    "MODELS",
+    "NEURONS",
+    "RECIPES",
+    "SURROGATES",
+    "Config",
+    "build_model",
+    "evaluate",
+    "load_pretrained",
+    "save_pretrained",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'spikewise' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

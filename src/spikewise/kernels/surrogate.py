@@ -8,38 +8,38 @@ from torch import Tensor
 
 
 def atan(u: Tensor, alpha: float) -> Tensor:
-    """alpha / (2 (1 + (pi alpha u / 2)^2)). Fang et al. 2021, A.1; alpha = 2 there."""
+    """Slope of an arctan: alpha / (2 (1 + (pi alpha u / 2)^2)). Fang et al. 2021, A.1; alpha = 2 there."""
     return (alpha / 2) / (1 + (math.pi / 2 * alpha * u) ** 2)
 
 
 def sigmoid(u: Tensor, alpha: float) -> Tensor:
-    """alpha s (1 - s) with s = sigmoid(alpha u). Neftci et al. 2019."""
+    """Slope of a sigmoid: alpha s (1 - s) with s = sigmoid(alpha u). Neftci et al. 2019."""
     s = torch.sigmoid(alpha * u)
     return alpha * s * (1 - s)
 
 
 def rectangle(u: Tensor, alpha: float) -> Tensor:
-    """alpha where |u| < 1 / (2 alpha), else 0. Wu et al. 2018."""
+    """A box of unit area: alpha where |u| < 1 / (2 alpha), else 0. Wu et al. 2018."""
     return alpha * (u.abs() < 1 / (2 * alpha)).to(u.dtype)
 
 
 def triangle(u: Tensor, alpha: float) -> Tensor:
-    """alpha max(0, 1 - alpha |u|). Esser et al. 2016, Bellec et al. 2018."""
+    """A triangle of unit area: alpha max(0, 1 - alpha |u|). Esser et al. 2016, Bellec et al. 2018."""
     return alpha * (1 - alpha * u.abs()).clamp(min=0)
 
 
 def fast_sigmoid(u: Tensor, alpha: float) -> Tensor:
-    """1 / (1 + alpha |u|)^2. Zenke and Ganguli 2018 (SuperSpike)."""
+    """Slope of u / (1 + alpha |u|): 1 / (1 + alpha |u|)^2. Zenke and Ganguli 2018 (SuperSpike)."""
     return 1 / (1 + alpha * u.abs()) ** 2
 
 
 def erf(u: Tensor, alpha: float) -> Tensor:
-    """alpha exp(-(alpha u)^2) / sqrt(pi): a Gaussian of unit area. Yin et al. 2020."""
+    """A Gaussian of unit area: alpha exp(-(alpha u)^2) / sqrt(pi). Yin et al. 2020."""
     return alpha / math.sqrt(math.pi) * torch.exp(-((alpha * u) ** 2))
 
 
 def scaled_atan(u: Tensor, alpha: float) -> Tensor:
-    """atan lifted so that, at v_th = 0.5, the slope is 1 both at h = 0 and at h = 1. Fang et al. 2021, A.5."""
+    """The slope of an arctan, lifted so that, at v_th = 0.5, the slope is 1 both at h = 0 and at h = 1. Fang et al. 2021, A.5."""
     return (1 + (math.pi / 4 * alpha) ** 2) / (1 + (math.pi / 2 * alpha * u) ** 2)
 
 

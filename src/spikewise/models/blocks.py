@@ -10,12 +10,12 @@ EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3
 
 
 def add(a: Tensor, s: Tensor) -> Tensor:
-    """a + s: what the branch fires comes on top of what the shortcut carries. Integers, not spikes: 0, 1, 2, ..."""
+    """A + s: what the branch fires comes on top of what the shortcut carries. Integers, not spikes: 0, 1, 2, ..."""
     return a + s
 
 
 def and_(a: Tensor, s: Tensor) -> Tensor:
-    """a AND s: the branch decides which of the shortcut's spikes pass."""
+    """A AND s: the branch decides which of the shortcut's spikes pass."""
     return a * s
 
 

@@ -1,6 +1,7 @@
 """The layers all networks are made of: a convolution, its batch norm, and what fires behind them."""
 
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ class ConvNormFire(ConvNorm):
         return out
 
 
-def scale_and_shift(norm: nn.BatchNorm2d, y: Tensor, kernels) -> tuple[Tensor, Tensor]:
+def scale_and_shift(norm: nn.BatchNorm2d, y: Tensor, kernels: ModuleType) -> tuple[Tensor, Tensor]:
     """Batch norm as one multiplication and one addition per channel: [C], [C]. In training, the running estimates move.
 
     y:  what the norm will be applied to, [..., C, H, W]
@@ -121,9 +122,10 @@ def scale_and_shift(norm: nn.BatchNorm2d, y: Tensor, kernels) -> tuple[Tensor, T
 @torch.no_grad()
 def move_running_estimates(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Move the running estimates by `momentum` towards this batch's; the running variance is the unbiased one."""
-    momentum = 0.1 if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-    norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), momentum)
+    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+    assert norm.momentum is not None, "our norms move by a fixed momentum"
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+    norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
     norm.num_batches_tracked.add_(1)
 
 

@@ -23,7 +23,9 @@ def published_names(net: Network) -> dict[str, str]:
     if isinstance(net, ResNet):
         kinds = {type(block) for block in net.blocks.values()}
         if not kinds <= {SEWBlock, SpikingBlock} or net.num_stages != 4:
-            raise ValueError(f"{describe(net)}: there are no published names for it, only for SEW and Spiking ResNet-18 to -152")
+            raise ValueError(
+                f"{describe(net)}: there are no published names for it, only for SEW and Spiking ResNet-18 to -152"
+            )
         down = "downsample.0.module" if kinds == {SEWBlock} else "downsample.module"
         parts = resnet_parts(net, conv="{layer}.module.0", norm="{layer}.module.1", down=(f"{down}.0", f"{down}.1"))
     else:
@@ -51,7 +53,7 @@ def resnet_parts(net: ResNet, *, conv: str, norm: str, down: tuple[str, str]) ->
 
 
 def event_parts(net: EventNet) -> dict[str, str]:
-    """The published networks count convolutions, blocks and pools through: one for a convolution, two for a block and its pool."""
+    """The published networks number through: one for a convolution, two for a block and its pool."""
     parts, index = {"out": "out"}, 0
     for number, stage in enumerate(net.stages, start=1):
         parts |= layer_parts(f"stage{number}.widen", f"conv.{index}.0.module", f"conv.{index}.1")

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .blocks import Block
-from .layers import ConvNormFire, ConvNormReLU, NeuronFactory, over_time
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory, over_time
 from .network import Network
 from .stream import Carry
 
@@ -55,15 +55,16 @@ class ResNet(Network):
         super().__init__(in_channels=in_channels, num_classes=num_classes, T=T, spiking=neuron is not None)
         kernel_size, stride = {"7x7": (7, 2), "3x3": (3, 1)}[stem]
         shape = (in_channels, widths[0], kernel_size, stride)
-        self.stem = ConvNormReLU(*shape) if neuron is None else ConvNormFire(*shape, neuron=neuron)
+        self.stem: ConvNorm = ConvNormReLU(*shape) if neuron is None else ConvNormFire(*shape, neuron=neuron)
         self.pool = POOLS[pool](3, 2, 1) if stem == "7x7" else nn.Identity()
         channels = widths[0]
         self.num_stages = len(widths)
         for number, (width, count) in enumerate(zip(widths, num_blocks, strict=True), start=1):
             stage = nn.ModuleList()
             for position in range(count):
-                stage.append(block(channels, width, 2 if number > 1 and position == 0 else 1, **block_options))
-                channels = stage[-1].out_channels
+                next_block = block(channels, width, 2 if number > 1 and position == 0 else 1, **block_options)
+                stage.append(next_block)
+                channels = next_block.out_channels
             self.add_module(f"layer{number}", stage)
         self.fc = nn.Linear(channels, num_classes)
         for module in self.modules():
@@ -80,10 +81,8 @@ class ResNet(Network):
         return self.fc
 
     def features(self, x: Tensor, carry: Carry | None) -> Tensor:
-        if self.spiking:
-            x = self.stem(x, carry, repeat=self.T if x.dim() == 4 else 0)
-        else:
-            x = self.stem(x)
+        still = {"repeat": self.T} if self.spiking and x.dim() == 4 else {}
+        x = self.stem(x, carry, **still)
         x = over_time(self.pool, x)
         for stage in self.stages:
             for block in stage:

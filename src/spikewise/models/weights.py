@@ -74,10 +74,10 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
 def find_file(path: Path) -> Path:
     """The weights file of a folder; a file itself."""
     if path.is_dir():
-        for inside in (WEIGHTS, f"checkpoints/best/{WEIGHTS}", f"checkpoints/last/{WEIGHTS}"):
+        for inside in (WEIGHTS, f"checkpoints/last/{WEIGHTS}", f"checkpoints/best/{WEIGHTS}"):
             if (path / inside).is_file():
                 return path / inside
-        raise FileNotFoundError(f"{path} holds no {WEIGHTS}, neither itself nor in checkpoints/best or checkpoints/last")
+        raise FileNotFoundError(f"{path} holds no {WEIGHTS}, neither itself nor in checkpoints/last or checkpoints/best")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give a weights file, a folder of save_pretrained or a run folder")
     return path
@@ -89,7 +89,7 @@ def read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             with safe_open(file, "pt") as opened:
                 header = json.loads((opened.metadata() or {}).get("spikewise", "{}"))
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
         except (SafetensorError, json.JSONDecodeError, OSError) as error:
             raise ValueError(f"{file} is not a readable safetensors file: {error}") from None
         if header.get("format_version", 0) > FORMAT_VERSION:

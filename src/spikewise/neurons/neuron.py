@@ -35,9 +35,7 @@ class Neuron(nn.Module):
         self.surrogate, self.alpha, self.detach_reset = surrogate, alpha, detach_reset
         self.kernels = choose_backend(backend)
         if not v_th > self.rest:
-            raise ValueError(
-                f"v_th={v_th} must lie above the resting potential {self.rest}, or the neuron fires without input"
-            )
+            raise ValueError(f"v_th={v_th} must lie above the resting potential {self.rest}, or the neuron fires without input")
         if surrogate not in SURROGATES:
             raise ValueError(f"no surrogate named {surrogate!r}; known: {', '.join(SURROGATES)}")
         if not alpha > 0:
@@ -54,9 +52,7 @@ class Neuron(nn.Module):
 
     def dynamics(self) -> Dynamics:
         """All that a kernel must know of this neuron."""
-        return Dynamics(
-            *self.coefficients(), self.v_th, self.v_reset, self.surrogate, self.alpha, self.detach_reset
-        )
+        return Dynamics(*self.coefficients(), self.v_th, self.v_reset, self.surrogate, self.alpha, self.detach_reset)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T, N, ...] of the currents x [T, N, ...], starting from rest."""

@@ -1,0 +1,1 @@
+"""Learning: from a config to a run folder, and what it reached."""
