@@ -17,10 +17,12 @@ class Data:
     """Which samples, and what chance does to them."""
 
     name: str = "digits"  # a data set of `spikewise list datasets`
-    shift: int = 0  # pixels an image may move in each direction, training only
+    shift: int = 0  # pixels an image may move in each direction; training only, as all below
+    warp: float = 0.0  # spread of a random rotation (radians), slant, stretch and move; 0.1 is mild
 
     def __post_init__(self):
         require("data.shift", self.shift, self.shift >= 0, "0 or more pixels")
+        require("data.warp", self.warp, 0 <= self.warp < 1, "at least 0 and below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class Optim:
     schedule: Literal["cosine", "constant"] = "cosine"  # cosine: down to 0 at the end of the last epoch
     warmup_epochs: float = 0.0  # linear from 0; may be a fraction
     label_smoothing: float = 0.0  # share of the target spread over all classes
+    ema_decay: float = 0.0  # evaluate a moving average of the weights, e.g. 0.98 per step; 0: the weights themselves
 
     def __post_init__(self):
         require("optim.lr", self.lr, self.lr > 0 and math.isfinite(self.lr), "a finite number above 0")
@@ -68,6 +71,7 @@ class Optim:
         require("optim.momentum", self.momentum, 0 <= self.momentum < 1, "at least 0 and below 1")
         require("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         require("optim.label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
+        require("optim.ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "at least 0 and below 1")
         fits = 0 <= self.warmup_epochs < self.epochs
         require("optim.warmup_epochs", self.warmup_epochs, fits, f"at least 0 and below optim.epochs={self.epochs}")
 

@@ -10,3 +10,32 @@ def shift(image: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
     down, right = rng.integers(0, 2 * most + 1, size=2)
     padded = np.pad(image, ((0, 0), (most, most), (most, most)))
     return padded[:, down : down + image.shape[1], right : right + image.shape[2]]
+
+
+def warp(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Rotate, stretch, slant and move the image a little, zeros coming in. [C, H, W] -> [C, H, W], bilinear.
+
+    strength:  standard deviation of the angle and the slant (radians), the stretch of each axis, and the move (half images)
+    """
+    if strength == 0:
+        return image
+    height, width = image.shape[1:]
+    angle, slant, stretch_y, stretch_x, move_y, move_x = rng.normal(0, strength, 6)
+    centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
+    y, x = np.mgrid[:height, :width] - np.array([centre_y, centre_x])[:, None, None]
+    sine, cosine = np.sin(angle), np.cos(angle)
+    from_y = (1 + stretch_y) * (cosine * y + sine * x) + move_y * height / 2 + centre_y
+    from_x = (1 + stretch_x) * (cosine * x - sine * y) + slant * y + move_x * width / 2 + centre_x
+    return bilinear(image, from_y, from_x)
+
+
+def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The image's values at fractional places, zero outside. [C, H, W], [h, w], [h, w] -> [C, h, w]"""
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
+    y = np.clip(y + 1, 0, padded.shape[1] - 1.001)
+    x = np.clip(x + 1, 0, padded.shape[2] - 1.001)
+    top, left = y.astype(np.int64), x.astype(np.int64)
+    down, right = (y - top).astype(image.dtype), (x - left).astype(image.dtype)
+    upper = padded[:, top, left] * (1 - right) + padded[:, top, left + 1] * right
+    lower = padded[:, top + 1, left] * (1 - right) + padded[:, top + 1, left + 1] * right
+    return upper * (1 - down) + lower * down

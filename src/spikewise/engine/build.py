@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..config import Config
 from ..data import DATASETS, Images, generator
-from ..data.augment import shift
+from ..data.augment import shift, warp
 from ..models import Network, build_model
 
 
@@ -53,10 +53,14 @@ def make_training_batch(
     config: Config, data: Images, indices: np.ndarray, epoch: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """The same, augmented: what happens to a sample depends on (seed, epoch, index) alone."""
-    samples = [shift(data.sample(int(i)), generator(config.seed, epoch, int(i), "augment"), config.data.shift) for i in indices]
+    samples = [augment(config, data.sample(int(i)), generator(config.seed, epoch, int(i), "augment")) for i in indices]
     return to_device(samples, data.labels[indices], device)
 
 
+def augment(config: Config, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return warp(shift(image, rng, config.data.shift), rng, config.data.warp)
+
+
 def to_device(samples: list[np.ndarray], labels: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.stack(samples)).to(device, memory_format=torch.channels_last)
-    return images, torch.from_numpy(labels).to(device)
+    images = torch.from_numpy(np.stack(samples).astype(np.float32, copy=False))
+    return images.to(device, memory_format=torch.channels_last), torch.from_numpy(labels).to(device)

@@ -18,13 +18,12 @@ def build_optimizer(config: Optim, net: nn.Module) -> optim.Optimizer:
 
 
 def learning_rate(config: Optim, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of step `step`: linear warm-up from 0, then the schedule, to its end after the last epoch."""
+    """The learning rate of step `step`: linear warm-up from 0, times the schedule, which ends after the last epoch."""
     warmup = config.warmup_epochs * steps_per_epoch
-    if step + 1 < warmup:
-        return config.peak_lr * (step + 1) / warmup
+    peak = config.peak_lr * min(1, (step + 1) / warmup) if warmup else config.peak_lr
     if config.schedule == "constant":
-        return config.peak_lr
-    return config.peak_lr * (1 + math.cos(math.pi * step / (config.epochs * steps_per_epoch))) / 2
+        return peak
+    return peak * (1 + math.cos(math.pi * step / (config.epochs * steps_per_epoch))) / 2
 
 
 def set_learning_rate(optimizer: optim.Optimizer, lr: float) -> None:

@@ -13,7 +13,7 @@ def atan(u: Tensor, alpha: float) -> Tensor:
 
 
 def sigmoid(u: Tensor, alpha: float) -> Tensor:
-    """Slope of a sigmoid: alpha s (1 - s) with s = sigmoid(alpha u). Neftci et al. 2019."""
+    """Slope of a sigmoid: alpha s (1 - s), s the sigmoid of alpha u. Neftci et al. 2019."""
     s = torch.sigmoid(alpha * u)
     return alpha * s * (1 - s)
 
@@ -39,7 +39,7 @@ def erf(u: Tensor, alpha: float) -> Tensor:
 
 
 def scaled_atan(u: Tensor, alpha: float) -> Tensor:
-    """The slope of an arctan, lifted so that, at v_th = 0.5, the slope is 1 both at h = 0 and at h = 1. Fang et al. 2021, A.5."""
+    """Slope of an arctan, lifted: at v_th = 0.5 it is 1 both at h = 0 and at h = 1. Fang et al. 2021, A.5."""
     return (1 + (math.pi / 4 * alpha) ** 2) / (1 + (math.pi / 2 * alpha * u) ** 2)
 
 

@@ -2,8 +2,8 @@
 
 import argparse
 import json
-import pickle
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,11 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
             net, names = build(spec), None
         else:
             infer, rename = recognise(tensors)
-            spec = (infer(tensors, about, overrides)) | overrides
+            spec = infer(tensors, about, overrides) | overrides
             net = build(spec)
             names = rename(net)
         fill(net, tensors, names)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a hostile header may hold anything
         raise ValueError(f"{file}: {error}") from None
     return net
 
@@ -88,20 +88,29 @@ def read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if file.suffix == ".safetensors":
         try:
             with safe_open(file, "pt") as opened:
-                header = json.loads((opened.metadata() or {}).get("spikewise", "{}"))
+                header = checked_header(json.loads((opened.metadata() or {}).get("spikewise", "{}")))
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
-        except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        except (SafetensorError, ValueError, OSError) as error:
             raise ValueError(f"{file} is not a readable safetensors file: {error}") from None
-        if header.get("format_version", 0) > FORMAT_VERSION:
-            raise ValueError(f"{file} has format {header['format_version']}, newer than {FORMAT_VERSION}; update spikewise")
         return tensors, own_spec(header)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on pickle protocols; what can't be read is refused below
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+    except Exception as error:  # whatever the unpickler stumbles over in a file that is none of ours
         reason = re.search(r"Unsupported (?:global|operand|class)[^\n]*|[^\n]+", str(error))
         raise ValueError(f"{file} is not a checkpoint of plain tensors: {reason.group(0) if reason else error!r}") from None
     return unwrap(file, content)
+
+
+def checked_header(header: Any) -> dict[str, Any]:
+    """The header of one of our files, or an empty one."""
+    if not isinstance(header, dict) or not isinstance(header.get("model", {}), dict):
+        raise ValueError("its spikewise header is damaged")
+    version = header.get("format_version", 0)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ValueError(f"it has format {version!r}, newer than {FORMAT_VERSION}; update spikewise")
+    return header
 
 
 def own_spec(header: dict[str, Any]) -> dict[str, Any]:
@@ -246,8 +255,12 @@ def build(spec: dict[str, Any]) -> Network:
     missing = {"neuron", "connect"} - set(spec) if "decay_input" in spec else set()
     if missing:
         raise ValueError(f"it was saved with a function for {sorted(missing)[0]!r}, which a file can't hold; pass it again")
-    # zero_init only sets weights, which come from the file
-    return build_model(**{**spec, "zero_init": False})
+    if "num_classes" not in spec:
+        raise ValueError("it doesn't say its num_classes; pass num_classes=")
+    with torch.device("meta"):  # no weights are drawn; zero_init only sets weights, too
+        net = build_model(**{**spec, "zero_init": False})
+    net.spec["zero_init"] = spec.get("zero_init", False)
+    return net
 
 
 def fill(net: Network, tensors: dict[str, Tensor], names: dict[str, str] | None) -> None:

@@ -203,7 +203,7 @@ def refuse_foreign_options(name: str, architecture: Architecture, given: dict[st
             raise ValueError(f"{name} has no {key!r}, given {value!r}; its options: {', '.join(sorted(architecture.options))}")
     if given["num_blocks"] is not None and len(architecture.stages) > 1:
         raise ValueError(f"{name} has no 'num_blocks', given {given['num_blocks']!r}; its stages are {architecture.stages}")
-    if given["neuron"] == "IF":
+    if given["neuron"] in ("IF", NEURONS["IF"]) or (given["neuron"] is None and architecture.kind != "event"):
         for key in ("tau", "decay_input"):
             if given[key] != DEFAULTS[key]:
                 raise ValueError(f"IF has no {key!r}, given {given[key]!r}; use neuron='LIF' or 'PLIF'")

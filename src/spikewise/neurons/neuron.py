@@ -1,5 +1,7 @@
 """What all neurons have in common: threshold, reset, surrogate, and how a sequence runs through them."""
 
+from types import ModuleType
+
 import torch
 from torch import Tensor, nn
 
@@ -33,13 +35,19 @@ class Neuron(nn.Module):
         super().__init__()
         self.v_th, self.v_reset = v_th, v_reset
         self.surrogate, self.alpha, self.detach_reset = surrogate, alpha, detach_reset
-        self.kernels = choose_backend(backend)
+        self.backend = backend
+        choose_backend(backend)  # refuses here what cannot run
         if not v_th > self.rest:
             raise ValueError(f"v_th={v_th} must lie above the resting potential {self.rest}, or the neuron fires without input")
         if surrogate not in SURROGATES:
             raise ValueError(f"no surrogate named {surrogate!r}; known: {', '.join(SURROGATES)}")
         if not alpha > 0:
             raise ValueError(f"alpha={alpha} must be above 0; it is the slope parameter of the surrogate {surrogate!r}")
+
+    @property
+    def kernels(self) -> ModuleType:
+        """The backend that runs. Looked up, not kept: a network must stay copyable and picklable."""
+        return choose_backend(self.backend)
 
     @property
     def rest(self) -> float:

@@ -1,0 +1,278 @@
+import copy
+import pickle
+
+import pytest
+import torch
+
+from spikewise.models import CONNECT, MODELS, build_model
+from spikewise.models.zoo import DEFAULTS
+from spikewise.neurons import IF, LIF, Neuron
+
+PARAMETERS = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}
+SMALL = ["sew_resnet20", "spiking_resnet20", "plain_resnet20", "resnet20", "sew_7b", "spiking_7b", "plain_7b", "sew_wide7b"]
+
+
+def small(name, **how):
+    """A network of each family, small enough to run in a test, and frames that fit it."""
+    how = {"num_blocks": 3} | how if name.endswith("_7b") else how
+    net = build_model(name, num_classes=5, **how)
+    size = 128 if name == "sew_wide7b" else 16
+    return net, torch.rand(4, 2, net.in_channels, size, size) * 2
+
+
+def firing(net):
+    """Norms that let every layer fire, so that tests compare something."""
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.8, 1.6)
+            torch.nn.init.uniform_(module.bias, -0.2, 0.6)
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return net
+
+
+@pytest.mark.parametrize("depth", PARAMETERS)
+@pytest.mark.parametrize("kind", ["", "sew_", "spiking_"])
+def test_parameter_counts_of_the_paper(kind, depth):
+    with torch.device("meta"):
+        net = build_model(f"{kind}resnet{depth}", num_classes=1000)
+    assert sum(p.numel() for p in net.parameters()) == PARAMETERS[depth]
+
+
+@pytest.mark.parametrize(("name", "classes", "count"), [("sew_7b", 11, 130_426), ("sew_wide7b", 10, 1_192_218)])
+def test_parameter_counts_of_the_event_networks(name, classes, count):
+    assert sum(p.numel() for p in build_model(name, num_classes=classes).parameters()) == count
+
+
+def test_the_papers_3x3_stem_is_an_option():
+    assert sum(p.numel() for p in build_model("sew_7b", num_classes=11, stem="3x3").parameters()) == 130_938
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_of_the_table_is_built_and_says_how(name):
+    with torch.device("meta"):
+        net = build_model(name, num_classes=7)
+    assert net.head.out_features == 7
+    assert net.spec["name"] == name
+    assert len(net.blocks) == sum(n if isinstance(n, int) else n[1] for n in MODELS[name].stages)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_frames_of_any_number_give_logits(name):
+    net, frames = small(name)
+    for steps in (1, 3, 4):
+        assert net(frames[:steps]).shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_parameter_receives_a_gradient(name):
+    net, frames = small(name)
+    firing(net)(frames).square().sum().backward()
+    idle = [key for key, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not idle
+
+
+@pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "plain_resnet20", "sew_7b"])
+def test_a_still_image_equals_the_same_frame_at_every_step(name):
+    net, frames = small(name, T=3)
+    net = firing(net).double()
+    image = frames[0].double()
+    for training in (False, True):
+        net.train(training)
+        torch.testing.assert_close(net(image), net(image.expand(3, *image.shape)), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("still", [False, True], ids=["frames", "still"])
+@pytest.mark.parametrize("connect", CONNECT)
+@pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF"])
+def test_a_stream_equals_the_sequence_after_every_frame(neuron, connect, still):
+    net, frames = small("sew_resnet20", neuron=neuron, connect=connect, T=4)
+    net = firing(net).double().eval()
+    frames = frames.double()
+    state = None
+    for t in range(4):
+        logits, state = net.step(frames[0] if still else frames[t], state)
+        if not still:
+            assert torch.equal(logits, net(frames[: t + 1]))
+    if still:
+        assert torch.equal(logits, net(frames[0]))
+    assert state.num_steps == 4
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_family_streams_to_the_last_bit(name):
+    net, frames = small(name)
+    net, frames, state = firing(net).double().eval(), frames.double(), None
+    for t in range(4):
+        logits, state = net.step(frames[t], state)
+        assert torch.equal(logits, net(frames[: t + 1]))
+
+
+def test_two_streams_do_not_mix():
+    net, frames = small("sew_resnet20")
+    net.eval()
+    _, state = net.step(frames[0])
+    once, _ = net.step(frames[1], state)
+    net.step(frames[2], state)
+    again, _ = net.step(frames[1], state)
+    assert torch.equal(once, again)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_forward_leaves_nothing_behind(name):
+    net, frames = small(name)
+    net.eval()
+    assert torch.equal(net(frames), net(frames))
+
+
+def test_batch_statistics_move_once_per_batch():
+    net, frames = small("sew_resnet20")
+    net(frames)
+    counts = {int(b) for key, b in net.named_buffers() if key.endswith("num_batches_tracked")}
+    assert counts == {1}
+
+
+def test_running_estimates_are_those_of_torch():
+    net, frames = small("sew_resnet20")
+    twin = torch.nn.BatchNorm2d(16)
+    y = net.stem.conv(frames.flatten(0, 1))
+    twin(y)
+    net(frames)
+    torch.testing.assert_close(net.stem.norm.running_mean, twin.running_mean)
+    torch.testing.assert_close(net.stem.norm.running_var, twin.running_var)
+
+
+@pytest.mark.parametrize("stem", ["7x7", "3x3"])
+@pytest.mark.parametrize("pool", ["max", "avg"])
+def test_stem_and_pool_of_the_imagenet_kind(stem, pool):
+    net = build_model("sew_resnet18", num_classes=3, stem=stem, pool=pool, T=2)
+    assert net(torch.randn(2, 3, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("connect", CONNECT)
+@pytest.mark.parametrize("name", ["sew_resnet18", "sew_resnet50", "sew_7b"])
+def test_zero_init_makes_every_block_of_a_network_the_identity(name, connect):
+    net = build_model(name, num_classes=3, connect=connect, zero_init=True)
+    for block in net.blocks.values():
+        channels = block.branch[0].conv.in_channels
+        spikes = (torch.rand(4, 1, channels, 4, 4) < 0.3).float()
+        with torch.no_grad():
+            assert torch.equal(block(spikes), spikes if block.shortcut is None else block.shortcut(spikes))
+
+
+def test_a_function_serves_as_connect_and_as_neuron():
+    net = build_model("sew_resnet20", num_classes=5, connect=torch.maximum, neuron=lambda **how: LIF(3.0, **how))
+    assert net(torch.rand(2, 3, 8, 8)).shape == (2, 5)
+    assert {m.leak for m in net.modules() if isinstance(m, Neuron)} == {1 / 3}
+
+
+def test_a_class_serves_as_neuron():
+    net = build_model("sew_7b", num_classes=5, neuron=IF, num_blocks=2)
+    assert {type(m) for m in net.modules() if isinstance(m, Neuron)} == {IF}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_networks_can_be_copied_and_pickled(name):
+    net, frames = small(name)
+    net.eval()
+    for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert torch.equal(again(frames), net(frames))
+
+
+def test_half_precision_networks_run():
+    net, frames = small("sew_resnet20")
+    assert net.bfloat16()(frames.bfloat16()).dtype == torch.bfloat16
+
+
+def test_autocast_runs_convolutions_in_bfloat16():
+    net, frames = small("sew_resnet20")
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(frames)
+    logits.float().sum().backward()
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((3, 16, 16), r"given \[3, 16, 16\]; this network takes images \[N, 3, H, W\] or frames \[T, N, 3, H, W\]"),
+        ((2, 1, 16, 16), r"given \[2, 1, 16, 16\]"),
+        ((4, 3, 2, 16, 16), r"given \[4, 3, 2, 16, 16\].*channels come after batch"),
+        ((0, 2, 3, 16, 16), r"a sequence of no frames"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused_in_words(shape, message):
+    net, _ = small("sew_resnet20")
+    with pytest.raises(ValueError, match=message):
+        net(torch.zeros(shape))
+
+
+def test_frames_too_small_for_the_blocks_are_refused():
+    with pytest.raises(ValueError, match=r"needs at least 128 x 128 pixels"):
+        build_model("sew_7b", num_classes=11)(torch.zeros(2, 1, 2, 64, 64))
+
+
+def test_dtypes_that_do_not_fit_are_refused_in_words():
+    net, frames = small("sew_resnet20")
+    with pytest.raises(ValueError, match=r"given torch.uint8; this network takes torch.float32"):
+        net(frames.to(torch.uint8))
+    with pytest.raises(ValueError, match=r"given torch.float64, but the weights are torch.float32; use x.to"):
+        net(frames.double())
+    with pytest.raises(ValueError, match=r"given list; this network takes a tensor"):
+        net([[1.0]])
+
+
+def test_streams_refuse_training_mode_and_foreign_states():
+    net, frames = small("sew_resnet20")
+    with pytest.raises(RuntimeError, match=r"call net.eval\(\) first"):
+        net.step(frames[0])
+    net.eval()
+    _, state = net.step(frames[0])
+    with pytest.raises(ValueError, match=r"the state is of 2 streams, the frame of 1"):
+        net.step(frames[1, :1], state)
+    with pytest.raises(ValueError, match=r"this network takes one frame"):
+        net.step(frames, state)
+    deeper = build_model("sew_resnet32", num_classes=5).eval()
+    with pytest.raises(ValueError, match=r"no membrane for 'layer1.3.conv1'"):
+        deeper.step(frames[1], state)
+
+
+def test_one_value_per_channel_is_refused_in_training():
+    net, _ = small("sew_resnet20", T=1)
+    with pytest.raises(ValueError, match="at least 2 values per channel"):
+        net(torch.rand(1, 3, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "message"),
+    [
+        ("sew_resnet19", {}, r"no model named 'sew_resnet19'; known: plain_7b"),
+        ("resnet18", {"T": 8}, r"resnet18 has no 'T', given 8; its options: in_channels, num_classes"),
+        ("resnet18", {"neuron": "IF"}, r"resnet18 has no 'neuron'"),
+        ("plain_7b", {"connect": "IAND"}, r"plain_7b has no 'connect', given 'IAND'"),
+        ("plain_7b", {"zero_init": True}, r"plain_7b has no 'zero_init'"),
+        ("sew_resnet20", {"stem": "7x7"}, r"sew_resnet20 has no 'stem'"),
+        ("sew_resnet18", {"num_blocks": 3}, r"sew_resnet18 has no 'num_blocks'"),
+        ("sew_wide7b", {"num_blocks": 3}, r"sew_wide7b has no 'num_blocks'"),
+        ("sew_7b", {"num_blocks": 0}, r"num_blocks=0 must be a whole number of at least 1"),
+        ("sew_7b", {"stem": "7x7"}, r"stem='7x7' is unknown; use '1x1' or '3x3'"),
+        ("sew_resnet18", {"pool": "min"}, r"pool='min' is unknown; use 'max' or 'avg'"),
+        ("sew_resnet18", {"connect": "or"}, r"connect='or' is unknown"),
+        ("sew_resnet18", {"neuron": "ALIF"}, r"no neuron named 'ALIF'; known: IF, LIF, PLIF"),
+        ("sew_resnet18", {"tau": 3.0, "neuron": "IF"}, r"IF has no 'tau'"),
+        ("sew_resnet18", {"tau": 3.0}, r"IF has no 'tau'"),
+        ("sew_resnet18", {"surrogate": "relu"}, r"no surrogate named 'relu'"),
+        ("sew_resnet18", {"backend": "cupy"}, r"no backend named 'cupy'"),
+        ("sew_resnet18", {"num_classes": 0}, r"num_classes=0 must be a whole number"),
+        ("sew_resnet18", {"T": 2.5}, r"T=2.5 must be a whole number"),
+    ],
+)
+def test_what_a_network_does_not_have_is_refused_by_name(name, how, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(name, **{"num_classes": 10, **how})
+
+
+def test_an_option_at_its_default_is_never_refused():
+    with torch.device("meta"):
+        for name in MODELS:
+            build_model(name, num_classes=10, **DEFAULTS)

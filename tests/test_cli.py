@@ -1,0 +1,100 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from spikewise.cli import main
+
+TINY = ["--model.name", "sew_7b", "--model.neuron", "IF", "--model.num-blocks", "2", "--model.T", "2"]
+SHORT = ["--optim.epochs", "1", "--optim.batch", "256", "--optim.warmup-epochs", "0", "--optim.ema-decay", "0"]
+
+
+def run(capsys, *args):
+    """Status, standard output and standard error of a command."""
+    try:
+        status = main(list(args))
+    except SystemExit as end:  # the argument parser's own errors
+        status = end.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_train_evaluate_analyze(capsys, tmp_path):
+    folder = str(tmp_path / "run")
+    status, out, _ = run(capsys, "train", "digits", *TINY, *SHORT, "--out", folder, "--seed", "3")
+    assert status == 0
+    last = out.splitlines()[-1]
+    accuracy = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["test_accuracy"]
+    assert last == f"digits: test accuracy {100 * accuracy:.1f} % (seed 3), run folder {folder}"
+    assert "stage1.blocks.1" in out
+    status, out, _ = run(capsys, "evaluate", folder)
+    assert (status, f"{100 * accuracy:.2f} %" in out) == (0, True)
+    status, out, _ = run(capsys, "analyze", folder, "--batches", "1")
+    assert (status, out.count("stage1.blocks.")) == (0, 2)
+    status, _, err = run(capsys, "train", "digits", *TINY, *SHORT, "--out", folder)
+    assert status == 2
+    assert "exists and is not empty" in err
+
+
+def test_a_relu_twin_trains_without_firing_rates(capsys, tmp_path):
+    status, out, _ = run(
+        capsys, "train", "digits", "--model.name", "resnet20", *SHORT, "--out", str(tmp_path / "run"), "--quiet"
+    )
+    assert status == 0
+    assert "firing rate" not in out
+
+
+@pytest.mark.parametrize("topic", ["models", "recipes", "datasets", "neurons", "surrogates", "backends"])
+def test_list_shows_every_table(topic, capsys):
+    status, out, _ = run(capsys, "list", topic)
+    assert status == 0
+    assert out.strip()
+    assert out.replace(" ", "") in run(capsys, "list")[1].replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trian"], "no command named 'trian'; known: train, evaluate"),
+        (["train", "mnist"], "no recipe named 'mnist'; known: digits"),
+        (["evaluate", "nowhere"], "nowhere is no run folder: it has no config.json"),
+        (["train", "digits", "--data.name", "mnist"], "no data set named 'mnist'; known: digits"),
+        (["train", "digits", "--model.name", "resnet20", "--model.connect", "AND"], "resnet20 has no 'connect'"),
+        (["train", "digits", "--optim.batch", "5000"], "use a batch between 1 and 1438"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(args, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, *args)
+    assert (status, out) == (2, "")
+    assert err.startswith("spikewise: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())  # nothing half-written
+
+
+@pytest.mark.parametrize("args", [["train", "digits", "--optim.lrr", "1"], ["train", "digits", "--optim.lr", "-1"]])
+def test_a_mistyped_option_is_named_with_status_2(args, capsys):
+    status, _, err = run(capsys, *args)
+    assert status == 2
+    assert "--optim.lr" in err or "optim.lr=-1.0 is out of range" in err
+
+
+def test_help_is_there(capsys):
+    for args in (["--help"], ["train", "--help"], ["train", "digits", "--help"], ["evaluate", "--help"], ["--version"]):
+        status, out, _ = run(capsys, *args)
+        assert status in (0, None)
+        assert "spikewise" in out
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+    monkeypatch.setattr("spikewise.cli.run_command", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["list"])
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "spikewise", "list", "neurons"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "PLIF" in done.stdout

@@ -1,0 +1,69 @@
+import dataclasses
+import json
+
+import pytest
+
+from spikewise.config import Config, Data, Model, Optim, from_json, to_json
+from spikewise.models.zoo import DEFAULTS
+from spikewise.recipes import RECIPES
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_config_survives_json(recipe):
+    config = RECIPES[recipe]()
+    assert from_json(to_json(config)) == config
+    assert config.recipe == recipe
+
+
+def test_the_model_section_has_the_options_and_defaults_of_build_model():
+    ours = {f.name: f.default for f in dataclasses.fields(Model)}
+    ours.pop("name")
+    assert ours == {k: v for k, v in DEFAULTS.items() if k != "in_channels"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optim": {"lrr": 1}}, r"optim: Optim has no field 'lrr'; did you mean 'lr'\?"),
+        ({"modle": {}}, r"the config: Config has no field 'modle'; did you mean 'model'\?"),
+        ({"data": {"xyz": 1}}, r"data: Data has no field 'xyz'; its fields: name, shift"),
+        ({"optim": {"lr": "fast"}}, r"optim.lr='fast' has the wrong type; use float"),
+        ({"optim": {"batch": True}}, r"optim.batch=True has the wrong type; use int"),
+        ({"optim": {"batch": 1.5}}, r"optim.batch=1.5 has the wrong type; use int"),
+        ({"optim": {"optimizer": "lion"}}, r"optim.optimizer='lion' is unknown; use 'sgd', 'adam', 'adamw'"),
+        ({"optim": 3}, r"optim=3 must be an object with the fields of Optim"),
+        ({"model": {"v_reset": "none"}}, r"model.v_reset='none' has the wrong type; use float or null"),
+        ({"optim": {"lr": -1}}, r"optim.lr=-1.0 is out of range; use a finite number above 0"),
+        (
+            {"optim": {"warmup_epochs": 400}},
+            r"optim.warmup_epochs=400.0 is out of range; use at least 0 and below optim.epochs=320",
+        ),
+        ({"seed": -1}, r"seed=-1 is out of range"),
+        ({"format_version": 99}, r"format_version 99; this spikewise reads up to 1: update it"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(change, message):
+    with pytest.raises(ValueError, match=message):
+        from_json(json.dumps(change))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3"])
+def test_what_is_no_config_is_refused(text):
+    with pytest.raises(ValueError, match="the config is"):
+        from_json(text)
+
+
+def test_whole_numbers_serve_as_floats_and_null_as_none():
+    config = from_json('{"optim": {"lr": 1}, "model": {"v_reset": null}}')
+    assert config.optim.lr == 1.0
+    assert config.model.v_reset is None
+
+
+def test_learning_rate_scales_with_the_batch():
+    assert Optim(lr=0.1, lr_batch=256, batch=64).peak_lr == pytest.approx(0.025)
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 1
+    assert Data() == Data()
