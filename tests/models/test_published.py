@@ -31,7 +31,7 @@ def test_networks_compute_what_the_published_classes_compute(entry, tmp_path):
     rates = {}
     for layer in net.modules():
         if isinstance(layer, ConvNormFire):
-            layer.observe = lambda spikes, name=layer.name: rates.update({name: float(spikes.mean())})
+            layer.observe = lambda spikes, name=layer.name: rates.update({name: float(spikes.detach().mean())})
     net.train()
     logits = net(x)
     loss = torch.nn.functional.cross_entropy(logits, labels)
