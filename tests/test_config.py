@@ -26,7 +26,7 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
     [
         ({"optim": {"lrr": 1}}, r"optim: Optim has no field 'lrr'; did you mean 'lr'\?"),
         ({"modle": {}}, r"the config: Config has no field 'modle'; did you mean 'model'\?"),
-        ({"data": {"xyz": 1}}, r"data: Data has no field 'xyz'; its fields: name, shift"),
+        ({"data": {"xyz": 1}}, r"data: Data has no field 'xyz'; its fields: name, root"),
         ({"optim": {"lr": "fast"}}, r"optim.lr='fast' has the wrong type; use float"),
         ({"optim": {"batch": True}}, r"optim.batch=True has the wrong type; use int"),
         ({"optim": {"batch": 1.5}}, r"optim.batch=1.5 has the wrong type; use int"),

@@ -10,8 +10,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .config import Config
+    from .data import DATASETS
     from .engine.evaluate import evaluate
-    from .engine.trainer import train
+    from .engine.trainer import resume, train
     from .kernels import BACKENDS, SURROGATES
     from .models import CONNECT, MODELS, build_model
     from .models.weights import load_pretrained, save_pretrained
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _HOME = {
     "BACKENDS": ".kernels",
     "CONNECT": ".models",
+    "DATASETS": ".data",
+    "resume": ".engine.trainer",
     "Config": ".config",
     "MODELS": ".models",
     "NEURONS": ".neurons",
@@ -35,6 +38,7 @@ _HOME = {
 __all__ = [
     "BACKENDS",
     "CONNECT",
+    "DATASETS",
     "MODELS",
     "NEURONS",
     "RECIPES",
@@ -43,6 +47,7 @@ __all__ = [
     "build_model",
     "evaluate",
     "load_pretrained",
+    "resume",
     "save_pretrained",
     "train",
 ]

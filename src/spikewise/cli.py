@@ -1,18 +1,23 @@
 """The command line: a thin face. Every command is a function that could as well be called from Python."""
 
+import json
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from .config import Config
 
-Topic = Literal["models", "recipes", "datasets", "neurons", "surrogates", "backends"]
+if TYPE_CHECKING:
+    from .engine.report import Result
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Topic = Literal["all", "models", "recipes", "datasets", "neurons", "surrogates", "backends"]
 
 
 @dataclass(frozen=True)
@@ -21,76 +26,132 @@ class TrainOptions:
 
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Path | None = None  # run folder, new or empty; default runs/RECIPE-SEED
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Device = "auto"
+    workers: int = 0  # processes that make batches; 0: this one; the result does not depend on it
     quiet: bool = False  # only the result
 
 
-def train(recipe: str, options: list[str]) -> None:
-    """Train by a recipe, print firing rates by block, and as the last line the result."""
+@dataclass(frozen=True)
+class ResumeOptions:
+    """Go on with a run where it ended. Nothing of its config can be changed but where and how it runs."""
+
+    resume: Path  # the run folder
+    epochs: int | None = None  # more epochs than it was begun with
+    data_root: str | None = None  # where the data lies now
+    device: Device = "auto"
+    workers: int = 0  # processes that make batches; 0: this one
+    quiet: bool = False  # only the result
+
+
+def train(args: list[str]) -> None:
+    """Train by a recipe or go on with a run; print firing rates by block, and as the last line the result."""
     from .recipes import RECIPES
 
-    if recipe not in RECIPES:
-        raise ValueError(f"no recipe named {recipe!r}; known: {', '.join(RECIPES)}")
-    given = tyro.cli(
-        TrainOptions, prog=f"spikewise train {recipe}", args=options, default=TrainOptions(config=RECIPES[recipe]())
-    )
+    if args and args[0].partition("=")[0] == "--resume":
+        how = tyro.cli(ResumeOptions, prog="spikewise train", args=args)
+        from .engine.trainer import resume
+
+        result = resume(
+            how.resume, epochs=how.epochs, data_root=how.data_root, device=how.device, workers=how.workers, quiet=how.quiet
+        )
+        show_result(result, how.device, quiet=how.quiet)
+        return
+    if not args or args[0] not in RECIPES:
+        known = f"known: {', '.join(RECIPES)}"
+        raise ValueError(f"no recipe named {args[0]!r}; {known}" if args else f"train needs a recipe, or --resume DIR; {known}")
+    recipe, options = args[0], args[1:]
+    default = TrainOptions(config=RECIPES[recipe]())
+    given = tyro.cli(TrainOptions, prog=f"spikewise train {recipe}", args=options, default=default)
     from .engine.trainer import train as run_training
 
-    result = run_training(given.config, given.out, device=given.device, quiet=given.quiet)
-    if not given.config.model.name.startswith("resnet"):
-        print_firing_rates(result.run, device=given.device)
+    if given.config.recipe != recipe:
+        raise ValueError(
+            f"--recipe {given.config.recipe} can't be set; name the recipe first: spikewise train {given.config.recipe}"
+        )
+    result = run_training(given.config, given.out, device=given.device, workers=given.workers, quiet=given.quiet)
+    show_result(result, given.device, quiet=given.quiet)
+
+
+def show_result(result: "Result", device: str, *, quiet: bool) -> None:
+    from .engine.rundir import read_config
+    from .models.zoo import MODELS
+
+    config = read_config(result.run)
+    if MODELS[config.model.name].spiking and not quiet:
+        print_firing_rates(result.run, device=device)
     print(
-        f"best epoch {result.best_epoch + 1}: {100 * result.best.accuracy:.1f} % (chosen on the test split), "
-        f"final: {100 * result.final.accuracy:.1f} % ({result.final.correct} of {result.final.total})"
+        f"test accuracy: final {100 * result.final:.1f} % ({result.correct} of {result.total}), "
+        f"mean of the last {result.mean_over} epochs {100 * result.mean_of_last:.1f} %, "
+        f"best {100 * result.best:.1f} % (epoch {result.best_epoch}, chosen on the test split)"
     )
-    print(f"{recipe}: test accuracy {100 * result.final.accuracy:.1f} % (seed {given.config.seed}), run folder {result.run}")
+    print(f"{config.recipe}: test accuracy {100 * result.final:.1f} % (seed {config.seed}), run folder {result.run}")
 
 
 def evaluate(
     run: Positional[Path],
     checkpoint: Literal["last", "best"] = "last",
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    device: Device = "auto",
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Score a finished run on its test split.
+    """Score a run on its test split.
 
     Args:
         run: the run folder
-        checkpoint: the final weights, or those of the best epoch (chosen on the test split)
+        checkpoint: the last weights, or those of the best epoch (chosen on the test split)
         device: where to compute
+        as_json: print JSON instead of a sentence
     """
     from .engine.evaluate import evaluate as score_run
+    from .engine.rundir import METRICS, read_config, read_lines
 
     score = score_run(run, device=device, checkpoint=checkpoint)
+    done, epochs = len(read_lines(run / METRICS)), read_config(run).optim.epochs
+    if as_json:
+        print(
+            json.dumps({"run": str(run), "checkpoint": checkpoint, "accuracy": score.accuracy, **vars(score), "epochs": done})
+        )
+        return
+    unfinished = f", unfinished: {done} of {epochs} epochs" if done < epochs else ""
     right = f"{score.correct} of {score.total}"
-    print(f"{run} ({checkpoint}): test accuracy {100 * score.accuracy:.2f} % ({right}), loss {score.loss:.4f}")
+    print(f"{run} ({checkpoint}{unfinished}): test accuracy {100 * score.accuracy:.2f} % ({right}), loss {score.loss:.4f}")
 
 
-def analyze(run: Positional[Path], batches: int = 8, device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> None:
-    """Firing rate of every block of a finished run.
+def analyze(
+    run: Positional[Path],
+    batches: int = 8,
+    device: Device = "auto",
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Firing rate of every block of a run.
 
     Args:
         run: the run folder
         batches: how many batches of 64 test samples
         device: where to compute
+        as_json: print JSON instead of a table
     """
-    print_firing_rates(run, batches=batches, device=device)
+    print_firing_rates(run, batches=batches, device=device, as_json=as_json)
 
 
-def print_firing_rates(run: Path, *, batches: int = 8, device: str = "auto") -> None:
+def print_firing_rates(run: Path, *, batches: int = 8, device: str = "auto", as_json: bool = False) -> None:
     from .analysis.firing import firing_rates_of_run
 
     rates = firing_rates_of_run(run, batches=batches, device=device)
-    print("firing rate by block, in spikes per neuron and time step")
+    if as_json:
+        print(json.dumps({name: rate._asdict() for name, rate in rates.items()}))
+        return
+    print("firing rate by block, in spikes per neuron and time step: A of the branch's last neurons, O of the block's output")
     print(f"{'block':<18} {'branch A':>9} {'output O':>9} {'largest O':>10}")
     for name, rate in rates.items():
         print(f"{name:<18} {rate.branch:>9.4f} {rate.output:>9.4f} {rate.most:>10.0f}")
 
 
-def list_(topic: Positional[Topic | None] = None) -> None:
-    """What there is: models, recipes, datasets, neurons, surrogates, backends.
+def list_(topic: Positional[Topic] = "all", as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
+    """What there is.
 
     Args:
-        topic: one of these; all, if not given
+        topic: which table
+        as_json: print JSON instead of a table
     """
     from .data import DATASETS
     from .kernels import BACKENDS, SURROGATES
@@ -100,21 +161,33 @@ def list_(topic: Positional[Topic | None] = None) -> None:
 
     tables: dict[str, dict] = {
         "models": MODELS,
-        "recipes": RECIPES,
+        "recipes": {name: recipe() for name, recipe in RECIPES.items()},
         "datasets": DATASETS,
         "neurons": NEURONS,
         "surrogates": SURROGATES,
         "backends": BACKENDS,
     }
-    for name in [topic] if topic else tables:
-        print(name if topic is None else "", end=":\n" if topic is None else "")
-        for key, value in tables[name].items():
-            print(f"  {key:<18} {first_line(value)}".rstrip() if topic is None else f"{key:<18} {first_line(value)}".rstrip())
+    chosen = tables if topic == "all" else {topic: tables[topic]}
+    lines = {name: {key: first_line(entry) for key, entry in table.items()} for name, table in chosen.items()}
+    if as_json:
+        print(json.dumps(lines))
+        return
+    for name, table in lines.items():
+        if topic == "all":
+            print(f"{name}:")
+        for key, line in table.items():
+            print(f"  {key:<30} {line}")
 
 
 def first_line(entry: object) -> str:
     """What a table's entry says of itself."""
+    from .data import Source
     from .models.zoo import Architecture
+
+    if isinstance(entry, Source):
+        return entry.about
+    if isinstance(entry, Config):
+        return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {entry.optim.epochs} epochs"
 
     if isinstance(entry, Architecture):
         blocks = sum(entry.stages) if entry.kind != "event" else sum(count for _, count in entry.stages)
@@ -128,11 +201,17 @@ HELP = """usage: spikewise COMMAND ...
 
 commands:
   train RECIPE    train by a recipe; `spikewise train RECIPE --help` shows every option
+  train --resume RUN    go on with a run where it ended
   evaluate RUN    score a finished run on its test split
   analyze RUN     firing rate of every block of a finished run
   list [TOPIC]    models, recipes, datasets, neurons, surrogates, backends
 
 `spikewise COMMAND --help` says more."""
+
+TRAIN_HELP = """usage: spikewise train RECIPE [options]
+       spikewise train --resume DIR [--epochs N] [--data-root DIR] [--device D] [--workers N]
+
+`spikewise list recipes` shows the recipes, `spikewise train RECIPE --help` every option."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -143,11 +222,25 @@ def main(args: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as in `spikewise list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError) as error:
-        if os.environ.get("SPIKEWISE_TRACEBACK"):
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        status = exit_status(error)
+        if status is None or os.environ.get("SPIKEWISE_TRACEBACK"):
             raise
         print(f"spikewise: {error}", file=sys.stderr)
+        return status
+
+
+def exit_status(error: Exception) -> int | None:
+    """2 for a user's mistake and for what the machine lacks, 3 for a loss that is not finite, 128 + n after signal n;
+    None for a mistake of our own.
+    """
+    if isinstance(error, ValueError | OSError | MemoryError):
         return 2
+    if isinstance(error, ArithmeticError) and type(error).__module__.startswith("spikewise"):
+        return 3
+    return getattr(error, "status", None)
 
 
 def run_command(args: list[str]) -> int:
@@ -156,15 +249,10 @@ def run_command(args: list[str]) -> int:
         return 0 if args else 2
     command, rest = args[0], args[1:]
     if command == "train":
-        if not rest or rest[0].startswith("-"):
-            from .recipes import RECIPES
-
-            print(
-                f"usage: spikewise train RECIPE [options]\nrecipes: {', '.join(RECIPES)}",
-                file=sys.stdout if rest else sys.stderr,
-            )
-            return 0 if rest and rest[0] in ("-h", "--help") else 2
-        train(rest[0], rest[1:])
+        if rest[:1] in (["-h"], ["--help"]):
+            print(TRAIN_HELP)
+            return 0
+        train(rest)
     elif command == "--version":
         from . import __version__
 

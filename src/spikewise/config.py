@@ -17,12 +17,25 @@ class Data:
     """Which samples, and what chance does to them."""
 
     name: str = "digits"  # a data set of `spikewise list datasets`
-    shift: int = 0  # pixels an image may move in each direction; training only, as all below
-    warp: float = 0.0  # spread of a random rotation (radians), slant, stretch and move; 0.1 is mild
+    root: str | None = None  # folder of the data; None: $SPIKEWISE_DATA, or else ./data
+    frames: int = 16  # time steps an event recording is cut into, by event count
+    fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
+    folds: int = 5
+    shift: int = 0  # pixels a sample may move in each direction; training only, as all below
+    flip: bool = False  # mirror left and right, one in two
+    warp: float = 0.0  # spread of a random rotation (radians), slant, stretch and move; 0.1 is mild; images only
+    temporal_delete: int = 0  # random temporal delete: frames that are kept of `frames`; 0: all
+    temporal_delete_per: Literal["batch", "sample"] = "batch"  # one choice of frames per batch, as published, or per sample
 
     def __post_init__(self):
+        require("data.frames", self.frames, self.frames >= 1, "1 or more")
+        require("data.folds", self.folds, self.folds >= 2, "2 or more")
+        in_folds = self.fold is None or 0 <= self.fold < self.folds
+        require("data.fold", self.fold, in_folds, f"0 to {self.folds - 1}, below data.folds={self.folds}")
         require("data.shift", self.shift, self.shift >= 0, "0 or more pixels")
         require("data.warp", self.warp, 0 <= self.warp < 1, "at least 0 and below 1")
+        kept = 0 <= self.temporal_delete <= self.frames
+        require("data.temporal_delete", self.temporal_delete, kept, f"0 to data.frames={self.frames}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +60,11 @@ class Model:
     num_blocks: int | None = None  # blocks of a 7B network; None: 7
     backend: str = "auto"  # kernels
 
+    def __post_init__(self):
+        require("model.T", self.T, self.T >= 1, "1 or more")
+        require("model.tau", self.tau, self.tau > 1, "a time constant above 1 step")
+        require("model.alpha", self.alpha, self.alpha > 0, "a number above 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optim:
@@ -59,16 +77,24 @@ class Optim:
     epochs: int = 320
     momentum: float = 0.9  # sgd only
     weight_decay: float = 0.0
-    schedule: Literal["cosine", "constant"] = "cosine"  # cosine: down to 0 at the end of the last epoch
+    w_lr: float = 1.0  # learning rate of PLIF's w, as a multiple of the others'
+    schedule: Literal["cosine", "step", "constant"] = "cosine"  # cosine: down to 0 at the end of the last epoch
+    schedule_every: Literal["step", "epoch"] = "step"  # when the schedule moves; the published runs: every epoch
+    step_epochs: int = 64  # step schedule: epochs between drops
+    step_gamma: float = 0.1  # step schedule: what each drop multiplies by
     warmup_epochs: float = 0.0  # linear from 0; may be a fraction
     label_smoothing: float = 0.0  # share of the target spread over all classes
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of training; membranes are always float32
+    eval_precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of evaluation
     ema_decay: float = 0.0  # evaluate a moving average of the weights, e.g. 0.98 per step; 0: the weights themselves
 
     def __post_init__(self):
         require("optim.lr", self.lr, self.lr > 0 and math.isfinite(self.lr), "a finite number above 0")
-        for name in ("lr_batch", "batch", "epochs"):
+        for name in ("lr_batch", "batch", "epochs", "step_epochs"):
             require(f"optim.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
         require("optim.momentum", self.momentum, 0 <= self.momentum < 1, "at least 0 and below 1")
+        require("optim.w_lr", self.w_lr, self.w_lr >= 0 and math.isfinite(self.w_lr), "a finite number of at least 0")
+        require("optim.step_gamma", self.step_gamma, 0 < self.step_gamma <= 1, "above 0 and at most 1")
         require("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         require("optim.label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
         require("optim.ema_decay", self.ema_decay, 0 <= self.ema_decay < 1, "at least 0 and below 1")
@@ -82,6 +108,23 @@ class Optim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Which checkpoints stay on disk, and what is reported; changes nothing that is computed."""
+
+    last: int = 2  # the newest k, in case the newest is damaged
+    best: bool = True  # the one with the best test accuracy
+    every_epochs: int = 0  # one of every n epochs; 0: none
+    every_steps: int = 0  # save within epochs, too, every n steps; 0: at the end of each epoch
+    mean_of_last: int = 5  # evaluations whose mean is reported beside best and final
+
+    def __post_init__(self):
+        require("keep.last", self.last, self.last >= 1, "1 or more")
+        require("keep.every_epochs", self.every_epochs, self.every_epochs >= 0, "0 or more")
+        require("keep.every_steps", self.every_steps, self.every_steps >= 0, "0 or more")
+        require("keep.mean_of_last", self.mean_of_last, self.mean_of_last >= 1, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that decides what a run computes. Where and how (device, workers, folder) is not part of it."""
 
@@ -90,6 +133,7 @@ class Config:
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
+    keep: Keep = field(default_factory=Keep)
 
     def __post_init__(self):
         require("seed", self.seed, self.seed >= 0, "0 or more")

@@ -131,6 +131,15 @@ def test_norm_fire_is_norm_then_current_then_fire_then_connect():
     assert torch.equal(v, w)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_currents_of_half_precision_storage_are_computed_in_float32(dtype):
+    y, scale, shift = torch.randn(4, 2, 3, 9, 9).to(dtype), torch.rand(3) + 0.5, torch.rand(3)
+    half, _ = norm_fire(y, scale, shift, Dynamics(*LIF_COEFFICIENTS))
+    full, _ = norm_fire(y.float(), scale, shift, Dynamics(*LIF_COEFFICIENTS))
+    assert half.dtype == dtype
+    assert torch.equal(half.float(), full)
+
+
 def test_channels_last_stays_channels_last():
     y = torch.randn(8, 3, 5, 5).contiguous(memory_format=torch.channels_last).unflatten(0, (4, 2))
     out, _ = norm_fire(y, torch.ones(3), torch.zeros(3), Dynamics(*IF_COEFFICIENTS))

@@ -246,7 +246,7 @@ def test_one_value_per_channel_is_refused_in_training():
 @pytest.mark.parametrize(
     ("name", "how", "message"),
     [
-        ("sew_resnet19", {}, r"no model named 'sew_resnet19'; known: plain_7b"),
+        ("sew_resnet19", {}, r"no model named 'sew_resnet19'; did you mean 'sew_resnet\d+'\? known: plain_7b"),
         ("resnet18", {"T": 8}, r"resnet18 has no 'T', given 8; its options: in_channels, num_classes"),
         ("resnet18", {"neuron": "IF"}, r"resnet18 has no 'neuron'"),
         ("plain_7b", {"connect": "IAND"}, r"plain_7b has no 'connect', given 'IAND'"),
@@ -270,6 +270,69 @@ def test_one_value_per_channel_is_refused_in_training():
 def test_what_a_network_does_not_have_is_refused_by_name(name, how, message):
     with pytest.raises(ValueError, match=message):
         build_model(name, **{"num_classes": 10, **how})
+
+
+def neurons_of(net):
+    return [module for module in net.modules() if isinstance(module, Neuron)]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("v_th", 0.7), ("v_reset", -0.5), ("v_reset", None), ("surrogate", "erf"), ("alpha", 3.0), ("detach_reset", False)],
+)
+@pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "plain_7b", "sew_7b"])
+def test_an_option_of_neurons_reaches_every_neuron(name, option, value):
+    net = build_model(name, num_classes=5, **{option: value})
+    assert {getattr(neuron, option) for neuron in neurons_of(net)} == {value}
+
+
+def test_tau_and_input_decay_reach_every_neuron():
+    for kind in ("LIF", "PLIF"):
+        net = build_model("sew_resnet20", num_classes=5, neuron=kind, tau=4.0, decay_input=False)
+        assert {neuron.coefficients()[1] for neuron in neurons_of(net)} == {1.0}
+        assert all(torch.as_tensor(neuron.coefficients()[0]).item() == pytest.approx(0.75) for neuron in neurons_of(net))
+
+
+@pytest.mark.parametrize("name", ["sew_resnet18", "spiking_resnet50", "sew_7b"])
+def test_the_last_surrogate_reaches_the_last_neurons_of_blocks_alone(name):
+    net = build_model(name, num_classes=5, last_surrogate="scaled_atan")
+    last = {id(block.last.neuron) for block in net.blocks.values()}
+    for neuron in neurons_of(net):
+        assert neuron.surrogate == ("scaled_atan" if id(neuron) in last else "atan")
+
+
+@pytest.mark.parametrize(("pool", "kind"), [("max", torch.nn.MaxPool2d), ("avg", torch.nn.AvgPool2d)])
+@pytest.mark.parametrize("name", ["sew_resnet18", "resnet18", "sew_7b"])
+def test_the_pool_is_the_one_asked_for(name, pool, kind):
+    net = build_model(name, num_classes=5, pool=pool)
+    pools = [type(m) for m in net.modules() if isinstance(m, torch.nn.MaxPool2d | torch.nn.AvgPool2d)]
+    assert set(pools) == {kind}
+
+
+@pytest.mark.parametrize("option", [{"tau": 5.0}, {"decay_input": False}])
+def test_options_that_would_not_reach_a_function_are_refused(option):
+    class Mine(LIF):
+        pass
+
+    with pytest.raises(ValueError, match="would not reach a neuron that is a function"):
+        build_model("sew_resnet20", num_classes=5, neuron=Mine, **option)
+
+
+def test_zero_init_works_without_memory():
+    with torch.device("meta"):
+        build_model("sew_resnet18", num_classes=5, connect="AND", zero_init=True)
+
+
+def test_a_state_of_frames_of_another_size_or_dtype_is_refused():
+    net, frames = small("sew_resnet20")
+    net.eval()
+    for other in (frames[:, :, :, :1, :1], frames[:, :, :, :8, :8]):
+        _, state = net.step(other[0])
+        with pytest.raises(ValueError, match=r"the state's membrane of 'stem' is .* this frame needs \[2, 16, 16, 16\]"):
+            net.step(frames[1], state)
+    _, state = net.step(frames[0])
+    with pytest.raises(ValueError, match=r"torch.float32, this frame needs .* torch.float64"):
+        net.double().step(frames[1].double(), state)
 
 
 def test_an_option_at_its_default_is_never_refused():

@@ -7,9 +7,10 @@ import torch
 from published import KEYS, key_list, numbered, write_checkpoint
 from safetensors.torch import load_file, save_file
 
-from spikewise.models import build_model
+from spikewise.models import CONNECT, build_model
 from spikewise.models.names import published_names, torchvision_names
 from spikewise.models.weights import load_pretrained, save_pretrained, to_published, to_torchvision
+from spikewise.neurons import IF
 
 OF_LIST = {"dvsgesture_PlainNet": "plain_7b", "dvsgesture_SEWResNet": "sew_7b", "dvsgesture_SpikingResNet": "spiking_7b"}
 OF_LIST |= {"cifar10dvs_SEWResNet": "sew_wide7b"}
@@ -166,8 +167,9 @@ def test_nothing_in_a_file_can_run_code(where, tmp_path):
         "extra": {"model": state, "args": argparse.Namespace(x=evil)},
     }[where]
     torch.save(content, tmp_path / "evil.pth")
-    with pytest.raises(ValueError, match="is not a checkpoint of plain tensors"):
+    with pytest.raises(ValueError, match=r"is not a checkpoint of plain tensors: .*open") as refused:
         load_pretrained(tmp_path / "evil.pth")
+    assert "trust" not in str(refused.value)  # torch's advice to load it all the same is not passed on
     (tmp_path / "raw.pth").write_bytes(pickle.dumps(evil))
     with pytest.raises(ValueError, match="is not a checkpoint of plain tensors"):
         load_pretrained(tmp_path / "raw.pth")
@@ -231,6 +233,68 @@ def test_files_that_are_no_weights_are_refused_in_words(tmp_path):
     torch.save(numbered(KEYS["spiking_resnet18"]), tmp_path / "s.pth")
     with pytest.raises(ValueError, match="no option named 'depth'; options of build_model"):
         load_pretrained(tmp_path / "s.pth", depth=18)
+
+
+def odd_file(path, how):
+    """Files that are no checkpoint, but look a little like one."""
+    state = numbered(KEYS["sew_resnet18"], num_classes=4)
+    if how == "sparse":
+        state["fc.weight"] = state["fc.weight"].float().to_sparse()
+    elif how == "huge_by_strides":
+        state["fc.weight"] = torch.zeros(1).expand(10**11, 512)
+    elif how == "scalar":
+        state = {"conv.0.0.module.0.weight": torch.zeros(())}
+    content = {"model": state, "args": torch.zeros(2) if how == "tensor_args" else {"connect_f": "ADD"}}
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize("how", ["sparse", "huge_by_strides", "scalar", "tensor_args"])
+@pytest.mark.filterwarnings("ignore")
+def test_odd_files_are_refused_with_a_value_error(how, tmp_path):
+    odd_file(tmp_path / "odd.pth", how)
+    with pytest.raises(ValueError, match=r"odd\.pth"):
+        load_pretrained(tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "[" * 100_000,
+        "[1]",
+        '{"model": 3}',
+        '{"model": {"name": "sew_resnet20", "num_classes": 5}, "functions": 5}',
+        '{"model": {"name": "sew_resnet20", "num_classes": 5, "in_channels": 4611686018427387904}}',
+        '{"model": {"name": ["a"], "num_classes": 5}}',
+        '{"model": {"name": "sew_resnet20", "num_classes": "many"}}',
+        '{"model": {"name": "sew_resnet20"}}',
+        '{"model": {"name": "sew_resnet20", "num_classes": 5, "last_surrogate": []}}',
+    ],
+)
+def test_hostile_headers_are_refused_with_a_value_error(header, tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"spikewise": header})
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        load_pretrained(tmp_path)
+
+
+def test_bare_tensors_under_our_own_names_are_read_when_named(tmp_path):
+    net = build_model("sew_resnet20", num_classes=5, in_channels=1, connect="IAND").eval()
+    torch.save(net.state_dict(), tmp_path / "own.pth")
+    with pytest.raises(ValueError, match="own names without its header; pass name="):
+        load_pretrained(tmp_path / "own.pth")
+    again = load_pretrained(tmp_path / "own.pth", name="sew_resnet20", connect="IAND")
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(again(x), net(x))
+
+
+def test_members_of_the_tables_are_stored_by_name(tmp_path):
+    save_pretrained(build_model("sew_resnet20", num_classes=5, neuron=IF, connect=CONNECT["AND"]), tmp_path)
+    spec = load_pretrained(tmp_path).spec
+    assert (spec["neuron"], spec["connect"]) == ("IF", "AND")
+
+
+def test_a_loaded_network_is_ready_for_use(tmp_path):
+    save_pretrained(build_model("sew_resnet20", num_classes=5), tmp_path)
+    assert not load_pretrained(tmp_path).training
 
 
 def test_a_truncated_checkpoint_is_refused_in_words(tmp_path):

@@ -1,12 +1,9 @@
 """Firing rates of a run, block by block."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from torch import Tensor
-
-from ..engine.build import choose_device, load_data, make_batch
+from ..engine.batches import TestBatches, load
+from ..engine.build import channels_last, choose_device, load_data
 from ..engine.rundir import read_config
 from ..models.probe import Rate, firing_rates
 from ..models.weights import load_pretrained
@@ -18,11 +15,9 @@ def firing_rates_of_run(run: str | Path, *, batches: int = 8, batch: int = 64, d
     batches, batch:  how many batches, of how many samples
     Raises:          ValueError for a run of a ReLU network
     """
+    if batches < 1 or batch < 1:
+        raise ValueError(f"batches={batches} of {batch} samples; use 1 or more of each")
     data, where = load_data(read_config(Path(run)), "test"), choose_device(device)
-    net = load_pretrained(run).to(where)
-
-    def images() -> Iterator[Tensor]:
-        for start in range(0, min(batches * batch, len(data)), batch):
-            yield make_batch(data, np.arange(start, min(start + batch, len(data))), where)[0]
-
-    return firing_rates(net, images())
+    net = channels_last(load_pretrained(run)).to(where)
+    test = TestBatches(data, batch)
+    return firing_rates(net, (samples for samples, _ in load(test, range(min(batches, len(test))), where, workers=0)))

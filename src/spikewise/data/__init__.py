@@ -1,10 +1,48 @@
 """Images and events, and the order in which they are seen."""
 
 from collections.abc import Callable
+from typing import NamedTuple, NoReturn
 
-from .images import Images, digits
+from .images import Images, cifar10, cifar100, digits, fashion_mnist
+from .nmnist import Recordings, nmnist
 from .order import Order, generator
+from .samples import Samples
 
-DATASETS: dict[str, Callable[[str], Images]] = {"digits": digits}
 
-__all__ = ["DATASETS", "Images", "Order", "generator"]
+class Source(NamedTuple):
+    """A data set: how it is opened, and what it is.
+
+    open:    a function of (split, root), for events also of T, fold and folds
+    about:   a line for `spikewise list datasets`
+    events:  whether its samples are recordings, cut into T frames
+    """
+
+    open: Callable[..., Samples]
+    about: str
+    events: bool = False
+
+
+def not_here_yet(name: str, source: str) -> Callable[..., NoReturn]:
+    """Stands for a data set whose reader is still to come."""
+
+    def refuse(split: str, root: object = None, **_options: object) -> NoReturn:
+        raise FileNotFoundError(
+            f"no {name} {split} data: it is brought by `spikewise data prepare {name} --source {source}`, "
+            "which this version does not have yet"
+        )
+
+    return refuse
+
+
+DATASETS: dict[str, Source] = {
+    "digits": Source(digits, "1,797 grey images of 8 x 8 pixels, embedded"),
+    "fashion-mnist": Source(fashion_mnist, "70,000 grey images of 28 x 28 pixels; spikewise data download fashion-mnist"),
+    "cifar10": Source(cifar10, "60,000 colour images of 32 x 32 pixels, 10 classes; spikewise data download cifar10"),
+    "cifar100": Source(cifar100, "the same with 100 classes; spikewise data download cifar100"),
+    "nmnist": Source(nmnist, "70,000 recordings of an event camera of 34 x 34 pixels; unpack Train.zip and Test.zip", True),
+    "imagenet": Source(not_here_yet("imagenet", "FOLDER_WITH_TRAIN_AND_VAL"), "1.3 million photographs (reader to come)"),
+    "dvs-gesture": Source(not_here_yet("dvs-gesture", "DvsGesture.tar.gz"), "11 gestures, event camera (reader to come)", True),
+    "cifar10-dvs": Source(not_here_yet("cifar10-dvs", "FOLDER_OF_ZIPS"), "10 classes, event camera (reader to come)", True),
+}
+
+__all__ = ["DATASETS", "Images", "Order", "Recordings", "Samples", "Source", "generator"]

@@ -4,12 +4,12 @@ import numpy as np
 
 
 def shift(image: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
-    """Move the image by up to `most` pixels in each direction, zeros coming in. [C, H, W] -> [C, H, W]"""
+    """Move the sample by up to `most` pixels in each direction, zeros coming in. [..., H, W] -> [..., H, W]"""
     if most == 0:
         return image
     down, right = rng.integers(0, 2 * most + 1, size=2)
-    padded = np.pad(image, ((0, 0), (most, most), (most, most)))
-    return padded[:, down : down + image.shape[1], right : right + image.shape[2]]
+    padded = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(most, most)] * 2)
+    return padded[..., down : down + image.shape[-2], right : right + image.shape[-1]]
 
 
 def warp(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
@@ -31,11 +31,23 @@ def warp(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.nda
 
 def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The image's values at fractional places, zero outside. [C, H, W], [h, w], [h, w] -> [C, h, w]"""
-    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
-    y = np.clip(y + 1, 0, padded.shape[1] - 1.001)
-    x = np.clip(x + 1, 0, padded.shape[2] - 1.001)
+    padded = np.pad(image, ((0, 0), (1, 2), (1, 2)))
+    y = np.clip(y + 1, 0, image.shape[1] + 1)
+    x = np.clip(x + 1, 0, image.shape[2] + 1)
     top, left = y.astype(np.int64), x.astype(np.int64)
     down, right = (y - top).astype(image.dtype), (x - left).astype(image.dtype)
     upper = padded[:, top, left] * (1 - right) + padded[:, top, left + 1] * right
     lower = padded[:, top + 1, left] * (1 - right) + padded[:, top + 1, left + 1] * right
     return upper * (1 - down) + lower * down
+
+
+def flip(sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirror left and right, one in two. [..., H, W] -> [..., H, W]"""
+    return np.ascontiguousarray(sample[..., ::-1]) if rng.random() < 0.5 else sample
+
+
+def temporal_delete(frames: np.ndarray, rng: np.random.Generator, keep: int) -> np.ndarray:
+    """Random temporal delete: `keep` of the frames, in their order. [T, ...] -> [keep, ...] (Fang et al. 2021, A.2)"""
+    if keep > len(frames):
+        raise ValueError(f"temporal_delete={keep} frames of {len(frames)}; use {len(frames)} or fewer")
+    return frames[np.sort(rng.choice(len(frames), keep, replace=False))]

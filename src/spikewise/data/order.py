@@ -7,7 +7,8 @@ import numpy as np
 
 def generator(*keys: int | str) -> np.random.Generator:
     """Random numbers that depend on `keys` alone, e.g. (seed, epoch, "order"). Keys are hashed, never added up."""
-    digest = hashlib.blake2b(repr(keys).encode(), digest_size=16).digest()
+    plain = tuple(key if isinstance(key, str) else int(key) for key in keys)  # numpy's numbers are written differently
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 

@@ -2,14 +2,13 @@
 
 import dataclasses
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ..config import Config
-from ..data import DATASETS, Images, generator
-from ..data.augment import shift, warp
+from ..data import DATASETS, Samples, generator
 from ..models import Network, build_model
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,17 +23,39 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_data(config: Config, split: str) -> Images:
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Convolutions and linear layers in `precision`; membranes, statistics and the loss stay in float32.
+
+    Raises:  ValueError for float16 on a CPU
+    """
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError("precision float16 needs a GPU: on a CPU its gradients vanish unscaled; use bfloat16 or float32")
+    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
+
+
+def load_data(config: Config, split: str) -> Samples:
+    """A split of the config's data set."""
     if config.data.name not in DATASETS:
         raise ValueError(f"no data set named {config.data.name!r}; known: {', '.join(DATASETS)}")
-    return DATASETS[config.data.name](split)
+    source, how = DATASETS[config.data.name], config.data
+    if source.events and (how.warp or how.flip):
+        raise ValueError(f"data.warp and data.flip are for images; {how.name} holds event recordings: set them to 0 and False")
+    if not source.events and how.temporal_delete:
+        raise ValueError(f"data.temporal_delete={how.temporal_delete} needs frames; {how.name} holds still images: use 0")
+    options = {"T": how.frames} if source.events else {}
+    if how.fold is not None:
+        if how.name != "nmnist":
+            raise ValueError(f"data.fold={how.fold} is for nmnist; {how.name} has one split: leave it at None")
+        options |= {"fold": how.fold, "folds": how.folds}
+    return source.open(split, how.root, **options)
 
 
-def build_network(config: Config, data: Images) -> Network:
+def build_network(config: Config, data: Samples) -> Network:
     """The network of a config for this data, its weights drawn from the config's seed alone."""
     options = dataclasses.asdict(config.model)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
+        # the CPU's generator alone: torch.manual_seed would reseed every GPU's, too
+        torch.default_generator.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
         net = build_model(num_classes=len(data.class_names), in_channels=data.in_channels, **options)
     return channels_last(net)
 
@@ -42,25 +63,3 @@ def build_network(config: Config, data: Images) -> Network:
 def channels_last(net: Network) -> Network:
     """The network with its convolutions' weights laid out channels last: a training step takes half the time on a CPU."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this one out
-
-
-def make_batch(data: Images, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images [N, C, H, W] and labels [N] of these samples, as they are."""
-    return to_device([data.sample(int(i)) for i in indices], data.labels[indices], device)
-
-
-def make_training_batch(
-    config: Config, data: Images, indices: np.ndarray, epoch: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """The same, augmented: what happens to a sample depends on (seed, epoch, index) alone."""
-    samples = [augment(config, data.sample(int(i)), generator(config.seed, epoch, int(i), "augment")) for i in indices]
-    return to_device(samples, data.labels[indices], device)
-
-
-def augment(config: Config, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return warp(shift(image, rng, config.data.shift), rng, config.data.warp)
-
-
-def to_device(samples: list[np.ndarray], labels: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.stack(samples).astype(np.float32, copy=False))
-    return images.to(device, memory_format=torch.channels_last), torch.from_numpy(labels).to(device)

@@ -1,28 +1,194 @@
-"""Saved states of a run: weights that say which network they are, and what training needs to go on."""
+"""Checkpoints: the state of a run, written so that it is there as a whole or not at all.
 
+A checkpoint is a folder `step-NNNNNNNN` of three files: model.safetensors (the network that is evaluated; it says itself what
+it is), training.safetensors (what training needs besides), state.json (scalars, and a hash over all).
+"""
+
+import hashlib
 import json
-import shutil
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn, optim
 
 from ..models import Network
-from ..models.weights import save_pretrained
+from ..models.weights import WEIGHTS, pretrained_bytes
+from . import disk
 
+TRAINING, STATE = "training.safetensors", "state.json"
 FORMAT_VERSION = 1
+NAME = re.compile(r"step-(\d{8,})")
 
 
-def save(folder: Path, net: Network, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
-    """Write a checkpoint beside `folder` and put it in its place when it is whole."""
-    beside = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    save_pretrained(net, beside)
-    torch.save(optimizer.state_dict(), beside / "optimizer.pt")
-    (beside / "progress.json").write_text(json.dumps({"format_version": FORMAT_VERSION, **progress}) + "\n")
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.replace(old)
-    beside.replace(folder)
-    shutil.rmtree(old, ignore_errors=True)
+@dataclass
+class State:
+    """What a checkpoint holds besides tensors.
+
+    step:           steps done
+    meter:          sums of the epoch under way
+    metrics_bytes:  length of metrics.jsonl at this point
+    scaler:         the loss scaler's numbers, where there is one
+    """
+
+    step: int
+    meter: dict[str, float]
+    metrics_bytes: int
+    scaler: dict[str, Any] | None = None
+
+
+def save(folder: Path, evaluated: Network, net: Network, optimizer: optim.Optimizer, state: State) -> Path:
+    """Write the checkpoint of `state.step` into `folder`; its path.
+
+    evaluated:  the network that is evaluated: `net` itself, or the average of its weights
+    """
+    path = folder / f"step-{state.step:08d}"
+    if path.is_dir() and find_damage(path) is None:
+        return path
+    tensors, scalars = optimizer_state(net, optimizer)
+    if evaluated is not net:
+        tensors |= {f"net/{name}": tensor for name, tensor in net.state_dict().items()}
+    files = {WEIGHTS: pretrained_bytes(evaluated), TRAINING: safetensors.torch.save(on_disk(tensors))}
+    about = {"format_version": FORMAT_VERSION, **vars(state), "optimizer": scalars}
+    about["hash"] = digest(files, about)
+    files[STATE] = (json.dumps(about, indent=2) + "\n").encode()
+    beside = folder / f".{path.name}.new"
+    folder.mkdir(parents=True, exist_ok=True)
+    disk.remove(beside)
+    beside.mkdir()
+    try:
+        for name, content in files.items():
+            disk.write(beside / name, content)
+        disk.sync_folder(beside)
+        if path.exists():  # of an earlier try that was found damaged
+            disk.remove(path)
+        disk.rename(beside, path)
+    except OSError:
+        disk.remove(beside)  # a full disk: make room again
+        raise
+    return path
+
+
+def on_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they are stored: on the CPU, contiguous, in a fixed order."""
+    return {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+
+
+def optimizer_state(net: nn.Module, optimizer: optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimiser's buffers and numbers, by parameter name."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for parameter, buffers in optimizer.state.items():
+        for key, value in buffers.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{names[parameter]}/{key}"] = value
+            elif value is not None:
+                scalars[f"{names[parameter]}/{key}"] = value
+    return tensors, scalars
+
+
+def digest(files: dict[str, bytes], about: dict[str, Any]) -> str:
+    """A hash over the tensor files and everything in state.json but the hash itself."""
+    total = hashlib.sha256(json.dumps({k: v for k, v in about.items() if k != "hash"}, sort_keys=True).encode())
+    for name in (WEIGHTS, TRAINING):
+        total.update(hashlib.sha256(files[name]).digest())
+    return total.hexdigest()
+
+
+def newest(folder: Path) -> tuple[Path, list[str]] | None:
+    """The newest whole checkpoint in `folder`, and why each newer one was passed over; None if there is none.
+
+    Raises:  ValueError for one written by a newer version: going on from an older one would lose what it holds
+    """
+    passed_over: list[str] = []
+    for path in reversed(steps(folder)):
+        damage = find_damage(path)
+        if damage is None:
+            return path, passed_over
+        passed_over.append(f"{path.name}: {damage}")
+    return None
+
+
+def steps(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, oldest first."""
+    found = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def find_damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        about = json.loads((path / STATE).read_bytes())
+        files = {name: (path / name).read_bytes() for name in (WEIGHTS, TRAINING)}
+    except (OSError, ValueError) as error:
+        return f"unreadable ({error})"
+    if not isinstance(about, dict):
+        return f"{STATE} is damaged"
+    version = about.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ValueError(f"{path} has format {version}, newer than {FORMAT_VERSION}; update spikewise")
+    return None if about.get("hash") == digest(files, about) else "its hash is wrong, it was not written to the end"
+
+
+def load(path: Path, evaluated: Network, net: Network, optimizer: optim.Optimizer) -> State:
+    """Put a whole checkpoint into a network and an optimiser that were built from the same config; its State.
+
+    Values are copied into the tensors that are there, so that memory layouts stay those of a fresh run.
+    Raises:  ValueError for a checkpoint of another network
+    """
+    about = json.loads((path / STATE).read_bytes())
+    try:
+        training = safetensors.torch.load((path / TRAINING).read_bytes())
+        weights = safetensors.torch.load((path / WEIGHTS).read_bytes())
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    try:
+        copy_into(evaluated, weights)
+        if evaluated is not net:
+            copy_into(net, {name.removeprefix("net/"): t for name, t in training.items() if name.startswith("net/")})
+        restore_optimizer(net, optimizer, training, about["optimizer"])
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is a checkpoint of another network or optimiser: {error}") from None
+    return State(about["step"], about["meter"], about["metrics_bytes"], about["scaler"])
+
+
+@torch.no_grad()
+def copy_into(net: nn.Module, tensors: dict[str, Tensor]) -> None:
+    ours = net.state_dict()
+    if set(ours) != set(tensors):
+        raise ValueError(f"tensors differ, among them {min(set(ours) ^ set(tensors))!r}")
+    for name, tensor in ours.items():
+        if tensor.shape != tensors[name].shape or tensor.dtype != tensors[name].dtype:
+            raise ValueError(f"{name!r} is {list(tensors[name].shape)} {tensors[name].dtype} there")
+        tensor.copy_(tensors[name])
+
+
+def restore_optimizer(net: nn.Module, optimizer: optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    parameters = dict(net.named_parameters())
+    optimizer.state.clear()
+    for name, tensor in tensors.items():
+        if not name.startswith("optimizer/"):
+            continue
+        _, parameter_name, key = name.split("/")
+        parameter = parameters[parameter_name]
+        if tensor.shape == parameter.shape:
+            buffer = torch.empty_like(parameter, dtype=tensor.dtype)  # keeps the parameter's layout
+            buffer.copy_(tensor)
+        else:
+            buffer = tensor  # a number, as Adam's step
+        optimizer.state[parameter][key] = buffer.requires_grad_(False)
+    for name, value in scalars.items():
+        parameter_name, key = name.split("/")
+        optimizer.state[parameters[parameter_name]][key] = value
+
+
+def prune(folder: Path, keep: set[Path]) -> None:
+    """Remove every checkpoint that is not to be kept, and what broken tries left behind."""
+    for path in [*steps(folder), *folder.glob(".step-*.new")]:
+        if path not in keep:
+            disk.remove(path)

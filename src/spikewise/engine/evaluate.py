@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from ..config import Config
-from ..data import Images
+from ..data import Samples
 from ..models import Network
 from ..models.weights import find_file, load_pretrained
-from .build import channels_last, choose_device, load_data, make_batch
+from .batches import TestBatches, load
+from .build import autocast, channels_last, choose_device, load_data
 from .loss import cross_entropy
-from .rundir import read_config
+from .rundir import CHECKPOINTS, read_config
 
 
 @dataclass(frozen=True)
@@ -30,33 +29,39 @@ class Score:
 
 
 @torch.no_grad()
-def score(net: Network, data: Images, device: torch.device, batch: int = 256) -> Score:
+def score(
+    net: Network, data: Samples, device: torch.device, *, precision: str = "float32", batch: int = 256, workers: int = 0
+) -> Score:
     """Every sample once, in evaluation mode; the network is left in the mode it was in."""
-    training = net.training
+    training, correct, loss, batches = net.training, 0, 0.0, TestBatches(data, batch)
     net.eval()
-    correct, loss = 0, 0.0
     try:
-        for start in range(0, len(data), batch):
-            indices = np.arange(start, min(start + batch, len(data)))
-            images, labels = make_batch(data, indices, device)
-            logits = net(images)
+        for samples, labels in load(batches, range(len(batches)), device, workers):
+            with autocast(precision, device):
+                logits = net(samples)
             correct += int((logits.argmax(1) == labels).sum())
             loss += float(cross_entropy(logits, labels)) * len(labels)
     finally:
         net.train(training)
-    return Score(correct, len(data), loss / len(data))
+    return Score(correct, len(data.labels), loss / len(data.labels))
 
 
-def evaluate(run: str | Path, *, device: str = "auto", checkpoint: str = "last") -> Score:
-    """Score a finished run on its test split.
+def evaluate(run: str | Path, *, device: str = "auto", checkpoint: str = "last", workers: int = 0) -> Score:
+    """Score a run on its test split, in the precision of its config.
 
     run:         the run folder
     checkpoint:  which of its checkpoints: "last", or "best" (chosen on the test split, as the paper did)
+    workers:     processes that read data; 0: this one
     Raises:      FileNotFoundError, ValueError with what is wrong and what to do
     """
-    config: Config = read_config(Path(run))
-    file = find_file(Path(run) / "checkpoints" / checkpoint)
+    config = read_config(Path(run))
+    folder = Path(run) / CHECKPOINTS / checkpoint
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{run} has no checkpoint {checkpoint!r} yet: its first epoch is not finished, or it keeps none"
+        )
+    file = find_file(folder)
     where = choose_device(device)
-    data = load_data(config, "test")
     net = channels_last(load_pretrained(file)).to(where)
-    return score(net, data, where)
+    data = load_data(config, "test")
+    return score(net, data, where, precision=config.optim.eval_precision, batch=config.optim.batch, workers=workers)

@@ -1,28 +1,58 @@
 """The folder of a run: all that passes between training and whatever comes after it."""
 
+import fcntl
 import json
+import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .. import __version__
 from ..config import Config, from_json, to_json
+from . import disk
 
 CONFIG, ENVIRONMENT, METRICS, TIMING = "config.json", "environment.json", "metrics.jsonl", "timing.jsonl"
+CHECKPOINTS, TENSORBOARD, LOCK = "checkpoints", "tensorboard", ".lock"
 FORMAT_VERSION = 1
 
 
-def create(path: Path, config: Config, device: torch.device) -> Path:
-    """Begin a run folder: config and environment. Refuses a folder that holds anything."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f"{path} exists and is not empty; give another folder with --out, or remove it first")
+def require_new(path: Path) -> None:
+    """Refuse a folder that holds anything, but for what a run leaves that ended before it had begun."""
+    begun = {LOCK, ENVIRONMENT, f".{ENVIRONMENT}.new", f".{CONFIG}.new"}
+    if path.exists() and (not path.is_dir() or any(entry.name not in begun for entry in path.iterdir())):
+        raise FileExistsError(
+            f"{path} exists and is not empty; give another folder with --out, go on with --resume {path}, or remove it first"
+        )
+
+
+def create(path: Path, config: Config, device: torch.device) -> None:
+    """Begin a run folder: config and environment."""
+    disk.replace(path / ENVIRONMENT, as_json(environment(device)))
+    disk.replace(path / CONFIG, to_json(config).encode())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run folder for this process alone; the system lets go of it when the process ends, however it ends.
+
+    Raises:  BlockingIOError when another process trains into it
+    """
     path.mkdir(parents=True, exist_ok=True)
-    write_text(path / CONFIG, to_json(config))
-    write_text(path / ENVIRONMENT, json.dumps(environment(device), indent=2) + "\n")
-    return path
+    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"another process is training into {path}; wait for it, or give another folder") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_config(path: Path) -> Config:
@@ -40,15 +70,31 @@ def environment(device: torch.device) -> dict[str, Any]:
     """What the numbers of a run may depend on besides its config."""
     return {
         "format_version": FORMAT_VERSION,
-        "spikewise": metadata.version("spikewise"),
+        "spikewise": __version__,
         "torch": torch.__version__,
         "numpy": metadata.version("numpy"),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
-        "device": str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "kernels": "reference",
     }
+
+
+BITWISE = ("torch", "cpu", "threads", "device", "kernels")  # what must be alike for a resumed run to be the same to the bit
+
+
+def note_resume(path: Path, device: torch.device) -> list[str]:
+    """Add this process's environment to the run's; what differs from where it began, in words."""
+    file, now = path / ENVIRONMENT, environment(device)
+    try:
+        before = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        before = {}
+    differs = [f"{key} {before.get(key)!r} -> {now[key]!r}" for key in BITWISE if before.get(key) != now[key]]
+    disk.replace(file, as_json({**before, "resumed": [*before.get("resumed", []), now]}))
+    return differs
 
 
 def cpu_name() -> str:
@@ -63,12 +109,15 @@ def cpu_name() -> str:
 
 def append(path: Path, record: dict[str, Any]) -> None:
     """Add one line of JSON."""
-    with path.open("a") as file:
-        file.write(json.dumps({"format_version": FORMAT_VERSION, **record}) + "\n")
+    disk.append(path, (json.dumps({"format_version": FORMAT_VERSION, **record}) + "\n").encode())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none of it."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text)
-    beside.replace(path)
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file of JSON lines; a last line that was cut is left out."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -1,36 +1,26 @@
-"""Training: from a config to a run folder."""
+"""Training: from a config to a run folder, and on from where one ended."""
 
+import dataclasses
 import math
-import sys
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 from torch import Tensor, optim
 
-from ..config import Config
-from ..data import Images, Order
+from ..config import Config, to_json
+from ..data import Order, Samples
 from ..models import Network
-from . import checkpoint, rundir
+from . import checkpoint, disk, faults, rundir
 from .average import Average
-from .build import build_network, choose_device, load_data, make_training_batch
-from .evaluate import Score, score
+from .batches import TrainingBatches, load
+from .build import autocast, build_network, choose_device, load_data
+from .evaluate import score
 from .loss import cross_entropy
 from .optim import build_optimizer, learning_rate, set_learning_rate
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run reached on its test split. The best epoch is chosen on that split, as the paper did."""
-
-    run: Path
-    final: Score
-    best: Score
-    best_epoch: int
+from .report import Console, Result, TensorBoard, record, results
 
 
 @dataclass
@@ -41,16 +31,11 @@ class Meter:
     correct: int = 0
     count: int = 0
     learning_rate: float = 0.0  # of the last step
-    began: float = field(default_factory=time.perf_counter)
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self.loss += float(loss.detach()) * len(labels)
+    def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
+        self.loss += loss * len(labels)
         self.correct += int((logits.detach().argmax(1) == labels).sum())
         self.count += len(labels)
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.began
 
 
 @dataclass
@@ -58,124 +43,283 @@ class Training:
     """All that moves while a network learns."""
 
     config: Config
-    data: Images
-    order: Order
-    net: Network
-    optimizer: optim.Optimizer
-    average: Average | None
+    data: Samples
     device: torch.device
+    order: Order = field(init=False)
+    net: Network = field(init=False)
+    optimizer: optim.Optimizer = field(init=False)
+    average: Average | None = field(init=False)
+    scaler: torch.amp.GradScaler = field(init=False)
+    steps_done: int = 0
+    meter: Meter = field(default_factory=Meter)
 
-    @classmethod
-    def begin(cls, config: Config, data: Images, device: torch.device) -> "Training":
-        """Fresh weights, and nothing seen yet."""
-        order = Order(len(data), config.optim.batch, config.seed)
-        net = build_network(config, data).to(device)
-        average = Average(net, config.optim.ema_decay) if config.optim.ema_decay else None
-        return cls(config, data, order, net, build_optimizer(config.optim, net), average, device)
+    def __post_init__(self):
+        how = self.config.optim
+        autocast(how.precision, self.device)  # refuses what this device can't do
+        autocast(how.eval_precision, self.device)
+        self.order = Order(len(self.data.labels), how.batch, self.config.seed)
+        self.net = build_network(self.config, self.data).to(self.device)
+        self.optimizer = build_optimizer(how, self.net)
+        self.average = Average(self.net, how.ema_decay) if how.ema_decay else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=how.precision == "float16")
+        self.statistics = faults.Statistics(self.net)
 
     @property
     def evaluated(self) -> Network:
         """The network that is evaluated and kept: the average of the weights, where there is one."""
         return self.average.net if self.average else self.net
 
-    def step(self, step: int, meter: Meter) -> float:
-        """Learn from the samples of step `step`, counted from the start of training; the loss."""
-        epoch = step // self.order.steps_per_epoch
-        images, labels = make_training_batch(self.config, self.data, self.order.indices(step), epoch, self.device)
-        meter.learning_rate = learning_rate(self.config.optim, step, self.order.steps_per_epoch)
-        set_learning_rate(self.optimizer, meter.learning_rate)
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.optim.epochs * self.order.steps_per_epoch
+
+    def step(self, samples: Tensor, labels: Tensor) -> float:
+        """Learn from one batch; the loss.
+
+        Raises:  NotFinite before a weight changes, the running estimates put back
+        """
+        how, number = self.config.optim, self.steps_done
+        self.meter.learning_rate = learning_rate(how, number, self.order.steps_per_epoch)
+        set_learning_rate(self.optimizer, self.meter.learning_rate)
         self.net.train()
-        logits = self.net(images)
-        loss = cross_entropy(logits, labels, self.config.optim.label_smoothing)
+        self.statistics.note()
+        with autocast(how.precision, self.device):
+            logits = self.net(samples)
+        loss = cross_entropy(logits, labels, how.label_smoothing)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} at step {step}, learning rate {meter.learning_rate:g}; try a smaller --optim.lr"
-            )
+            self.give_up(f"the loss is {value}", samples, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        if not self.scaler.is_enabled():  # a loss scaler skips such steps by itself, and lowers its scale
+            norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None]))
+            if not math.isfinite(norm):
+                self.give_up(f"the norm of the gradient is {norm}", samples, labels)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if self.average:
-            self.average.update(self.net, step)
-        meter.add(loss, logits, labels)
+            self.average.update(self.net, number)
+        self.meter.add(value, logits, labels)
+        self.steps_done += 1
         return value
 
+    def give_up(self, what: str, samples: Tensor, labels: Tensor) -> None:
+        """Put the running estimates back and say where it went wrong."""
+        self.statistics.restore()
+        with autocast(self.config.optim.precision, self.device):
+            where = faults.first_not_finite(self.net, samples, labels)
+        self.statistics.restore()
+        indices = self.order.indices(self.steps_done).tolist()
+        shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
+        raise faults.NotFinite(
+            f"{what} at step {self.steps_done}, learning rate {self.meter.learning_rate:g}, samples {shown}; {where}. "
+            "No weight was changed; try a smaller --optim.lr, or a longer --optim.warmup-epochs"
+        )
 
-def train(config: Config, out: str | Path | None = None, *, device: str = "auto", quiet: bool = False) -> Result:
+
+def train(
+    config: Config, out: str | Path | None = None, *, device: str = "auto", workers: int = 0, quiet: bool = False
+) -> Result:
     """Train the network of a config and leave a run folder.
 
-    out:     the run folder, new or empty; None is runs/RECIPE-SEED
-    device:  auto, cpu, cuda or mps
-    quiet:   no progress bar, no lines
-    Raises:  FileExistsError for a folder in use; ValueError for a config that does not fit; FloatingPointError when the
-             loss is not finite, before that step changes a weight
+    out:      the run folder, new or empty; None is runs/RECIPE-SEED
+    device:   auto, cpu, cuda or mps
+    workers:  processes that make batches; 0: this one. The result does not depend on it
+    quiet:    no progress bar, no lines
+    Raises:   FileExistsError for a folder in use; ValueError for a config that does not fit; NotFinite when a loss or gradient
+              is not finite, before that step changes a weight; OutOfMemory; Interrupted after SIGINT or SIGTERM
     """
+    run = Path(out or f"runs/{config.recipe.replace('/', '-')}-{config.seed}")
+    rundir.require_new(run)
     where = choose_device(device)
-    test = load_data(config, "test")
-    training = Training.begin(config, load_data(config, "train"), where)
-    run = rundir.create(Path(out or f"runs/{config.recipe}-{config.seed}"), config, where)
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-    console.print(summary(training))
-    best: Score | None = None
-    best_epoch, steps = 0, training.order.steps_per_epoch
-    with SummaryWriter(str(run / "tensorboard")) as board, progress_bar(console) as bar:
-        task = bar.add_task("", total=config.optim.epochs * steps, speed="")
-        for epoch in range(config.optim.epochs):
-            meter = Meter()
-            for step in range(epoch * steps, (epoch + 1) * steps):
-                loss = training.step(step, meter)
-                bar.update(task, advance=1, speed=f"{meter.count / meter.seconds:,.0f} samples/s  loss {loss:.3f}")
-            seconds = meter.seconds
-            final = score(training.evaluated, test, where)
-            kept = ["last"]
-            if best is None or final.correct > best.correct:
-                best, best_epoch, kept = final, epoch, ["best", "last"]
-            for name in kept:
-                folder = run / "checkpoints" / name
-                checkpoint.save(folder, training.evaluated, training.optimizer, {"epochs_done": epoch + 1})
-            report(run, board, epoch + 1, (epoch + 1) * steps, meter, final, seconds)
-            console.print(
-                f"epoch {epoch + 1:3}/{config.optim.epochs}  train loss {meter.loss / meter.count:.4f}  "
-                f"test accuracy {100 * final.accuracy:.2f} %  {meter.count / seconds:,.0f} samples/s"
-            )
-    assert best is not None, "a config has at least one epoch"
-    return Result(run, final, best, best_epoch)
+    if not isinstance(config, Config):
+        raise ValueError(f"train takes a Config, such as sw.RECIPES['digits'](), given {config!r}")
+    training, test = Training(config, load_data(config, "train"), where), load_data(config, "test")
+    require_fit(training)
+    require_disk(training, run)
+    with rundir.locked(run):
+        rundir.create(run, config, where)
+        return go_on(training, test, run, workers, quiet)
+
+
+def resume(
+    run: str | Path,
+    *,
+    epochs: int | None = None,
+    data_root: str | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    quiet: bool = False,
+) -> Result:
+    """Go on with a run where it ended, to the bit on the machine where it began; of a finished run, only the result.
+
+    epochs:     more epochs than the run was begun with (its learning rates change with it)
+    data_root:  where the data lies now
+    Raises:     what `train` raises; FileNotFoundError for a folder that is no run
+    """
+    run = Path(run)
+    config = rundir.read_config(run)
+    where, console = choose_device(device), Console(quiet)
+    if epochs is not None and epochs != config.optim.epochs:
+        if epochs < config.optim.epochs:
+            raise ValueError(f"--epochs {epochs} is fewer than the {config.optim.epochs} of the run; give more, or none")
+        console.line(f"{config.optim.epochs} -> {epochs} epochs: the learning rates from here on are those of {epochs} epochs")
+        config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
+    if data_root is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root))
+    training, test = Training(config, load_data(config, "train"), where), load_data(config, "test")
+    with rundir.locked(run):
+        metrics_bytes = restore(training, run, console)
+        if training.steps_done >= training.num_steps:
+            save(training, run)  # it may have ended before its links were right
+            console.line(f"{run} is finished: {config.optim.epochs} epochs")
+            return results(run, config)
+        disk.replace(run / rundir.CONFIG, to_json(config).encode())
+        differs = rundir.note_resume(run, where)
+        if differs and training.steps_done:
+            console.line(f"resumed under other conditions ({'; '.join(differs)}): no longer the unbroken run's to the bit")
+        disk.cut(run / rundir.METRICS, metrics_bytes)
+        return go_on(training, test, run, workers, quiet)
+
+
+def restore(training: Training, run: Path, console: Console) -> int:
+    """Put the newest whole checkpoint into `training`; the length of metrics.jsonl at that point."""
+    found = checkpoint.newest(run / rundir.CHECKPOINTS)
+    if found is None:
+        console.line(f"{run} has no whole checkpoint: starting over")
+        return 0
+    path, passed_over = found
+    for reason in passed_over:
+        console.line(f"passed over {reason}")
+    state = checkpoint.load(path, training.evaluated, training.net, training.optimizer)
+    training.steps_done, training.meter = state.step, Meter(**state.meter)  # type: ignore[arg-type]
+    if state.scaler:
+        training.scaler.load_state_dict(state.scaler)
+    console.line(f"resumed {run} behind step {state.step} of {training.num_steps}")
+    return state.metrics_bytes
+
+
+def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: bool) -> Result:
+    """Train from where `training` stands to the end, saving on the way."""
+    config, steps = training.config, training.order.steps_per_epoch
+    console, signals = Console(quiet), faults.Signals()
+    console.line(summary(training))
+    numbers = range(training.steps_done, training.num_steps)
+    batches = load(TrainingBatches(config, training.data, training.order), numbers, training.device, workers)
+    began, seen = time.perf_counter(), 0
+    with TensorBoard(run) as board, console.progress(training.num_steps, training.steps_done) as progress, signals.watched():
+        for samples, labels in batches:
+            loss = guarded_step(training, samples, labels)
+            seen += len(labels)
+            progress(f"{seen / (time.perf_counter() - began):,.0f} samples/s  loss {loss:.3f}")
+            if training.steps_done % steps == 0:
+                seconds = time.perf_counter() - began
+                final = score(
+                    training.evaluated,
+                    test,
+                    training.device,
+                    precision=config.optim.eval_precision,
+                    batch=config.optim.batch,
+                    workers=workers,
+                )
+                line = record(run, training.steps_done // steps, training.steps_done, training.meter, final)
+                timing = {"epoch": line["epoch"], "seconds": seconds, "samples_per_second": seen / seconds}
+                rundir.append(run / rundir.TIMING, timing)
+                board.add(line)
+                console.epoch(line, config.optim.epochs, seen / seconds)
+                training.meter = Meter()
+                save(training, run)
+                began, seen = time.perf_counter(), 0
+            elif config.keep.every_steps and training.steps_done % config.keep.every_steps == 0:
+                save(training, run)
+            if signals.received:
+                save(training, run)
+                raise faults.Interrupted(
+                    signals.received, f"stopped behind step {training.steps_done}, saved; go on with --resume {run}"
+                )
+    return results(run, config)
+
+
+def guarded_step(training: Training, samples: Tensor, labels: Tensor) -> float:
+    """A step that says, when memory runs out, which batch would fit."""
+    try:
+        return training.step(samples, labels)
+    except (RuntimeError, MemoryError) as error:
+        if not faults.is_out_of_memory(error):
+            raise
+    training.optimizer.zero_grad(set_to_none=True)
+    if training.device.type == "cuda":
+        torch.cuda.empty_cache()
+    fits = faults.batch_that_fits(training.net, samples, labels, faults.free_memory(training.device))
+    fits = min(fits, max(1, len(labels) // 2))
+    raise faults.OutOfMemory(
+        f"out of memory at a batch of {len(labels)}: about {fits} would fit; try --optim.batch {fits} (the learning rate "
+        "scales with it), or --optim.precision bfloat16"
+    )
+
+
+def save(training: Training, run: Path) -> None:
+    """Write a checkpoint, point `last` and `best` to what they should be, and remove what is not to be kept."""
+    folder, keep, steps = run / rundir.CHECKPOINTS, training.config.keep, training.order.steps_per_epoch
+    metrics = run / rundir.METRICS
+    state = checkpoint.State(
+        step=training.steps_done,
+        meter=vars(training.meter),
+        metrics_bytes=metrics.stat().st_size if metrics.exists() else 0,
+        scaler=training.scaler.state_dict() if training.scaler.is_enabled() else None,
+    )
+    newest = checkpoint.save(folder, training.evaluated, training.net, training.optimizer, state)
+    disk.link(folder / "last", newest.name)
+    lines = rundir.read_lines(metrics)
+    kept = set(checkpoint.steps(folder)[-keep.last :])
+    if keep.best and lines:
+        best = folder / f"step-{max(lines, key=lambda line: line['test_accuracy'])['step']:08d}"
+        if best.is_dir():
+            kept.add(best)
+            disk.link(folder / "best", best.name)
+    if keep.every_epochs:
+        every = keep.every_epochs * steps
+        kept |= {path for path in checkpoint.steps(folder) if int(path.name[5:]) % every == 0}
+    checkpoint.prune(folder, kept)
+
+
+def require_fit(training: Training) -> None:
+    """Refuse samples that the network can't take, before anything is written."""
+    samples, _ = TrainingBatches(training.config, training.data, training.order)[0]
+    training.net.check(samples, dims=(4, 5))
+
+
+def require_disk(training: Training, run: Path) -> None:
+    """Refuse a run whose checkpoints would not fit on the disk."""
+    needed, free = disk_needed(training), shutil.disk_usage(existing(run)).free
+    if needed > free:
+        raise OSError(f"the checkpoints of this run need {needed / 1e6:,.0f} MB, {existing(run)} has {free / 1e6:,.0f} MB free")
+
+
+def disk_needed(training: Training) -> int:
+    """Bytes of all checkpoints that will be kept, and of the one being written."""
+    weights = sum(t.numel() * t.element_size() for t in training.net.state_dict().values())
+    buffers = {"sgd": 1 if training.config.optim.momentum else 0}.get(training.config.optim.optimizer, 2)
+    each = weights * (1 + buffers + (1 if training.average else 0))
+    keep = training.config.keep
+    number = keep.last + keep.best + (training.config.optim.epochs // keep.every_epochs if keep.every_epochs else 0) + 1
+    return each * number
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 def summary(training: Training) -> str:
     """What is about to be trained, in a line."""
-    config = training.config
+    config, how = training.config, training.config.optim
     return (
         f"{config.model.name} on {config.data.name}: {sum(p.numel() for p in training.net.parameters()):,} parameters, "
-        f"{len(training.data):,} training samples, batch {config.optim.batch}, "
-        f"peak learning rate {config.optim.peak_lr:g} ({config.optim.lr:g} per {config.optim.lr_batch}), {training.device}"
-    )
-
-
-def report(run: Path, board: SummaryWriter, epoch: int, step: int, meter: Meter, test: Score, seconds: float) -> None:
-    """One line in metrics.jsonl and timing.jsonl, and the same curves for TensorBoard."""
-    curves = {
-        "train/loss": meter.loss / meter.count,
-        "train/accuracy": meter.correct / meter.count,
-        "test/loss": test.loss,
-        "test/accuracy": test.accuracy,
-        "learning_rate": meter.learning_rate,
-    }
-    line = {"epoch": epoch, "step": step, **{name.replace("/", "_"): value for name, value in curves.items()}}
-    rundir.append(run / rundir.METRICS, line)
-    rundir.append(run / rundir.TIMING, {"epoch": epoch, "seconds": seconds, "samples_per_second": meter.count / seconds})
-    for name, value in curves.items():
-        board.add_scalar(name, value, epoch)
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar with rate and time left, on a terminal; elsewhere nothing."""
-    return Progress(
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} steps"),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=console.quiet or not sys.stderr.isatty(),
+        f"{len(training.data.labels):,} training samples, batch {how.batch}, peak learning rate {how.peak_lr:g} "
+        f"({how.lr:g} per {how.lr_batch}), {how.precision}, {training.device}, {disk_needed(training) / 1e6:,.1f} MB on disk"
     )

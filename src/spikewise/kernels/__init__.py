@@ -15,7 +15,7 @@ __all__ = ["BACKENDS", "SURROGATES", "Dynamics", "choose_backend"]
 
 
 def choose_backend(name: str) -> ModuleType:
-    """The kernels that `name` stands for; "auto" takes the fastest that runs here.
+    """The kernels that `name` stands for; "auto" is the fastest that runs here: so far, the reference.
 
     Raises:  ValueError if there is no backend of that name
     """

@@ -123,6 +123,8 @@ class SpikingBlock(Block):
 
     neuron, last_neuron:  as in SEWBlock; the last neurons are those behind the sum
     Source:               E8; Fang et al. 2021, Eq. 7, Fig. 2(a)
+    Zero init makes it the identity for IF neurons at rest 0 with 0 < v_th <= 1 and hard reset only (Sec. 3.2); leaky ones start
+    silent.
     """
 
     def __init__(
@@ -191,8 +193,11 @@ def resolve_connect(connect: str | Connect) -> Connect:
 
 
 def branch_of_identity(connect: Connect) -> int:
-    """The constant output of the branch, 0 or 1, that leaves every spike of the shortcut unchanged under `connect`."""
-    s = torch.tensor([0.0, 1.0])
+    """The constant output of the branch, 0 or 1, that leaves every spike of the shortcut unchanged under `connect`.
+
+    Raises:  ValueError if neither does
+    """
+    s = torch.tensor([0.0, 1.0], device="cpu")  # also where networks are built without memory, on the meta device
     for a in (0, 1):
         if torch.equal(connect(torch.full_like(s, a), s), s):
             return a

@@ -92,7 +92,7 @@ class ConvNormFire(ConvNorm):
             shortcut=shortcut,
             connect=connect,
             current=current,
-            v=None if carry is None else carry.take(self.name),
+            v=None if carry is None else carry.take(self.name, y.shape[-4:], torch.promote_types(y.dtype, torch.float32)),
             repeat=repeat,
         )
         if carry is not None:

@@ -68,6 +68,10 @@ class Network(nn.Module):
         if self.training:
             raise RuntimeError("net.step streams in evaluation mode; call net.eval() first")
         self.check(frame, dims=(4,))
+        if state is not None and not isinstance(state, State):
+            raise ValueError(
+                f"given a state of type {type(state).__name__}; pass what the last call returned, or None at first"
+            )
         if state is not None and len(state.total) != len(frame):
             raise ValueError(f"the state is of {len(state.total)} streams, the frame of {len(frame)}; pass them alike")
         carry = Carry(None if state is None else state.membranes)
@@ -90,8 +94,10 @@ class Network(nn.Module):
         if x.dim() == 5 and len(x) == 0:
             raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
         if min(x.shape[-2:]) < self.smallest_image:
+            least = self.smallest_image
             raise ValueError(
-                f"given {list(x.shape)}; this network needs at least {self.smallest_image} x {self.smallest_image} pixels"
+                f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, which its blocks halve again and "
+                "again: pass a smaller num_blocks"
             )
         dtype = self.head.weight.dtype
         if not x.is_floating_point():

@@ -32,7 +32,7 @@ class _Mean:
 
     def add(self, values: Tensor) -> None:
         values = values.detach()
-        self.total += float(values.sum(dtype=torch.float64))
+        self.total += float(values.float().sum(dtype=torch.float64 if values.device.type != "mps" else None))
         self.count += values.numel()
         self.most = max(self.most, float(values.max()))
 

@@ -35,13 +35,22 @@ class Carry:
         self.before = before
         self.after: dict[str, Tensor] = {}
 
-    def take(self, layer: str) -> Tensor | None:
-        """The membrane `layer` left behind; None at the first frame."""
+    def take(self, layer: str, shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
+        """The membrane `layer` left behind; None at the first frame.
+
+        Raises:  ValueError for a state of another network, or of frames of another size or dtype
+        """
         if self.before is None:
             return None
-        if layer not in self.before:
+        v = self.before.get(layer)
+        if v is None:
             raise ValueError(f"the state has no membrane for {layer!r}: it comes from another network")
-        return self.before[layer]
+        if v.shape != shape or v.dtype != dtype:
+            raise ValueError(
+                f"the state's membrane of {layer!r} is {list(v.shape)} {v.dtype}, this frame needs {list(shape)} {dtype}: "
+                "it comes from frames of another size or dtype"
+            )
+        return v
 
     def keep(self, layer: str, v: Tensor) -> None:
         self.after[layer] = v

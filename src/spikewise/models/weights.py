@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .blocks import CONNECT
@@ -30,17 +30,25 @@ def save_pretrained(net: Network, folder: str | Path) -> Path:
     Returns:  the file
     Raises:   ValueError for a network that `build_model` did not build
     """
+    path = Path(folder) / WEIGHTS
+    content = pretrained_bytes(net)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{WEIGHTS}.new")
+    beside.write_bytes(content)
+    beside.replace(path)
+    return path
+
+
+def pretrained_bytes(net: Network) -> bytes:
+    """The content of the file that `save_pretrained` writes."""
     if not net.spec:
         raise ValueError("save_pretrained: this network was not built by build_model, so the file could not say what it is")
     # a function can't be stored: the file holds null there, and load_pretrained asks for it
     spec = {key: None if callable(value) else value for key, value in net.spec.items()}
     asks = sorted(key for key, value in net.spec.items() if callable(value))
     header = {"format_version": FORMAT_VERSION, "model": spec, "functions": asks}
-    path = Path(folder) / WEIGHTS
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    save_file(tensors, path, metadata={"spikewise": json.dumps(header)})
-    return path
+    return save(tensors, metadata={"spikewise": json.dumps(header)})
 
 
 def load_pretrained(path: str | Path, **overrides: Any) -> Network:
@@ -51,24 +59,26 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
                 bare dict of tensors
     overrides:  options of `build_model`, and `name`: what the file doesn't tell, or what you know better
     Kind, depth and classes are read from tensor names and shapes; connect and T from the file's arguments where there are any.
-    torchvision's names make the ReLU twin, unless `name` says otherwise.
+    torchvision's names make the ReLU twin, unless `name` says otherwise. The network comes in evaluation mode.
     Raises:     FileNotFoundError; ValueError that says what doesn't fit, or which override is needed
     """
     file = find_file(Path(path))
     tensors, about = read_file(file)
     try:
         if "name" in about:  # one of ours
-            spec = about | overrides
-            net, names = build(spec), None
+            functions = [key for key in about.pop("functions") if key not in overrides]
+            if functions:
+                raise ValueError(f"it was saved with a function for {functions[0]!r}, which a file can't hold; pass it again")
+            net, names = build(about | overrides), None
         else:
             infer, rename = recognise(tensors)
             spec = infer(tensors, about, overrides) | overrides
             net = build(spec)
             names = rename(net)
         fill(net, tensors, names)
-    except (ValueError, TypeError) as error:  # TypeError: a hostile header may hold anything
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # a hostile header may hold anything
         raise ValueError(f"{file}: {error}") from None
-    return net
+    return net.eval()
 
 
 def find_file(path: Path) -> Path:
@@ -90,7 +100,7 @@ def read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             with safe_open(file, "pt") as opened:
                 header = checked_header(json.loads((opened.metadata() or {}).get("spikewise", "{}")))
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
-        except (SafetensorError, ValueError, OSError) as error:
+        except (SafetensorError, ValueError, OSError, RecursionError) as error:
             raise ValueError(f"{file} is not a readable safetensors file: {error}") from None
         return tensors, own_spec(header)
     try:
@@ -98,8 +108,13 @@ def read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             warnings.simplefilter("ignore")  # remarks on pickle protocols; what can't be read is refused below
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler stumbles over in a file that is none of ours
-        reason = re.search(r"Unsupported (?:global|operand|class)[^\n]*|[^\n]+", str(error))
-        raise ValueError(f"{file} is not a checkpoint of plain tensors: {reason.group(0) if reason else error!r}") from None
+        # torch's own message recommends to load it unsafely: only what it says of the cause is passed on
+        cause = re.search(
+            r"(?:Unsupported|Trying to|Can only)[^\n]*?(?= was not an allowed| whose module|\n|$)", str(error)
+        ) or re.search(r"[^\n]+", str(error.__cause__ or ""))
+        raise ValueError(
+            f"{file} is not a checkpoint of plain tensors: {cause.group(0) if cause else type(error).__name__}"
+        ) from None
     return unwrap(file, content)
 
 
@@ -107,6 +122,8 @@ def checked_header(header: Any) -> dict[str, Any]:
     """The header of one of our files, or an empty one."""
     if not isinstance(header, dict) or not isinstance(header.get("model", {}), dict):
         raise ValueError("its spikewise header is damaged")
+    if not isinstance(header.get("functions", []), list):
+        raise ValueError("its spikewise header is damaged: 'functions' is no list")
     version = header.get("format_version", 0)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ValueError(f"it has format {version!r}, newer than {FORMAT_VERSION}; update spikewise")
@@ -114,8 +131,11 @@ def checked_header(header: Any) -> dict[str, Any]:
 
 
 def own_spec(header: dict[str, Any]) -> dict[str, Any]:
-    """What one of our files was built with; functions are left out, so that `build` asks for them."""
-    return {key: value for key, value in header.get("model", {}).items() if key not in header.get("functions", [])}
+    """What one of our files was built with, and under "functions" the options that were functions; {} for another's file."""
+    if "model" not in header:
+        return {}
+    functions = header.get("functions", [])
+    return {**{key: value for key, value in header["model"].items() if key not in functions}, "functions": functions}
 
 
 def unwrap(file: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -123,9 +143,9 @@ def unwrap(file: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]
     about: dict[str, Any] = {}
     if isinstance(content, dict):
         arguments = content.get("args")
-        about = {"args": vars(arguments) if isinstance(arguments, argparse.Namespace) else arguments or {}}
-        if not isinstance(about["args"], dict):
-            about = {"args": {}}
+        if isinstance(arguments, argparse.Namespace):
+            arguments = vars(arguments)
+        about = {"args": arguments if isinstance(arguments, dict) else {}}
         for key in CONTAINERS:
             if isinstance(content.get(key), dict):
                 content = content[key]
@@ -135,6 +155,9 @@ def unwrap(file: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]
     strangers = [str(key) for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
     if strangers:
         raise ValueError(f"{file}: these entries are no tensors: {some(strangers)}")
+    for name, tensor in content.items():  # a tiny file can claim a tensor of any size by strides of 0
+        if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{file}: {name!r} is no plain tensor, or larger than what the file holds of it")
     if all(name.startswith("module.") for name in content):  # saved from inside a DistributedDataParallel
         content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
     return content, about
@@ -151,6 +174,8 @@ def recognise(tensors: dict[str, Tensor]) -> tuple[Infer, Callable[[Network], di
         return infer_published_event_net, published_names
     if "layer1.0.conv1.weight" in tensors and "bn1.weight" in tensors:
         return infer_torchvision, torchvision_names
+    if {"stem.conv.weight", "stage1.widen.conv.weight"} & set(tensors):
+        return infer_own, lambda net: {name: name for name in net.state_dict()}
     raise ValueError(f"these tensor names belong to no network known here: {some(list(tensors))}")
 
 
@@ -173,9 +198,9 @@ def infer_published_event_net(tensors: dict[str, Tensor], about: dict[str, Any],
     stages: list[list[int]] = []
     index = 0
     while True:
-        widen = tensors.get(f"conv.{index}.0.module.0.weight")
-        if widen is not None:
-            stages.append([widen.shape[0], 0])
+        widen = f"conv.{index}.0.module.0.weight"
+        if widen in tensors:
+            stages.append([shape_of(tensors, widen, 4)[0], 0])
             index += 1
         elif f"conv.{index}.conv.0.0.module.0.weight" in tensors:
             stages[-1][1] += 1
@@ -207,6 +232,15 @@ def infer_published_event_net(tensors: dict[str, Tensor], about: dict[str, Any],
 def infer_torchvision(tensors: dict[str, Tensor], about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     spec = {"name": f"resnet{resnet_depth(tensors, '')}", **image_shapes(tensors)}
     return spec | (connect_of(about, overrides) if str(overrides.get("name", "")).startswith("sew_") else {})
+
+
+def infer_own(tensors: dict[str, Tensor], about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Our own names without a header: a bare state dict."""
+    if "name" not in overrides:
+        raise ValueError("these are spikewise's own names without its header; pass name=, and what else build_model was given")
+    stem, head = ("stem", "fc") if "stem.conv.weight" in tensors else ("stage1.widen", "out")
+    classes, channels = shape_of(tensors, f"{head}.weight", 2)[0], shape_of(tensors, f"{stem}.conv.weight", 4)[1]
+    return {"num_classes": classes, "in_channels": channels}
 
 
 def connect_known(about: dict[str, Any], overrides: dict[str, Any]) -> bool:
@@ -252,9 +286,6 @@ def build(spec: dict[str, Any]) -> Network:
     strange = sorted(set(spec) - known)
     if strange:
         raise ValueError(f"no option named {strange[0]!r}; options of build_model: {', '.join(sorted(known))}")
-    missing = {"neuron", "connect"} - set(spec) if "decay_input" in spec else set()
-    if missing:
-        raise ValueError(f"it was saved with a function for {sorted(missing)[0]!r}, which a file can't hold; pass it again")
     if "num_classes" not in spec:
         raise ValueError("it doesn't say its num_classes; pass num_classes=")
     with torch.device("meta"):  # no weights are drawn; zero_init only sets weights, too
@@ -269,6 +300,8 @@ def fill(net: Network, tensors: dict[str, Tensor], names: dict[str, str] | None)
     names:  our name -> the file's; None where they are the same
     """
     ours = net.state_dict()
+    if names and not any(theirs.endswith("num_batches_tracked") for theirs in tensors):  # files of torchvision before 0.3
+        tensors = tensors | {names[name]: torch.tensor(0) for name in ours if name.endswith("num_batches_tracked")}
     names = names or {name: name for name in ours}
     missing = [theirs for theirs in names.values() if theirs not in tensors]
     unexpected = sorted(set(tensors) - set(names.values()))

@@ -1,12 +1,13 @@
 """The table of networks, and the one function that builds them."""
 
+import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 from ..neurons import NEURONS, Neuron
-from .blocks import Block, PlainBlock, ReLUBlock, SEWBlock, SpikingBlock, branch_of_identity, resolve_connect
+from .blocks import CONNECT, Block, PlainBlock, ReLUBlock, SEWBlock, SpikingBlock, branch_of_identity, resolve_connect
 from .event_nets import EventNet
 from .layers import Connect
 from .network import Network, require_positive
@@ -141,7 +142,8 @@ def build_model(
     detach_reset:    whether gradients ignore the reset's dependence on the spike
     stem:            "7x7" or, for small images, "3x3" (ImageNet kind); "1x1" or "3x3" (events)
     pool:            "max" or "avg": the stem's pooling (ImageNet kind), that between blocks (events)
-    zero_init:       every block starts as the identity (E9)
+    zero_init:       the last norm of every block starts at 0 (E9): SEW blocks start as the identity, whatever the neuron;
+                     Spiking blocks only with IF at rest 0 and v_th <= 1, with leaky neurons they start silent
     in_channels:     None is 3 for images and 2 for events
     num_blocks:      blocks of a 7B network, None is 7; each halves the frame
     backend:         kernels, a name of BACKENDS or "auto"
@@ -179,7 +181,7 @@ def build_model(
         net = ResNet(block, stages, IMAGENET_WIDTHS if kind == "imagenet" else CIFAR_WIDTHS, **how)
     if zero_init:
         net.silence()
-    net.spec = {"name": name, **given}
+    net.spec = {"name": name, **given, "connect": name_of(connect, CONNECT), "neuron": name_of(neuron, NEURONS)}
     return net
 
 
@@ -192,7 +194,9 @@ DEFAULTS = {
 
 def find_architecture(name: str) -> Architecture:
     if name not in MODELS:
-        raise ValueError(f"no model named {name!r}; known: {', '.join(sorted(MODELS))}")
+        near = difflib.get_close_matches(str(name).lower(), MODELS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no model named {name!r}; {hint}known: {', '.join(sorted(MODELS))}")
     return MODELS[name]
 
 
@@ -203,7 +207,13 @@ def refuse_foreign_options(name: str, architecture: Architecture, given: dict[st
             raise ValueError(f"{name} has no {key!r}, given {value!r}; its options: {', '.join(sorted(architecture.options))}")
     if given["num_blocks"] is not None and len(architecture.stages) > 1:
         raise ValueError(f"{name} has no 'num_blocks', given {given['num_blocks']!r}; its stages are {architecture.stages}")
-    if given["neuron"] in ("IF", NEURONS["IF"]) or (given["neuron"] is None and architecture.kind != "event"):
+    if callable(given["neuron"]) and given["neuron"] not in NEURONS.values():
+        for key in ("tau", "decay_input"):
+            if given[key] != DEFAULTS[key]:
+                raise ValueError(
+                    f"{key}={given[key]!r} would not reach a neuron that is a function; give it to the function itself"
+                )
+    elif given["neuron"] in ("IF", NEURONS["IF"]) or (given["neuron"] is None and architecture.kind != "event"):
         for key in ("tau", "decay_input"):
             if given[key] != DEFAULTS[key]:
                 raise ValueError(f"IF has no {key!r}, given {given[key]!r}; use neuron='LIF' or 'PLIF'")
@@ -217,6 +227,13 @@ def neuron_factory(neuron: str | Callable[..., Neuron], tau: float, decay_input:
         raise ValueError(f"no neuron named {neuron!r}; known: {', '.join(NEURONS)}")
     kind: Callable[..., Neuron] = NEURONS[neuron] if isinstance(neuron, str) else neuron
     return kind if kind is NEURONS["IF"] else partial(kind, tau, decay_input=decay_input)
+
+
+def name_of(value: Any, table: dict[str, Any]) -> Any:
+    """The word that stands for `value` in a table, if one does: a file can hold a word, but no function."""
+    if isinstance(value, str):
+        return value.upper() if value.upper() in table else value
+    return next((word for word, entry in table.items() if entry is value), value)
 
 
 def choose(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -56,7 +56,7 @@ class PLIF(Neuron):
     @property
     def tau(self) -> float:
         """The time constant now, in time steps."""
-        return 1 / float(torch.sigmoid(self.w.detach().double()))
+        return 1 / float(torch.sigmoid(self.w.detach().cpu().double()))
 
     def coefficients(self):
         w: Tensor = self.w if self.w.dtype == torch.float64 else self.w.float()

@@ -1,5 +1,6 @@
 """What all neurons have in common: threshold, reset, surrogate, and how a sequence runs through them."""
 
+import math
 from types import ModuleType
 
 import torch
@@ -37,9 +38,11 @@ class Neuron(nn.Module):
         self.surrogate, self.alpha, self.detach_reset = surrogate, alpha, detach_reset
         self.backend = backend
         choose_backend(backend)  # refuses here what cannot run
+        if not math.isfinite(v_th) or not math.isfinite(self.rest) or not math.isfinite(alpha):
+            raise ValueError(f"v_th={v_th}, v_reset={v_reset} and alpha={alpha} must be finite numbers (v_reset may be None)")
         if not v_th > self.rest:
             raise ValueError(f"v_th={v_th} must lie above the resting potential {self.rest}, or the neuron fires without input")
-        if surrogate not in SURROGATES:
+        if not isinstance(surrogate, str) or surrogate not in SURROGATES:
             raise ValueError(f"no surrogate named {surrogate!r}; known: {', '.join(SURROGATES)}")
         if not alpha > 0:
             raise ValueError(f"alpha={alpha} must be above 0; it is the slope parameter of the surrogate {surrogate!r}")
@@ -76,8 +79,8 @@ class Neuron(nn.Module):
     def firing_current(self) -> float:
         """The smallest constant current, as floating point has it, that makes the neuron fire at every step (E9)."""
         _, b, _ = self.coefficients()
-        current = torch.tensor((self.v_th - self.rest) / float(b), dtype=torch.float32)
-        up = torch.tensor(float("inf"))
+        current = torch.tensor((self.v_th - self.rest) / float(b), dtype=torch.float32, device="cpu")
+        up = torch.tensor(float("inf"), device="cpu")
         for _ in range(64):
             # both precisions: a float32 network may be turned into float64 after it was initialised
             if all(self.always_fires(current, dtype) for dtype in (torch.float32, torch.float64)):

@@ -1,0 +1,38 @@
+"""The idx files of MNIST and its relatives, packed with gzip or not."""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+UNSIGNED_BYTE = 0x08
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An array of unsigned bytes of any number of dimensions, from `path` or from `path`.gz.
+
+    Raises:  FileNotFoundError; ValueError with what is wrong with the file
+    """
+    packed = path.with_name(path.name + ".gz")
+    file = path if path.is_file() else packed
+    if not file.is_file():
+        raise FileNotFoundError(f"neither {path} nor {packed.name} beside it exists")
+    with file.open("rb") as raw:
+        is_packed = raw.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(file) if is_packed else file.open("rb") as stream:
+            start = stream.read(4)
+            if len(start) < 4 or start[:2] != b"\0\0" or start[2] != UNSIGNED_BYTE or not start[3]:
+                raise ValueError(f"{file} is no idx file of unsigned bytes: it begins with {start.hex(' ') or 'nothing'}")
+            header = stream.read(4 * start[3]).ljust(4 * start[3], b"\0")
+            shape = [int(n) for n in np.frombuffer(header, dtype=">u4")]
+            # one byte more than promised, so that what is too long is noticed without being read
+            content = stream.read(min(math.prod(shape), 2000 * file.stat().st_size) + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{file} is damaged: {error}; download it again") from None
+    if len(content) != math.prod(shape):
+        found = "more" if len(content) > math.prod(shape) else f"{len(content):,}"
+        raise ValueError(f"{file} holds {found} of the {math.prod(shape):,} bytes that its header promises; download it again")
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)

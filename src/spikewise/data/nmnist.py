@@ -1,0 +1,64 @@
+"""N-MNIST: handwritten digits seen by a moving event camera (Orchard et al. 2015)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .events import read_atis_bin
+from .frames import frames_by_count
+from .samples import find_folder, require_split
+
+SIZE = (34, 34)
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Event recordings, one file each, cut into frames when they are asked for."""
+
+    name: str
+    files: tuple[Path, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    T: int
+    in_channels: int = 2
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def sample(self, index: int) -> np.ndarray:
+        """Frames [T, 2, 34, 34]: counts of events, float32."""
+        return frames_by_count(read_atis_bin(self.files[index], SIZE), self.T).astype(np.float32)
+
+
+def nmnist(split: str, root: str | Path | None = None, *, T: int = 10, fold: int | None = None, folds: int = 5) -> Recordings:
+    """N-MNIST from its folders Train and Test, each with the folders 0 to 9 of `.bin` files.
+
+    split:        "train" or "test"
+    T:            frames per recording, by event count
+    fold, folds:  None is the published split; a number k puts every file whose place in its class is k modulo `folds` into
+                  the test split, Train and Test taken together
+    Raises:       FileNotFoundError or ValueError for a folder that is missing or empty
+    """
+    require_split(split, "nmnist")
+    folder = find_folder(root, "nmnist", "Train", "unpack N-MNIST's Train.zip and Test.zip there", "N-MNIST", "nmnist/N-MNIST")
+    files: list[Path] = []
+    labels: list[int] = []
+    for label in range(10):
+        if fold is None:
+            chosen = list_files(folder / split.capitalize() / str(label))
+        else:
+            everything = list_files(folder / "Train" / str(label)) + list_files(folder / "Test" / str(label))
+            chosen = [file for place, file in enumerate(everything) if (place % folds == fold) == (split == "test")]
+        files += chosen
+        labels += [label] * len(chosen)
+    return Recordings("nmnist", tuple(files), np.array(labels, dtype=np.int64), tuple("0123456789"), T)
+
+
+def list_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}; N-MNIST has the folders 0 to 9 in Train and in Test")
+    files = sorted(folder.glob("*.bin"))
+    if not files:
+        raise ValueError(f"{folder} holds no .bin file; unpack N-MNIST again")
+    return files

@@ -1,0 +1,185 @@
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from test_training import TINY, with_optim
+
+from spikewise.config import Data
+from spikewise.engine import checkpoint, faults, trainer
+from spikewise.engine.batches import TrainingBatches
+from spikewise.engine.build import load_data
+from spikewise.engine.faults import NotFinite, OutOfMemory
+from spikewise.engine.trainer import Training, resume, train
+
+CPU = torch.device("cpu")
+
+
+def begin(config=TINY):
+    training = Training(config, load_data(config, "train"), CPU)
+    return training, TrainingBatches(config, training.data, training.order)
+
+
+def state_of(training):
+    tensors = {**training.net.state_dict(), **checkpoint.optimizer_state(training.net, training.optimizer)[0]}
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def assert_unchanged(training, before):
+    after = state_of(training)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_loss_that_is_not_finite_names_the_block_and_changes_nothing():
+    training, batches = begin()
+    training.step(*batches[0])
+    samples, labels = batches[1]
+    bad = training.net.stage1.blocks[1].conv2
+    bad.register_forward_hook(lambda _m, _a, out: out * float("nan"))
+    before = state_of(training)
+    expected = (
+        r"the loss is nan at step 1, learning rate 0\.\d+, samples \d+, .*; the first output that is not finite is that of "
+    )
+    with pytest.raises(NotFinite, match=expected + r"'stage1.blocks.1.conv2'.*try a smaller --optim.lr"):
+        training.step(samples, labels)
+    assert_unchanged(training, before)
+
+
+def test_a_gradient_that_is_not_finite_names_the_block_and_changes_nothing():
+    class Explode(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * float("inf")
+
+    training, batches = begin()
+    training.step(*batches[0])
+    training.net.stage1.blocks[0].register_forward_hook(lambda _m, _a, out: Explode.apply(out))
+    before = state_of(training)
+    with pytest.raises(
+        NotFinite,
+        match=r"the norm of the gradient is (nan|inf) at step 1.*the gradient at the output of 'stage1.blocks.0.conv2'",
+    ):
+        training.step(*batches[1])
+    assert_unchanged(training, before)
+
+
+def test_samples_or_weights_that_are_not_finite_are_named():
+    training, batches = begin()
+    samples, labels = batches[0]
+    with pytest.raises(NotFinite, match="the samples themselves are not finite"):
+        training.step(torch.full_like(samples, float("nan")), labels)
+    training, _ = begin()
+    training.net.out.weight.data[0, 0] = float("inf")
+    with pytest.raises(NotFinite, match=r"the weight 'out.weight' was not finite before this step"):
+        training.step(samples, labels)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    ],
+)
+def test_out_of_memory_says_which_batch_would_fit(error, monkeypatch):
+    training, batches = begin()
+    monkeypatch.setattr(training, "step", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(OutOfMemory, match=r"out of memory at a batch of 128: about \d+ would fit; try --optim.batch \d+"):
+        trainer.guarded_step(training, *batches[0])
+
+
+def test_other_errors_of_a_step_stay_what_they_are(monkeypatch):
+    training, batches = begin()
+    monkeypatch.setattr(training, "step", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        trainer.guarded_step(training, *batches[0])
+
+
+def test_the_batch_that_fits_grows_with_memory():
+    training, batches = begin()
+    samples, labels = batches[0]
+    few, many = (faults.batch_that_fits(training.net, samples, labels, free) for free in (10**6, 10**7))
+    assert 1 <= few < many
+    assert many == pytest.approx(10 * few, rel=0.2)
+
+
+def test_two_runs_into_one_folder_are_refused(tmp_path):
+    train(with_optim(epochs=1), tmp_path / "run", quiet=True)
+    with trainer.rundir.locked(tmp_path / "run"), pytest.raises(BlockingIOError, match="another process is training into"):
+        resume(tmp_path / "run", epochs=2, quiet=True)
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    with pytest.raises(OSError, match=r"checkpoints of this run need \d+ MB, .* has 0 MB free"):
+        train(TINY, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    write = checkpoint.disk.write
+
+    def full(path, content):
+        if path.parent.name == ".step-00000024.new" and path.name == "training.safetensors":
+            write(path, content[: len(content) // 2])
+            raise OSError(28, "No space left on device", str(path))
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint.disk, "write", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        train(TINY, run, quiet=True)
+    monkeypatch.undo()
+    assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["best", "last", "step-00000012"]
+    assert resume(run, quiet=True) == dataclasses.replace(train(TINY, tmp_path / "other", quiet=True), run=run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves_with_a_status_of_its_own(number, tmp_path):
+    run = tmp_path / "run"
+    tiny = ["--model.name", "sew_7b", "--model.neuron", "IF", "--model.num-blocks", "2", "--optim.batch", "128"]
+    command = [sys.executable, "-m", "spikewise", "train", "digits", *tiny, "--optim.epochs", "500", "--out", str(run)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"saved; go on with --resume {run}" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert checkpoint.newest(run / "checkpoints") is not None
+
+
+def test_float16_on_a_cpu_is_refused_in_words(tmp_path):
+    with pytest.raises(ValueError, match=r"precision float16 needs a GPU.*use bfloat16 or float32"):
+        train(with_optim(precision="float16"), tmp_path / "run", device="cpu", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bfloat16_learns(tmp_path):
+    result = train(with_optim(precision="bfloat16", eval_precision="bfloat16"), tmp_path / "run", quiet=True)
+    lines = trainer.rundir.read_lines(result.run / "metrics.jsonl")
+    assert lines[-1]["train_loss"] < lines[0]["train_loss"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (Data(name="digits", temporal_delete=4), "needs frames; digits holds still images"),
+        (Data(name="nmnist", flip=True), "are for images; nmnist holds event recordings"),
+        (Data(name="digits", fold=0), "is for nmnist; digits has one split"),
+    ],
+)
+def test_options_that_do_not_fit_the_data_are_refused(data, message):
+    with pytest.raises(ValueError, match=message):
+        load_data(dataclasses.replace(TINY, data=data), "train")
