@@ -42,7 +42,7 @@ format: .venv/.dev
 .venv/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "spikewise needs Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); try make demo PYTHON=python3.12"; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; } || \
 		{ echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv"; rm -rf .venv; exit 2; }
 	@echo "installing into .venv (once; PyTorch is a large download)"
 	$(INSTALL) --editable .

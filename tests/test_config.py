@@ -39,7 +39,10 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
             r"optim.warmup_epochs=400.0 is out of range; use at least 0 and below optim.epochs=320",
         ),
         ({"seed": -1}, r"seed=-1 is out of range"),
-        ({"format_version": 99}, r"format_version 99; this spikewise reads up to 1: update it"),
+        ({"format_version": True}, r"format_version True"),
+        ({"model": {"v_th": 10**400}}, r"is out of range; use a finite number"),
+        ({"model": {"alpha": float("inf")}}, r"model.alpha=inf is out of range; use a finite number"),
+        ({"format_version": 99}, r"format_version 99; this spikewise reads 1 to 1: update it"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(change, message):
@@ -47,7 +50,7 @@ def test_what_does_not_fit_is_refused_by_name(change, message):
         from_json(json.dumps(change))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3"])
+@pytest.mark.parametrize("text", ["{", "[]", "3", "[" * 100_000], ids=["cut", "list", "number", "deep"])
 def test_what_is_no_config_is_refused(text):
     with pytest.raises(ValueError, match="the config is"):
         from_json(text)

@@ -195,6 +195,22 @@ def first_line(entry: object) -> str:
     return (entry.__doc__ or "").strip().partition("\n")[0]
 
 
+def download(name: Positional[str], root: Path | None = None) -> None:
+    """Fetch a data set from its public source, checked and continued where it broke off.
+
+    Args:
+        name: fashion-mnist, cifar10 or cifar100
+        root: where to; default $SPIKEWISE_DATA, or else ./data
+    """
+    from .data.download import download as fetch
+    from .data.images import unpack_cifar
+
+    for file in fetch(name, root or Path(os.environ.get("SPIKEWISE_DATA") or "data")):
+        print(file)
+        if file.name.endswith(".tar.gz"):
+            print(unpack_cifar(file))
+
+
 COMMANDS: dict[str, Callable[..., None]] = {"evaluate": evaluate, "analyze": analyze, "list": list_}
 
 HELP = """usage: spikewise COMMAND ...
@@ -204,6 +220,7 @@ commands:
   train --resume RUN    go on with a run where it ended
   evaluate RUN    score a finished run on its test split
   analyze RUN     firing rate of every block of a finished run
+  data download NAME    fetch a data set
   list [TOPIC]    models, recipes, datasets, neurons, surrogates, backends
 
 `spikewise COMMAND --help` says more."""
@@ -257,10 +274,14 @@ def run_command(args: list[str]) -> int:
         from . import __version__
 
         print(f"spikewise {__version__}")
+    elif command == "data":
+        if rest[:1] != ["download"]:
+            raise ValueError(f"`spikewise data` knows `download NAME`, given {' '.join(rest) or 'nothing'}")
+        tyro.cli(download, prog="spikewise data download", args=rest[1:])
     elif command in COMMANDS:
         tyro.cli(COMMANDS[command], prog=f"spikewise {command}", args=rest)
     else:
-        raise ValueError(f"no command named {command!r}; known: train, {', '.join(COMMANDS)}")
+        raise ValueError(f"no command named {command!r}; known: train, {', '.join(COMMANDS)}, data")
     return 0
 
 

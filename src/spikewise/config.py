@@ -156,13 +156,13 @@ def from_json(text: str) -> Config:
     """
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"the config is no JSON: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"the config is a JSON {type(content).__name__}; an object with the fields of Config was expected")
     version = content.pop("format_version", FORMAT_VERSION)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise ValueError(f"the config has format_version {version!r}; this spikewise reads up to {FORMAT_VERSION}: update it")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise ValueError(f"the config has format_version {version!r}; this spikewise reads 1 to {FORMAT_VERSION}: update it")
     return from_dict(Config, content)
 
 
@@ -193,7 +193,9 @@ def checked(hint: Any, value: Any, path: str) -> Any:
             raise ValueError(f"{path}={value!r} is unknown; use {', '.join(map(repr, typing.get_args(hint)))}")
         return value
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+    if float in kinds and type(value) in (int, float):
+        if not abs(value) <= 1e300:  # infinite, no number, or too large to be meant
+            raise ValueError(f"{path}={value!r} is out of range; use a finite number")
         return float(value)
     if type(value) not in kinds:  # exact: True is no number
         names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)

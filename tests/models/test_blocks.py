@@ -67,6 +67,15 @@ def test_zero_init_block_is_the_identity(connect, bottleneck, neuron, training):
     assert torch.equal(block(s), s)
 
 
+@pytest.mark.parametrize("neuron", ["IF", "LIF_slow", "PLIF", "PLIF_soft"])
+@every_connect
+def test_a_block_that_was_zero_initialised_stays_the_identity_in_float64(connect, neuron):
+    block = sew(connect, neuron)
+    block.silence()
+    s = random_spikes(12, 2, 8, 5, 5).double()
+    assert torch.equal(block.double()(s), s)
+
+
 @every_connect
 def test_zero_init_of_a_block_that_changes_shape_passes_its_shortcut(connect):
     block = SEWBlock(8, 16, 2, neuron=IF, connect=masked if connect == "function" else connect)

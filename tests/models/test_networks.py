@@ -208,7 +208,7 @@ def test_shapes_that_do_not_fit_are_refused_in_words(shape, message):
 
 
 def test_frames_too_small_for_the_blocks_are_refused():
-    with pytest.raises(ValueError, match=r"needs at least 128 x 128 pixels"):
+    with pytest.raises(ValueError, match=r"needs at least 128 x 128 pixels, .* smaller num_blocks"):
         build_model("sew_7b", num_classes=11)(torch.zeros(2, 1, 2, 64, 64))
 
 
@@ -235,6 +235,11 @@ def test_streams_refuse_training_mode_and_foreign_states():
     deeper = build_model("sew_resnet32", num_classes=5).eval()
     with pytest.raises(ValueError, match=r"no membrane for 'layer1.3.conv1'"):
         deeper.step(frames[1], state)
+    _, state = deeper.step(frames[0])
+    with pytest.raises(ValueError, match=r"membranes this network does not have"):
+        net.step(frames[1], state)
+    with pytest.raises(ValueError, match=r"given a state of type int"):
+        net.step(frames[1], 5)
 
 
 def test_one_value_per_channel_is_refused_in_training():

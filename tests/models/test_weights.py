@@ -267,8 +267,10 @@ def test_odd_files_are_refused_with_a_value_error(how, tmp_path):
         '{"model": {"name": ["a"], "num_classes": 5}}',
         '{"model": {"name": "sew_resnet20", "num_classes": "many"}}',
         '{"model": {"name": "sew_resnet20"}}',
-        '{"model": {"name": "sew_resnet20", "num_classes": 5, "last_surrogate": []}}',
+        '{"model": {"name": "sew_resnet20", "num_classes": 5, "last_surrogate": [1]}}',
+        '{"model": {"name": "sew_7b", "num_classes": 5, "num_blocks": 100000}}',
     ],
+    ids=range(10),
 )
 def test_hostile_headers_are_refused_with_a_value_error(header, tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"spikewise": header})

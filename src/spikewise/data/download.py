@@ -1,6 +1,7 @@
 """Files from public sources: checked, and continued where a download broke off."""
 
 import urllib.request
+from http.client import IncompleteRead
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -63,8 +64,9 @@ class Continued:
         except HTTPError as error:
             if error.code != 416:  # nothing is left to fetch
                 raise OSError(f"{url} answers {error.code} {error.reason}; fetch it by hand into {self.part.parent}") from None
-        except URLError as error:
-            raise OSError(f"{url} can't be reached ({error.reason}); fetch it by hand into {self.part.parent}") from None
+        except (URLError, IncompleteRead) as error:
+            reason = getattr(error, "reason", error)
+            raise OSError(f"{url} can't be reached ({reason}); fetch it by hand into {self.part.parent}") from None
         self.part.replace(output_file)
 
     def fetch(self, url: str) -> None:
@@ -75,3 +77,7 @@ class Continued:
             with self.part.open("ab" if goes_on else "wb") as file:
                 while piece := answer.read(PIECE):
                     file.write(piece)
+            expected = answer.headers.get("Content-Length")
+        total, came = (have if goes_on else 0) + int(expected or 0), self.part.stat().st_size
+        if expected and came < total:
+            raise OSError(f"{url} broke off at {came:,} of {total:,} bytes; try again, it goes on from there")

@@ -1,6 +1,7 @@
 """Still images with labels."""
 
 import tarfile
+import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -114,6 +115,9 @@ def read_cifar(name: str, files: list[Path], label_bytes: int, class_names: tupl
 
 def unpack_cifar(archive: Path) -> Path:
     """Unpack the archive of a binary CIFAR beside itself; its folder. Nothing is written outside of it."""
-    with tarfile.open(archive) as tar:
-        tar.extractall(archive.parent, filter="data")
-        return archive.parent / tar.getnames()[0].split("/")[0]
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(archive.parent, filter="data")
+            return archive.parent / tar.getnames()[0].split("/")[0]
+    except (tarfile.TarError, EOFError, zlib.error, IndexError) as error:
+        raise ValueError(f"{archive} is no archive that can be unpacked: {error}; download it again") from None

@@ -66,16 +66,16 @@ def to_tensors(samples: list[np.ndarray], labels: np.ndarray) -> tuple[Tensor, T
 
 def load(batches: Dataset, numbers: range, device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of these numbers, in order, on the device, channels last."""
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=numbers,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # its own, so that the caller's random numbers stay untouched
-    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create")  # how many workers there are is the user's choice
+        loader = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=numbers,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # its own, so that the caller's random numbers stay untouched
+        )
         batches_in_order = iter(loader)
     for samples, labels in batches_in_order:
         yield channels_last(samples.to(device, non_blocking=True)), labels.to(device, non_blocking=True)

@@ -63,5 +63,7 @@ def evaluate(run: str | Path, *, device: str = "auto", checkpoint: str = "last",
     file = find_file(folder)
     where = choose_device(device)
     net = channels_last(load_pretrained(file)).to(where)
+    if net.spec["name"] != config.model.name:
+        raise ValueError(f"{file} holds {net.spec['name']}, but the run's config says {config.model.name}")
     data = load_data(config, "test")
     return score(net, data, where, precision=config.optim.eval_precision, batch=config.optim.batch, workers=workers)

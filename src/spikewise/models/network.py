@@ -77,6 +77,8 @@ class Network(nn.Module):
         carry = Carry(None if state is None else state.membranes)
         features = self.features(frame[None], carry)[0]
         total = features if state is None else state.total + features
+        if state is not None and set(state.membranes) != set(carry.after):
+            raise ValueError("the state has membranes this network does not have: it comes from another network")
         num_steps = 1 if state is None else state.num_steps + 1
         return self.head(total / num_steps), State(carry.after, total, num_steps)
 
@@ -96,8 +98,8 @@ class Network(nn.Module):
         if min(x.shape[-2:]) < self.smallest_image:
             least = self.smallest_image
             raise ValueError(
-                f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, which its blocks halve again and "
-                "again: pass a smaller num_blocks"
+                f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, as each block halves them: "
+                "pass a smaller num_blocks"
             )
         dtype = self.head.weight.dtype
         if not x.is_floating_point():

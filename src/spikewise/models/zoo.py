@@ -173,6 +173,8 @@ def build_model(
     if kind == "event":
         if num_blocks is not None:
             require_positive(num_blocks=num_blocks)
+            if num_blocks > 16:
+                raise ValueError(f"num_blocks={num_blocks}: each halves the frame, so that 16 need 65,536 pixels; use fewer")
             ((channels, _),) = stages
             stages = ((channels, num_blocks),)
         net: Network = EventNet(block, stages, **how)
@@ -223,7 +225,7 @@ def neuron_factory(neuron: str | Callable[..., Neuron], tau: float, decay_input:
     """A function that makes one layer's neurons from the options that all neurons share."""
     if callable(neuron) and neuron not in NEURONS.values():
         return neuron
-    if isinstance(neuron, str) and neuron not in NEURONS:
+    if not isinstance(neuron, str | type) or (isinstance(neuron, str) and neuron not in NEURONS):
         raise ValueError(f"no neuron named {neuron!r}; known: {', '.join(NEURONS)}")
     kind: Callable[..., Neuron] = NEURONS[neuron] if isinstance(neuron, str) else neuron
     return kind if kind is NEURONS["IF"] else partial(kind, tau, decay_input=decay_input)

@@ -1,5 +1,6 @@
 """What all neurons have in common: threshold, reset, surrogate, and how a sequence runs through them."""
 
+import copy
 import math
 from types import ModuleType
 
@@ -77,20 +78,22 @@ class Neuron(nn.Module):
 
     @torch.no_grad()
     def firing_current(self) -> float:
-        """The smallest constant current, as floating point has it, that makes the neuron fire at every step (E9)."""
+        """The smallest constant current, as float32 has it, that makes the neuron fire at every step (E9)."""
         _, b, _ = self.coefficients()
         current = torch.tensor((self.v_th - self.rest) / float(b), dtype=torch.float32, device="cpu")
         up = torch.tensor(float("inf"), device="cpu")
         for _ in range(64):
-            # both precisions: a float32 network may be turned into float64 after it was initialised
-            if all(self.always_fires(current, dtype) for dtype in (torch.float32, torch.float64)):
+            # a float32 network may be turned into float64 later, its coefficients with it
+            if all(
+                copy.deepcopy(self).to("cpu", dtype).always_fires(current.to(dtype)) for dtype in (torch.float32, torch.float64)
+            ):
                 return float(current)
             current = torch.nextafter(current, up)
         raise ValueError(f"{self} does not fire at every step for any constant current near {float(current)}")
 
-    def always_fires(self, current: Tensor, dtype: torch.dtype, steps: int = 16) -> bool:
-        """Whether `steps` steps of this constant current all fire, in `dtype`."""
-        spikes, _ = self.kernels.fire(current.to(dtype).expand(steps, 1), self.dynamics())
+    def always_fires(self, current: Tensor, steps: int = 16) -> bool:
+        """Whether `steps` steps of this constant current all fire."""
+        spikes, _ = self.kernels.fire(current.expand(steps, 1), self.dynamics())
         return bool(spikes.all())
 
     def extra_repr(self) -> str:

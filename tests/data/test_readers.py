@@ -1,0 +1,241 @@
+"""Files of data sets: right when they are right, a sentence when they are not."""
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikewise.data.events import Events, read_atis_bin
+from spikewise.data.frames import frames_by_count
+from spikewise.data.idx import read_idx
+from spikewise.data.images import cifar10, cifar100, fashion_mnist
+from spikewise.data.nmnist import nmnist
+
+REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
+needs_real_data = pytest.mark.skipif(
+    not REAL.is_dir(), reason="no real recordings: set SPIKEWISE_DATA to a folder that has them"
+)
+
+
+def idx(array):
+    return b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def atis(t, x, y, polarity):
+    """An encoder of N-MNIST's five bytes, written from its description."""
+    return b"".join(
+        bytes([a, b, (p << 7) | (time >> 16), (time >> 8) & 255, time & 255])
+        for time, a, b, p in zip(t, x, y, polarity, strict=True)
+    )
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 28, 28)], ids=str)
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files_are_read_packed_or_not(shape, packed, tmp_path):
+    array = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    content = idx(array)
+    (tmp_path / ("a.gz" if packed else "a")).write_bytes(gzip.compress(content) if packed else content)
+    assert np.array_equal(read_idx(tmp_path / "a"), array)
+
+
+WHOLE = idx(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is no idx file of unsigned bytes: it begins with nothing"),
+        (b"PK\x03\x04", "is no idx file of unsigned bytes: it begins with 50 4b 03 04"),
+        (WHOLE[:-1], r"holds 59 of the 60 bytes that its header promises; download it again"),
+        (WHOLE + b"x", r"holds more of the 60 bytes that its header promises"),
+        (WHOLE[:9], r"of the 0 bytes|holds .* of the"),
+        (gzip.compress(WHOLE)[:-9], "is damaged: .*download it again"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "holds 0 of the"),
+    ],
+)
+def test_damaged_idx_files_are_refused_in_words(content, message, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    if content == WHOLE[:9]:  # a cut header promises an empty array: nothing to lose, nothing invented
+        assert read_idx(tmp_path / "a").size == 0
+        return
+    with pytest.raises(ValueError, match=message):
+        read_idx(tmp_path / "a")
+
+
+def write_fashion(folder, images=(10, 28, 28), labels=10, label=3):
+    folder.mkdir(parents=True)
+    for prefix in ("train", "t10k"):
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx(np.full(images, 7, dtype=np.uint8)))
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(np.full(labels, label, dtype=np.uint8)))
+
+
+def test_fashion_mnist_is_found_in_its_folder_or_under_its_name(tmp_path, monkeypatch):
+    write_fashion(tmp_path / "fashion-mnist")
+    for root in (tmp_path, tmp_path / "fashion-mnist"):
+        assert len(fashion_mnist("test", root)) == 10
+    monkeypatch.setenv("SPIKEWISE_DATA", str(tmp_path))
+    assert fashion_mnist("train").sample(0).max() == np.float32(7 / 255)
+
+
+def test_fashion_mnist_that_is_missing_or_wrong_is_refused_in_words(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no fashion-mnist data: .* fetch it with `spikewise data download fashion-mnist`"
+    ):
+        fashion_mnist("train", tmp_path)
+    write_fashion(tmp_path / "few", labels=9)
+    with pytest.raises(ValueError, match=r"images \[10, 28, 28\] and labels \[9\] of train do not fit together"):
+        fashion_mnist("train", tmp_path / "few")
+    write_fashion(tmp_path / "eleven", label=10)
+    with pytest.raises(ValueError, match="label 10 of sample 0 is out of range; there are 10 classes"):
+        fashion_mnist("train", tmp_path / "eleven")
+    with pytest.raises(ValueError, match="has no split 'val'; use 'train' or 'test'"):
+        fashion_mnist("val", tmp_path)
+
+
+def cifar_rows(number, label_bytes, label):
+    rows = np.random.default_rng(1).integers(0, 256, (number, label_bytes + 3072)).astype(np.uint8)
+    rows[:, label_bytes - 1] = label
+    return rows
+
+
+def test_cifar_is_read_from_its_binary_version(tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    rows = cifar_rows(4, 1, 6)
+    for name in [f"data_batch_{k}.bin" for k in range(1, 6)] + ["test_batch.bin"]:
+        (folder / name).write_bytes(rows.tobytes())
+    train, test = cifar10("train", tmp_path), cifar10("test", folder)
+    assert (len(train), len(test)) == (20, 4)
+    assert np.array_equal(test.images[2], rows[2, 1:].reshape(3, 32, 32))
+    assert set(test.labels) == {6}
+    (folder / "data_batch_3.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"data_batch_3.bin; the binary version of cifar10 has data_batch_1.bin"):
+        cifar10("train", tmp_path)
+    (folder / "test_batch.bin").write_bytes(rows.tobytes()[:-5])
+    with pytest.raises(ValueError, match=r"holds 12,287 bytes, no multiple of 3,073: it was cut behind byte 9,219"):
+        cifar10("test", tmp_path)
+    (folder / "test_batch.bin").write_bytes(cifar_rows(4, 1, 11).tobytes())
+    with pytest.raises(ValueError, match="label 11 of sample 0 is out of range"):
+        cifar10("test", tmp_path)
+
+
+def test_cifar_100_takes_the_fine_label(tmp_path):
+    for name in ("train.bin", "test.bin"):
+        (tmp_path / name).write_bytes(cifar_rows(3, 2, 77).tobytes())
+    (tmp_path / "fine_label_names.txt").write_text("\n".join(f"class{k}" for k in range(100)))
+    data = cifar100("test", tmp_path)
+    assert set(data.labels) == {77}
+    assert data.class_names[77] == "class77"
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**23 - 1), st.integers(0, 33), st.integers(0, 33), st.integers(0, 1)), max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_atis_files_decode_to_what_was_encoded(tmp_path_factory, events):
+    file = tmp_path_factory.mktemp("atis") / "a.bin"
+    columns = list(zip(*events, strict=True)) or [(), (), (), ()]
+    file.write_bytes(atis(*columns))
+    decoded = read_atis_bin(file, (34, 34))
+    for got, want in zip((decoded.t, decoded.x, decoded.y, decoded.polarity), columns, strict=True):
+        assert got.tolist() == list(want)
+
+
+def test_an_overflow_mark_moves_all_later_times(tmp_path):
+    (tmp_path / "a.bin").write_bytes(atis([5, 0, 7, 0, 9], [1, 0, 2, 0, 3], [1, 240, 2, 240, 3], [0, 0, 1, 0, 0]))
+    events = read_atis_bin(tmp_path / "a.bin", (34, 34))
+    assert events.t.tolist() == [5, 8199, 16393]
+    assert events.x.tolist() == [1, 2, 3]
+
+
+def test_damaged_recordings_are_refused_in_words(tmp_path):
+    (tmp_path / "cut.bin").write_bytes(b"1234567")
+    with pytest.raises(ValueError, match=r"holds 7 bytes, no multiple of 5"):
+        read_atis_bin(tmp_path / "cut.bin", (34, 34))
+    (tmp_path / "far.bin").write_bytes(atis([1, 2], [3, 34], [3, 3], [0, 1]))
+    with pytest.raises(ValueError, match="event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels"):
+        read_atis_bin(tmp_path / "far.bin", (34, 34))
+
+
+def random_events(n, size=(6, 9), seed=0):
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, 10**6, n))
+    return Events(t, rng.integers(0, size[1], n), rng.integers(0, size[0], n), rng.integers(0, 2, n), size)
+
+
+@given(st.integers(0, 500), st.integers(1, 20))
+def test_frames_conserve_the_number_of_events(n, T):
+    frames = frames_by_count(random_events(n), T)
+    assert frames.shape == (T, 2, 6, 9)
+    assert frames.sum() == n
+    per_frame = frames.sum((1, 2, 3))
+    assert (per_frame[:-1] == n // T).all()  # the published rule: floor(n / T), the last takes the remainder
+
+
+def test_frames_count_each_event_at_its_place():
+    events = Events(np.arange(5), *(np.array(v) for v in ([8, 8, 0, 1, 2], [5, 5, 0, 0, 3], [1, 1, 0, 0, 1])), (6, 9))
+    frames = frames_by_count(events, 2)
+    assert frames[0, 1, 5, 8] == 2
+    assert frames[1].sum() == 3
+    assert frames[1, 0, 0, 0] == frames[1, 0, 0, 1] == frames[1, 1, 3, 2] == 1
+    with pytest.raises(ValueError, match="T=0 frames; use 1 or more"):
+        frames_by_count(events, 0)
+
+
+def write_nmnist(folder, per_class=(5, 2)):
+    for split, number in zip(("Train", "Test"), per_class, strict=True):
+        for label in range(10):
+            (folder / split / str(label)).mkdir(parents=True)
+            for k in range(number):
+                path = folder / split / str(label) / f"{split}{k}.bin"
+                path.write_bytes(atis([k, k + 1], [label, 1], [2, 3], [0, 1]))
+
+
+def test_nmnist_has_its_published_split_and_folds(tmp_path):
+    write_nmnist(tmp_path / "N-MNIST")
+    train, test = nmnist("train", tmp_path, T=2), nmnist("test", tmp_path, T=2)
+    assert (len(train), len(test)) == (50, 20)
+    assert train.sample(7).shape == (2, 2, 34, 34)
+    assert sorted(set(train.labels)) == list(range(10))
+    seen = []
+    for fold in range(5):
+        held_out, rest = (nmnist(split, tmp_path, fold=fold) for split in ("test", "train"))
+        assert set(held_out.files).isdisjoint(rest.files)
+        assert len(held_out) + len(rest) == 70
+        seen += held_out.files
+    assert len(set(seen)) == 70
+
+
+def test_nmnist_that_is_missing_or_empty_is_refused_in_words(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no nmnist data: Train is neither in .* unpack N-MNIST's Train.zip"):
+        nmnist("train", tmp_path)
+    write_nmnist(tmp_path)
+    for file in (tmp_path / "Train" / "4").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match=r"4 holds no .bin file"):
+        nmnist("train", tmp_path)
+    (tmp_path / "Train" / "4").rmdir()
+    with pytest.raises(FileNotFoundError, match=r"no folder .*4; N-MNIST has the folders 0 to 9"):
+        nmnist("train", tmp_path)
+
+
+@needs_real_data
+def test_real_recordings_decode_whole():
+    train, test = nmnist("train", REAL), nmnist("test", REAL)
+    assert (len(train), len(test)) == (1000, 100)
+    counts = [len(read_atis_bin(file, (34, 34))) for file in train.files + test.files]
+    assert (min(counts), max(counts)) == (1069, 7152)
+    sample = read_atis_bin(REAL / "event_files" / "tonic" / "sample_nmnist.bin", (34, 34))
+    assert len(sample) == 4325
+    assert (np.diff(sample.t) >= 0).all()
+
+
+@needs_real_data
+def test_real_fashion_mnist_has_its_published_mean_and_deviation():
+    train, test = fashion_mnist("train", REAL), fashion_mnist("test", REAL)
+    assert (len(train), len(test)) == (60000, 10000)
+    pixels = train.images.astype(np.float32) / 255
+    assert (float(pixels.mean()), float(pixels.std())) == pytest.approx((0.28604, 0.35302), abs=1e-5)
