@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from .. import __version__
 from ..config import Config, from_json, to_json
+from ..version import __version__
 from . import disk
 
 CONFIG, ENVIRONMENT, METRICS, TIMING = "config.json", "environment.json", "metrics.jsonl", "timing.jsonl"
