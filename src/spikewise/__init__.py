@@ -44,6 +44,7 @@ __all__ = [
     "RECIPES",
     "SURROGATES",
     "Config",
+    "__version__",
     "build_model",
     "evaluate",
     "load_pretrained",
@@ -60,4 +61,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return list(__all__)
