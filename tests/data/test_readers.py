@@ -57,6 +57,7 @@ WHOLE = idx(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
         (gzip.compress(WHOLE)[:-9], "is damaged: .*download it again"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "holds 0 of the"),
     ],
+    ids=["empty", "zip", "short", "long", "cut_header", "cut_gzip", "huge_promise"],
 )
 def test_damaged_idx_files_are_refused_in_words(content, message, tmp_path):
     (tmp_path / "a").write_bytes(content)
