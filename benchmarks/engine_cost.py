@@ -1,0 +1,74 @@
+"""What the engine costs over a bare loop of forward, backward and optimiser step on the same batches.
+
+    .venv/bin/python benchmarks/engine_cost.py
+
+Both take turns in one process, step by step; the median of the paired ratios is printed with its quartiles. The bare loop gets
+its batch ready-made; the engine makes its own in a worker, checks loss and gradient, keeps the running estimates, and counts.
+"""
+
+import json
+import statistics
+import time
+from dataclasses import dataclass, replace
+
+import torch
+import tyro
+
+from spikewise.config import Config, Data, Model, Optim
+from spikewise.data.images import Images, digits
+from spikewise.engine import rundir
+from spikewise.engine.batches import TrainingBatches, load
+from spikewise.engine.trainer import Training
+
+DIGITS = Config(model=Model(name="sew_resnet20"), optim=Optim(batch=64, lr_batch=64, epochs=100))
+LARGE = Config(model=Model(name="sew_resnet18"), optim=Optim(batch=8, lr_batch=256, epochs=100, precision="bfloat16"))
+
+
+@dataclass
+class Options:
+    """How many pairs of steps, per network."""
+
+    steps: int = 30
+    large_steps: int = 10
+
+
+def measure(name: str, config: Config, data: Images, steps: int) -> dict:
+    device = torch.device("cpu")
+    engine, bare = Training(config, data, device), Training(config, data, device)
+    batches = load(TrainingBatches(config, data, engine.order), range(steps + 3), device, workers=1)
+    samples, labels = next(load(TrainingBatches(config, data, engine.order), range(1), device, workers=0))
+    ratios, seconds = [], []
+    for number in range(steps + 3):
+        began = time.perf_counter()
+        engine.step(*next(batches))
+        ours = time.perf_counter() - began
+        began = time.perf_counter()
+        bare.net.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.optim.precision == "bfloat16"):
+            loss = torch.nn.functional.cross_entropy(bare.net(samples).float(), labels)
+        bare.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        bare.optimizer.step()
+        theirs = time.perf_counter() - began
+        if number >= 3:
+            ratios.append(ours / theirs)
+            seconds.append(theirs)
+    low, median, high = statistics.quantiles(ratios, n=4)
+    return {"network": name, "bare_step_s": round(statistics.median(seconds), 4), "ratio": median, "quartiles": [low, high]}
+
+
+def main(options: Options) -> None:
+    photographs = replace(digits("train"), images=torch.randint(0, 256, (64, 3, 224, 224), dtype=torch.uint8).numpy())
+    photographs = replace(photographs, labels=photographs.labels[:64], white=255.0)
+    where = {"cpu": rundir.cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    for found in (
+        measure(
+            "sew_resnet20, digits, batch 64, float32", replace(DIGITS, data=Data(warp=0.06)), digits("train"), options.steps
+        ),
+        measure("sew_resnet18, 224 x 224, batch 8, bfloat16", LARGE, photographs, options.large_steps),
+    ):
+        print(json.dumps(found | where))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
