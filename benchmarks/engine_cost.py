@@ -18,7 +18,7 @@ from spikewise.config import Config, Data, Model, Optim
 from spikewise.data.images import Images, digits
 from spikewise.engine import rundir
 from spikewise.engine.batches import TrainingBatches, load
-from spikewise.engine.trainer import Training
+from spikewise.engine.training import Training
 
 DIGITS = Config(model=Model(name="sew_resnet20"), optim=Optim(batch=64, lr_batch=64, epochs=100))
 LARGE = Config(model=Model(name="sew_resnet18"), optim=Optim(batch=8, lr_batch=256, epochs=100, precision="bfloat16"))

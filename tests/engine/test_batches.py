@@ -11,7 +11,8 @@ from spikewise.data.augment import temporal_delete
 from spikewise.data.nmnist import Recordings
 from spikewise.engine.batches import TestBatches, TrainingBatches, load, to_tensors
 from spikewise.engine.build import load_data
-from spikewise.engine.trainer import Training, train
+from spikewise.engine.trainer import train
+from spikewise.engine.training import Training
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,8 @@ from spikewise.engine import checkpoint, faults, trainer
 from spikewise.engine.batches import TrainingBatches
 from spikewise.engine.build import load_data
 from spikewise.engine.faults import NotFinite, OutOfMemory
-from spikewise.engine.trainer import Training, resume, train
+from spikewise.engine.trainer import resume, train
+from spikewise.engine.training import Training, guarded_step
 
 CPU = torch.device("cpu")
 
@@ -94,14 +95,14 @@ def test_out_of_memory_says_which_batch_would_fit(error, monkeypatch):
     training, batches = begin()
     monkeypatch.setattr(training, "step", lambda *_: (_ for _ in ()).throw(error))
     with pytest.raises(OutOfMemory, match=r"out of memory at a batch of 128: about \d+ would fit; try --optim.batch \d+"):
-        trainer.guarded_step(training, *batches[0])
+        guarded_step(training, *batches[0])
 
 
 def test_other_errors_of_a_step_stay_what_they_are(monkeypatch):
     training, batches = begin()
     monkeypatch.setattr(training, "step", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
-        trainer.guarded_step(training, *batches[0])
+        guarded_step(training, *batches[0])
 
 
 def test_the_batch_that_fits_grows_with_memory():

@@ -1,121 +1,18 @@
 """Training: from a config to a run folder, and on from where one ended."""
 
 import dataclasses
-import math
 import shutil
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from torch import Tensor, optim
-
 from ..config import Config, to_json
-from ..data import Order, Samples
-from ..models import Network
+from ..data import Samples
 from . import checkpoint, disk, faults, rundir
-from .average import Average
 from .batches import TrainingBatches, load
-from .build import autocast, build_network, choose_device, load_data
+from .build import choose_device, load_data
 from .evaluate import score
-from .loss import cross_entropy
-from .optim import build_optimizer, learning_rate, set_learning_rate
 from .report import Console, Result, TensorBoard, record, results
-
-
-@dataclass
-class Meter:
-    """Loss and accuracy over the training samples of one epoch, as they were seen."""
-
-    loss: float = 0.0
-    correct: int = 0
-    count: int = 0
-    learning_rate: float = 0.0  # of the last step
-
-    def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
-        self.loss += loss * len(labels)
-        self.correct += int((logits.detach().argmax(1) == labels).sum())
-        self.count += len(labels)
-
-
-@dataclass
-class Training:
-    """All that moves while a network learns."""
-
-    config: Config
-    data: Samples
-    device: torch.device
-    order: Order = field(init=False)
-    net: Network = field(init=False)
-    optimizer: optim.Optimizer = field(init=False)
-    average: Average | None = field(init=False)
-    scaler: torch.amp.GradScaler = field(init=False)
-    steps_done: int = 0
-    meter: Meter = field(default_factory=Meter)
-
-    def __post_init__(self):
-        how = self.config.optim
-        autocast(how.precision, self.device)  # refuses what this device can't do
-        autocast(how.eval_precision, self.device)
-        self.order = Order(len(self.data.labels), how.batch, self.config.seed)
-        self.net = build_network(self.config, self.data).to(self.device)
-        self.optimizer = build_optimizer(how, self.net)
-        self.average = Average(self.net, how.ema_decay) if how.ema_decay else None
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=how.precision == "float16")
-        self.statistics = faults.Statistics(self.net)
-
-    @property
-    def evaluated(self) -> Network:
-        """The network that is evaluated and kept: the average of the weights, where there is one."""
-        return self.average.net if self.average else self.net
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.config.optim.epochs * self.order.steps_per_epoch
-
-    def step(self, samples: Tensor, labels: Tensor) -> float:
-        """Learn from one batch; the loss.
-
-        Raises:  NotFinite before a weight changes, the running estimates put back
-        """
-        how, number = self.config.optim, self.steps_done
-        self.meter.learning_rate = learning_rate(how, number, self.order.steps_per_epoch)
-        set_learning_rate(self.optimizer, self.meter.learning_rate)
-        self.net.train()
-        self.statistics.note()
-        with autocast(how.precision, self.device):
-            logits = self.net(samples)
-        loss = cross_entropy(logits, labels, how.label_smoothing)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            self.give_up(f"the loss is {value}", samples, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        if not self.scaler.is_enabled():  # a loss scaler skips such steps by itself, and lowers its scale
-            norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None]))
-            if not math.isfinite(norm):
-                self.give_up(f"the norm of the gradient is {norm}", samples, labels)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.average:
-            self.average.update(self.net, number)
-        self.meter.add(value, logits, labels)
-        self.steps_done += 1
-        return value
-
-    def give_up(self, what: str, samples: Tensor, labels: Tensor) -> None:
-        """Put the running estimates back and say where it went wrong."""
-        self.statistics.restore()
-        with autocast(self.config.optim.precision, self.device):
-            where = faults.first_not_finite(self.net, samples, labels)
-        self.statistics.restore()
-        indices = self.order.indices(self.steps_done).tolist()
-        shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
-        raise faults.NotFinite(
-            f"{what} at step {self.steps_done}, learning rate {self.meter.learning_rate:g}, samples {shown}; {where}. "
-            "No weight was changed; try a smaller --optim.lr, or a longer --optim.warmup-epochs"
-        )
+from .training import Meter, Training, guarded_step
 
 
 def train(
@@ -239,24 +136,6 @@ def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: boo
                     signals.received, f"stopped behind step {training.steps_done}, saved; go on with --resume {run}"
                 )
     return results(run, config)
-
-
-def guarded_step(training: Training, samples: Tensor, labels: Tensor) -> float:
-    """A step that says, when memory runs out, which batch would fit."""
-    try:
-        return training.step(samples, labels)
-    except (RuntimeError, MemoryError) as error:
-        if not faults.is_out_of_memory(error):
-            raise
-    training.optimizer.zero_grad(set_to_none=True)
-    if training.device.type == "cuda":
-        torch.cuda.empty_cache()
-    fits = faults.batch_that_fits(training.net, samples, labels, faults.free_memory(training.device))
-    fits = min(fits, max(1, len(labels) // 2))
-    raise faults.OutOfMemory(
-        f"out of memory at a batch of {len(labels)}: about {fits} would fit; try --optim.batch {fits} (the learning rate "
-        "scales with it), or --optim.precision bfloat16"
-    )
 
 
 def save(training: Training, run: Path) -> None:

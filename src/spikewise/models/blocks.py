@@ -1,5 +1,7 @@
 """The residual blocks and g, the connection of branch and shortcut (E6-E9)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -46,7 +48,15 @@ class Block(nn.Module):
         )
         self.shortcut_shape = (in_channels, self.out_channels, 1, stride)
 
-    def set_layers(self, layers: list[nn.Module], shortcut: nn.Module | None = None) -> None:
+    def spiking_layers(
+        self, neuron: NeuronFactory, last_neuron: NeuronFactory | None, connect: Connect | None = None
+    ) -> list[ConvNormFire]:
+        """The branch as spiking layers; the last one may have neurons of its own, and connects."""
+        *shapes, last = self.shapes
+        layers = [ConvNormFire(*shape, neuron=neuron) for shape in shapes]
+        return [*layers, ConvNormFire(*last, neuron=last_neuron or neuron, connect=connect)]
+
+    def set_layers(self, layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> None:
         """Register the branch as conv1, conv2, (conv3) and the shortcut, in this order."""
         for number, layer in enumerate(layers, start=1):
             self.add_module(f"conv{number}", layer)
@@ -99,11 +109,8 @@ class SEWBlock(Block):
     ):
         super().__init__(in_channels, channels, stride, bottleneck)
         self.connect = resolve_connect(connect)
-        *shapes, last = self.shapes
-        layers: list[nn.Module] = [ConvNormFire(*shape, neuron=neuron) for shape in shapes]
-        layers += [ConvNormFire(*last, neuron=last_neuron or neuron, connect=self.connect)]
         shortcut = ConvNormFire(*self.shortcut_shape, neuron=neuron) if self.changes_shape else None
-        self.set_layers(layers, shortcut)
+        self.set_layers(self.spiking_layers(neuron, last_neuron, self.connect), shortcut)
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         hidden = self.hidden(x, carry)
@@ -138,10 +145,8 @@ class SpikingBlock(Block):
         bottleneck: bool = False,
     ):
         super().__init__(in_channels, channels, stride, bottleneck)
-        *shapes, last = self.shapes
-        layers: list[nn.Module] = [ConvNormFire(*shape, neuron=neuron) for shape in shapes]
-        layers += [ConvNormFire(*last, neuron=last_neuron or neuron)]
-        self.set_layers(layers, ConvNorm(*self.shortcut_shape) if self.changes_shape else None)
+        shortcut = ConvNorm(*self.shortcut_shape) if self.changes_shape else None
+        self.set_layers(self.spiking_layers(neuron, last_neuron), shortcut)
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         hidden = self.hidden(x, carry)
@@ -162,9 +167,7 @@ class PlainBlock(Block):
         bottleneck: bool = False,
     ):
         super().__init__(in_channels, channels, stride, bottleneck)
-        *shapes, last = self.shapes
-        layers: list[nn.Module] = [ConvNormFire(*shape, neuron=neuron) for shape in shapes]
-        self.set_layers([*layers, ConvNormFire(*last, neuron=last_neuron or neuron)])
+        self.set_layers(self.spiking_layers(neuron, last_neuron))
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         return self.last(self.hidden(x, carry), carry)
@@ -175,7 +178,7 @@ class ReLUBlock(Block):
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1, *, bottleneck: bool = False):
         super().__init__(in_channels, channels, stride, bottleneck)
-        layers: list[nn.Module] = [ConvNormReLU(*shape) for shape in self.shapes]
+        layers = [ConvNormReLU(*shape) for shape in self.shapes]
         self.set_layers(layers, ConvNorm(*self.shortcut_shape) if self.changes_shape else None)
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
