@@ -22,7 +22,7 @@ def warp(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.nda
     height, width = image.shape[1:]
     angle, slant, stretch_y, stretch_x, move_y, move_x = rng.normal(0, strength, 6)
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
-    y, x = np.mgrid[:height, :width] - np.array([centre_y, centre_x])[:, None, None]
+    y, x = np.arange(height)[:, None] - centre_y, np.arange(width) - centre_x
     sine, cosine = np.sin(angle), np.cos(angle)
     from_y = (1 + stretch_y) * (cosine * y + sine * x) + move_y * height / 2 + centre_y
     from_x = (1 + stretch_x) * (cosine * x - sine * y) + slant * y + move_x * width / 2 + centre_x
@@ -31,14 +31,18 @@ def warp(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.nda
 
 def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The image's values at fractional places, zero outside. [C, H, W], [h, w], [h, w] -> [C, h, w]"""
-    padded = np.pad(image, ((0, 0), (1, 2), (1, 2)))
-    y = np.clip(y + 1, 0, image.shape[1] + 1)
-    x = np.clip(x + 1, 0, image.shape[2] + 1)
+    channels, height, width = image.shape
+    padded = np.zeros((channels, height + 3, width + 3), image.dtype)
+    padded[:, 1:-2, 1:-2] = image
+    y = np.minimum(np.maximum(y + 1, 0), height + 1)
+    x = np.minimum(np.maximum(x + 1, 0), width + 1)
     top, left = y.astype(np.int64), x.astype(np.int64)
     down, right = (y - top).astype(image.dtype), (x - left).astype(image.dtype)
-    upper = padded[:, top, left] * (1 - right) + padded[:, top, left + 1] * right
-    lower = padded[:, top + 1, left] * (1 - right) + padded[:, top + 1, left + 1] * right
-    return upper * (1 - down) + lower * down
+    flat, at = padded.reshape(channels, -1), top * (width + 3) + left
+    above, below = flat.take(at, axis=1), flat.take(at + (width + 3), axis=1)
+    above += (flat.take(at + 1, axis=1) - above) * right
+    below += (flat.take(at + (width + 4), axis=1) - below) * right
+    return above + (below - above) * down
 
 
 def flip(sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:

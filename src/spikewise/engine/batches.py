@@ -31,8 +31,11 @@ class TrainingBatches(Dataset):
 
     def augmented(self, index: int, epoch: int) -> np.ndarray:
         """One sample and what chance does to it, which depends on (seed, epoch, index) alone."""
-        how, rng = self.config.data, generator(self.config.seed, epoch, index, "augment")
-        sample = shift(self.data.sample(index), rng, how.shift)
+        how, sample = self.config.data, self.data.sample(index)
+        if not (how.shift or how.flip or how.warp or how.temporal_delete):
+            return sample
+        rng = generator(self.config.seed, epoch, index, "augment")
+        sample = shift(sample, rng, how.shift)
         if how.flip:
             sample = flip(sample, rng)
         if how.warp:
