@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/engine_cost.py
 
 Both take turns in one process, step by step, now one first, now the other; the median of the paired ratios is printed with
-its quartiles. The bare loop gets a ready-made batch. The engine makes its own, in the same process (a worker would take its time
-from the cores that are being measured), sets the learning rate, checks loss and gradient, keeps the running estimates, and counts.
+its quartiles. The bare loop gets a ready-made batch. The engine makes its own, in the same process (a worker would take its
+time from the cores that are being measured), sets the learning rate, checks loss and gradient, keeps the running estimates,
+and counts.
 """
 
 import json

@@ -30,11 +30,11 @@ def digits() -> Config:
 
 
 def fashion_mnist() -> Config:
-    """SEW ResNet-20 on Fashion-MNIST, bfloat16, 5 epochs."""
+    """SEW ResNet-20 on Fashion-MNIST, T = 2, bfloat16, 5 epochs: what a laptop does in half an hour."""
     return Config(
         recipe="fashion-mnist",
-        data=Data(name="fashion-mnist", shift=1, flip=True),
-        model=Model(name="sew_resnet20", T=4, connect="ADD"),
+        data=Data(name="fashion-mnist", flip=True),
+        model=Model(name="sew_resnet20", T=2, connect="ADD"),
         optim=Optim(
             lr=0.1,
             lr_batch=128,

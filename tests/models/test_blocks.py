@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from spikewise.models.blocks import CONNECT, PlainBlock, ReLUBlock, SEWBlock, SpikingBlock, add, and_, iand
+from spikewise.kernels.connect import CONNECT, add, and_, iand
+from spikewise.models.blocks import PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
 from spikewise.neurons import IF, LIF, PLIF
 
 NEURONS = {

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from spikewise.models import CONNECT, MODELS, build_model
+from spikewise.models.layers import MaxPool
 from spikewise.models.zoo import DEFAULTS
 from spikewise.neurons import IF, LIF, Neuron
 
@@ -306,11 +307,11 @@ def test_the_last_surrogate_reaches_the_last_neurons_of_blocks_alone(name):
         assert neuron.surrogate == ("scaled_atan" if id(neuron) in last else "atan")
 
 
-@pytest.mark.parametrize(("pool", "kind"), [("max", torch.nn.MaxPool2d), ("avg", torch.nn.AvgPool2d)])
+@pytest.mark.parametrize(("pool", "kind"), [("max", MaxPool), ("avg", torch.nn.AvgPool2d)])
 @pytest.mark.parametrize("name", ["sew_resnet18", "resnet18", "sew_7b"])
 def test_the_pool_is_the_one_asked_for(name, pool, kind):
     net = build_model(name, num_classes=5, pool=pool)
-    pools = [type(m) for m in net.modules() if isinstance(m, torch.nn.MaxPool2d | torch.nn.AvgPool2d)]
+    pools = [type(m) for m in net.modules() if isinstance(m, MaxPool | torch.nn.AvgPool2d)]
     assert set(pools) == {kind}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..config import Config, from_json, to_json
+from ..kernels import chosen_name
 from ..version import __version__
 from . import disk
 
@@ -33,7 +34,7 @@ def require_new(path: Path) -> None:
 
 def create(path: Path, config: Config, device: torch.device) -> None:
     """Begin a run folder: config and environment."""
-    disk.replace(path / ENVIRONMENT, as_json(environment(device)))
+    disk.replace(path / ENVIRONMENT, as_json(environment(device, config.model.backend)))
     disk.replace(path / CONFIG, to_json(config).encode())
 
 
@@ -66,7 +67,7 @@ def read_config(path: Path) -> Config:
         raise ValueError(f"{file}: {error}") from None
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device, backend: str) -> dict[str, Any]:
     """What the numbers of a run may depend on besides its config."""
     return {
         "format_version": FORMAT_VERSION,
@@ -78,16 +79,16 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "kernels": "reference",
+        "kernels": chosen_name(backend, torch.empty(0, device=device)),
     }
 
 
 BITWISE = ("torch", "cpu", "threads", "device", "kernels")  # what must be alike for a resumed run to be the same to the bit
 
 
-def note_resume(path: Path, device: torch.device) -> list[str]:
+def note_resume(path: Path, device: torch.device, backend: str) -> list[str]:
     """Add this process's environment to the run's; what differs from where it began, in words."""
-    file, now = path / ENVIRONMENT, environment(device)
+    file, now = path / ENVIRONMENT, environment(device, backend)
     try:
         before = json.loads(file.read_bytes())
     except (OSError, ValueError):

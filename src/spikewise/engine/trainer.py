@@ -73,7 +73,7 @@ def resume(
             console.line(f"{run} is finished: {config.optim.epochs} epochs")
             return results(run, config)
         disk.replace(run / rundir.CONFIG, to_json(config).encode())
-        differs = rundir.note_resume(run, where)
+        differs = rundir.note_resume(run, where, config.model.backend)
         if differs and training.steps_done:
             console.line(f"resumed under other conditions ({'; '.join(differs)}): no longer the unbroken run's to the bit")
         disk.cut(run / rundir.METRICS, metrics_bytes)

@@ -1,26 +1,37 @@
-"""The recurrence, alone (`fire`) and with batch norm and connection around it (`norm_fire`).
+"""The recurrence, alone (`fire`) and with batch norm and connection around it (`norm_fire`, `batch_norm_fire`).
 
-A backend is a module with `fire`, `norm_stats` and `norm_fire`, as `reference` defines them.
+A backend is a module with `fire`, `norm_stats`, `norm_fire` and `batch_norm_fire`, as `reference` defines them.
 """
 
 from types import ModuleType
 
-from . import reference
+from torch import Tensor
+
+from ..native.load import chosen_variant
+from . import cpu, reference
+from .connect import CONNECT
 from .dynamics import Dynamics
 from .surrogate import SURROGATES
 
-BACKENDS: dict[str, ModuleType] = {"reference": reference}
+BACKENDS: dict[str, ModuleType] = {"reference": reference, "cpu": cpu}
 
-__all__ = ["BACKENDS", "SURROGATES", "Dynamics", "choose_backend"]
+__all__ = ["BACKENDS", "CONNECT", "SURROGATES", "Dynamics", "choose_backend", "chosen_name"]
 
 
-def choose_backend(name: str) -> ModuleType:
-    """The kernels that `name` stands for; "auto" is the fastest that runs here: so far, the reference.
+def choose_backend(name: str, like: Tensor | None = None) -> ModuleType:
+    """The kernels that `name` stands for; "auto" is the fastest that runs here and on tensors such as `like`.
 
-    Raises:  ValueError if there is no backend of that name
+    Raises:  ValueError if there is no backend of that name, or if it cannot run, with the reason
     """
     if name == "auto":
-        return reference
+        return reference if cpu.reason_against(like) else cpu
     if name not in BACKENDS:
         raise ValueError(f"no backend named {name!r}; known: auto, {', '.join(BACKENDS)}")
+    if name == "cpu" and (reason := cpu.reason_against(like)):
+        raise ValueError(f"the kernels 'cpu' cannot run: {reason}")
     return BACKENDS[name]
+
+
+def chosen_name(name: str, like: Tensor | None = None) -> str:
+    """What runs under this name, for a record of the machine: "reference", or "cpu" with its instruction set."""
+    return f"cpu {chosen_variant()}" if choose_backend(name, like) is cpu else "reference"

@@ -3,15 +3,15 @@
 Other backends are judged by this file, and this file by hand-computed numbers.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from .connect import Connect
 from .dynamics import Dynamics
 from .surrogate import step
-
-Connect = Callable[[Tensor, Tensor], Tensor]
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -19,11 +19,14 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def fire(x: Tensor, dynamics: Dynamics, *, v: Tensor | None = None, repeat: int = 0) -> tuple[Tensor, Tensor]:
+def fire(
+    x: Tensor, dynamics: Dynamics, *, v: Tensor | None = None, repeat: int = 0, keep_v: bool = True
+) -> tuple[Tensor, Tensor | None]:
     """Run the neurons over time (E1-E4).
 
     Shapes:  x [T, N, ...] current, or [N, ...] read `repeat` times; v [N, ...] membrane before the first step, None: at rest
              -> spikes [T, N, ...] in x's dtype; v [N, ...] membrane after the last step, float32 or float64
+    keep_v:  whether the membrane is asked for; None is returned instead
     """
     a, b, c, v_th, v_reset, surrogate, alpha, detach_reset = dynamics
     dtype = compute_dtype(x.dtype)
@@ -38,7 +41,7 @@ def fire(x: Tensor, dynamics: Dynamics, *, v: Tensor | None = None, repeat: int 
         v = h - r * v_th if v_reset is None else (1 - r) * h + r * v_reset  # E3 reset
         spikes.append(s.to(x.dtype))
     # cat, not stack: cat keeps the channels-last layout of its parts
-    return torch.cat(spikes).unflatten(0, (len(spikes), len(v))), v
+    return torch.cat(spikes).unflatten(0, (len(spikes), len(v))), v if keep_v else None
 
 
 def norm_stats(y: Tensor, *, channel_axis: int) -> tuple[Tensor, Tensor]:
@@ -49,6 +52,18 @@ def norm_stats(y: Tensor, *, channel_axis: int) -> tuple[Tensor, Tensor]:
     others = [axis for axis in range(y.dim()) if axis != channel_axis]
     variance, mean = torch.var_mean(y.to(compute_dtype(y.dtype)), others, correction=0)
     return mean, variance
+
+
+def scale_and_shift(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Batch norm as one multiplication and one addition per channel: [C], [C], float32 or float64."""
+    dtype = compute_dtype(mean.dtype)
+    return affine(weight.to(dtype), bias.to(dtype), mean.to(dtype), variance.to(dtype), eps)
+
+
+def affine(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """`scale_and_shift` of tensors that have the right precision already."""
+    scale = weight * torch.rsqrt(variance + eps)
+    return scale, bias - mean * scale
 
 
 def norm_fire(
@@ -62,12 +77,13 @@ def norm_fire(
     current: Tensor | None = None,
     v: Tensor | None = None,
     repeat: int = 0,
-) -> tuple[Tensor, Tensor]:
+    keep_v: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     """Normalise, run the neurons, connect with the shortcut: all that happens between two convolutions.
 
     Shapes:  y [T, N, C, H, W], or [N, C, H, W] read `repeat` times; scale, shift [C]; current like y;
              shortcut [T, N, C, H, W]; v [N, C, H, W]
-             -> output [T, N, C, H, W] in y's dtype; v [N, C, H, W]
+             -> output [T, N, C, H, W] in y's dtype; v [N, C, H, W], None unless `keep_v`
     shortcut, connect: the block's input and g, applied to the spikes (E6, E7)
     current:           added to the normalised value before the neurons (the shortcut of E8)
     """
@@ -76,6 +92,24 @@ def norm_fire(
     if current is not None:
         x = x + current.to(dtype)
     # the currents stay in the membrane's precision; only the spikes are stored in y's
-    spikes, v = fire(x, dynamics, v=v, repeat=repeat)
+    spikes, v_end = fire(x, dynamics, v=v, repeat=repeat, keep_v=keep_v)
     spikes = spikes.to(y.dtype)
-    return (spikes if connect is None or shortcut is None else connect(spikes, shortcut)), v
+    return (spikes if connect is None or shortcut is None else connect(spikes, shortcut)), v_end
+
+
+def batch_norm_fire(
+    y: Tensor, weight: Tensor, bias: Tensor, eps: float, dynamics: Dynamics, **options: Any
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """`norm_fire` with the statistics of this batch, through which gradients flow; also returns them: mean [C], variance [C].
+
+    weight, bias:  gamma and beta [C]
+    options:       those of `norm_fire`
+    """
+    mean, variance = norm_stats(y, channel_axis=y.dim() - 3)
+    out, v_end = norm_fire(y, *scale_and_shift(weight, bias, mean, variance, eps), dynamics, **options)
+    return out, v_end, mean.detach(), variance.detach()
+
+
+def max_pool(x: Tensor, size: int, stride: int, padding: int) -> Tensor:
+    """Max pooling of images: the first of equal values wins. [N, C, H, W] -> [N, C, H', W']"""
+    return F.max_pool2d(x, size, stride, padding)

@@ -1,6 +1,7 @@
 """Networks: residual blocks of spiking neurons, and what is built from them."""
 
-from .blocks import CONNECT, PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
+from ..kernels import CONNECT
+from .blocks import PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
 from .network import Network
 from .stream import State
 from .zoo import MODELS, build_model

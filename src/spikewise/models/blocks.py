@@ -1,32 +1,16 @@
-"""The residual blocks and g, the connection of branch and shortcut (E6-E9)."""
+"""The residual blocks (E7-E9)."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .layers import Connect, ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory
+from ..kernels import CONNECT
+from ..kernels.connect import Connect
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory
 from .stream import Carry
 
 EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3x3 convolution
-
-
-def add(a: Tensor, s: Tensor) -> Tensor:
-    """A + s: what the branch fires comes on top of what the shortcut carries. Integers, not spikes: 0, 1, 2, ..."""
-    return a + s
-
-
-def and_(a: Tensor, s: Tensor) -> Tensor:
-    """A AND s: the branch decides which of the shortcut's spikes pass."""
-    return a * s
-
-
-def iand(a: Tensor, s: Tensor) -> Tensor:
-    """(NOT a) AND s: the branch may only silence what the shortcut carries."""
-    return (1 - a) * s
-
-
-CONNECT: dict[str, Connect] = {"ADD": add, "AND": and_, "IAND": iand}
 
 
 class Block(nn.Module):

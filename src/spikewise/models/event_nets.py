@@ -5,9 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from .blocks import Block
-from .layers import ConvNormFire, NeuronFactory, over_time
+from .layers import ConvNormFire, NeuronFactory, make_pool, over_time
 from .network import Network
-from .resnet import POOLS
 from .stream import Carry
 
 
@@ -29,7 +28,7 @@ class EventStage(nn.Module):
         super().__init__()
         self.widen = ConvNormFire(in_channels, channels, kernel_size, neuron=neuron)
         self.blocks = nn.ModuleList(block(channels, channels, **block_options) for _ in range(num_blocks))
-        self.pool = POOLS[pool](2, 2)
+        self.pool = make_pool(pool, 2, 2, 0, neuron)
 
     def forward(self, x: Tensor, carry: Carry | None, repeat: int = 0) -> Tensor:
         x = self.widen(x, carry, repeat=repeat)

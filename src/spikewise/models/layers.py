@@ -1,15 +1,18 @@
 """The layers all networks are made of: a convolution, its batch norm, and what fires behind them."""
 
 from collections.abc import Callable
-from types import ModuleType
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels import choose_backend
+from ..kernels.connect import Connect
+from ..kernels.reference import scale_and_shift
 from ..neurons import Neuron
 from .stream import Carry
 
-Connect = Callable[[Tensor, Tensor], Tensor]
 NeuronFactory = Callable[[], Neuron]
 
 
@@ -35,6 +38,8 @@ class ConvNorm(nn.Module):
         y = over_time(self.conv, x)
         if self.training:
             require_two_values(y)
+            if runs_again():
+                return over_time(partial(normalise_again, self.norm), y)
         return over_time(self.norm, y)
 
 
@@ -82,19 +87,23 @@ class ConvNormFire(ConvNorm):
         repeat: int = 0,
     ) -> Tensor:
         y = over_time(self.conv, x)
-        scale, shift = scale_and_shift(self.norm, y, self.neuron.kernels)
-        connect = self.connect if self.observe is None else None
-        out, v = self.neuron.kernels.norm_fire(
-            y,
-            scale,
-            shift,
-            self.neuron.dynamics(),
-            shortcut=shortcut,
-            connect=connect,
-            current=current,
-            v=None if carry is None else carry.take(self.name, y.shape[-4:], torch.promote_types(y.dtype, torch.float32)),
-            repeat=repeat,
-        )
+        options = {
+            "shortcut": shortcut,
+            "connect": self.connect if self.observe is None else None,
+            "current": current,
+            "v": None if carry is None else carry.take(self.name, y.shape[-4:], torch.promote_types(y.dtype, torch.float32)),
+            "repeat": repeat,
+            "keep_v": carry is not None,
+        }
+        norm, kernels, dynamics = self.norm, self.neuron.kernels(y), self.neuron.dynamics()
+        if norm.training:
+            require_two_values(y)
+            out, v, mean, variance = kernels.batch_norm_fire(y, norm.weight, norm.bias, norm.eps, dynamics, **options)
+            move_running_estimates(norm, mean, variance, y.numel() // y.shape[-3])
+        else:
+            assert norm.running_mean is not None and norm.running_var is not None, "our norms always track running estimates"
+            scale, shift = scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
+            out, v = kernels.norm_fire(y, scale, shift, dynamics, **options)
         if carry is not None:
             carry.keep(self.name, v)
         if self.observe is not None:
@@ -103,30 +112,55 @@ class ConvNormFire(ConvNorm):
         return out
 
 
-def scale_and_shift(norm: nn.BatchNorm2d, y: Tensor, kernels: ModuleType) -> tuple[Tensor, Tensor]:
-    """Batch norm as one multiplication and one addition per channel: [C], [C]. In training, the running estimates move.
+class MaxPool(nn.Module):
+    """Max pooling by the kernels of `backend`. [N, C, H, W] -> [N, C, H', W']"""
 
-    y:  what the norm will be applied to, [..., C, H, W]
-    """
-    mean, variance = norm.running_mean, norm.running_var
-    if norm.training:
-        require_two_values(y)
-        mean, variance = kernels.norm_stats(y, channel_axis=y.dim() - 3)
-        move_running_estimates(norm, mean.detach(), variance.detach(), y.numel() // y.shape[-3])
-    assert mean is not None and variance is not None, "our norms always track running estimates"
-    dtype = torch.promote_types(mean.dtype, torch.float32)
-    scale = norm.weight.to(dtype) * torch.rsqrt(variance.to(dtype) + norm.eps)
-    return scale, norm.bias.to(dtype) - mean.to(dtype) * scale
+    def __init__(self, size: int, stride: int, padding: int = 0, *, backend: str):
+        super().__init__()
+        self.window, self.backend = (size, stride, padding), backend
+
+    def forward(self, x: Tensor) -> Tensor:
+        return choose_backend(self.backend, x).max_pool(x, *self.window)
+
+    def extra_repr(self) -> str:
+        return "size={}, stride={}, padding={}".format(*self.window)
+
+
+POOLS = ("max", "avg")
+
+
+def make_pool(kind: str, size: int, stride: int, padding: int, neuron: NeuronFactory | None) -> nn.Module:
+    """Pooling of a kind of POOLS, by the kernels these neurons run on; None: by PyTorch."""
+    if kind == "avg":
+        return nn.AvgPool2d(size, stride, padding)
+    return MaxPool(size, stride, padding, backend="reference" if neuron is None else neuron().backend)
 
 
 @torch.no_grad()
 def move_running_estimates(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Move the running estimates by `momentum` towards this batch's; the running variance is the unbiased one."""
+    """Move the running estimates by `momentum` towards this batch's; the running variance is the unbiased one.
+
+    Not when backward runs a checkpointed forward again: once per step is enough.
+    """
+    if runs_again():
+        return
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
     assert norm.momentum is not None, "our norms move by a fixed momentum"
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
     norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
     norm.num_batches_tracked.add_(1)
+
+
+def runs_again() -> bool:
+    """Whether this forward runs inside backward, which computes checkpointed activations again."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def normalise_again(norm: nn.BatchNorm2d, y: Tensor) -> Tensor:
+    """What `norm` makes of y in training; its running estimates stay as they are."""
+    assert norm.running_mean is not None and norm.running_var is not None, "our norms always track running estimates"
+    copies = norm.running_mean.clone(), norm.running_var.clone()
+    return F.batch_norm(y, *copies, norm.weight, norm.bias, True, 0.0, norm.eps)
 
 
 def require_two_values(y: Tensor) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocks import CONNECT
+from ..kernels import CONNECT
 from .names import published_names, torchvision_names
 from .network import Network
 from .resnet import IMAGENET_DEPTHS

@@ -5,11 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from .blocks import Block
-from .layers import ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory, over_time
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory, make_pool, over_time
 from .network import Network
 from .stream import Carry
-
-POOLS = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
 
 IMAGENET_WIDTHS = (64, 128, 256, 512)
 IMAGENET_DEPTHS: dict[int, tuple[int, ...]] = {
@@ -56,7 +54,7 @@ class ResNet(Network):
         kernel_size, stride = {"7x7": (7, 2), "3x3": (3, 1)}[stem]
         shape = (in_channels, widths[0], kernel_size, stride)
         self.stem: ConvNorm = ConvNormReLU(*shape) if neuron is None else ConvNormFire(*shape, neuron=neuron)
-        self.pool = POOLS[pool](3, 2, 1) if stem == "7x7" else nn.Identity()
+        self.pool = make_pool(pool, 3, 2, 1, neuron) if stem == "7x7" else nn.Identity()
         channels = widths[0]
         self.num_stages = len(widths)
         for number, (width, count) in enumerate(zip(widths, num_blocks, strict=True), start=1):

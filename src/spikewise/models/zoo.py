@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from ..kernels import CONNECT
+from ..kernels.connect import Connect
 from ..neurons import NEURONS, Neuron
-from .blocks import CONNECT, Block, PlainBlock, ReLUBlock, SEWBlock, SpikingBlock, branch_of_identity, resolve_connect
+from .blocks import Block, PlainBlock, ReLUBlock, SEWBlock, SpikingBlock, branch_of_identity, resolve_connect
 from .event_nets import EventNet
-from .layers import Connect
+from .layers import POOLS
 from .network import Network, require_positive
-from .resnet import BOTTLENECKS, CIFAR_DEPTHS, CIFAR_WIDTHS, IMAGENET_DEPTHS, IMAGENET_WIDTHS, POOLS, ResNet
+from .resnet import BOTTLENECKS, CIFAR_DEPTHS, CIFAR_WIDTHS, IMAGENET_DEPTHS, IMAGENET_WIDTHS, ResNet
 
 
 class Architecture(NamedTuple):
@@ -169,7 +171,7 @@ def build_model(
     if in_channels is not None:
         how["in_channels"] = in_channels
     how["stem"] = choose("stem", stem or architecture.stems[0], architecture.stems)
-    how["pool"] = choose("pool", pool, tuple(POOLS))
+    how["pool"] = choose("pool", pool, POOLS)
     if kind == "event":
         if num_blocks is not None:
             require_positive(num_blocks=num_blocks)

@@ -48,10 +48,9 @@ class Neuron(nn.Module):
         if not alpha > 0:
             raise ValueError(f"alpha={alpha} must be above 0; it is the slope parameter of the surrogate {surrogate!r}")
 
-    @property
-    def kernels(self) -> ModuleType:
-        """The backend that runs. Looked up, not kept: a network must stay copyable and picklable."""
-        return choose_backend(self.backend)
+    def kernels(self, like: Tensor) -> ModuleType:
+        """The backend that runs on such tensors. Looked up, not kept: a network must stay copyable and picklable."""
+        return choose_backend(self.backend, like)
 
     @property
     def rest(self) -> float:
@@ -68,13 +67,13 @@ class Neuron(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T, N, ...] of the currents x [T, N, ...], starting from rest."""
-        return self.run(x)[0]
+        require_sequence(x)
+        return self.kernels(x).fire(x, self.dynamics(), keep_v=False)[0]
 
     def run(self, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes of the currents x [T, N, ...] and the membrane [N, ...] they leave, starting from `v` (None: rest)."""
-        if x.dim() < 2 or not x.is_floating_point():
-            raise ValueError(f"neurons take floating-point currents [T, N, ...], given {list(x.shape)} {x.dtype}")
-        return self.kernels.fire(x, self.dynamics(), v=v)
+        require_sequence(x)
+        return self.kernels(x).fire(x, self.dynamics(), v=v)
 
     @torch.no_grad()
     def firing_current(self) -> float:
@@ -93,9 +92,15 @@ class Neuron(nn.Module):
 
     def always_fires(self, current: Tensor, steps: int = 16) -> bool:
         """Whether `steps` steps of this constant current all fire."""
-        spikes, _ = self.kernels.fire(current.expand(steps, 1), self.dynamics())
+        currents = current.expand(steps, 1)
+        spikes, _ = self.kernels(currents).fire(currents, self.dynamics(), keep_v=False)
         return bool(spikes.all())
 
     def extra_repr(self) -> str:
         reset = "soft reset" if self.v_reset is None else f"v_reset={self.v_reset}"
         return f"v_th={self.v_th}, {reset}, {self.surrogate} alpha={self.alpha}"
+
+
+def require_sequence(x: Tensor) -> None:
+    if x.dim() < 2 or not x.is_floating_point():
+        raise ValueError(f"neurons take floating-point currents [T, N, ...], given {list(x.shape)} {x.dtype}")

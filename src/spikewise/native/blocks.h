@@ -1,0 +1,56 @@
+/* How a tensor of one time step [N, C, H, W] is cut into tasks: always the same way, whatever the number of threads.
+ *
+ * Channels inner ("channels last", inner == 1): memory is rows of C values, one per pixel; a task is some rows.
+ * Channels outer (inner == H * W): memory is planes of `inner` values of one channel; a task is a plane.
+ */
+#ifndef BLOCKS_H
+#define BLOCKS_H
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "vector.h"
+
+typedef struct {
+    int64_t elements; /* N * C * H * W */
+    int64_t channels;
+    int64_t inner;
+} extent;
+
+#define ROWS_AT_LEAST 32
+#define ELEMENTS_PER_TASK 8192
+
+INLINE int64_t rows_per_task(const extent *e) {
+    int64_t rows = ELEMENTS_PER_TASK / e->channels;
+    return rows < ROWS_AT_LEAST ? ROWS_AT_LEAST : rows;
+}
+
+INLINE int64_t count_tasks(const extent *e) {
+    if (e->inner > 1) return e->elements / e->inner;
+    int64_t rows = e->elements / e->channels, each = rows_per_task(e);
+    return (rows + each - 1) / each;
+}
+
+/* A task's stretch of memory. `period`: channels that repeat along it; the first value is of channel `channel`. */
+typedef struct {
+    int64_t begin, end, period, channel;
+} stretch;
+
+INLINE stretch stretch_of(const extent *e, int64_t task) {
+    if (e->inner > 1) return (stretch){task * e->inner, (task + 1) * e->inner, 1, task % e->channels};
+    int64_t each = rows_per_task(e) * e->channels, begin = task * each, end = begin + each;
+    return (stretch){begin, end < e->elements ? end : e->elements, e->channels, 0};
+}
+
+/* Numbers per channel, laid out so that LANES of them can be read from any channel on: [period + LANES] */
+INLINE void spread(float *to, const float *per_channel, const stretch *s) {
+    for (int64_t i = 0; i < s->period + LANES; i++) to[i] = per_channel[s->channel + i % s->period];
+}
+
+/* Sums per lane [period + LANES] into sums per channel */
+INLINE void fold(float *sums, const float *lanes, const stretch *s) {
+    for (int64_t c = 0; c < s->period; c++) sums[s->channel + c] = lanes[c];
+    for (int64_t i = s->period; i < s->period + LANES; i++) sums[s->channel + i % s->period] += lanes[i];
+}
+
+#endif

@@ -1,0 +1,73 @@
+/* The library: every function for float32 and for bfloat16. Loaded by kernels/cpu.py. */
+#include "norm_fire.h"
+
+typedef struct {
+    team threads;
+    extent space; /* all time steps together */
+    const void *y;
+    double *partial; /* [rows of partial sums][2][C] */
+    float *mean, *variance; /* [C] */
+} stats_call;
+
+typedef struct {
+    team threads;
+    int64_t images, channels, height, width, out_height, out_width, size, stride, padding;
+    void *in, *out; /* backward: their gradients */
+    uint8_t *place; /* like out */
+} pool_call;
+
+/* The first and the last window, along one axis, that hold place `at` of the input */
+INLINE int64_t first_window(const pool_call *k, int64_t at) {
+    const int64_t most = at + k->padding - k->size + 1;
+    return most <= 0 ? 0 : (most + k->stride - 1) / k->stride;
+}
+INLINE int64_t last_window(const pool_call *k, int64_t at, int64_t windows) {
+    const int64_t last = (at + k->padding) / k->stride;
+    return last < windows ? last : windows - 1;
+}
+
+/* Rows of partial sums that a call of this extent needs */
+int64_t partial_rows(const extent *e) { return e->inner > 1 ? e->elements / e->inner / e->channels : count_tasks(e); }
+
+/* Means and sums of squares of the parts, one after another (Chan, Golub and LeVeque 1979) */
+static void combine_stats(const stats_call *k) {
+    const int64_t C = k->space.channels, rows = partial_rows(&k->space);
+    const int64_t each = k->space.inner > 1 ? k->space.inner : rows_per_task(&k->space), total = k->space.elements / C;
+    double *mean = k->partial, *square = mean + C;
+    for (int64_t row = 1; row < rows; row++) {
+        const double *m = k->partial + row * 2 * C, *q = m + C;
+        const double before = (double)(row * each), here = (double)(row == rows - 1 ? total - row * each : each), both = before + here;
+        for (int64_t c = 0; c < C; c++) {
+            const double off = m[c] - mean[c];
+            mean[c] += off * (here / both);
+            square[c] += q[c] + off * off * (before * here / both);
+        }
+    }
+    for (int64_t c = 0; c < C; c++) {
+        k->mean[c] = (float)mean[c];
+        k->variance[c] = (float)(square[c] / total);
+    }
+}
+
+/* Column sums of `partial` [rows][columns], in the order of the rows */
+void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) {
+    double *total = calloc(columns, sizeof(double));
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < columns; i++) total[i] += partial[row * columns + i];
+    for (int64_t i = 0; i < columns; i++) sums[i] = (float)total[i];
+    free(total);
+}
+
+#define STORAGE f32
+#define NAME(function) function##_f32
+#include "norm_fire.inc"
+#include "norm_stats.inc"
+#include "max_pool.inc"
+#undef STORAGE
+#undef NAME
+
+#define STORAGE bf16
+#define NAME(function) function##_bf16
+#include "norm_fire.inc"
+#include "norm_stats.inc"
+#include "max_pool.inc"

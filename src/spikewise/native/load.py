@@ -1,0 +1,92 @@
+"""Load the C library, and what it needs of the process it runs in."""
+
+import ctypes
+import functools
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from .build import VARIANTS, Unavailable, library, variants_of
+
+
+@functools.cache
+def load(variant: str) -> ctypes.CDLL:
+    """The library for one instruction set.
+
+    Raises:  Unavailable
+    """
+    try:
+        return ctypes.CDLL(str(library(variant)))
+    except OSError as error:
+        raise Unavailable(f"the compiled kernels could not be loaded: {error}") from None
+
+
+def able_variants() -> list[str]:
+    """The variants that this CPU can run, the fastest first."""
+    able = {"AVX512": ["avx512", "avx2", "generic"], "AVX2": ["avx2", "generic"]}.get(
+        torch.backends.cpu.get_cpu_capability(), ["generic"]
+    )
+    if able[0] == "avx512" and torch.cpu._is_avx512_bf16_supported():
+        able.insert(0, "avx512_bf16")
+    return [variant for variant in able if variant in variants_of(platform.machine())]
+
+
+def chosen_variant() -> str:
+    """The fastest variant, or the one that $SPIKEWISE_CPU_VARIANT names.
+
+    Raises:  Unavailable for a name that this machine does not have
+    """
+    allowed = able_variants()
+    if named := os.environ.get("SPIKEWISE_CPU_VARIANT"):
+        if named not in allowed:
+            raise Unavailable(f"SPIKEWISE_CPU_VARIANT={named!r} is none of this CPU's: {', '.join(allowed)}")
+        return named
+    return allowed[0]
+
+
+@functools.cache
+def reason_against() -> str:
+    """Why the library cannot run here; empty where it can."""
+    if platform.system() not in ("Linux", "Darwin"):
+        return f"the CPU kernels are built for Linux and macOS, not for {platform.system()}"
+    try:
+        load(chosen_variant())
+    except Unavailable as error:
+        return str(error)
+    return ""
+
+
+@functools.cache
+def gomp_parallel() -> int:
+    """Address of the entry to the OpenMP runtime that torch has loaded; 0 if there is none: then one thread computes."""
+    for path in runtimes():
+        try:
+            found = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+            return ctypes.cast(found.GOMP_parallel, ctypes.c_void_p).value or 0
+        except (OSError, AttributeError):
+            continue
+    return 0
+
+
+def runtimes() -> list[str]:
+    """OpenMP runtimes in this process, torch's own first."""
+    own = Path(torch.__file__).parent
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.is_file() else []
+    loaded = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
+    loaded |= {str(path) for path in (own / "lib").glob("lib*omp*")}
+    named = [path for path in loaded if Path(path).name.startswith(("libgomp", "libomp", "libiomp"))]
+    return sorted(named, key=lambda path: (not path.startswith(str(own.parent)), path))
+
+
+_PROCESS = os.getpid()
+
+
+def threads() -> int:
+    """Threads a call may use: as many as torch does; one in a forked child, where the parent's OpenMP threads are missing."""
+    return torch.get_num_threads() if os.getpid() == _PROCESS else 1
+
+
+__all__ = ["VARIANTS", "Unavailable", "able_variants", "chosen_variant", "gomp_parallel", "load", "reason_against", "threads"]

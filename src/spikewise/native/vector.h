@@ -1,0 +1,127 @@
+/* Vectors of floats, and storage types that are read into them: float32 and bfloat16.
+ *
+ * Only operations whose result IEEE 754 fixes are used, and no fused multiply-add (see FLAGS in build.py): every instruction set
+ * gives the same bits.
+ */
+#ifndef VECTOR_H
+#define VECTOR_H
+
+#include <stdint.h>
+#include <string.h>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vf __attribute__((vector_size(LANES * 4)));
+typedef int32_t vi __attribute__((vector_size(LANES * 4)));
+typedef uint32_t vu __attribute__((vector_size(LANES * 4)));
+typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
+typedef uint8_t vb __attribute__((vector_size(LANES)));
+typedef double vd __attribute__((vector_size(LANES * 8)));
+
+typedef float f32;
+typedef uint16_t bf16;
+
+INLINE vf splat(float x) { return (vf){0} + x; }
+INLINE vf where(vi condition, vf yes, vf no) { return (vf)((condition & (vi)yes) | (~condition & (vi)no)); }
+
+/* n < LANES values are read with zeros behind them; only n are written */
+#define LOADS_AND_STORES(NAME, ELEMENT, VECTOR)                                 \
+    INLINE VECTOR load_##NAME(const ELEMENT *from, int n) {                     \
+        VECTOR x;                                                               \
+        if (n >= LANES) {                                                       \
+            memcpy(&x, from, sizeof x);                                         \
+        } else {                                                                \
+            ELEMENT few[LANES] = {0};                                           \
+            for (int i = 0; i < n; i++) few[i] = from[i];                       \
+            memcpy(&x, few, sizeof x);                                          \
+        }                                                                       \
+        return x;                                                               \
+    }                                                                           \
+    INLINE void store_##NAME(ELEMENT *to, VECTOR x, int n) {                    \
+        if (n >= LANES) {                                                       \
+            memcpy(to, &x, sizeof x);                                           \
+        } else {                                                                \
+            ELEMENT few[LANES];                                                 \
+            memcpy(few, &x, sizeof x);                                          \
+            for (int i = 0; i < n; i++) to[i] = few[i];                         \
+        }                                                                       \
+    }
+
+LOADS_AND_STORES(f32, f32, vf)
+LOADS_AND_STORES(u16, uint16_t, vh)
+LOADS_AND_STORES(u8, uint8_t, vb)
+
+/* Compilers turn __builtin_convertvector into several shuffles where one instruction does it. */
+INLINE vu widen(vh x) {
+#if defined(__AVX512F__)
+    return (vu)_mm512_cvtepu16_epi32((__m256i)x);
+#elif defined(__AVX2__)
+    return (vu)_mm256_cvtepu16_epi32((__m128i)x);
+#else
+    return __builtin_convertvector(x, vu);
+#endif
+}
+
+INLINE vh narrow(vu x) {
+#if defined(__AVX512F__)
+    return (vh)_mm512_cvtepi32_epi16((__m512i)x);
+#else
+    return __builtin_convertvector(x, vh);
+#endif
+}
+
+INLINE vi widen_u8(vb x) {
+#if defined(__AVX512F__)
+    return (vi)_mm512_cvtepu8_epi32((__m128i)x);
+#else
+    return __builtin_convertvector(x, vi);
+#endif
+}
+
+INLINE vb narrow_u8(vi x) {
+#if defined(__AVX512F__)
+    return (vb)_mm512_cvtepi32_epi8((__m512i)x);
+#else
+    return __builtin_convertvector(x, vb);
+#endif
+}
+
+INLINE vf load_bf16(const bf16 *from, int n) { return (vf)(widen(load_u16(from, n)) << 16); }
+
+/* to the nearest, ties to even, as PyTorch rounds; but the instruction of AVX-512 makes subnormal numbers zero */
+INLINE void store_bf16(bf16 *to, vf x, int n) {
+#if defined(__AVX512BF16__)
+    store_u16(to, (vh)_mm512_cvtneps_pbh((__m512)x), n);
+#else
+    vu bits = (vu)x;
+    vu rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    vu nan = (vu)(x != x);
+    rounded = (nan & 0x7fc0) | (~nan & rounded);
+    store_u16(to, narrow(rounded), n);
+#endif
+}
+
+/* of values that bfloat16 holds: nothing to round */
+INLINE void store_exact_bf16(bf16 *to, vf x, int n) { store_u16(to, narrow((vu)x >> 16), n); }
+INLINE void store_exact_f32(f32 *to, vf x, int n) { store_f32(to, x, n); }
+
+/* the number as the storage type has it */
+INLINE float as_stored_f32(float x) { return x; }
+INLINE float as_stored_bf16(float x) {
+    bf16 few[LANES];
+    store_bf16(few, splat(x), LANES);
+    return load_bf16(few, LANES)[0];
+}
+
+#endif

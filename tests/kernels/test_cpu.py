@@ -1,0 +1,360 @@
+"""The fused CPU kernels against the reference."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from spikewise import build_model
+from spikewise.kernels import CONNECT, SURROGATES, Dynamics, choose_backend, cpu, reference
+from spikewise.native import build
+from spikewise.native import load as native
+
+pytestmark = pytest.mark.skipif(bool(cpu.reason_against()), reason=f"no CPU kernels here: {cpu.reason_against()}")
+
+NEURONS = {"IF": (1.0, 1.0, 0.0), "LIF": (0.5, 0.5, -0.125), "no_decay": (0.75, 1.0, 0.25)}
+RESETS = {"hard": 0.0, "below": -0.25, "soft": None}
+SHAPES = [(4, 2, 16, 5, 3), (1, 1, 1, 1, 1), (3, 2, 7, 3, 5), (17, 1, 24, 2, 3), (2, 1, 100, 1, 1), (35, 3, 3, 9, 7)]
+LAYOUTS = {"last": torch.channels_last, "first": torch.contiguous_format}
+everything = pytest.mark.parametrize("shape", SHAPES, ids=str)
+neurons = pytest.mark.parametrize("neuron", NEURONS)
+resets = pytest.mark.parametrize("reset", RESETS)
+layouts = pytest.mark.parametrize("layout", LAYOUTS)
+dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+
+
+@pytest.fixture(autouse=True)
+def _poisoned(monkeypatch):
+    """Memory that a kernel is to fill holds NaN before: what it leaves out is seen."""
+    real, plain = cpu.empty, torch.empty
+
+    def poisoned_empty(*args, **kwargs):
+        made = plain(*args, **kwargs)
+        return made.fill_(torch.nan) if made.is_floating_point() and made.device.type == "cpu" else made
+
+    monkeypatch.setattr(cpu, "empty", lambda *args, **kwargs: real(*args, **kwargs).fill_(torch.nan))
+    monkeypatch.setattr(cpu.torch, "empty", poisoned_empty)
+
+
+def dyadic(*shape):
+    return torch.randint(-48, 64, shape) / 16
+
+
+def laid(x, layout):
+    if x.dim() == 4:
+        return x.contiguous(memory_format=LAYOUTS[layout])
+    return x.flatten(0, 1).contiguous(memory_format=LAYOUTS[layout]).unflatten(0, x.shape[:2])
+
+
+def leaves(*tensors):
+    return [None if t is None else t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in tensors]
+
+
+def relative(got, expected):
+    return float((got.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
+
+
+@everything
+@neurons
+@resets
+@dtypes
+def test_fire_is_the_reference_to_the_bit_on_dyadic_numbers(shape, neuron, reset, dtype):
+    x, v = dyadic(*shape).to(dtype), dyadic(*shape[1:])
+    for start in (None, v):
+        dynamics = Dynamics(*NEURONS[neuron], v_reset=RESETS[reset])
+        got, expected = cpu.fire(x, dynamics, v=start), reference.fire(x, dynamics, v=start)
+        assert all(map(torch.equal, got, expected))
+        got, expected = cpu.fire(x[0], dynamics, v=start, repeat=21), reference.fire(x[0], dynamics, v=start, repeat=21)
+        assert all(map(torch.equal, got, expected))
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 63), (2, 3, 4, 5)], ids=str)
+def test_fire_takes_any_shape_and_layout(shape):
+    x, dynamics = dyadic(*shape).transpose(1, -1), Dynamics(1.0, 1.0, 0.0)
+    assert all(map(torch.equal, cpu.fire(x, dynamics), reference.fire(x, dynamics)))
+
+
+@pytest.mark.parametrize("connect", [None, *CONNECT])
+@everything
+@layouts
+@dtypes
+def test_norm_fire_is_the_reference_to_the_bit_given_scale_and_shift(connect, shape, layout, dtype):
+    y, shortcut, current = (laid(torch.randn(shape), layout).to(dtype) for _ in range(3))
+    scale, shift = torch.rand(shape[2]) + 0.5, torch.randn(shape[2])
+    options = {"shortcut": shortcut, "connect": CONNECT[connect]} if connect else {}
+    for more, neuron in itertools.product(({}, {"current": current}, {"v": torch.randn(shape[1:])}), NEURONS.values()):
+        dynamics = Dynamics(*neuron, v_reset=-0.25)
+        got = cpu.norm_fire(y, scale, shift, dynamics, **options, **more)
+        expected = reference.norm_fire(y, scale, shift, dynamics, **options, **more)
+        assert all(map(torch.equal, got, expected))
+        assert got[0].stride() == y.stride() or min(shape) == 1
+
+
+@pytest.mark.parametrize("detach_reset", [True, False], ids=["detached", "attached"])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+@resets
+@everything
+def test_gradients_of_fire_are_the_references(surrogate, reset, detach_reset, shape):
+    x, v = torch.randn(shape) * 1.5, torch.randn(shape[1:]) * 0.3
+    abc = torch.tensor([0.6, 0.9, 0.05])
+    for repeat in (0, 3):
+        found = []
+        upstream, at_end = torch.randn(repeat or shape[0], *shape[1:]), torch.randn(shape[1:])
+        for kernels, dtype in ((cpu, torch.float32), (reference, torch.float32), (reference, torch.float64)):
+            current, start, coefficients = (t.to(dtype).requires_grad_() for t in (x[0] if repeat else x, v, abc))
+            dynamics = Dynamics(*coefficients.split(1), 1.0, RESETS[reset], surrogate, 1.7, detach_reset)
+            outputs = kernels.fire(current, dynamics, v=start, repeat=repeat)
+            gradients = torch.autograd.grad(outputs, [current, start, coefficients], [upstream.to(dtype), at_end.to(dtype)])
+            found.append([outputs[0].detach(), *gradients])
+        assert torch.equal(found[0][0], found[1][0])
+        assert_close_gradients(*found)
+
+
+def assert_close_gradients(got, rounded, exact):
+    """Each within 1e-5 of the exact one's norm, or four times as far off as the reference in float32. First come the spikes."""
+    if torch.equal(got[0].double(), exact[0]):  # else a spike lay at the threshold, and its gradients are others
+        for one, reference_one, exact_one in zip(got[1:], rounded[1:], exact[1:], strict=True):
+            assert (one is None) == (exact_one is None)
+            if one is not None:
+                assert relative(one, exact_one) < max(1e-5, 4 * relative(reference_one, exact_one))
+
+
+@pytest.mark.parametrize("connect", [None, *CONNECT, "own"])
+@pytest.mark.parametrize("extra", ["nothing", "current", "repeat", "v"])
+@pytest.mark.parametrize("training", [True, False], ids=["batch", "running"])
+@everything
+@layouts
+def test_gradients_of_norm_fire_are_the_references(connect, extra, training, shape, layout):
+    """Weight, bias, y, shortcut, current, first membrane: through the batch's statistics, and through given ones."""
+    if training and shape[0] * shape[1] * shape[3] * shape[4] < 2:
+        pytest.skip("batch norm needs two values")
+    y, shortcut, current = (laid(torch.randn(shape), layout) for _ in range(3))
+    repeat = shape[0] if extra == "repeat" else 0
+    y = y[0].contiguous(memory_format=LAYOUTS[layout]) if repeat else y
+    # through the statistics of a few values, gradients are small differences of large numbers: compared in float64
+    weight, bias, upstream = torch.rand(shape[2]) + 0.5, torch.randn(shape[2]) * 0.5 + 0.5, laid(torch.randn(shape), layout)
+    g = (lambda a, s: a * 0.5 + s) if connect == "own" else CONNECT.get(connect or "")
+    found = []
+    for kernels, dtype in ((cpu, torch.float32), (reference, torch.float32), (reference, torch.float64)):
+        tensors = leaves(y, weight, bias, shortcut if g else None, current, torch.zeros(shape[1:]))
+        cast = [None if t is None else t.to(dtype) for t in tensors]
+        options = {"shortcut": cast[3], "connect": g, "repeat": repeat}
+        options |= {"current": cast[4]} if extra == "current" else {}
+        options |= {"v": cast[5]} if extra == "v" else {}
+        dynamics = Dynamics(0.75, 1.0, 0.0)
+        if training:
+            out, *_ = kernels.batch_norm_fire(*cast[:3], 1e-5, dynamics, **options)
+        else:
+            out, _ = kernels.norm_fire(*cast[:3], dynamics, **options)
+        wanted = [t for t in tensors if t is not None]
+        gradients = torch.autograd.grad(out, wanted, upstream.to(dtype), allow_unused=True)
+        found.append([out.detach(), *gradients])
+    if not training:
+        assert torch.equal(found[0][0], found[1][0])
+    assert_close_gradients(*found)
+
+
+@layouts
+@dtypes
+@pytest.mark.parametrize("shape", [*SHAPES[:1], *SHAPES[2:], (4, 8, 64, 28, 28), (2, 3, 5, 31, 33)], ids=str)
+def test_statistics_are_those_of_float64_within_2_ulp(shape, layout, dtype):
+    for offset, spread in ((0.0, 1.0), (100.0, 1.0), (-3.0, 0.01)):
+        y = laid(torch.randn(shape) * spread + offset, layout).to(dtype)
+        mean, variance = cpu.norm_stats(y, channel_axis=2)
+        exact_variance, exact_mean = torch.var_mean(y.double(), (0, 1, 3, 4), correction=0)
+        ulp = torch.finfo(torch.float32).eps
+        assert ((mean - exact_mean).abs() <= 2 * ulp * exact_mean.abs().clamp(min=spread)).all()
+        assert ((variance - exact_variance).abs() <= 2 * ulp * exact_variance.clamp(min=1e-30)).all()
+
+
+def test_flipped_spikes_lie_within_4_ulp_of_the_threshold():
+    y, weight, bias = laid(torch.randn(4, 8, 64, 28, 28), "last"), torch.rand(64) + 0.5, torch.randn(64)
+    dynamics = Dynamics(1.0, 1.0, 0.0)
+    got, *_, mean, variance = cpu.batch_norm_fire(y, weight, bias, 1e-5, dynamics)
+    expected, *_ = reference.batch_norm_fire(y, weight, bias, 1e-5, dynamics)
+    first = (got != expected).int().cumsum(0).eq(1) & (got != expected)  # later flips of a neuron follow from its first
+    scale, shift = reference.scale_and_shift(weight, bias, mean, variance, 1e-5)
+    x = y * scale[:, None, None] + shift[:, None, None]
+    v, h = torch.zeros_like(x[0]), []
+    for x_t, s_t in zip(x, got, strict=True):
+        h.append(v + x_t)
+        v = (1 - s_t) * h[-1]
+    # the sum h carries the rounding of its largest term
+    size = torch.stack(h).abs().clamp(min=1) + (y * scale[:, None, None]).abs() + shift.abs()[:, None, None]
+    distance = (torch.stack(h) - 1).abs() / (torch.finfo(torch.float32).eps * size)
+    assert first.float().mean() < 1e-5
+    assert (distance[first] <= 4).all()
+
+
+@layouts
+def test_a_result_does_not_depend_on_the_number_of_threads(layout):
+    y, shortcut = (laid(torch.randn(4, 5, 48, 23, 21), layout) for _ in range(2))
+    weight, bias = torch.rand(48) + 0.5, torch.randn(48)
+    upstream = laid(torch.randn(4, 5, 48, 23, 21), layout)
+    found = []
+    for threads in (1, 2, 3, 2):
+        torch.set_num_threads(threads)
+        try:
+            tensors = leaves(y, weight, bias, shortcut)
+            w = torch.tensor([0.1], requires_grad=True)
+            leak = torch.sigmoid(w)
+            dynamics = Dynamics(1 - leak, leak, leak * 0)
+            options = {"shortcut": tensors[3], "connect": CONNECT["IAND"]}
+            out, _, mean, variance = cpu.batch_norm_fire(*tensors[:3], 1e-5, dynamics, **options)
+            found.append([out.detach(), mean, variance, *torch.autograd.grad(out, [*tensors, w], upstream)])
+        finally:
+            torch.set_num_threads(1)
+    assert all(torch.equal(one, other) for other in found[1:] for one, other in zip(found[0], other, strict=True))
+
+
+VARIANT_SCRIPT = """
+import torch
+from spikewise.kernels import CONNECT, SURROGATES, Dynamics, cpu
+torch.manual_seed(0)
+for shape in ((4, 2, 16, 5, 3), (3, 2, 7, 3, 5), (18, 2, 33, 4, 4)):
+    for dtype in (torch.float32, torch.bfloat16):
+        for surrogate in SURROGATES:
+            y = torch.randn(shape).flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, shape[:2]).to(dtype)
+            y, weight, s = (t.requires_grad_() for t in (y, torch.rand(shape[2]), (torch.randn(shape) > 0).to(dtype)))
+            mean, variance = cpu.norm_stats(y.detach(), channel_axis=2)
+            out, v = cpu.norm_fire(y, weight, torch.ones(shape[2]) / 8, Dynamics(0.75, 1.0, 0.0, surrogate=surrogate),
+                                   shortcut=s, connect=CONNECT["AND"])
+            got = torch.autograd.grad(out, [y, weight, s], torch.randn(out.shape).to(dtype))
+            print(*(x.double().flatten()[::7].tolist() for x in (out, v, mean, variance, *got)), sep=";")
+x = (torch.randn(2, 33, 9, 7) > 0).float().contiguous(memory_format=torch.channels_last).requires_grad_()
+out = cpu.max_pool(x, 3, 2, 1)
+print(out.flatten().tolist(), torch.autograd.grad(out, x, torch.randn(out.shape))[0].flatten().tolist(), sep=";")
+"""
+
+
+def test_every_variant_gives_the_same_spikes_and_gradients():
+    able = [variant for variant in build.VARIANTS if variant in native.able_variants()]
+    assert able
+    found = {}
+    for variant in able:
+        script = f"from spikewise.native import load; assert load.chosen_variant() == {variant!r}\n" + VARIANT_SCRIPT
+        run = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"SPIKEWISE_CPU_VARIANT": variant},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+        found[variant] = [[torch.tensor(eval(part)) for part in line.split(";")] for line in run.stdout.splitlines()]
+    first, *others = found.values()
+    for other in others:
+        for one, two in zip(first, other, strict=True):
+            assert torch.equal(one[0], two[0])  # spikes
+            assert torch.equal(one[1], two[1]) or one is first[-1]  # membranes
+            # gradients in bfloat16 are rounded to 8 bits
+            assert all(relative(a, b) < 5e-3 for a, b in zip(one[1:], two[1:], strict=True))
+
+
+@dtypes
+@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 16, 9, 7), (1, 3, 8, 8), (2, 35, 5, 6)], ids=str)
+def test_max_pool_is_torchs(shape, window, dtype):
+    for x in ((torch.rand(shape) < 0.3).to(dtype), torch.randint(0, 5, shape).to(dtype), torch.randn(shape).to(dtype)):
+        x[0, 0, 0, 0] = torch.nan
+        mine, theirs = (t.contiguous(memory_format=torch.channels_last).requires_grad_() for t in (x.clone(), x.clone()))
+        got, expected = cpu.max_pool(mine, *window), F.max_pool2d(theirs, *window)
+        assert torch.equal(got.nan_to_num(9), expected.nan_to_num(9))
+        upstream = torch.randint(-8, 8, got.shape).to(dtype)
+        assert torch.equal(*(torch.autograd.grad(out, x, upstream)[0] for out, x in ((got, mine), (expected, theirs))))
+
+
+def examples():
+    y = laid(torch.randn(3, 2, 4, 3, 5), "last").requires_grad_()
+    shortcut, current = torch.rand(3, 2, 4, 3, 5).round().requires_grad_(), torch.randn(3, 2, 4, 3, 5, requires_grad=True)
+    v, abc = torch.randn(2, 4, 3, 5, requires_grad=True), torch.tensor([0.5, 0.5, 0.0], requires_grad=True)
+    scale, shift = torch.rand(4, requires_grad=True), torch.rand(4, requires_grad=True)
+    tail = (1, 0, 1.0, None, "atan", 2.0, True)
+    yield "norm_stats", (y, 2)
+    yield "norm_fire", (y, scale, shift, abc, shortcut, current, v, *tail, True)
+    yield "norm_fire", (y, scale, shift, abc, None, None, None, -1, *tail[1:], False)
+    yield "norm_fire", (y.detach()[0].requires_grad_(), scale, shift, abc, None, None, None, -1, 5, *tail[2:], True)
+    yield "batch_norm_fire", (y, scale, shift, abc, shortcut, current, v, *tail, True, 1e-5)
+    grad = torch.randn(3, 2, 4, 3, 5)
+    detached = [t.detach() for t in (y, scale, shift, abc, shortcut, current, v)]
+    yield "norm_fire_backward", (grad, None, *detached, *tail, torch.zeros(4), torch.rand(3, 4), True, [True] * 4)
+    yield "max_pool", (laid(torch.randn(2, 4, 6, 6), "last").requires_grad_(), 3, 2, 1)
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_operators_keep_pytorchs_rules(number):
+    name, args = list(examples())[number]
+    torch.library.opcheck(getattr(torch.ops.spikewise, name).default, args)
+
+
+def test_double_backward_and_vmap_refuse_in_words():
+    x = torch.randn(3, 2, 4, requires_grad=True)
+    (g,) = torch.autograd.grad(cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0].sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="no second derivative; build the network with backend='reference'"):
+        torch.autograd.grad(g.sum(), x)
+    with pytest.raises(NotImplementedError, match="do not run under vmap; build the network with backend='reference'"):
+        torch.vmap(lambda x: cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0])(torch.randn(5, 3, 2, 4))
+
+
+def test_a_backend_asked_for_by_name_runs_or_says_why_not():
+    x = torch.randn(3, 2, 4)
+    assert choose_backend("cpu", x) is cpu
+    assert choose_backend("auto", x) is cpu
+    assert choose_backend("auto", x.double()) is reference
+    with pytest.raises(ValueError, match=r"'cpu' cannot run: they take float32 and bfloat16, given torch.float64"):
+        choose_backend("cpu", x.double())
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_activations_move_the_running_estimates_once(reentrant):
+    images = torch.randn(2, 1, 8, 8)
+    found = []
+    for again in (False, True):
+        torch.manual_seed(1)
+        net = build_model("spiking_resnet20", num_classes=3, in_channels=1, T=2)
+        hidden = net.stem(images, repeat=2).detach().requires_grad_()
+        block = net.layer2[0]
+        out = checkpoint(block, hidden, use_reentrant=reentrant) if again else block(hidden)
+        out.sum().backward()
+        found.append([hidden.grad, *(p.grad for p in block.parameters()), *block.buffers()])
+    assert all(map(torch.equal, *found))
+
+
+def test_a_forked_process_computes_too():
+    """Of OpenMP's threads a fork has only one; waiting for the others would take for ever."""
+    script = """
+import os, torch
+from spikewise.kernels import Dynamics, cpu
+torch.set_num_threads(2)
+x = torch.randn(4, 64, 1000)
+expected = cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0]
+child = os.fork()
+if not child:
+    os._exit(not (cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0].numpy() == expected.numpy()).all())  # torch.equal itself would hang
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=60, capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_twenty_steps_of_learning_are_those_of_the_reference():
+    """Losses stay within 1e-3; longer runs are compared in benchmarks/same_learning.py."""
+    torch.manual_seed(0)
+    nets = [build_model("sew_resnet20", num_classes=10, in_channels=1, T=4, backend=name) for name in ("cpu", "reference")]
+    nets[1].load_state_dict(nets[0].state_dict())
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9) for net in nets]
+    for _ in range(20):
+        images, labels = torch.rand(16, 1, 8, 8), torch.randint(0, 10, (16,))
+        losses = []
+        for net, optimizer in zip(nets, optimizers, strict=True):
+            loss = F.cross_entropy(net(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert abs(losses[0] - losses[1]) < 1e-3
