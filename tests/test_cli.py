@@ -98,3 +98,69 @@ def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "spikewise", "list", "neurons"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "PLIF" in done.stdout
+
+
+def test_train_prints_its_result_as_json(capsys, tmp_path):
+    folder = str(tmp_path / "run")
+    status, out, err = run(capsys, "train", "digits", *TINY, *SHORT, "--out", folder, "--json")
+    found = json.loads(out)
+    assert (status, err) == (0, "")
+    assert {"recipe", "seed", "final", "best", "mean_of_last", "correct", "total"} <= found.keys()
+    status, out, _ = run(capsys, "train", "--json", "--resume", folder)
+    assert json.loads(out) == found
+    status, out, _ = run(capsys, "evaluate", folder, "--json")
+    assert json.loads(out)["accuracy"] == found["final"]
+
+
+@pytest.mark.parametrize("damage", ["newer", "key", "checkpoint", "value"])
+def test_a_run_folder_that_does_not_fit_is_one_line_and_status_2(damage, capsys, tmp_path):
+    folder = tmp_path / "run"
+    run(capsys, "train", "digits", *TINY, *SHORT, "--out", str(folder), "--quiet")
+    config = folder / "config.json"
+    text = config.read_text()
+    changed, message = (
+        {
+            "newer": ('"format_version": 1', '"format_version": 7'),
+            "key": ('"shift":', '"shfit":'),
+            "checkpoint": ('"num_blocks": 2', '"num_blocks": 1'),
+            "value": ('"seed": 0', '"seed": "zero"'),
+        }[damage],
+        {
+            "newer": "format_version 7; this spikewise reads 1 to 1: update it",
+            "key": "Data has no field 'shfit'; did you mean 'shift'?",
+            "checkpoint": "was changed since",
+            "value": "seed='zero' has the wrong type; use int",
+        }[damage],
+    )
+    config.write_text(text.replace(*changed))
+    for command in (["evaluate", str(folder)], ["train", "--resume", str(folder), "--epochs", "2"]):
+        status, out, err = run(capsys, *command)
+        assert (status, out) == (2, "")
+        assert message in err
+        assert len(err.splitlines()) == 1 or "1 -> 2 epochs" in err
+
+
+def test_damaged_data_is_one_line_and_status_2(capsys, tmp_path):
+    """Whatever the number of workers."""
+    for split in ("Train", "Test"):
+        for label in range(10):
+            (tmp_path / "nmnist" / split / str(label)).mkdir(parents=True)
+            for k in range(2):
+                (tmp_path / "nmnist" / split / str(label) / f"{k}.bin").write_bytes(bytes([k + 1, 2, 0, 0, 9]) * 20)
+    bad = tmp_path / "nmnist" / "Train" / "3" / "1.bin"
+    options = ["--data.root", str(tmp_path), "--optim.batch", "20", "--optim.epochs", "2", "--out", str(tmp_path / "run")]
+    for content, message in (
+        (b"123", "holds 3 bytes, where each event takes 5"),
+        (bytes([200, 2, 0, 0, 9]), "outside the sensor"),
+    ):
+        bad.write_bytes(content)
+        for workers in ("0", "1"):
+            status, out, err = run(capsys, "train", "nmnist", *options, "--workers", workers, "--quiet")
+            assert (status, out) == (2, "")
+            assert message in err
+            assert err.count("\n") == 1
+    bad.unlink()
+    (bad.parent / "0.bin").unlink()
+    status, _, err = run(capsys, "train", "nmnist", *options)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "holds no .bin file; unpack N-MNIST again" in err

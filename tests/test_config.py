@@ -33,7 +33,7 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
         ({"optim": {"optimizer": "lion"}}, r"optim.optimizer='lion' is unknown; use 'sgd', 'adam', 'adamw'"),
         ({"optim": 3}, r"optim=3 must be an object with the fields of Optim"),
         ({"model": {"v_reset": "none"}}, r"model.v_reset='none' has the wrong type; use float or null"),
-        ({"optim": {"lr": -1}}, r"optim.lr=-1.0 is out of range; use a finite number above 0"),
+        ({"optim": {"lr": -1}}, r"optim.lr=-1.0 is out of range; use a number above 0"),
         (
             {"optim": {"warmup_epochs": 400}},
             r"optim.warmup_epochs=400.0 is out of range; use at least 0 and below optim.epochs=320",
@@ -70,3 +70,20 @@ def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().seed = 1
     assert Data() == Data()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Optim(schedule="linear"), "optim.schedule='linear' is unknown; use 'cosine', 'step', 'constant'"),
+        (lambda: Data(temporal_delete_per="recording"), "data.temporal_delete_per='recording' is unknown"),
+        (lambda: Optim(lr="fast"), "optim.lr='fast' has the wrong type"),
+        (lambda: Optim(lr=1e300), "optim.lr=1e[+]300 is out of range"),
+        (lambda: Optim(weight_decay=float("inf")), "optim.weight_decay=inf is out of range"),
+        (lambda: Config(seed=1.5), "seed=1.5 has the wrong type; use int"),
+        (lambda: Config(data={"name": "digits"}), "data=.* has the wrong type; use a Data"),
+    ],
+)
+def test_a_config_made_in_python_is_checked_when_it_is_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

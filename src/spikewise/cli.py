@@ -29,6 +29,7 @@ class TrainOptions:
     device: Device = "auto"
     workers: int = 0  # processes that make batches; 0: this one; the result does not depend on it
     quiet: bool = False  # only the result
+    json: bool = False  # only the result, as JSON
 
 
 @dataclass(frozen=True)
@@ -41,21 +42,31 @@ class ResumeOptions:
     device: Device = "auto"
     workers: int = 0  # processes that make batches; 0: this one
     quiet: bool = False  # only the result
+    json: bool = False  # only the result, as JSON
 
 
 def train(args: list[str]) -> None:
     """Train by a recipe or go on with a run; print firing rates by block, and as the last line the result."""
     from .recipes import RECIPES
 
-    if args and args[0].partition("=")[0] == "--resume":
+    if any(arg.partition("=")[0] == "--resume" for arg in args):
+        if not args[0].startswith("-"):
+            raise ValueError(f"--resume goes on with a run as its config says; leave out {args[0]!r}")
         how = tyro.cli(ResumeOptions, prog="spikewise train", args=args)
         from .engine.trainer import resume
 
         result = resume(
-            how.resume, epochs=how.epochs, data_root=how.data_root, device=how.device, workers=how.workers, quiet=how.quiet
+            how.resume,
+            epochs=how.epochs,
+            data_root=how.data_root,
+            device=how.device,
+            workers=how.workers,
+            quiet=how.quiet or how.json,
         )
-        show_result(result, how.device, quiet=how.quiet)
+        show_result(result, how.device, quiet=how.quiet, as_json=how.json, data_root=how.data_root)
         return
+    if args and args[0].startswith("-"):
+        raise ValueError(f"train needs a recipe before its options, or --resume DIR; given {args[0]!r} first")
     if not args or args[0] not in RECIPES:
         known = f"known: {', '.join(RECIPES)}"
         raise ValueError(f"no recipe named {args[0]!r}; {known}" if args else f"train needs a recipe, or --resume DIR; {known}")
@@ -68,17 +79,20 @@ def train(args: list[str]) -> None:
         raise ValueError(
             f"--recipe {given.config.recipe} can't be set; name the recipe first: spikewise train {given.config.recipe}"
         )
-    result = run_training(given.config, given.out, device=given.device, workers=given.workers, quiet=given.quiet)
-    show_result(result, given.device, quiet=given.quiet)
+    result = run_training(given.config, given.out, device=given.device, workers=given.workers, quiet=given.quiet or given.json)
+    show_result(result, given.device, quiet=given.quiet, as_json=given.json)
 
 
-def show_result(result: "Result", device: str, *, quiet: bool) -> None:
+def show_result(result: "Result", device: str, *, quiet: bool, as_json: bool = False, data_root: str | None = None) -> None:
     from .engine.rundir import read_config
     from .models.zoo import MODELS
 
     config = read_config(result.run)
+    if as_json:
+        print(json.dumps({"recipe": config.recipe, "seed": config.seed, **vars(result), "run": str(result.run)}))
+        return
     if MODELS[config.model.name].spiking and not quiet:
-        print_firing_rates(result.run, device=device)
+        print_firing_rates(result.run, device=device, data_root=data_root)
     print(
         f"test accuracy: final {100 * result.final:.1f} % ({result.correct} of {result.total}), "
         f"mean of the last {result.mean_over} epochs {100 * result.mean_of_last:.1f} %, "
@@ -91,6 +105,7 @@ def evaluate(
     run: Positional[Path],
     checkpoint: Literal["last", "best"] = "last",
     device: Device = "auto",
+    data_root: str | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Score a run on its test split.
@@ -99,12 +114,13 @@ def evaluate(
         run: the run folder
         checkpoint: the last weights, or those of the best epoch (chosen on the test split)
         device: where to compute
+        data_root: where the data lies now, if not where the run found it
         as_json: print JSON instead of a sentence
     """
     from .engine.evaluate import evaluate as score_run
     from .engine.rundir import METRICS, read_config, read_lines
 
-    score = score_run(run, device=device, checkpoint=checkpoint)
+    score = score_run(run, device=device, checkpoint=checkpoint, data_root=data_root)
     done, epochs = len(read_lines(run / METRICS)), read_config(run).optim.epochs
     if as_json:
         print(
@@ -120,6 +136,7 @@ def analyze(
     run: Positional[Path],
     batches: int = 8,
     device: Device = "auto",
+    data_root: str | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """Firing rate of every block of a run.
@@ -128,15 +145,18 @@ def analyze(
         run: the run folder
         batches: how many batches of 64 test samples
         device: where to compute
+        data_root: where the data lies now, if not where the run found it
         as_json: print JSON instead of a table
     """
-    print_firing_rates(run, batches=batches, device=device, as_json=as_json)
+    print_firing_rates(run, batches=batches, device=device, data_root=data_root, as_json=as_json)
 
 
-def print_firing_rates(run: Path, *, batches: int = 8, device: str = "auto", as_json: bool = False) -> None:
+def print_firing_rates(
+    run: Path, *, batches: int = 8, device: str = "auto", data_root: str | None = None, as_json: bool = False
+) -> None:
     from .analysis.firing import firing_rates_of_run
 
-    rates = firing_rates_of_run(run, batches=batches, device=device)
+    rates = firing_rates_of_run(run, batches=batches, device=device, data_root=data_root)
     if as_json:
         print(json.dumps({name: rate._asdict() for name, rate in rates.items()}))
         return
@@ -245,7 +265,8 @@ def main(args: list[str] | None = None) -> int:
         status = exit_status(error)
         if status is None or os.environ.get("SPIKEWISE_TRACEBACK"):
             raise
-        print(f"spikewise: {error}", file=sys.stderr)
+        text = error.strerror if isinstance(error, OSError) and error.strerror and not error.filename else str(error)
+        print(f"spikewise: {text}", file=sys.stderr)
         return status
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import json
-import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ class Data:
     temporal_delete_per: Literal["batch", "sample"] = "batch"  # one choice of frames per batch, as published, or per sample
 
     def __post_init__(self):
+        check_types(self, "data")
         require("data.frames", self.frames, self.frames >= 1, "1 or more")
         require("data.folds", self.folds, self.folds >= 2, "2 or more")
         in_folds = self.fold is None or 0 <= self.fold < self.folds
@@ -61,6 +61,7 @@ class Model:
     backend: str = "auto"  # kernels
 
     def __post_init__(self):
+        check_types(self, "model")
         require("model.T", self.T, self.T >= 1, "1 or more")
         require("model.tau", self.tau, self.tau > 1, "a time constant above 1 step")
         require("model.alpha", self.alpha, self.alpha > 0, "a number above 0")
@@ -89,11 +90,12 @@ class Optim:
     ema_decay: float = 0.0  # evaluate a moving average of the weights, e.g. 0.98 per step; 0: the weights themselves
 
     def __post_init__(self):
-        require("optim.lr", self.lr, self.lr > 0 and math.isfinite(self.lr), "a finite number above 0")
+        check_types(self, "optim")
+        require("optim.lr", self.lr, self.lr > 0, "a number above 0")
         for name in ("lr_batch", "batch", "epochs", "step_epochs"):
             require(f"optim.{name}", getattr(self, name), getattr(self, name) >= 1, "1 or more")
         require("optim.momentum", self.momentum, 0 <= self.momentum < 1, "at least 0 and below 1")
-        require("optim.w_lr", self.w_lr, self.w_lr >= 0 and math.isfinite(self.w_lr), "a finite number of at least 0")
+        require("optim.w_lr", self.w_lr, self.w_lr >= 0, "0 or more")
         require("optim.step_gamma", self.step_gamma, 0 < self.step_gamma <= 1, "above 0 and at most 1")
         require("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
         require("optim.label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "at least 0 and below 1")
@@ -118,6 +120,7 @@ class Keep:
     mean_of_last: int = 5  # evaluations whose mean is reported beside best and final
 
     def __post_init__(self):
+        check_types(self, "keep")
         require("keep.last", self.last, self.last >= 1, "1 or more")
         require("keep.every_epochs", self.every_epochs, self.every_epochs >= 0, "0 or more")
         require("keep.every_steps", self.every_steps, self.every_steps >= 0, "0 or more")
@@ -136,7 +139,19 @@ class Config:
     keep: Keep = field(default_factory=Keep)
 
     def __post_init__(self):
+        check_types(self)
         require("seed", self.seed, self.seed >= 0, "0 or more")
+
+
+def check_types(config: object, path: str = "") -> None:
+    """Refuse a field whose value is not of its annotation's type, or not one of its choices."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value, where = getattr(config, name), f"{path}.{name}" if path else name
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, hint):  # type: ignore[arg-type]
+                raise ValueError(f"{where}={value!r} has the wrong type; use a {hint.__name__}")  # type: ignore[union-attr]
+        else:
+            object.__setattr__(config, name, checked(hint, value, where))
 
 
 def require(name: str, value: object, fits: bool, allowed: str) -> None:
@@ -194,7 +209,7 @@ def checked(hint: Any, value: Any, path: str) -> Any:
         return value
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in kinds and type(value) in (int, float):
-        if not abs(value) <= 1e300:  # infinite, no number, or too large to be meant
+        if not abs(value) <= 1e30:  # infinite, no number, or more than float32 holds after a product
             raise ValueError(f"{path}={value!r} is out of range; use a finite number")
         return float(value)
     if type(value) not in kinds:  # exact: True is no number

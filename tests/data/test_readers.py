@@ -53,7 +53,7 @@ WHOLE = idx(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
         (b"PK\x03\x04", "is no idx file of unsigned bytes: it begins with 50 4b 03 04"),
         (WHOLE[:-1], r"holds 59 of the 60 bytes that its header promises; download it again"),
         (WHOLE + b"x", r"holds more of the 60 bytes that its header promises"),
-        (WHOLE[:9], r"of the 0 bytes|holds .* of the"),
+        (WHOLE[:9], r"ends within its header, after 9 bytes; download it again"),
         (gzip.compress(WHOLE)[:-9], "is damaged: .*download it again"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "holds 0 of the"),
     ],
@@ -61,9 +61,6 @@ WHOLE = idx(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
 )
 def test_damaged_idx_files_are_refused_in_words(content, message, tmp_path):
     (tmp_path / "a").write_bytes(content)
-    if content == WHOLE[:9]:  # a cut header promises an empty array: nothing to lose, nothing invented
-        assert read_idx(tmp_path / "a").size == 0
-        return
     with pytest.raises(ValueError, match=message):
         read_idx(tmp_path / "a")
 
@@ -154,7 +151,7 @@ def test_an_overflow_mark_moves_all_later_times(tmp_path):
 
 def test_damaged_recordings_are_refused_in_words(tmp_path):
     (tmp_path / "cut.bin").write_bytes(b"1234567")
-    with pytest.raises(ValueError, match=r"holds 7 bytes, no multiple of 5"):
+    with pytest.raises(ValueError, match=r"holds 7 bytes, where each event takes 5: it was cut; unpack it again"):
         read_atis_bin(tmp_path / "cut.bin", (34, 34))
     (tmp_path / "far.bin").write_bytes(atis([1, 2], [3, 34], [3, 3], [0, 1]))
     with pytest.raises(ValueError, match="event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels"):

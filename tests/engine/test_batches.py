@@ -118,3 +118,13 @@ def test_label_smoothing_reaches_the_loss():
     log_p = torch.log_softmax(logits, 1)
     expected = -(0.7 * log_p[range(len(labels)), labels] + 0.3 * log_p.mean(1)).mean()
     assert training.step(samples, labels) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+class Broken:
+    def __getitem__(self, number):
+        raise ValueError(f"batch {number} is damaged")
+
+
+def test_a_workers_error_arrives_as_it_was():
+    with pytest.raises(ValueError, match=r"^batch 0 is damaged$"):
+        next(load(Broken(), range(3), CPU, workers=1))

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -9,12 +10,13 @@ import pytest
 import torch
 from test_training import TINY, with_optim
 
-from spikewise.config import Data
-from spikewise.engine import checkpoint, faults, trainer
+from spikewise.config import Data, Model, Optim
+from spikewise.engine import checkpoint, faults, rundir, trainer
 from spikewise.engine.batches import TrainingBatches
 from spikewise.engine.build import load_data
 from spikewise.engine.faults import NotFinite, OutOfMemory
-from spikewise.engine.trainer import resume, train
+from spikewise.engine.report import Console
+from spikewise.engine.trainer import restore, resume, save, train
 from spikewise.engine.training import Training, guarded_step
 
 CPU = torch.device("cpu")
@@ -45,7 +47,7 @@ def test_a_loss_that_is_not_finite_names_the_block_and_changes_nothing():
     expected = (
         r"the loss is nan at step 1, learning rate 0\.\d+, samples \d+, .*; the first output that is not finite is that of "
     )
-    with pytest.raises(NotFinite, match=expected + r"'stage1.blocks.1.conv2'.*try a smaller --optim.lr"):
+    with pytest.raises(NotFinite, match=expected + r"'stage1.blocks.1.conv2'.*try a new run with a smaller --optim.lr"):
         training.step(samples, labels)
     assert_unchanged(training, before)
 
@@ -184,3 +186,70 @@ def test_bfloat16_learns(tmp_path):
 def test_options_that_do_not_fit_the_data_are_refused(data, message):
     with pytest.raises(ValueError, match=message):
         load_data(dataclasses.replace(TINY, data=data), "train")
+
+
+def test_a_gradient_that_stays_infinite_under_a_loss_scaler_stops_the_run():
+    training, batches = begin()
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    training.net.head.register_full_backward_hook(lambda _m, grads, _out: (grads[0] * float("nan"), *grads[1:]))
+    for number in range(3):  # skipped, and the scale halved: 4, 2, 1
+        training.step(*batches[number])
+    with pytest.raises(NotFinite, match="the gradient is not finite even under a loss scale below 1 at step 3"):
+        training.step(*batches[3])
+
+
+def test_the_loss_scaler_comes_back(tmp_path, monkeypatch):
+    training, batches = begin()
+    training.scaler = torch.amp.GradScaler("cpu", init_scale=512.0, growth_interval=2)
+    for number in range(3):
+        training.step(*batches[number])
+    (tmp_path / "checkpoints").mkdir()
+    save(training, tmp_path)
+    again, _ = begin()
+    again.scaler = torch.amp.GradScaler("cpu")
+    restore(again, tmp_path, Console(quiet=True))
+    assert again.scaler.state_dict() == training.scaler.state_dict()
+    assert again.scaler.get_scale() == 1024.0
+
+
+def test_a_last_batch_too_small_for_batch_norm_is_refused_before_the_run(tmp_path):
+    config = dataclasses.replace(TINY, model=Model(name="resnet18"), optim=Optim(batch=479, lr_batch=479, epochs=1))
+    with pytest.raises(ValueError, match=r"the last batch of each epoch has one sample \(1,438 in batches of 479\)"):
+        train(config, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_to_the_whole_group_saves_with_workers(name, tmp_path):
+    command = [sys.executable, "-m", "spikewise", "train", "digits", "--workers", "2", "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
+        while not (tmp_path / "run" / "checkpoints" / "last").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, getattr(signal, name))
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + getattr(signal, name)
+    assert "stopped behind step" in err
+    assert "Traceback" not in err
+    last = json.loads((tmp_path / "run" / "checkpoints" / "last" / "state.json").read_text())["step"]
+    assert f"stopped behind step {last}, saved" in err
+
+
+def test_workers_do_not_hold_the_lock_of_a_killed_run(tmp_path):
+    command = [sys.executable, "-m", "spikewise", "train", "digits", "--workers", "2", "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+        while not (tmp_path / "run" / "checkpoints" / "last").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        with rundir.locked(tmp_path / "run"):
+            pass
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_refused_in_words(tmp_path):
+    (tmp_path / "run").mkdir(mode=0o500)
+    with pytest.raises(OSError, match=r"can't be written to: .*; give another folder with --out"):
+        train(TINY, tmp_path / "run", quiet=True)

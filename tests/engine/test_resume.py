@@ -1,6 +1,7 @@
 """A run that was killed at any instant and resumed is the run that was not."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -44,11 +45,11 @@ class Crash(BaseException):
     """Stands for the end of the process: nothing catches it, nothing after it reaches the disk."""
 
 
-CALLS = ("write", "fsync", "replace", "ftruncate", "symlink", "unlink", "rmdir")
+CALLS = ("open", "write", "fsync", "replace", "ftruncate", "symlink", "unlink", "mkdir", "rmdir")
 
 
 class Dying:
-    """The `os` of a process that ends at its n-th change of the disk: before it, or in the middle of a write."""
+    """The `os` of a process that ends before its n-th change of the disk; a write counts twice, as it may end half done."""
 
     def __init__(self, at):
         self.at, self.seen, self.dead = at, 0, False
@@ -61,13 +62,14 @@ class Dying:
         def call(*args, **kwargs):
             if self.dead:
                 raise Crash
-            self.seen += 1
-            if self.seen == self.at:
-                self.dead = True
-                if name == "write":
-                    descriptor, content = args
-                    real(descriptor, bytes(content)[: len(content) // 2])
-                raise Crash
+            for part in ("before", "half")[: 1 + (name == "write")]:
+                self.seen += 1
+                if self.seen == self.at:
+                    self.dead = True
+                    if part == "half":
+                        descriptor, content = args
+                        real(descriptor, bytes(content)[: len(content) // 2])
+                    raise Crash
             return real(*args, **kwargs)
 
         return call
@@ -112,9 +114,9 @@ def unbroken(tmp_path_factory):
 
 
 def test_a_run_that_dies_at_any_change_of_the_disk_goes_on_as_if_nothing_had_been(unbroken, tmp_path, monkeypatch):
-    """Every write, sync, rename, truncation, link and removal in turn."""
+    """Every opening, write, sync, rename, truncation, link, making and removal in turn."""
     total = run_until(SMALL, tmp_path / "count", 10**9, monkeypatch)
-    assert total > 60
+    assert total > 100
     for at in range(1, total + 1):
         folder = tmp_path / "run"
         run_until(SMALL, folder, at, monkeypatch)
@@ -124,9 +126,12 @@ def test_a_run_that_dies_at_any_change_of_the_disk_goes_on_as_if_nothing_had_bee
 
 
 def test_a_resume_that_dies_goes_on_too(unbroken, tmp_path, monkeypatch):
-    for at in range(1, 40, 3):
+    half = run_until(SMALL, tmp_path / "count", 10**9, monkeypatch) // 2
+    run_until(SMALL, tmp_path / "half", half, monkeypatch)
+    total = run_until(SMALL, tmp_path / "half", 10**9, monkeypatch)
+    for at in range(1, total + 1):
         folder = tmp_path / "run"
-        run_until(SMALL, folder, 70, monkeypatch)
+        run_until(SMALL, folder, half, monkeypatch)
         run_until(SMALL, folder, at, monkeypatch)
         go_on(SMALL, folder)
         assert_same_run(folder, unbroken)
@@ -237,13 +242,110 @@ def test_more_epochs_go_on_from_the_end(unbroken, tmp_path, capsys):
         resume(folder, epochs=2, quiet=True)
 
 
-def test_a_run_without_a_checkpoint_starts_over(unbroken, tmp_path, capsys):
+def test_a_run_without_a_checkpoint_starts_over_unless_it_had_one(unbroken, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(unbroken, folder, symlinks=True)
     shutil.rmtree(folder / "checkpoints")
+    before = (folder / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"has 2 epochs in metrics.jsonl but no whole checkpoint: put one back"):
+        resume(folder)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    (folder / "metrics.jsonl").write_bytes(before.splitlines(keepends=True)[0])  # as if it had died before its first checkpoint
     resume(folder)
     assert "has no whole checkpoint: starting over" in capsys.readouterr().err
     assert_same_run(folder, unbroken)
+
+
+def test_checkpoints_that_were_passed_over_do_not_crowd_out_new_ones(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    config = dataclasses.replace(SMALL, keep=dataclasses.replace(SMALL.keep, last=1, best=False))
+    stop_after(config, folder, steps=2)
+    for step in (4, 999):
+        damaged = folder / "checkpoints" / f"step-{step:08d}"
+        shutil.copytree(folder / "checkpoints" / "step-00000002", damaged)
+        (damaged / "state.json").write_text("[" * 100_000)
+        (damaged / "notes").mkdir()
+    resume(folder, quiet=True)
+    assert [path.name for path in checkpoint.steps(folder / "checkpoints")] == ["step-00000006"]
+    assert (folder / "checkpoints" / "last").resolve().is_dir()
+
+
+def test_a_run_that_came_in_between_is_not_overwritten(tmp_path, monkeypatch):
+    """Another process trains into the folder after it was found empty."""
+    folder, real = tmp_path / "run", trainer.require_disk
+
+    def meanwhile(training, run):
+        monkeypatch.setattr(trainer, "require_disk", real)
+        train(SMALL, folder, quiet=True)
+
+    monkeypatch.setattr(trainer, "require_disk", meanwhile)
+    with pytest.raises(FileExistsError, match="exists and is not empty"):
+        train(dataclasses.replace(SMALL, seed=1), folder, quiet=True)
+    assert trainer.rundir.read_config(folder).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"batch": 32', '"batch": 16', r"optim.batch 32 -> 16"),
+        ('"optimizer": "sgd"', '"optimizer": "adam"', r"optim.optimizer 'sgd' -> 'adam'"),
+        ('"seed": 0', '"seed": 3', r"seed 0 -> 3"),
+        ('"connect": "ADD"', '"connect": "AND"', r"model.connect 'ADD' -> 'AND'"),
+        ('"epochs": 2', '"epochs": 1', r"optim.epochs 2 -> 1"),
+    ],
+)
+def test_a_config_that_was_changed_is_refused(old, new, message, unbroken, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder, symlinks=True)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=rf"was changed since its checkpoint of step 6: {message}; put it back, or begin"):
+        resume(folder, quiet=True)
+
+
+def test_other_data_is_refused(unbroken, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder, symlinks=True)
+    monkeypatch.setattr(trainer, "load_data", load_data)
+    with pytest.raises(ValueError, match="samples 96 -> 1438, labels"):
+        resume(folder, epochs=3, quiet=True)
+
+
+def test_a_metrics_file_that_lost_something_is_refused_before_training(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder, symlinks=True)
+    metrics = folder / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"metrics.jsonl has 100 bytes where the checkpoint saw \d+: put the lost part back"):
+        resume(folder, epochs=3, quiet=True)
+    assert len(metrics.read_bytes()) == 100
+
+
+def test_timing_has_one_line_per_epoch_after_a_resume(unbroken, tmp_path):
+    folder = tmp_path / "run"
+    stop_after(SMALL, folder, steps=5)
+    with (folder / "timing.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "sec')
+    resume(folder, quiet=True)
+    assert [line["epoch"] for line in trainer.rundir.read_lines(folder / "timing.jsonl")] == [1, 2]
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"resumed": null}', "{", '{"resumed": [1]}'])
+def test_a_strange_environment_file_does_not_stop_a_resume(content, unbroken, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder, symlinks=True)
+    (folder / "environment.json").write_text(content)
+    assert resume(folder, epochs=3, quiet=True).mean_over == 3
+
+
+def test_once_under_other_conditions_is_remembered(unbroken, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken, folder, symlinks=True)
+    file = folder / "environment.json"
+    environment = json.loads(file.read_text())
+    file.write_text(json.dumps({**environment, "resumed": [{**environment, "threads": 64}]}))
+    resume(folder, epochs=3)
+    assert "under other conditions (threads 64 -> 1)" in capsys.readouterr().err
 
 
 def test_other_conditions_are_said_to_break_the_promise(unbroken, tmp_path, capsys):
@@ -284,7 +386,7 @@ def test_a_checkpoint_of_another_network_is_refused(unbroken, tmp_path):
     shutil.copytree(unbroken, folder, symlinks=True)
     config = folder / "config.json"
     config.write_text(config.read_text().replace('"num_blocks": 1', '"num_blocks": 2').replace('"epochs": 2', '"epochs": 3'))
-    with pytest.raises(ValueError, match="is a checkpoint of another network or optimiser: tensors differ"):
+    with pytest.raises(ValueError, match=r"was changed since its checkpoint of step 6: model.num_blocks 1 -> 2"):
         resume(folder, quiet=True)
 
 

@@ -1,12 +1,14 @@
 import dataclasses
+import io
 import json
 import math
+import sys
 from itertools import pairwise
 
 import pytest
 import torch
 
-from spikewise.config import Config, Data, Model, Optim
+from spikewise.config import Config, Data, Keep, Model, Optim
 from spikewise.engine.batches import TrainingBatches
 from spikewise.engine.build import build_network, choose_device, load_data
 from spikewise.engine.evaluate import evaluate
@@ -165,3 +167,69 @@ def test_the_average_follows_weights_and_running_estimates(tmp_path):
         torch.testing.assert_close(value, expected[name])
     result = train(config, tmp_path / "run", quiet=True)
     assert evaluate(result.run).accuracy == result.final
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "state.json"])
+def test_evaluation_refuses_damaged_weights_and_another_config(part, tmp_path):
+    result = train(TINY, tmp_path / "run", quiet=True)
+    config = result.run / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace('"T": 2', '"T": 3'))
+    with pytest.raises(ValueError, match=r"config.json was changed since last was saved: model.T 2 -> 3; put it back"):
+        evaluate(result.run)
+    config.write_text(text)
+    file = result.run / "checkpoints" / "last" / part
+    content = bytearray(file.read_bytes())
+    content[-40] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"last is damaged: .*; `spikewise train --resume"):
+        evaluate(result.run)
+
+
+def test_results_are_the_final_the_best_and_the_mean_of_the_last(tmp_path):
+    config = dataclasses.replace(with_optim(epochs=3), keep=Keep(mean_of_last=2))
+    result = train(config, tmp_path / "run", quiet=True)
+    accuracies = [line["test_accuracy"] for line in metrics(result.run)]
+    assert (result.final, result.best) == (accuracies[-1], max(accuracies))
+    assert result.mean_of_last == pytest.approx((accuracies[1] + accuracies[2]) / 2)
+    assert result.mean_over == 2
+
+
+@pytest.mark.parametrize("part", ["training", "evaluation"])
+def test_precision_reaches_the_convolutions(part, tmp_path):
+    config = with_optim(epochs=1, **{"precision" if part == "training" else "eval_precision": "bfloat16"})
+    dtypes = {True: set(), False: set()}
+    hook = torch.nn.modules.module.register_module_forward_hook(
+        lambda m, _, out: dtypes[m.training].add(out.dtype) if isinstance(m, torch.nn.Conv2d) else None
+    )
+    try:
+        train(config, tmp_path / "run", quiet=True)
+    finally:
+        hook.remove()
+    assert dtypes == {part == "training": {torch.bfloat16}, part != "training": {torch.float32}}
+
+
+def test_momentum_reaches_the_optimizer():
+    net = build_network(TINY, load_data(TINY, "train"))
+    assert {group["momentum"] for group in build_optimizer(Optim(momentum=0.7), net).param_groups} == {0.7}
+
+
+def test_the_learning_rate_is_said(tmp_path, capsys):
+    train(with_optim(lr=0.2, lr_batch=64, epochs=1), tmp_path / "run")
+    assert "peak learning rate 0.4 (0.2 per 64)" in capsys.readouterr().err
+
+
+def test_a_console_that_went_away_does_not_stop_a_run(tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert train(TINY, tmp_path / "run").final > 0
+    monkeypatch.setattr(sys, "stderr", None)
+    assert train(TINY, tmp_path / "none").final > 0
+
+
+def test_train_takes_a_config():
+    with pytest.raises(ValueError, match=r"train takes a Config, such as sw.RECIPES\['digits'\]\(\), given 'digits'"):
+        train("digits")

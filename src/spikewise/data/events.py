@@ -34,7 +34,7 @@ def read_atis_bin(path: Path, size: tuple[int, int]) -> Events:
     """
     raw = np.fromfile(path, dtype=np.uint8)
     if len(raw) % 5:
-        raise ValueError(f"{path} holds {len(raw):,} bytes, no multiple of 5: it was cut, at the latest at byte {len(raw)}")
+        raise ValueError(f"{path} holds {len(raw):,} bytes, where each event takes 5: it was cut; unpack it again")
     x, y, high, middle, low = raw.reshape(-1, 5).T
     t = (high & 0x7F).astype(np.int64) << 16 | middle.astype(np.int64) << 8 | low
     overflow = y == 240

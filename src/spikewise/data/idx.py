@@ -26,7 +26,9 @@ def read_idx(path: Path) -> np.ndarray:
             start = stream.read(4)
             if len(start) < 4 or start[:2] != b"\0\0" or start[2] != UNSIGNED_BYTE or not start[3]:
                 raise ValueError(f"{file} is no idx file of unsigned bytes: it begins with {start.hex(' ') or 'nothing'}")
-            header = stream.read(4 * start[3]).ljust(4 * start[3], b"\0")
+            header = stream.read(4 * start[3])
+            if len(header) < 4 * start[3]:
+                raise ValueError(f"{file} ends within its header, after {4 + len(header)} bytes; download it again")
             shape = [int(n) for n in np.frombuffer(header, dtype=">u4")]
             # one byte more than promised, so that what is too long is noticed without being read
             content = stream.read(min(math.prod(shape), 2000 * file.stat().st_size) + 1)

@@ -61,4 +61,8 @@ def list_files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.bin"))
     if not files:
         raise ValueError(f"{folder} holds no .bin file; unpack N-MNIST again")
+    for file in files:  # now, not in the middle of an epoch
+        size = file.stat().st_size
+        if size % 5 or not size:
+            raise ValueError(f"{file} holds {size:,} bytes, where each event takes 5: it was cut; unpack it again")
     return files

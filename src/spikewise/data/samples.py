@@ -41,7 +41,10 @@ def find_folder(root: str | Path | None, name: str, holds: str, bring: str, *oth
     for folder in (base, *(base / other for other in (name, *others))):
         if (folder / holds).exists() or (folder / f"{holds}.gz").exists():
             return folder
-    raise FileNotFoundError(f"no {name} data: {holds} is neither in {base} nor in {base / name}; {bring}, or pass --data.root")
+    raise FileNotFoundError(
+        f"no {name} data: {holds} is neither in {base} nor in {base / name}; {bring}, or say where it is "
+        "(SPIKEWISE_DATA in the environment; --data.root of a new run, --data-root of an old one)"
+    )
 
 
 def require_split(split: str, data: str) -> None:

@@ -1,5 +1,6 @@
 """Batches, made by any number of workers: what is in one is a function of (config, step)."""
 
+import signal
 import warnings
 from collections.abc import Iterator
 
@@ -67,8 +68,29 @@ def to_tensors(samples: list[np.ndarray], labels: np.ndarray) -> tuple[Tensor, T
     return torch.from_numpy(stacked), torch.from_numpy(labels)
 
 
+class Reporting(Dataset):
+    """Hands an error over as it is: a worker's would arrive with its traceback for a message."""
+
+    def __init__(self, batches: Dataset):
+        self.batches = batches
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor] | Exception:
+        try:
+            return self.batches[number]
+        except (ValueError, OSError, MemoryError) as error:
+            return error
+
+
+def leave_signals(worker: int) -> None:
+    """A signal to the whole group, as batch systems send it, is the main process's affair: it saves, then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def load(batches: Dataset, numbers: range, device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of these numbers, in order, on the device, channels last."""
+    if workers:
+        batches = Reporting(batches)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create")  # how many workers there are is the user's choice
         loader = DataLoader(
@@ -77,10 +99,14 @@ def load(batches: Dataset, numbers: range, device: torch.device, workers: int) -
             sampler=numbers,
             num_workers=workers,
             pin_memory=device.type == "cuda",
+            worker_init_fn=leave_signals if workers else None,
             generator=torch.Generator(),  # its own, so that the caller's random numbers stay untouched
         )
         batches_in_order = iter(loader)
-    for samples, labels in batches_in_order:
+    for batch in batches_in_order:
+        if isinstance(batch, Exception):
+            raise batch
+        samples, labels = batch
         yield channels_last(samples.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
 
 

@@ -4,6 +4,7 @@ A checkpoint is a folder `step-NNNNNNNN` of three files: model.safetensors (the 
 it is), training.safetensors (what training needs besides), state.json (scalars, and a hash over all).
 """
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -31,13 +32,16 @@ class State:
 
     step:           steps done
     meter:          sums of the epoch under way
-    metrics_bytes:  length of metrics.jsonl at this point
+    metrics_bytes:  length of metrics.jsonl at this point; timing_bytes, that of timing.jsonl
+    run:            what makes it this run's: its config, and its data's fingerprint
     scaler:         the loss scaler's numbers, where there is one
     """
 
     step: int
     meter: dict[str, float]
     metrics_bytes: int
+    timing_bytes: int
+    run: dict[str, Any]
     scaler: dict[str, Any] | None = None
 
 
@@ -47,25 +51,24 @@ def save(folder: Path, evaluated: Network, net: Network, optimizer: optim.Optimi
     evaluated:  the network that is evaluated: `net` itself, or the average of its weights
     """
     path = folder / f"step-{state.step:08d}"
-    if path.is_dir() and find_damage(path) is None:
-        return path
     tensors, scalars = optimizer_state(net, optimizer)
     if evaluated is not net:
         tensors |= {f"net/{name}": tensor for name, tensor in net.state_dict().items()}
     files = {WEIGHTS: pretrained_bytes(evaluated), TRAINING: safetensors.torch.save(on_disk(tensors))}
     about = {"format_version": FORMAT_VERSION, **vars(state), "optimizer": scalars}
     about["hash"] = digest(files, about)
+    if path.is_dir() and find_damage(path) is None and read_state(path)["hash"] == about["hash"]:
+        return path
     files[STATE] = (json.dumps(about, indent=2) + "\n").encode()
     beside = folder / f".{path.name}.new"
-    folder.mkdir(parents=True, exist_ok=True)
+    disk.make_folder(folder)
     disk.remove(beside)
-    beside.mkdir()
+    disk.make_folder(beside)
     try:
         for name, content in files.items():
             disk.write(beside / name, content)
         disk.sync_folder(beside)
-        if path.exists():  # of an earlier try that was found damaged
-            disk.remove(path)
+        disk.remove(path)  # of an earlier try that was found damaged
         disk.rename(beside, path)
     except OSError:
         disk.remove(beside)  # a full disk: make room again
@@ -100,18 +103,18 @@ def digest(files: dict[str, bytes], about: dict[str, Any]) -> str:
     return total.hexdigest()
 
 
-def newest(folder: Path) -> tuple[Path, list[str]] | None:
-    """The newest whole checkpoint in `folder`, and why each newer one was passed over; None if there is none.
+def newest(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest whole checkpoint in `folder`, if there is one, and why each newer one was passed over.
 
     Raises:  ValueError for one written by a newer version: going on from an older one would lose what it holds
     """
-    passed_over: list[str] = []
+    passed_over: dict[Path, str] = {}
     for path in reversed(steps(folder)):
         damage = find_damage(path)
         if damage is None:
             return path, passed_over
-        passed_over.append(f"{path.name}: {damage}")
-    return None
+        passed_over[path] = damage
+    return None, passed_over
 
 
 def steps(folder: Path) -> list[Path]:
@@ -123,12 +126,11 @@ def steps(folder: Path) -> list[Path]:
 def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        about = json.loads((path / STATE).read_bytes())
+        about = read_state(path)
         files = {name: (path / name).read_bytes() for name in (WEIGHTS, TRAINING)}
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError) as error:
+        # not every OSError: a file that can't be read now is not lost
         return f"unreadable ({error})"
-    if not isinstance(about, dict):
-        return f"{STATE} is damaged"
     version = about.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ValueError(f"{path} has format {version}, newer than {FORMAT_VERSION}; update spikewise")
@@ -141,7 +143,7 @@ def load(path: Path, evaluated: Network, net: Network, optimizer: optim.Optimize
     Values are copied into the tensors that are there, so that memory layouts stay those of a fresh run.
     Raises:  ValueError for a checkpoint of another network
     """
-    about = json.loads((path / STATE).read_bytes())
+    about = read_state(path)
     try:
         training = safetensors.torch.load((path / TRAINING).read_bytes())
         weights = safetensors.torch.load((path / WEIGHTS).read_bytes())
@@ -152,9 +154,20 @@ def load(path: Path, evaluated: Network, net: Network, optimizer: optim.Optimize
         if evaluated is not net:
             copy_into(net, {name.removeprefix("net/"): t for name, t in training.items() if name.startswith("net/")})
         restore_optimizer(net, optimizer, training, about["optimizer"])
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is a checkpoint of another network or optimiser: {error}") from None
-    return State(about["step"], about["meter"], about["metrics_bytes"], about["scaler"])
+    return State(**{field.name: about[field.name] for field in dataclasses.fields(State)})
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The scalars of a checkpoint; its tensors are not looked at.
+
+    Raises:  OSError, ValueError, RecursionError
+    """
+    about = json.loads((path / STATE).read_bytes())
+    if not isinstance(about, dict):
+        raise ValueError(f"{STATE} is no JSON object")
+    return about
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Changes on disk that survive a crash: every one of them goes through here, and through one call of the system."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def put(path: Path, how: int, content: bytes) -> None:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        message = f"no space left for {path}; make room, then go on with `spikewise train --resume`"
+        raise OSError(errno.ENOSPC, message) from None
     finally:
         os.close(descriptor)
 
@@ -28,7 +34,11 @@ def put(path: Path, how: int, content: bytes) -> None:
 def replace(path: Path, content: bytes) -> None:
     """Give a file a new content: the old one or the new one is there at any time."""
     beside = path.with_name(f".{path.name}.new")
-    write(beside, content)
+    try:
+        write(beside, content)
+    except OSError:
+        remove(beside)
+        raise
     rename(beside, path)
 
 
@@ -48,15 +58,29 @@ def link(path: Path, target: str) -> None:
 
 
 def cut(path: Path, length: int) -> None:
-    """Cut a file to its first `length` bytes; one that is not there is empty."""
-    if not path.exists():
-        write(path, b"")
+    """Cut a file to its first `length` bytes; one that is not there is empty.
+
+    Raises:  ValueError for a file that is shorter: bytes that were there are lost
+    """
+    size = path.stat().st_size if path.exists() else 0
+    if size < length:
+        raise ValueError(
+            f"{path} has {size} bytes where the checkpoint saw {length}: put the lost part back, or begin a new run"
+        )
+    if size == length:
+        return
     descriptor = os.open(path, os.O_WRONLY)
     try:
         os.ftruncate(descriptor, length)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder in a folder that is there; one that is there already stays."""
+    if not path.is_dir():
+        os.mkdir(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -69,9 +93,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of files. What can't be removed stays: it is never taken for whole."""
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        os.unlink(path)
-    os.rmdir(folder)
+    """Remove a folder and all that is in it; a file or a link of that name, too."""
+    if folder.is_dir() and not folder.is_symlink():
+        for path in folder.iterdir():
+            remove(path)
+        os.rmdir(folder)
+    elif folder.exists() or folder.is_symlink():
+        os.unlink(folder)

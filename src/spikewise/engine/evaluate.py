@@ -1,15 +1,20 @@
 """How good a network is, exactly."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from ..config import Config
 from ..data import Samples
 from ..models import Network
 from ..models.weights import find_file, load_pretrained
 from .batches import TestBatches, load
 from .build import autocast, channels_last, choose_device, load_data
+from .checkpoint import find_damage, read_state
+from .identity import changes, identity
 from .loss import cross_entropy
 from .rundir import CHECKPOINTS, read_config
 
@@ -46,13 +51,10 @@ def score(
     return Score(correct, len(data.labels), loss / len(data.labels))
 
 
-def evaluate(run: str | Path, *, device: str = "auto", checkpoint: str = "last", workers: int = 0) -> Score:
-    """Score a run on its test split, in the precision of its config.
+def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = None) -> tuple[Network, Config]:
+    """The network of a run, in evaluation mode, and its config.
 
-    run:         the run folder
-    checkpoint:  which of its checkpoints: "last", or "best" (chosen on the test split, as the paper did)
-    workers:     processes that read data; 0: this one
-    Raises:      FileNotFoundError, ValueError with what is wrong and what to do
+    Raises:  FileNotFoundError, ValueError for a run without that checkpoint, a damaged one, or one of another config
     """
     config = read_config(Path(run))
     folder = Path(run) / CHECKPOINTS / checkpoint
@@ -60,10 +62,27 @@ def evaluate(run: str | Path, *, device: str = "auto", checkpoint: str = "last",
         raise FileNotFoundError(
             f"{run} has no checkpoint {checkpoint!r} yet: its first epoch is not finished, or it keeps none"
         )
-    file = find_file(folder)
+    if damage := find_damage(folder):
+        raise ValueError(f"{folder} is damaged: {damage}; `spikewise train --resume {run}` goes on from the newest whole one")
+    if changed := changes(read_state(folder).get("run"), identity(config, np.empty(0)), parts=("model", "data")):
+        raise ValueError(f"{run}/config.json was changed since {folder.name} was saved: {', '.join(changed)}; put it back")
+    if data_root is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root))
+    return channels_last(load_pretrained(find_file(folder))), config
+
+
+def evaluate(
+    run: str | Path, *, device: str = "auto", checkpoint: str = "last", workers: int = 0, data_root: str | None = None
+) -> Score:
+    """Score a run on its test split, in the precision of its config.
+
+    run:         the run folder
+    checkpoint:  which of its checkpoints: "last", or "best" (chosen on the test split, as the paper did)
+    workers:     processes that read data; 0: this one
+    data_root:   where the data lies now; None: where the config says
+    Raises:      FileNotFoundError, ValueError with what is wrong and what to do
+    """
     where = choose_device(device)
-    net = channels_last(load_pretrained(file)).to(where)
-    if net.spec["name"] != config.model.name:
-        raise ValueError(f"{file} holds {net.spec['name']}, but the run's config says {config.model.name}")
-    data = load_data(config, "test")
+    net, config = load_run(run, checkpoint, data_root)
+    net, data = net.to(where), load_data(config, "test")
     return score(net, data, where, precision=config.optim.eval_precision, batch=config.optim.batch, workers=workers)

@@ -106,14 +106,24 @@ class TensorBoard:
         self.writer.close()
 
 
+class Forgiving(rich.console.Console):
+    """A console that falls silent when its reader goes away, where rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Console:
     """Lines and a progress bar on standard error."""
 
     def __init__(self, quiet: bool):
-        self.rich = rich.console.Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.rich = Forgiving(stderr=True, quiet=quiet or sys.stderr is None, highlight=False, soft_wrap=True)
 
     def line(self, text: str) -> None:
-        self.rich.print(text, markup=False)
+        try:
+            self.rich.print(text, markup=False)
+        except (OSError, ValueError):  # closed, or without such letters: no reason to stop a run
+            self.rich.quiet = True
 
     def epoch(self, line: dict[str, Any], epochs: int, rate: float) -> None:
         self.line(

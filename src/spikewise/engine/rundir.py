@@ -25,17 +25,30 @@ FORMAT_VERSION = 1
 
 def require_new(path: Path) -> None:
     """Refuse a folder that holds anything, but for what a run leaves that ended before it had begun."""
-    begun = {LOCK, ENVIRONMENT, f".{ENVIRONMENT}.new", f".{CONFIG}.new"}
-    if path.exists() and (not path.is_dir() or any(entry.name not in begun for entry in path.iterdir())):
+    begun = {LOCK, CHECKPOINTS, ENVIRONMENT, f".{ENVIRONMENT}.new", f".{CONFIG}.new"}
+    strange = path.exists() and (not path.is_dir() or any(entry.name not in begun for entry in path.iterdir()))
+    if strange or any((path / CHECKPOINTS).glob("*")):
         raise FileExistsError(
             f"{path} exists and is not empty; give another folder with --out, go on with --resume {path}, or remove it first"
         )
 
 
 def create(path: Path, config: Config, device: torch.device) -> None:
-    """Begin a run folder: config and environment."""
+    """Begin a run folder: environment, a place for checkpoints, and last the config."""
     disk.replace(path / ENVIRONMENT, as_json(environment(device, config.model.backend)))
+    disk.make_folder(path / CHECKPOINTS)
     disk.replace(path / CONFIG, to_json(config).encode())
+
+
+_LOCKS: set[int] = set()  # descriptors; a forked data worker must not hold on to the lock of a parent that was killed
+
+
+def _let_go() -> None:
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -45,7 +58,11 @@ def locked(path: Path) -> Iterator[None]:
     Raises:  BlockingIOError when another process trains into it
     """
     path.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} can't be written to: {error.strerror}; give another folder with --out") from None
+    _LOCKS.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,6 +70,7 @@ def locked(path: Path) -> Iterator[None]:
             raise BlockingIOError(f"another process is training into {path}; wait for it, or give another folder") from None
         yield
     finally:
+        _LOCKS.discard(descriptor)
         os.close(descriptor)
 
 
@@ -93,8 +111,13 @@ def note_resume(path: Path, device: torch.device, backend: str) -> list[str]:
         before = json.loads(file.read_bytes())
     except (OSError, ValueError):
         before = {}
-    differs = [f"{key} {before.get(key)!r} -> {now[key]!r}" for key in BITWISE if before.get(key) != now[key]]
-    disk.replace(file, as_json({**before, "resumed": [*before.get("resumed", []), now]}))
+    before = before if isinstance(before, dict) else {}
+    earlier = before.get("resumed")
+    earlier = [one for one in earlier if isinstance(one, dict)] if isinstance(earlier, list) else []
+    # once under other conditions is enough, also when these are the first ones again
+    others = {key: [one.get(key) for one in (before, *earlier) if one.get(key) != now[key]] for key in BITWISE}
+    differs = [f"{key} {found[0]!r} -> {now[key]!r}" for key, found in others.items() if found]
+    disk.replace(file, as_json({**before, "resumed": [*earlier, now]}))
     return differs
 
 
@@ -117,7 +140,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The records of a file of JSON lines; a last line that was cut is left out."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    try:
+        return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; put it back as it was, or begin a new run") from None
 
 
 def as_json(content: dict[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from ..config import Config, to_json
 from ..data import Samples
@@ -11,6 +12,7 @@ from . import checkpoint, disk, faults, rundir
 from .batches import TrainingBatches, load
 from .build import choose_device, load_data
 from .evaluate import score
+from .identity import changes, identity
 from .report import Console, Result, TensorBoard, record, results
 from .training import Meter, Training, guarded_step
 
@@ -27,15 +29,17 @@ def train(
     Raises:   FileExistsError for a folder in use; ValueError for a config that does not fit; NotFinite when a loss or gradient
               is not finite, before that step changes a weight; OutOfMemory; Interrupted after SIGINT or SIGTERM
     """
-    run = Path(out or f"runs/{config.recipe.replace('/', '-')}-{config.seed}")
-    rundir.require_new(run)
-    where = choose_device(device)
     if not isinstance(config, Config):
         raise ValueError(f"train takes a Config, such as sw.RECIPES['digits'](), given {config!r}")
+    run = Path(out or f"runs/{config.recipe.replace('/', '-')}-{config.seed}")
+    rundir.require_new(run)
+    require_workers(workers)
+    where = choose_device(device)
     training, test = Training(config, load_data(config, "train"), where), load_data(config, "test")
     require_fit(training)
     require_disk(training, run)
     with rundir.locked(run):
+        rundir.require_new(run)  # another process may have come and gone meanwhile
         rundir.create(run, config, where)
         return go_on(training, test, run, workers, quiet)
 
@@ -56,6 +60,7 @@ def resume(
     Raises:     what `train` raises; FileNotFoundError for a folder that is no run
     """
     run = Path(run)
+    require_workers(workers)
     config = rundir.read_config(run)
     where, console = choose_device(device), Console(quiet)
     if epochs is not None and epochs != config.optim.epochs:
@@ -67,34 +72,61 @@ def resume(
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root))
     training, test = Training(config, load_data(config, "train"), where), load_data(config, "test")
     with rundir.locked(run):
-        metrics_bytes = restore(training, run, console)
+        state = restore(training, run, console)
         if training.steps_done >= training.num_steps:
             save(training, run)  # it may have ended before its links were right
             console.line(f"{run} is finished: {config.optim.epochs} epochs")
             return results(run, config)
+        disk.cut(run / rundir.METRICS, state.metrics_bytes if state else 0)
+        if (run / rundir.TIMING).exists():
+            lost = state.timing_bytes if state else 0
+            disk.cut(run / rundir.TIMING, min(lost, (run / rundir.TIMING).stat().st_size))
         disk.replace(run / rundir.CONFIG, to_json(config).encode())
         differs = rundir.note_resume(run, where, config.model.backend)
         if differs and training.steps_done:
             console.line(f"resumed under other conditions ({'; '.join(differs)}): no longer the unbroken run's to the bit")
-        disk.cut(run / rundir.METRICS, metrics_bytes)
         return go_on(training, test, run, workers, quiet)
 
 
-def restore(training: Training, run: Path, console: Console) -> int:
-    """Put the newest whole checkpoint into `training`; the length of metrics.jsonl at that point."""
-    found = checkpoint.newest(run / rundir.CHECKPOINTS)
-    if found is None:
+def restore(training: Training, run: Path, console: Console) -> checkpoint.State | None:
+    """Put the newest whole checkpoint into `training`; None where there is none yet.
+
+    Raises:  ValueError for a checkpoint of another run, or when all checkpoints of a run are lost
+    """
+    path, passed_over = checkpoint.newest(run / rundir.CHECKPOINTS)
+    for damaged, reason in passed_over.items():
+        console.line(f"passed over {damaged.name}: {reason}")
+    if path is None:
+        epochs = len(rundir.read_lines(run / rundir.METRICS))
+        if epochs > 1:  # the first epoch's line is written before its checkpoint
+            raise ValueError(
+                f"{run} has {epochs} epochs in {rundir.METRICS} but no whole checkpoint: put one back, or begin a new run"
+            )
         console.line(f"{run} has no whole checkpoint: starting over")
-        return 0
-    path, passed_over = found
-    for reason in passed_over:
-        console.line(f"passed over {reason}")
+        return None
+    require_same_run(checkpoint.read_state(path), training, run)
+    for damaged in passed_over:  # they would count as the newest
+        disk.remove(damaged)
     state = checkpoint.load(path, training.evaluated, training.net, training.optimizer)
     training.steps_done, training.meter = state.step, Meter(**state.meter)  # type: ignore[arg-type]
     if state.scaler:
         training.scaler.load_state_dict(state.scaler)
     console.line(f"resumed {run} behind step {state.step} of {training.num_steps}")
-    return state.metrics_bytes
+    return state
+
+
+def require_same_run(about: dict[str, Any], training: Training, run: Path) -> None:
+    """Refuse a checkpoint that was saved under another config, or with other data."""
+    if changed := changes(about.get("run"), identity(training.config, training.data.labels)):
+        raise ValueError(
+            f"{run} was changed since its checkpoint of step {about.get('step')}: {', '.join(changed)}; "
+            "put it back, or begin a new run"
+        )
+
+
+def require_workers(workers: int) -> None:
+    if workers < 0:
+        raise ValueError(f"workers={workers} is out of range; use 0 or more processes")
 
 
 def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: bool) -> Result:
@@ -124,9 +156,9 @@ def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: boo
                 timing = {"epoch": line["epoch"], "seconds": seconds, "samples_per_second": seen / seconds}
                 rundir.append(run / rundir.TIMING, timing)
                 board.add(line)
-                console.epoch(line, config.optim.epochs, seen / seconds)
                 training.meter = Meter()
                 save(training, run)
+                console.epoch(line, config.optim.epochs, seen / seconds)
                 began, seen = time.perf_counter(), 0
             elif config.keep.every_steps and training.steps_done % config.keep.every_steps == 0:
                 save(training, run)
@@ -146,6 +178,8 @@ def save(training: Training, run: Path) -> None:
         step=training.steps_done,
         meter=vars(training.meter),
         metrics_bytes=metrics.stat().st_size if metrics.exists() else 0,
+        timing_bytes=(run / rundir.TIMING).stat().st_size if (run / rundir.TIMING).exists() else 0,
+        run=identity(training.config, training.data.labels),
         scaler=training.scaler.state_dict() if training.scaler.is_enabled() else None,
     )
     newest = checkpoint.save(folder, training.evaluated, training.net, training.optimizer, state)
@@ -167,6 +201,18 @@ def require_fit(training: Training) -> None:
     """Refuse samples that the network can't take, before anything is written."""
     samples, _ = TrainingBatches(training.config, training.data, training.order)[0]
     training.net.check(samples, dims=(4, 5))
+    sizes = {len(training.order.indices(step)) for step in (0, training.order.steps_per_epoch - 1)}
+    if min(sizes) == 1:  # batch norm may need more than one value, deep down where an image has become a pixel
+        few = samples[:1] if samples.dim() == 4 else samples[:, :1]
+        try:
+            training.net.train()(few.to(training.device))
+        except ValueError:
+            how = training.config.optim
+            raise ValueError(
+                f"the last batch of each epoch has one sample ({len(training.data.labels):,} in batches of {how.batch}), "
+                f"too few for batch norm in {training.config.model.name}; use another --optim.batch"
+            ) from None
+        training.statistics.restore()
 
 
 def require_disk(training: Training, run: Path) -> None:

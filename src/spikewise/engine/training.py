@@ -85,7 +85,10 @@ class Training:
             self.give_up(f"the loss is {value}", samples, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        if not self.scaler.is_enabled():  # a loss scaler skips such steps by itself, and lowers its scale
+        if self.scaler.is_enabled():  # skips such steps by itself, and lowers its scale each time
+            if self.scaler.get_scale() < 1:
+                self.give_up("the gradient is not finite even under a loss scale below 1", samples, labels)
+        else:
             norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None]))
             if not math.isfinite(norm):
                 self.give_up(f"the norm of the gradient is {norm}", samples, labels)
@@ -107,7 +110,7 @@ class Training:
         shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
         raise faults.NotFinite(
             f"{what} at step {self.steps_done}, learning rate {self.meter.learning_rate:g}, samples {shown}; {where}. "
-            "No weight was changed; try a smaller --optim.lr, or a longer --optim.warmup-epochs"
+            "No weight was changed in this step; try a new run with a smaller --optim.lr, or a longer --optim.warmup-epochs"
         )
 
 
@@ -121,9 +124,17 @@ def guarded_step(training: Training, samples: Tensor, labels: Tensor) -> float:
     training.optimizer.zero_grad(set_to_none=True)
     if training.device.type == "cuda":
         torch.cuda.empty_cache()
-    fits = faults.batch_that_fits(training.net, samples, labels, faults.free_memory(training.device))
-    fits = min(fits, max(1, len(labels) // 2))
+    precision = training.config.optim.precision
+    other = "" if precision != "float32" else ", or --optim.precision bfloat16"
+    if len(labels) == 1:
+        raise faults.OutOfMemory(f"out of memory at a batch of one sample; try a smaller network or fewer time steps{other}")
+    try:
+        with autocast(precision, training.device):
+            fits = faults.batch_that_fits(training.net, samples, labels, faults.free_memory(training.device))
+        fits = min(fits, max(1, len(labels) // 2))
+    except (RuntimeError, MemoryError):  # no memory even for a few samples
+        fits = 1
     raise faults.OutOfMemory(
         f"out of memory at a batch of {len(labels)}: about {fits} would fit; try --optim.batch {fits} (the learning rate "
-        "scales with it), or --optim.precision bfloat16"
+        f"scales with it){other}"
     )
