@@ -215,6 +215,22 @@ def first_line(entry: object) -> str:
     return (entry.__doc__ or "").strip().partition("\n")[0]
 
 
+def doctor(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
+    """What this machine can do, and which kernels run.
+
+    Args:
+        as_json: print JSON instead of a table
+    """
+    from .engine.doctor import examine
+
+    found = examine()
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:<22} {value}")
+
+
 def download(name: Positional[str], root: Path | None = None) -> None:
     """Fetch a data set from its public source, checked and continued where it broke off.
 
@@ -231,7 +247,7 @@ def download(name: Positional[str], root: Path | None = None) -> None:
             print(unpack_cifar(file))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"evaluate": evaluate, "analyze": analyze, "list": list_}
+COMMANDS: dict[str, Callable[..., None]] = {"evaluate": evaluate, "analyze": analyze, "doctor": doctor, "list": list_}
 
 HELP = """usage: spikewise COMMAND ...
 
@@ -241,6 +257,7 @@ commands:
   evaluate RUN    score a finished run on its test split
   analyze RUN     firing rate of every block of a finished run
   data download NAME    fetch a data set
+  doctor          what this machine can do, and which kernels run
   list [TOPIC]    models, recipes, datasets, neurons, surrogates, backends
 
 `spikewise COMMAND --help` says more."""

@@ -45,6 +45,11 @@ def key(variant: str) -> str:
     return digest.hexdigest()
 
 
+def prebuilt(variant: str) -> Path:
+    """Where a wheel has the library; its name tells whether it was built from these sources."""
+    return PREBUILT / f"kernels-{variant}-{key(variant)}.so"
+
+
 def compiler() -> list[str]:
     """The C compiler of $CC, or the first of cc, gcc, clang.
 
@@ -86,9 +91,8 @@ def library(variant: str) -> Path:
 
     Raises:  Unavailable
     """
-    ready = PREBUILT / f"kernels-{variant}-{key(variant)}.so"
-    if ready.is_file():
-        return ready
+    if prebuilt(variant).is_file():
+        return prebuilt(variant)
     cc = compiler()
     version = subprocess.run([*cc, "--version"], capture_output=True, check=False).stdout if shutil.which(cc[0]) else b""
     name = hashlib.blake2b(repr((cc, version)).encode(), digest_size=4).hexdigest()

@@ -1,0 +1,147 @@
+"""The C library: compiled once, into a folder of the user's own, or found in the wheel."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from spikewise.native import build
+from spikewise.native.build import Unavailable, library, private_folder
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the build is tried on Linux")
+
+
+def have_compiler():
+    try:
+        return bool(build.compiler())
+    except Unavailable:
+        return False
+
+
+needs_compiler = pytest.mark.skipif(not have_compiler(), reason="no C compiler here")
+
+
+def doctor(**environment):
+    """What `spikewise doctor` says in a process with this environment."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("SPIKEWISE_CACHE", "XDG_CACHE_HOME")}
+    run = subprocess.run(
+        [sys.executable, "-m", "spikewise", "doctor", "--json"],
+        env=clean | {name: str(value) for name, value in environment.items()},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(run.stdout)
+
+
+@needs_compiler
+def test_it_is_compiled_once_into_a_private_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIKEWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
+    path = library("generic")
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+    before = path.stat().st_mtime_ns
+    assert library("generic") == path
+    assert path.stat().st_mtime_ns == before
+    assert sorted(entry.name for entry in (tmp_path / "cache").iterdir()) == sorted(["lock", path.name])
+
+
+@needs_compiler
+def test_its_name_depends_on_sources_flags_and_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIKEWISE_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
+    first = build.key("generic")
+    assert build.key("avx2") != first
+    monkeypatch.setattr(build, "FLAGS", [*build.FLAGS, "-g"])
+    assert build.key("generic") != first
+    monkeypatch.undo()
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "sources" / "kernels.c").write_text("int changed;")
+    assert build.key("generic") != first
+
+
+@needs_compiler
+def test_many_at_once_compile_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIKEWISE_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
+    calls, real = [], build.compile_to
+    monkeypatch.setattr(build, "compile_to", lambda *args: (calls.append(args), real(*args)))
+    threads = [threading.Thread(target=library, args=("generic",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o777)
+    shared.chmod(0o777)
+    monkeypatch.setenv("SPIKEWISE_CACHE", str(shared))
+    with pytest.raises(
+        Unavailable, match=r"no folder that is writable by you alone among .*shared; set \$SPIKEWISE_CACHE"
+    ):
+        private_folder()
+    link = tmp_path / "link"
+    (tmp_path / "own").mkdir(mode=0o700)
+    link.symlink_to(tmp_path / "own")
+    monkeypatch.setenv("SPIKEWISE_CACHE", str(link))
+    with pytest.raises(Unavailable):
+        private_folder()
+
+
+def test_without_a_writable_home_a_temporary_folder_serves(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("no folder can be made in here")
+    monkeypatch.delenv("SPIKEWISE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(build.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert private_folder() == tmp_path / f"spikewise-{os.getuid()}"
+
+
+def test_without_a_compiler_the_reference_runs_and_doctor_says_why(tmp_path):
+    if build.PREBUILT.is_dir():
+        pytest.skip("this tree has compiled kernels in it")
+    found = doctor(SPIKEWISE_CACHE=tmp_path, PATH=tmp_path)
+    assert found["kernels in use"] == "reference"
+    assert found["backend cpu"] == "the kernels 'cpu' cannot run: no C compiler (cc, gcc, clang) was found, and $CC names none"
+    found = doctor(SPIKEWISE_CACHE=tmp_path, CC="false")
+    assert "false could not compile the kernels" in found["backend cpu"]
+    assert not list(tmp_path.glob("*.so*"))
+
+
+@needs_compiler
+def test_doctor_says_which_kernels_run_and_a_variant_can_be_named(tmp_path):
+    found = doctor(SPIKEWISE_CACHE=tmp_path, SPIKEWISE_CPU_VARIANT="generic")
+    assert found["kernels in use"] == "cpu generic"
+    assert Path(found["kernel library"]).is_file()
+    assert "omp" in found["openmp"]
+    found = doctor(SPIKEWISE_CACHE=tmp_path, SPIKEWISE_CPU_VARIANT="avx1024")
+    assert found["backend cpu"].startswith(
+        "the kernels 'cpu' cannot run: SPIKEWISE_CPU_VARIANT='avx1024' is none of this CPU's"
+    )
+
+
+@needs_compiler
+def test_a_wheel_brings_its_kernels(tmp_path):
+    """Installed where there is neither a compiler nor a folder to write to."""
+    root = Path(__file__).parents[2]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(root)]
+    subprocess.run(wheel, check=True, capture_output=True, cwd=tmp_path)
+    (built,) = tmp_path.glob("*.whl")
+    assert built.name.endswith(("linux_x86_64.whl", "linux_aarch64.whl"))
+    assert "-py3-none-" in built.name
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(built)], check=True, capture_output=True
+    )
+    found = doctor(PYTHONPATH=tmp_path / "site", SPIKEWISE_CACHE="/proc/none", CC="false")
+    assert found["kernels in use"].startswith("cpu ")
+    assert found["kernel library"].startswith(str(tmp_path / "site"))
+    assert not (root / "src" / "spikewise" / "native" / "lib").exists()
