@@ -282,11 +282,12 @@ def examples():
     yield "batch_norm_fire", (y, scale, shift, abc, shortcut, current, v, *tail, True, 1e-5)
     grad = torch.randn(3, 2, 4, 3, 5)
     detached = [t.detach() for t in (y, scale, shift, abc, shortcut, current, v)]
-    yield "norm_fire_backward", (grad, None, *detached, *tail, torch.zeros(4), torch.rand(3, 4), True, [True] * 4)
+    yield "norm_fire_backward", (grad, None, *detached, *tail, torch.zeros(4), True, [True] * 4)
+    yield "through_statistics_", (laid(grad, "last"), y.detach(), torch.zeros(4), torch.rand(3, 4))
     yield "max_pool", (laid(torch.randn(2, 4, 6, 6), "last").requires_grad_(), 3, 2, 1)
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(8))
 def test_operators_keep_pytorchs_rules(number):
     name, args = list(examples())[number]
     torch.library.opcheck(getattr(torch.ops.spikewise, name).default, args)

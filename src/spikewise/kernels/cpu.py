@@ -62,9 +62,10 @@ _lib.define(
 )
 _lib.define(
     "norm_fire_backward(Tensor grad_out, Tensor? grad_v_end, Tensor y, Tensor scale, Tensor shift, Tensor abc,"
-    f" {OPTIONAL}, {RULES}, Tensor centre, Tensor? coefficients, bool sums, bool[4] wants)"
-    " -> (Tensor grad_y, Tensor grad_shortcut, Tensor grad_current, Tensor grad_v, Tensor sums, Tensor grad_abc)"
+    f" {OPTIONAL}, {RULES}, Tensor centre, bool scaled, bool[4] wants)"
+    " -> (Tensor grad_y, Tensor grad_shortcut, Tensor grad_current, Tensor grad_v, Tensor grad_abc, Tensor sums)"
 )
+_lib.define("through_statistics_(Tensor(a!) grad, Tensor y, Tensor centre, Tensor coefficients) -> ()")
 _lib.define("max_pool(Tensor x, int size, int stride, int padding) -> (Tensor out, Tensor place)")
 _lib.define("max_pool_backward(Tensor grad, Tensor place, int[] shape, int size, int stride, int padding) -> Tensor")
 ops = torch.ops.spikewise
@@ -189,7 +190,7 @@ class Neuron(ctypes.Structure):
 
 POINTERS = (
     *("scale", "shift", "y", "shortcut", "current", "v", "out", "v_end"),
-    *("grad_out", "grad_v_end", "centre", "direct", "linear", "constant", "partial", "partial_abc"),
+    *("grad_out", "grad_v_end", "centre", "partial", "partial_abc"),
     *("grad_y", "grad_shortcut", "grad_current", "grad_v"),
 )
 
@@ -201,7 +202,7 @@ class Call(ctypes.Structure):
         ("threads", Team),
         ("space", Extent),
         ("neurons", Neuron),
-        *((name, ctypes.c_int32) for name in ("steps", "repeat", "connect", "unused")),
+        *((name, ctypes.c_int32) for name in ("steps", "repeat", "connect", "scaled")),
         *((name, ctypes.c_void_p) for name in POINTERS),
     )
 
@@ -213,6 +214,16 @@ class StatsCall(ctypes.Structure):
         ("threads", Team),
         ("space", Extent),
         *((name, ctypes.c_void_p) for name in ("y", "partial", "mean", "variance")),
+    )
+
+
+class StatisticsCall(ctypes.Structure):
+    """Of norm_fire.h."""
+
+    _fields_ = (
+        ("threads", Team),
+        ("space", Extent),
+        *((name, ctypes.c_void_p) for name in ("y", "grad", "centre", "direct", "linear", "constant")),
     )
 
 
@@ -382,7 +393,7 @@ def norm_fire_backward_cpu(
     v: Tensor | None,
     *rules_and_rest: Any,
 ) -> tuple[Tensor, ...]:
-    *numbers, centre, coefficients, want_sums, wants = rules_and_rest
+    *numbers, centre, scaled, wants = rules_and_rest
     rules = Rules(*numbers)
     call, inner, alive = prepare_call(y, scale, shift, abc, shortcut, current, v, rules)
     alive += [laid_out(grad_out.to(y.dtype), inner), centre.contiguous()]
@@ -391,24 +402,29 @@ def norm_fire_backward_cpu(
         alive.append(laid_out(grad_v.float(), inner))
         call.grad_v_end = pointer(alive[-1])
     want_shortcut, want_current, want_v, want_abc = wants
-    images, channels = y.shape[-4:], y.shape[-3]
-    grad_y = nothing()
-    if coefficients is not None:
-        grad_y = empty(y.shape, y.dtype, inner)
-        alive.append(coefficients.contiguous())
-        call.direct, call.linear, call.constant = (pointer(row) for row in alive[-1])
-    grad_shortcut = empty((call.steps, *images), y.dtype, inner) if want_shortcut else nothing()
-    grad_current = empty((call.steps, *images), y.dtype, inner) if want_current else nothing()
+    images, channels, sequence = y.shape[-4:], y.shape[-3], (call.steps, *y.shape[-4:])
+    grad_y = empty(y.shape, y.dtype, inner)
+    grad_shortcut = empty(sequence, y.dtype, inner) if want_shortcut else nothing()
+    grad_current = empty(sequence, y.dtype, inner) if want_current else nothing()
     grad_v0 = empty(images, torch.float32, inner) if want_v else nothing()
     rows = partial_rows(call.space)
-    partial = torch.empty(rows, 2, channels, device="cpu") if want_sums else nothing()
-    tasks = rows if inner else rows * channels
-    partial_abc = torch.empty(tasks, 3, device="cpu") if want_abc else nothing()
+    partial = torch.empty(rows, 2, channels, device="cpu")
+    partial_abc = torch.empty(rows if inner else rows * channels, 3, device="cpu") if want_abc else nothing()
+    call.scaled = scaled
     call.grad_y, call.grad_shortcut, call.grad_current = map(pointer, (grad_y, grad_shortcut, grad_current))
     call.grad_v, call.partial, call.partial_abc = map(pointer, (grad_v0, partial, partial_abc))
     run(f"norm_fire_backward_{DTYPES[y.dtype]}", call)
-    sums = sums_of(partial) if want_sums else nothing()
-    return grad_y, grad_shortcut, grad_current, grad_v0, sums, sums_of(partial_abc) if want_abc else nothing()
+    grad_abc = sums_of(partial_abc) if want_abc else nothing()
+    return grad_y, grad_shortcut, grad_current, grad_v0, grad_abc, sums_of(partial)
+
+
+def through_statistics_cpu(grad: Tensor, y: Tensor, centre: Tensor, coefficients: Tensor) -> None:
+    images = y if y.dim() == 4 else y.flatten(0, 1)
+    inner = channels_inner(images)
+    rows = [centre.contiguous(), *coefficients.contiguous()]
+    y = laid_out(y, inner)
+    call = StatisticsCall(team(), extent(images.shape, inner), *map(pointer, (y, grad, *rows)))
+    run(f"through_statistics_{DTYPES[y.dtype]}", call)
 
 
 def max_pool_cpu(x: Tensor, size: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
@@ -465,16 +481,13 @@ def wanted(ctx: Any) -> list[bool]:
     return [bool(needs[4]) and ctx.rules.connect > 0, bool(needs[5]), bool(needs[6]), bool(needs[3])]
 
 
-def gradients(
-    ctx: Any, grad_out: Tensor, grad_y: Tensor, found: Sequence[Tensor], first: Tensor, second: Tensor
-) -> tuple[Any, ...]:
-    """In the order of the operators' inputs: y, two numbers per channel, abc, shortcut, current, v."""
+def gradients(ctx: Any, grad_out: Tensor, grad_y: Tensor, per_channel: Sequence[Tensor], found: Sequence[Tensor]) -> list[Any]:
+    """In the order of the operators' tensors: y, two numbers per channel, abc, shortcut, current, v; None where not needed."""
     grad_shortcut, grad_current, grad_v, grad_abc = found
     if ctx.rules.connect == 0:
         grad_shortcut = grad_out
-    needs = ctx.needs_input_grad
-    tensors = (grad_y, first, second, grad_abc, grad_shortcut, grad_current, grad_v)
-    return tuple(tensor if need else None for tensor, need in zip(tensors, needs, strict=False))
+    tensors = (grad_y, *per_channel, grad_abc, grad_shortcut, grad_current, grad_v)
+    return [tensor if need else None for tensor, need in zip(tensors, ctx.needs_input_grad, strict=False)]
 
 
 def of_membrane(grad_v: Tensor | None) -> Tensor | None:
@@ -492,30 +505,25 @@ def complete(grad_out: Tensor | None, y: Tensor, rules: Rules) -> Tensor:
 
 def norm_fire_grads(ctx: Any, grad_out: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
     y, scale, shift, *tensors = ctx.saved_tensors
-    grad_out, needs = complete(grad_out, y, ctx.rules), ctx.needs_input_grad
-    zeros = torch.zeros_like(scale)
-    direct = torch.stack([scale, zeros, zeros]) if needs[0] else None
-    want_sums = bool(needs[1] or needs[2])
-    *found, sums, grad_abc = ops.norm_fire_backward(
-        grad_out, of_membrane(grad_v), y, scale, shift, *tensors, *ctx.rules, zeros, direct, want_sums, wanted(ctx)
+    grad_out = complete(grad_out, y, ctx.rules)
+    grad_y, *found, (grad_shift, grad_scale) = ops.norm_fire_backward(
+        grad_out, of_membrane(grad_v), y, scale, shift, *tensors, *ctx.rules, torch.zeros_like(scale), True, wanted(ctx)
     )
-    per_channel = (sums[1], sums[0]) if want_sums else (None, None)
-    return (*gradients(ctx, grad_out, found[0], (*found[1:], grad_abc), *per_channel), *[None] * 8)
+    return (*gradients(ctx, grad_out, grad_y, (grad_scale, grad_shift), found), *[None] * 8)
 
 
 def batch_norm_fire_grads(ctx: Any, grad_out: Tensor | None, grad_v: Tensor | None, *_: Any) -> tuple[Any, ...]:
     y, scale, shift, abc, shortcut, current, v, mean, variance = ctx.saved_tensors
     grad_out = complete(grad_out, y, ctx.rules)
-    inputs = (grad_out, of_membrane(grad_v), y, scale, shift, abc, shortcut, current, v, *ctx.rules, mean)
-    # first the sums over each channel, then, from those, the gradient at every place
-    *found, sums, grad_abc = ops.norm_fire_backward(*inputs, None, True, [False, False, False, wanted(ctx)[3]])
-    grad_bias, centred = sums
-    inverse = torch.rsqrt(variance + ctx.eps)
+    # first the gradient at the normalised y, and its sums over each channel; then, from those, what the statistics add
+    grad_y, *found, (grad_bias, centred) = ops.norm_fire_backward(
+        grad_out, of_membrane(grad_v), y, scale, shift, abc, shortcut, current, v, *ctx.rules, mean, False, wanted(ctx)
+    )
+    inverse, count = torch.rsqrt(variance + ctx.eps), y.numel() // len(mean)
     grad_weight = inverse * centred
-    count = y.numel() // len(mean)
-    direct = torch.stack([scale, -scale * inverse * grad_weight / count, -scale * grad_bias / count])
-    *found, _, _ = ops.norm_fire_backward(*inputs, direct, False, [*wanted(ctx)[:3], False])
-    return (*gradients(ctx, grad_out, found[0], (*found[1:], grad_abc), grad_weight, grad_bias), *[None] * 9)
+    coefficients = torch.stack([scale, -scale * inverse * grad_weight / count, -scale * grad_bias / count])
+    ops.through_statistics_(grad_y, y, mean, coefficients)
+    return (*gradients(ctx, grad_out, grad_y, (grad_weight, grad_bias), found), *[None] * 9)
 
 
 def norm_stats_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -566,17 +574,17 @@ def batch_norm_fire_fake(y: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 
 def norm_fire_backward_fake(grad_out: Tensor, grad_v: Tensor | None, y: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    rules, (_, coefficients, want_sums, wants) = Rules(*rest[6:13]), rest[13:]
+    rules, (_, _, wants) = Rules(*rest[6:13]), rest[13:]
     inner = channels_inner(y if y.dim() == 4 else y.flatten(0, 1))
     none = y.new_empty(0, dtype=torch.float32)
     sequence = (rules.repeat or len(y), *y.shape[-4:])
     return (
-        none if coefficients is None else empty_like(y.shape, y, y.dtype, inner),
+        empty_like(y.shape, y, y.dtype, inner),
         empty_like(sequence, y, y.dtype, inner) if wants[0] else none,
         empty_like(sequence, y, y.dtype, inner) if wants[1] else none,
         empty_like(y.shape[-4:], y, torch.float32, inner) if wants[2] else none,
-        y.new_empty(2, y.shape[-3], dtype=torch.float32) if want_sums else none,
         y.new_empty(3, dtype=torch.float32) if wants[3] else none,
+        y.new_empty(2, y.shape[-3], dtype=torch.float32),
     )
 
 
@@ -612,5 +620,7 @@ register("norm_stats", norm_stats_cpu, norm_stats_fake, norm_stats_grads, norm_s
 register("norm_fire", norm_fire_cpu, norm_fire_fake, norm_fire_grads, norm_fire_setup)
 register("batch_norm_fire", batch_norm_fire_cpu, batch_norm_fire_fake, batch_norm_fire_grads, batch_norm_fire_setup)
 register("norm_fire_backward", norm_fire_backward_cpu, norm_fire_backward_fake, refuse_double, None)
+_lib.impl("through_statistics_", through_statistics_cpu, "CPU")
+torch.library.register_fake("spikewise::through_statistics_", lambda *_: None, lib=_lib)
 register("max_pool", max_pool_cpu, max_pool_fake, max_pool_grads, max_pool_setup)
 register("max_pool_backward", max_pool_backward_cpu, max_pool_backward_fake, refuse_double, None)

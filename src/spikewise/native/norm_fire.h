@@ -16,7 +16,7 @@ typedef struct {
     int32_t steps;   /* T */
     int32_t repeat;  /* y is one time step, read T times */
     int32_t connect; /* NONE, ADD, AND, IAND */
-    int32_t unused;
+    int32_t scaled;
     const float *scale, *shift; /* [C] */
     const void *y;              /* [T], or [1] under repeat */
     const void *shortcut;       /* ? [T] */
@@ -28,14 +28,22 @@ typedef struct {
     const void *grad_out;   /* [T] */
     const float *grad_v_end; /* ? [1] */
     const float *centre;    /* [C] y is centred by this in the second sum */
-    const float *direct, *linear, *constant; /* ? [C] grad_y = direct g + linear (y - centre) + constant */
     float *partial;         /* ? [rows of partial sums][2][C]: sums of g and of g (y - centre), g the gradient at the normalised y */
     float *partial_abc;     /* ? [tasks][3]: sums of g_h v[t-1], g_h x, g_h */
-    void *grad_y;           /* ? like y */
+    void *grad_y;           /* like y: g, or scale g where `scaled` */
     void *grad_shortcut;    /* ? [T], AND and IAND */
     void *grad_current;     /* ? [T] */
     float *grad_v;          /* ? [1] */
 } call;
+
+/* grad = direct grad + linear (y - centre) + constant: what batch norm's statistics add to the gradient */
+typedef struct {
+    team threads;
+    extent space; /* all time steps together */
+    const void *y;
+    void *grad;
+    const float *centre, *direct, *linear, *constant; /* [C] */
+} statistics_call;
 
 #define ROWS 16 /* of statistics that are added in single precision before they go into double precision */
 #define CHUNK 16 /* time steps whose membranes backward holds at once */
