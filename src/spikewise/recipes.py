@@ -37,13 +37,13 @@ def fashion_mnist() -> Config:
         model=Model(name="sew_resnet20", T=2, connect="ADD"),
         optim=Optim(
             lr=0.1,
-            lr_batch=128,
-            batch=128,
+            lr_batch=64,
+            batch=64,
             epochs=5,
             warmup_epochs=0.5,
-            weight_decay=5e-4,
+            weight_decay=1e-4,
             precision="bfloat16",
-            ema_decay=0.998,
+            ema_decay=0.999,
         ),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..config import Config, to_json
 from ..data import Samples
 from . import checkpoint, disk, faults, rundir
+from .allocator import keep_freed_memory
 from .batches import TrainingBatches, load
 from .build import choose_device, load_data
 from .evaluate import score
@@ -134,6 +135,8 @@ def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: boo
     config, steps = training.config, training.order.steps_per_epoch
     console, signals = Console(quiet), faults.Signals()
     console.line(summary(training))
+    if training.device.type == "cpu":
+        keep_freed_memory()
     numbers = range(training.steps_done, training.num_steps)
     batches = load(TrainingBatches(config, training.data, training.order), numbers, training.device, workers)
     began, seen = time.perf_counter(), 0

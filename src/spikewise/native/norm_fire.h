@@ -46,6 +46,8 @@ typedef struct {
 } statistics_call;
 
 #define ROWS 16 /* of statistics that are added in single precision before they go into double precision */
+#define FEW_STEPS 4
+#define MANY (256 / LANES) /* vectors at once where there are more than FEW_STEPS */
 #define CHUNK 16 /* time steps whose membranes backward holds at once */
 
 /* Row of `partial` of a task, and how many rows there are (see blocks.h) */
