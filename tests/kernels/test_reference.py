@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikewise.kernels import Dynamics, choose_backend
-from spikewise.kernels.reference import fire, norm_fire, norm_stats
+from spikewise.kernels.reference import batch_norm_fire, fire, norm_fire, norm_stats
 from spikewise.kernels.surrogate import SURROGATES
 
 IF_COEFFICIENTS = (1.0, 1.0, 0.0)
@@ -157,3 +157,28 @@ def test_infinite_and_missing_currents_do_not_spread_to_other_neurons():
     spikes, _ = fire(x, Dynamics(*IF_COEFFICIENTS))
     assert not spikes[:, 2:].any()
     assert not spikes.isnan().any()
+
+
+def test_gradients_are_those_of_the_formula_where_it_has_them():
+    """Below the threshold nothing is a surrogate: statistics, normalisation and recurrence against finite differences."""
+    y, current = torch.randn(3, 2, 2, 2, 3, dtype=torch.float64), torch.randn(3, 2, 2, 2, 3, dtype=torch.float64)
+    weight, bias, abc = torch.rand(2).double() + 0.5, torch.randn(2).double(), torch.tensor([0.7, 0.4, 0.1]).double()
+    inputs = [t.requires_grad_() for t in (y, current, weight, bias, abc)]
+
+    def membrane(y, current, weight, bias, abc):
+        dynamics = Dynamics(*abc.split(1), v_th=1e6)
+        return batch_norm_fire(y, weight, bias, 1e-5, dynamics, current=current)[1]
+
+    assert torch.autograd.gradcheck(membrane, inputs)
+
+
+def test_batch_norm_fire_is_batch_norm_then_norm_fire():
+    y = torch.randn(4, 2, 3, 5, 5, dtype=torch.float64)
+    norm = torch.nn.BatchNorm2d(3).double()
+    torch.nn.init.uniform_(norm.weight)
+    out, v, mean, variance = batch_norm_fire(y, norm.weight, norm.bias, norm.eps, Dynamics(*IF_COEFFICIENTS))
+    expected, w = fire(norm(y.flatten(0, 1)).unflatten(0, (4, 2)), Dynamics(*IF_COEFFICIENTS))
+    assert torch.equal(out, expected)
+    torch.testing.assert_close(v, w, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(mean, y.mean((0, 1, 3, 4)))
+    torch.testing.assert_close(variance, y.var((0, 1, 3, 4), correction=0))

@@ -1,0 +1,80 @@
+"""The recurrence alone, forward and backward, against SpikingJelly's torch backend; and its time against T and batch.
+
+.venv/bin/pip install --no-deps spikingjelly==2.0.0 loguru h5py
+.venv/bin/python benchmarks/bench_fire.py
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import tyro
+from peers import spikingjelly
+from runner import report, save, take_turns
+from torch import Tensor
+
+from spikewise.kernels import cpu, reference
+from spikewise.neurons import LIF
+
+
+@dataclass
+class Options:
+    """The shape of the current [T, N, features]."""
+
+    T: int = 500
+    batch: int = 16
+    features: int = 16_384
+    rounds: int = 5
+    scaling: bool = True  # time against T and batch, too
+
+
+def contestants(x: Tensor, upstream: Tensor, *, peer: bool) -> dict[str, Callable[[], object]]:
+    ours = LIF(tau=2.0)
+
+    def fused() -> None:
+        spikes = ours(x)
+        torch.autograd.grad(spikes, x, upstream)
+
+    steps: dict[str, Callable[[], object]] = {"spikewise": fused}
+    if peer:
+        sj = spikingjelly()
+        theirs = sj.neuron.LIFNode(tau=2.0, detach_reset=True, surrogate_function=sj.surrogate.ATan(), step_mode="m")
+
+        def stepped() -> None:
+            theirs.reset()
+            torch.autograd.grad(theirs(x), x, upstream)
+
+        steps["SpikingJelly torch"] = stepped
+    into = torch.empty_like(x)
+    steps["copy"] = lambda: into.copy_(x.detach())
+    return steps
+
+
+def main(o: Options) -> None:
+    small = torch.randn(9, 3, 40)
+    dynamics = LIF(tau=2.0).dynamics()
+    if not torch.equal(cpu.fire(small, dynamics)[0], reference.fire(small, dynamics)[0]):
+        raise SystemExit("the fused kernel and the reference differ: no time is taken")
+    x = torch.randn(o.T, o.batch, o.features, requires_grad=True)
+    upstream = torch.randn(o.T, o.batch, o.features)
+    shape = {"T": o.T, "batch": o.batch, "features": o.features}
+    seconds = take_turns(contestants(x, upstream, peer=True), o.rounds, warm=1)
+    lines = report("fire, LIF, forward and backward, fp32", seconds, "spikewise", **shape)
+    # forward reads x and writes spikes, backward reads x and the gradient and writes one: 5 tensors; a copy moves 2
+    for line in lines:
+        if line["peer"] == "copy":
+            line["share_of_copy_bandwidth"] = round(2.5 / line["ratio"], 3)
+    save("fire", lines)
+    del x, upstream, seconds
+    if not o.scaling:
+        return
+    lines = []
+    for T, batch in [(T, 8) for T in (1, 2, 4, 8, 16, 32, 64)] + [(8, batch) for batch in (1, 2, 4, 16, 32, 64)]:
+        x = torch.randn(T, batch, 65_536, requires_grad=True)
+        seconds = take_turns(contestants(x, torch.randn(T, batch, 65_536), peer=False), o.rounds)
+        lines += report(f"fire, T = {T}, batch {batch}", seconds, "spikewise", T=T, batch=batch, features=65_536)
+    save("fire", lines)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

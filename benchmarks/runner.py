@@ -1,0 +1,97 @@
+"""What the speed benchmarks share: contestants take turns in one process, under one allocator setting.
+
+Results are medians of paired ratios, with the interval that holds the true median with 95 % (from the order statistics), one
+JSON line per comparison, with the machine, the versions and the commit.
+"""
+
+import json
+import math
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spikewise.engine.allocator import keep_freed_memory
+from spikewise.engine.rundir import cpu_name
+from spikewise.kernels import chosen_name
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def where() -> dict[str, Any]:
+    """The conditions of a measurement."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return {
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "kernels": chosen_name("auto"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "keep_memory": keep_freed_memory(),
+        "commit": commit.stdout.strip(),
+        "command": " ".join(["python", *sys.argv]),
+    }
+
+
+def take_turns(steps: dict[str, Callable[[], Any]], rounds: int, warm: int = 2) -> dict[str, list[float]]:
+    """Seconds of each contestant in each round; the order changes from round to round."""
+    names, seconds = list(steps), {name: [] for name in steps}
+    for number in range(warm + rounds):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            began = time.perf_counter()
+            steps[name]()
+            if number >= warm:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def median_and_interval(values: list[float]) -> tuple[float, float, float]:
+    """The median, and order statistics that enclose the true one with about 95 %."""
+    ordered = sorted(values)
+    reach = max(1, math.ceil(0.98 * math.sqrt(len(ordered))))
+    middle = len(ordered) // 2
+    return statistics.median(ordered), ordered[max(0, middle - reach)], ordered[min(len(ordered) - 1, middle + reach)]
+
+
+def report(what: str, seconds: dict[str, list[float]], ours: str, **more: Any) -> list[dict[str, Any]]:
+    """Print and return one line per peer: our time over the peer's."""
+    lines = []
+    for peer, theirs in seconds.items():
+        if peer == ours:
+            continue
+        ratio, low, high = median_and_interval([a / b for a, b in zip(seconds[ours], theirs, strict=True)])
+        lines.append(
+            {
+                "what": what,
+                "ours": ours,
+                "peer": peer,
+                "ratio": round(ratio, 4),
+                "interval": [round(low, 4), round(high, 4)],
+                "ours_s": round(statistics.median(seconds[ours]), 5),
+                "peer_s": round(statistics.median(theirs), 5),
+                "rounds": len(seconds[ours]),
+                **more,
+            }
+        )
+        print(f"{what:<58} {ours} / {peer:<22} {ratio:.3f} [{low:.3f}, {high:.3f}]", file=sys.stderr)
+    return lines
+
+
+def save(name: str, lines: list[dict[str, Any]]) -> None:
+    """Add the lines to a file of results, with the conditions, and print them."""
+    RESULTS.mkdir(exist_ok=True)
+    conditions = where()
+    with (RESULTS / f"{name}.jsonl").open("a") as file:
+        for line in lines:
+            text = json.dumps(line | conditions)
+            print(text)
+            file.write(text + "\n")
