@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import tempfile
 from pathlib import Path
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -14,7 +15,9 @@ from packaging.tags import sys_tags
 
 
 class Kernels(BuildHookInterface):
-    """Compiles src/spikewise/native/ into src/spikewise/native/lib/."""
+    """Compiles src/spikewise/native/ for the wheel's folder spikewise/native/lib/."""
+
+    folder = ""
 
     def initialize(self, version: str, build_data: dict) -> None:
         if self.target_name != "wheel" or version == "editable" or os.environ.get("SPIKEWISE_PURE"):
@@ -27,11 +30,9 @@ class Kernels(BuildHookInterface):
         except build.Unavailable as reason:
             self.app.display_warning(f"a wheel without CPU kernels: {reason}")
             return
-        build.PREBUILT.mkdir(exist_ok=True)
-        for old in build.PREBUILT.glob("*.so"):
-            old.unlink()
+        self.folder = tempfile.mkdtemp()  # not into the sources, which another process may be using
         for variant in build.variants_of(platform.machine()):
-            path = build.prebuilt(variant)
+            path = Path(self.folder, build.prebuilt(variant).name)
             build.compile_to(path, variant, compiler)
             build_data["force_include"][str(path)] = f"spikewise/native/lib/{path.name}"
         tag = next(tag for tag in sys_tags() if "manylinux" not in tag.platform and "musllinux" not in tag.platform)
@@ -39,4 +40,5 @@ class Kernels(BuildHookInterface):
         build_data["tag"] = f"py3-none-{tag.platform}"  # no Python in it, only C
 
     def finalize(self, version: str, build_data: dict, artifact_path: str) -> None:
-        shutil.rmtree(Path(self.root, "src/spikewise/native/lib"), ignore_errors=True)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)

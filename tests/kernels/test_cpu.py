@@ -19,7 +19,19 @@ pytestmark = pytest.mark.skipif(bool(cpu.reason_against()), reason=f"no CPU kern
 
 NEURONS = {"IF": (1.0, 1.0, 0.0), "LIF": (0.5, 0.5, -0.125), "no_decay": (0.75, 1.0, 0.25)}
 RESETS = {"hard": 0.0, "below": -0.25, "soft": None}
-SHAPES = [(4, 2, 16, 5, 3), (1, 1, 1, 1, 1), (3, 2, 7, 3, 5), (17, 1, 24, 2, 3), (2, 1, 100, 1, 1), (35, 3, 3, 9, 7)]
+SHAPES = [
+    *[(4, 2, 16, 5, 3), (1, 1, 1, 1, 1), (3, 2, 7, 3, 5), (17, 1, 24, 2, 3), (2, 1, 100, 1, 1), (35, 3, 3, 9, 7)],
+    *[(16, 1, 40, 3, 7), (8, 1, 3, 17, 17)],  # the published neuron's own path, for many steps
+]
+    (4, 2, 16, 5, 3),
+    (1, 1, 1, 1, 1),
+    (3, 2, 7, 3, 5),
+    (17, 1, 24, 2, 3),
+    (2, 1, 100, 1, 1),
+    (35, 3, 3, 9, 7),
+    (16, 1, 40, 3, 7),
+    (8, 1, 3, 17, 17),
+]
 LAYOUTS = {"last": torch.channels_last, "first": torch.contiguous_format}
 everything = pytest.mark.parametrize("shape", SHAPES, ids=str)
 neurons = pytest.mark.parametrize("neuron", NEURONS)
@@ -148,7 +160,9 @@ def test_gradients_of_norm_fire_are_the_references(connect, extra, training, sha
         options |= {"v": cast[5]} if extra == "v" else {}
         dynamics = Dynamics(0.75, 1.0, 0.0)
         if training:
-            out, *_ = kernels.batch_norm_fire(*cast[:3], 1e-5, dynamics, **options)
+            out, _, mean, variance = kernels.batch_norm_fire(*cast[:3], 1e-5, dynamics, **options)
+            given = reference.scale_and_shift(*cast[1:3], mean, variance, 1e-5)
+            assert torch.equal(out, kernels.norm_fire(cast[0], *given, dynamics, **options)[0])
         else:
             out, _ = kernels.norm_fire(*cast[:3], dynamics, **options)
         wanted = [t for t in tensors if t is not None]
@@ -293,13 +307,19 @@ def test_operators_keep_pytorchs_rules(number):
     torch.library.opcheck(getattr(torch.ops.spikewise, name).default, args)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # by torch.func itself
 def test_double_backward_and_vmap_refuse_in_words():
     x = torch.randn(3, 2, 4, requires_grad=True)
     (g,) = torch.autograd.grad(cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0].sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match="no second derivative; build the network with backend='reference'"):
         torch.autograd.grad(g.sum(), x)
-    with pytest.raises(NotImplementedError, match="do not run under vmap; build the network with backend='reference'"):
-        torch.vmap(lambda x: cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0])(torch.randn(5, 3, 2, 4))
+    for transform in (
+        lambda f: torch.vmap(f)(torch.randn(5, 3, 2, 4)),
+        lambda f: torch.func.jvp(f, (torch.randn(3, 2, 4),), (torch.randn(3, 2, 4),)),
+        lambda f: torch.func.grad(lambda x: f(x).sum())(torch.randn(3, 2, 4)),
+    ):
+        with pytest.raises(NotImplementedError, match=r"do not run under vmap, .*; build the network with backend='reference'"):
+            transform(lambda x: cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0])
 
 
 def test_a_backend_asked_for_by_name_runs_or_says_why_not():
@@ -359,3 +379,87 @@ def test_twenty_steps_of_learning_are_those_of_the_reference():
             optimizer.step()
             losses.append(float(loss.detach()))
         assert abs(losses[0] - losses[1]) < 1e-3
+
+
+@pytest.mark.parametrize("connect", CONNECT)
+@pytest.mark.parametrize("T", [1, 4, 9, 16, 20])
+@pytest.mark.parametrize("training", [True, False], ids=["batch", "running"])
+@layouts
+def test_gradients_in_bfloat16_are_as_good_as_the_references(connect, T, training, layout):
+    """Against float64 on the same bfloat16 numbers: rounding to 8 bits is all that may differ."""
+    shape, upstream = (T, 4, 40, 9, 8), torch.randn(T, 4, 40, 9, 8).bfloat16()
+    y, s = laid(torch.randn(shape), layout).bfloat16(), laid((torch.rand(shape) < 0.5).float(), layout).bfloat16()
+    weight, bias, leak = torch.rand(40) + 0.5, torch.randn(40) * 0.5 + 0.5, torch.tensor([0.5])
+    errors, found = [], []
+    for kernels, dtype in ((reference, torch.float64), (cpu, torch.bfloat16), (reference, torch.bfloat16)):
+        wide = torch.promote_types(dtype, torch.float32)
+        tensors = leaves(
+            y.to(dtype), *(t.double() if exact else t for t in (weight, bias)), s.to(dtype), leak.double() if exact else leak
+        )
+        dynamics = Dynamics(1 - tensors[4], tensors[4], tensors[4] * 0)
+        options = {"shortcut": tensors[3], "connect": CONNECT[connect]}
+        call = (kernels.batch_norm_fire, (1e-5,)) if training else (kernels.norm_fire, ())
+        out = call[0](*tensors[:3], *call[1], dynamics, **options)[0]
+        found.append([out.detach().double(), *torch.autograd.grad(out, tensors, upstream.to(dtype))])
+    flips = (found[1][0] != found[0][0]).double().mean()
+    assert flips < 1e-3
+    for got, rounded, exact in zip(found[1][1:], found[2][1:], found[0][1:], strict=True):
+        errors.append((relative(got, exact), relative(rounded, exact)))
+    assert all(ours < max(2e-2, 2 * theirs) for ours, theirs in errors), errors
+
+
+def test_what_does_not_fit_is_refused_and_never_read():
+    y, dynamics = torch.randn(4, 2, 8, 5, 5), Dynamics(1.0, 1.0, 0.0)
+    scale, shift = torch.ones(8), torch.zeros(8)
+    wrong = [
+        ({"current": torch.randn(3, 2, 8, 5, 5)}, r"current is .*3, 2, 8, 5, 5.*4, 2, 8, 5, 5.* would fit"),
+        ({"v": torch.randn(1, 8, 5, 5)}, r"v is .*1, 8, 5, 5.* would fit"),
+    ]
+    for options, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            cpu.norm_fire(y, scale, shift, dynamics, **options)
+    with pytest.raises(ValueError, match=r"scale is .*1.*8.* would fit"):
+        cpu.norm_fire(y, torch.ones(1), shift, dynamics)
+    with pytest.raises(ValueError, match="does not fit currents of"):
+        cpu.fire(torch.randn(4, 3, 6), dynamics, v=torch.zeros(2))
+    for kernels in (cpu, reference):
+        with pytest.raises(ValueError, match="give only one of them"):
+            kernels.norm_fire(y[0], scale, shift, dynamics, current=y[0], repeat=4)
+    for shortcut in (torch.ones(4, 2, 8, 1, 1), torch.ones(8, 5, 5)):  # as the reference: spread over what it lacks
+        options = {"shortcut": shortcut, "connect": CONNECT["ADD"]}
+        assert torch.equal(*(k.norm_fire(y, scale, shift, dynamics, **options)[0] for k in (cpu, reference)))
+
+
+def test_currents_in_another_precision_are_added_in_the_wider_one():
+    y, current = torch.randn(4, 2, 8, 5, 5).bfloat16(), torch.randn(4, 2, 8, 5, 5)
+    scale, shift, dynamics = torch.rand(8), torch.rand(8), Dynamics(1.0, 1.0, 0.0)
+    got, expected = (k.norm_fire(y, scale, shift, dynamics, current=current) for k in (cpu, reference))
+    assert all(map(torch.equal, got, expected))
+
+
+def test_an_empty_batch_gives_empty_spikes():
+    y, dynamics = torch.randn(4, 0, 8, 5, 5), Dynamics(1.0, 1.0, 0.0)
+    for kernels in (cpu, reference):
+        assert kernels.fire(y, dynamics)[0].shape == y.shape
+        assert kernels.norm_fire(y, torch.ones(8), torch.ones(8), dynamics)[0].shape == y.shape
+    assert cpu.norm_stats(y, channel_axis=2)[0].isnan().all()
+
+
+def test_outputs_may_be_changed_in_place():
+    x = torch.randn(3, 2, 4, 5, 5, requires_grad=True)
+    for kernels in (cpu, reference):
+        (grad,) = torch.autograd.grad(kernels.fire(x, Dynamics(1.0, 1.0, 0.0))[0].mul_(2).sum(), x)
+        own = kernels.norm_fire(
+            x, torch.ones(4), torch.zeros(4), Dynamics(1.0, 1.0, 0.0), shortcut=x.detach(), connect=lambda a, s: a.mul_(s)
+        )
+        assert grad.shape == own[0].shape
+
+
+def test_the_time_constant_learns_from_slices_of_larger_tensors():
+    big, upstream = torch.randn(4, 6, 16, 1, 2), torch.randn(4, 6, 16, 1, 1)
+    found = []
+    for kernels in (cpu, reference):
+        abc = torch.tensor([0.5, 0.5, 0.0], requires_grad=True)
+        out, _ = kernels.norm_fire(big[..., ::2], torch.ones(16), torch.ones(16) / 2, Dynamics(*abc.split(1)))
+        found.append(torch.autograd.grad(out, abc, upstream)[0])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)

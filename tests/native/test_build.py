@@ -114,6 +114,20 @@ def test_without_a_compiler_the_reference_runs_and_doctor_says_why(tmp_path):
     assert not list(tmp_path.glob("*.so*"))
 
 
+@pytest.mark.parametrize("cc", [" ", '"gcc'])
+def test_a_compiler_that_is_no_command_is_no_crash(cc, tmp_path):
+    assert doctor(SPIKEWISE_CACHE=tmp_path, CC=cc)["kernels in use"].startswith(
+        "cpu" if cc == " " and have_compiler() else "ref"
+    )
+
+
+@needs_compiler
+def test_a_lock_that_cannot_be_taken_is_no_crash(tmp_path):
+    (tmp_path / "lock").mkdir()
+    tmp_path.chmod(0o700)
+    assert "could not be compiled" in doctor(SPIKEWISE_CACHE=tmp_path)["backend cpu"]
+
+
 @needs_compiler
 def test_doctor_says_which_kernels_run_and_a_variant_can_be_named(tmp_path):
     found = doctor(SPIKEWISE_CACHE=tmp_path, SPIKEWISE_CPU_VARIANT="generic")

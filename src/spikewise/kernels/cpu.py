@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..native import load as native
 from . import reference
@@ -75,13 +76,15 @@ def fire(
     x: Tensor, dynamics: Dynamics, *, v: Tensor | None = None, repeat: int = 0, keep_v: bool = True
 ) -> tuple[Tensor, Tensor | None]:
     """As `reference.fire`."""
-    flat = x.reshape(*x.shape[:1], -1) if not repeat else x.reshape(-1)
+    shape = x.shape if repeat else x.shape[1:]
+    if v is not None and v.shape != shape:
+        raise ValueError(f"a membrane of {list(v.shape)} does not fit currents of {list(shape)} per time step")
+    flat = x.reshape(math.prod(shape)) if repeat else x.reshape(len(x), math.prod(shape))
     one, zero = x.new_ones(1, dtype=torch.float32), x.new_zeros(1, dtype=torch.float32)
     frames = flat[..., None, None, None]  # [T, n, 1, 1, 1]: one channel
-    membrane = None if v is None else v.reshape(-1)[:, None, None, None]
+    membrane = None if v is None else v.reshape(math.prod(shape))[:, None, None, None]
     out, v_end = norm_fire(frames, one, zero, dynamics, v=membrane, repeat=repeat, keep_v=keep_v)
-    shape = x.shape if repeat else x.shape[1:]
-    return out.reshape(-1, *shape), None if v_end is None else v_end.reshape(shape)
+    return out.reshape(len(out), *shape), None if v_end is None else v_end.reshape(shape)
 
 
 def norm_stats(y: Tensor, *, channel_axis: int) -> tuple[Tensor, Tensor]:
@@ -103,6 +106,10 @@ def norm_fire(
     keep_v: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """As `reference.norm_fire`."""
+    if current is not None and current.dtype != y.dtype:  # added in the wider of the two
+        return reference.norm_fire(
+            y, scale, shift, dynamics, shortcut=shortcut, connect=connect, current=current, v=v, repeat=repeat, keep_v=keep_v
+        )
     inside, tensors, rules = prepared(y, dynamics, shortcut, connect, current, v, repeat)
     out, v_end = ops.norm_fire(y, scale.float(), shift.float(), coefficients(dynamics, y.device), *tensors, *rules, keep_v)
     out = out if inside or connect is None or shortcut is None else connect(out, shortcut)
@@ -124,6 +131,9 @@ def batch_norm_fire(
     keep_v: bool = True,
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """As `reference.batch_norm_fire`."""
+    if current is not None and current.dtype != y.dtype:  # added in the wider of the two
+        options = {"shortcut": shortcut, "connect": connect, "current": current, "v": v, "repeat": repeat, "keep_v": keep_v}
+        return reference.batch_norm_fire(y, weight, bias, eps, dynamics, **options)
     inside, tensors, rules = prepared(y, dynamics, shortcut, connect, current, v, repeat)
     out, v_end, mean, variance = ops.batch_norm_fire(
         y, weight.float(), bias.float(), coefficients(dynamics, y.device), *tensors, *rules, keep_v, eps
@@ -142,9 +152,17 @@ def prepared(
     repeat: int,
 ) -> tuple[bool, tuple[Tensor | None, Tensor | None, Tensor | None], Rules]:
     """Whether the connection is made inside, and what the operators take. A g of the user's own is applied outside."""
-    inside = connect in CONNECTS and shortcut is not None and shortcut.dtype == y.dtype
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        raise NotImplementedError(
+            "spikewise's fused kernels do not run under vmap, forward-mode or other transforms of torch.func; "
+            "build the network with backend='reference'"
+        )
+    if repeat and current is not None:
+        raise ValueError(reference.SEQUENCE_OR_REPEAT)
+    sequence = (repeat or len(y), *y.shape[-4:])
+    fits = shortcut is not None and shortcut.dtype == y.dtype and shortcut.shape == sequence
+    inside = connect in CONNECTS and fits
     rules = Rules(CONNECTS.index(connect) if inside else PLAIN, repeat, *dynamics[3:])  # type: ignore[arg-type]
-    current = None if current is None else current.to(y.dtype)
     return inside, (shortcut if inside else None, current, None if v is None else v.float()), rules
 
 
@@ -159,7 +177,7 @@ def coefficients(dynamics: Dynamics, device: torch.device) -> Tensor:
 
 def max_pool(x: Tensor, size: int, stride: int, padding: int) -> Tensor:
     """As `reference.max_pool`; backward keeps a byte per output."""
-    if not channels_inner(x):
+    if not channels_inner(x) or size * size > 256 or stride < 1 or 2 * padding > size:
         return reference.max_pool(x, size, stride, padding)
     return ops.max_pool(x, size, stride, padding)[0]
 
@@ -265,8 +283,9 @@ def empty(shape: Sequence[int], dtype: torch.dtype, inner: bool, device: torch.d
     layout = torch.channels_last if inner else torch.contiguous_format
     if len(shape) == 4:
         return torch.empty(shape, dtype=dtype, memory_format=layout, device=device)
-    images = torch.empty((shape[0] * shape[1], *shape[2:]), dtype=dtype, memory_format=layout, device=device)
-    return images.unflatten(0, tuple(shape[:2]))
+    _, N, C, H, W = shape
+    strides = (N * C * H * W, C * H * W, *((1, W * C, C) if inner else (H * W, W, 1)))
+    return torch.empty_strided(tuple(shape), strides, dtype=dtype, device=device)  # no view: it may be changed in place
 
 
 def nothing() -> Tensor:
@@ -293,8 +312,18 @@ def prepare_call(
     rules: Rules,
 ) -> tuple[Call, bool, list[Tensor]]:
     """A call with all that forward and backward share; whether channels are inner; what must stay alive until it is made."""
-    inner = channels_inner(y if y.dim() == 4 else y.flatten(0, 1))
     steps = rules.repeat or len(y)
+    frame, channels = y.shape[-4:], y.shape[-3:-2]
+    require_shape("y", y, frame if rules.repeat else (steps, *frame))
+    for name, tensor, shape in (
+        ("scale", scale, channels),
+        ("shift", shift, channels),
+        ("shortcut", shortcut, (steps, *frame)),
+        ("current", current, (steps, *frame)),
+        ("v", v, frame),
+    ):
+        require_shape(name, tensor, shape)
+    inner = channels_inner(y if y.dim() == 4 else y.flatten(0, 1))
     call = Call(team(), extent(y.shape[-4:], inner))
     a, b, c = abc.tolist()
     call.neurons = Neuron(
@@ -320,8 +349,16 @@ def prepare_call(
     return call, inner, alive
 
 
+def require_shape(name: str, tensor: Tensor | None, shape: Sequence[int]) -> None:
+    """Refuse what C would read beyond its end."""
+    if tensor is not None and tuple(tensor.shape) != tuple(shape):
+        raise ValueError(f"{name} is {list(tensor.shape)}, {list(shape)} would fit")
+
+
 def norm_stats_cpu(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     axes = [axis for axis in range(y.dim()) if axis != channel_axis]
+    if not y.numel():
+        return torch.full((2, y.shape[channel_axis]), math.nan, device="cpu").unbind()  # type: ignore[return-value]
     if y.dim() in (4, 5) and channel_axis == y.dim() - 3:
         images = y if y.dim() == 4 else y.flatten(0, 1)
     else:  # any shape: as rows of channels
@@ -396,6 +433,9 @@ def norm_fire_backward_cpu(
     *numbers, centre, scaled, wants = rules_and_rest
     rules = Rules(*numbers)
     call, inner, alive = prepare_call(y, scale, shift, abc, shortcut, current, v, rules)
+    require_shape("grad_out", grad_out, (call.steps, *y.shape[-4:]))
+    require_shape("grad_v", grad_v, y.shape[-4:])
+    require_shape("centre", centre, y.shape[-3:-2])
     alive += [laid_out(grad_out.to(y.dtype), inner), centre.contiguous()]
     call.grad_out, call.centre = map(pointer, alive[-2:])
     if grad_v is not None:
@@ -409,7 +449,7 @@ def norm_fire_backward_cpu(
     grad_v0 = empty(images, torch.float32, inner) if want_v else nothing()
     rows = partial_rows(call.space)
     partial = torch.empty(rows, 2, channels, device="cpu")
-    partial_abc = torch.empty(rows if inner else rows * channels, 3, device="cpu") if want_abc else nothing()
+    partial_abc = torch.empty(rows if call.space.inner == 1 else rows * channels, 3, device="cpu") if want_abc else nothing()
     call.scaled = scaled
     call.grad_y, call.grad_shortcut, call.grad_current = map(pointer, (grad_y, grad_shortcut, grad_current))
     call.grad_v, call.partial, call.partial_abc = map(pointer, (grad_v0, partial, partial_abc))
@@ -603,17 +643,10 @@ def refuse_double(ctx: Any, *_: Any) -> None:
     )
 
 
-def refuse_vmap(*_: Any) -> None:
-    raise NotImplementedError(
-        "spikewise's fused kernels do not run under vmap; build the network with backend='reference', or loop over samples"
-    )
-
-
 def register(name: str, kernel: Any, fake: Any, backward: Any, setup: Any) -> None:
     _lib.impl(name, kernel, "CPU")
     torch.library.register_fake(f"spikewise::{name}", fake, lib=_lib)
     torch.library.register_autograd(f"spikewise::{name}", backward, setup_context=setup, lib=_lib)
-    torch.library.register_vmap(f"spikewise::{name}", refuse_vmap, lib=_lib)
 
 
 register("norm_stats", norm_stats_cpu, norm_stats_fake, norm_stats_grads, norm_stats_setup)

@@ -14,6 +14,9 @@ from .dynamics import Dynamics
 from .surrogate import step
 
 
+SEQUENCE_OR_REPEAT = "current is a sequence, repeat reads one frame again and again: give only one of them"
+
+
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Membranes are float32 under half-precision storage; float64 stays float64."""
     return torch.promote_types(dtype, torch.float32)
@@ -86,7 +89,10 @@ def norm_fire(
              -> output [T, N, C, H, W] in y's dtype; v [N, C, H, W], None unless `keep_v`
     shortcut, connect: the block's input and g, applied to the spikes (E6, E7)
     current:           added to the normalised value before the neurons (the shortcut of E8)
+    Raises:            ValueError for `current` beside `repeat`: a still image has no sequence of currents
     """
+    if repeat and current is not None:
+        raise ValueError(SEQUENCE_OR_REPEAT)
     dtype = compute_dtype(y.dtype)
     x = y.to(dtype) * scale.to(dtype)[:, None, None] + shift.to(dtype)[:, None, None]
     if current is not None:

@@ -55,8 +55,11 @@ def compiler() -> list[str]:
 
     Raises:  Unavailable
     """
-    if named := os.environ.get("CC"):
-        return shlex.split(named)
+    if named := os.environ.get("CC", "").strip():
+        try:
+            return shlex.split(named)
+        except ValueError as error:
+            raise Unavailable(f"CC={named!r} is no command: {error}") from None
     for name in ("cc", "gcc", "clang"):
         if found := shutil.which(name):
             return [found]
@@ -99,7 +102,11 @@ def library(variant: str) -> Path:
     folder = private_folder()
     path = folder / f"kernels-{variant}-{key(variant)}-{name}.so"
     if not path.is_file():
-        with (folder / "lock").open("w") as lock:
+        try:
+            lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise Unavailable(f"the kernels could not be compiled: {error}") from None
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.is_file():
                 compile_to(path, variant, cc)

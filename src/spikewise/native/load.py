@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import multiprocessing
 import os
 import platform
 from pathlib import Path
@@ -78,7 +79,7 @@ def runtimes() -> list[str]:
     loaded = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
     loaded |= {str(path) for path in (own / "lib").glob("lib*omp*")}
     named = [path for path in loaded if Path(path).name.startswith(("libgomp", "libomp", "libiomp"))]
-    return sorted(named, key=lambda path: (not path.startswith(str(own.parent)), path))
+    return sorted(named, key=lambda path: (not path.startswith(str(own)), not path.startswith(str(own.parent)), path))
 
 
 _PROCESS = os.getpid()
@@ -86,7 +87,10 @@ _PROCESS = os.getpid()
 
 def threads() -> int:
     """Threads a call may use: as many as torch does; one in a forked child, where the parent's OpenMP threads are missing."""
-    return torch.get_num_threads() if os.getpid() == _PROCESS else 1
+    forked = os.getpid() != _PROCESS or (
+        multiprocessing.parent_process() is not None and multiprocessing.get_start_method(allow_none=True) in (None, "fork")
+    )
+    return 1 if forked else torch.get_num_threads()
 
 
 __all__ = ["VARIANTS", "Unavailable", "able_variants", "chosen_variant", "gomp_parallel", "load", "reason_against", "threads"]
