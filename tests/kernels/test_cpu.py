@@ -23,15 +23,6 @@ SHAPES = [
     *[(4, 2, 16, 5, 3), (1, 1, 1, 1, 1), (3, 2, 7, 3, 5), (17, 1, 24, 2, 3), (2, 1, 100, 1, 1), (35, 3, 3, 9, 7)],
     *[(16, 1, 40, 3, 7), (8, 1, 3, 17, 17)],  # the published neuron's own path, for many steps
 ]
-    (4, 2, 16, 5, 3),
-    (1, 1, 1, 1, 1),
-    (3, 2, 7, 3, 5),
-    (17, 1, 24, 2, 3),
-    (2, 1, 100, 1, 1),
-    (35, 3, 3, 9, 7),
-    (16, 1, 40, 3, 7),
-    (8, 1, 3, 17, 17),
-]
 LAYOUTS = {"last": torch.channels_last, "first": torch.contiguous_format}
 everything = pytest.mark.parametrize("shape", SHAPES, ids=str)
 neurons = pytest.mark.parametrize("neuron", NEURONS)

@@ -13,7 +13,6 @@ from .connect import Connect
 from .dynamics import Dynamics
 from .surrogate import step
 
-
 SEQUENCE_OR_REPEAT = "current is a sequence, repeat reads one frame again and again: give only one of them"
 
 
