@@ -384,9 +384,7 @@ def test_gradients_in_bfloat16_are_as_good_as_the_references(connect, T, trainin
     errors, found = [], []
     for kernels, dtype in ((reference, torch.float64), (cpu, torch.bfloat16), (reference, torch.bfloat16)):
         wide = torch.promote_types(dtype, torch.float32)
-        tensors = leaves(
-            y.to(dtype), *(t.double() if exact else t for t in (weight, bias)), s.to(dtype), leak.double() if exact else leak
-        )
+        tensors = leaves(y.to(dtype), weight.to(wide), bias.to(wide), s.to(dtype), leak.to(wide))
         dynamics = Dynamics(1 - tensors[4], tensors[4], tensors[4] * 0)
         options = {"shortcut": tensors[3], "connect": CONNECT[connect]}
         call = (kernels.batch_norm_fire, (1e-5,)) if training else (kernels.norm_fire, ())
