@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..kernels import choose_backend
 from ..kernels.connect import Connect
+from ..kernels.convolve import convolve
 from ..kernels.reference import scale_and_shift
 from ..neurons import Neuron
 from .stream import Carry
@@ -23,15 +24,26 @@ def over_time(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
+class SpikeConv(nn.Conv2d):
+    """nn.Conv2d, by the convolution of `kernels`; square windows without a bias."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if bias is not None:
+            return super()._conv_forward(input, weight, bias)
+        return convolve(input, weight, self.stride[0], int(self.padding[0]))
+
+
 class ConvNorm(nn.Module):
     """Convolution and batch norm: a current, no spikes.
 
     Shapes:  x [T, N, C, H, W] or [N, C, H, W] -> the same with `out_channels`, and H, W divided by `stride`
     """
 
+    convolution = nn.Conv2d
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+        self.conv = self.convolution(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
@@ -61,6 +73,8 @@ class ConvNormFire(ConvNorm):
     current:   added before the neurons (the shortcut of a Spiking block, E8)
     observe:   called with the spikes before they are connected, when set (see probe.py)
     """
+
+    convolution = SpikeConv
 
     def __init__(
         self,

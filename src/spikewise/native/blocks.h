@@ -43,13 +43,18 @@ INLINE stretch stretch_of(const extent *e, int64_t task) {
 }
 
 /* Numbers per channel, laid out so that LANES of them can be read from any channel on: [period + LANES] */
+INLINE void repeat_first(float *numbers, int64_t period) {
+    for (int64_t i = period; i < period + LANES; i++) numbers[i] = numbers[i - period];
+}
+
 INLINE void spread(float *to, const float *per_channel, const stretch *s) {
-    for (int64_t i = 0; i < s->period + LANES; i++) to[i] = per_channel[s->channel + i % s->period];
+    memcpy(to, per_channel + s->channel, s->period * sizeof(float));
+    repeat_first(to, s->period);
 }
 
 /* Sums per lane [period + LANES] into sums per channel */
 INLINE void fold(float *sums, const float *lanes, const stretch *s) {
-    for (int64_t c = 0; c < s->period; c++) sums[s->channel + c] = lanes[c];
+    memcpy(sums + s->channel, lanes, s->period * sizeof(float));
     for (int64_t i = s->period; i < s->period + LANES; i++) sums[s->channel + i % s->period] += lanes[i];
 }
 

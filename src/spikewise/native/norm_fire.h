@@ -46,6 +46,8 @@ typedef struct {
 } statistics_call;
 
 #define ROWS 16 /* of statistics that are added in single precision before they go into double precision */
+#define PROBED 8 /* about as many rows of a block are read to find where to centre its sums */
+#define BESIDE 4 /* vectors side by side of which statistics are taken at once */
 #define FEW_STEPS 4
 #define MANY (256 / LANES) /* vectors at once where there are more than FEW_STEPS */
 #define CHUNK 16 /* time steps whose membranes backward holds at once */

@@ -21,6 +21,7 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16") /* a loop over vectors that are to stay in registers */
 
 typedef float vf __attribute__((vector_size(LANES * 4)));
 typedef int32_t vi __attribute__((vector_size(LANES * 4)));
@@ -116,12 +117,16 @@ INLINE void store_bf16(bf16 *to, vf x, int n) {
 INLINE void store_exact_bf16(bf16 *to, vf x, int n) { store_u16(to, narrow((vu)x >> 16), n); }
 INLINE void store_exact_f32(f32 *to, vf x, int n) { store_f32(to, x, n); }
 
-/* the number as the storage type has it */
-INLINE float as_stored_f32(float x) { return x; }
-INLINE float as_stored_bf16(float x) {
-    bf16 few[LANES];
-    store_bf16(few, splat(x), LANES);
-    return load_bf16(few, LANES)[0];
+/* n of the values are added */
+INLINE void add_f64(double *to, vf x, int n) {
+    if (n >= LANES) {
+        vd sum;
+        memcpy(&sum, to, sizeof sum);
+        sum += __builtin_convertvector(x, vd);
+        memcpy(to, &sum, sizeof sum);
+    } else {
+        for (int i = 0; i < n; i++) to[i] += x[i];
+    }
 }
 
 #endif
