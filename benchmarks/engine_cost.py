@@ -20,6 +20,7 @@ import tyro
 from spikewise.config import Config, Data, Model, Optim
 from spikewise.data.images import Images, digits
 from spikewise.engine import rundir
+from spikewise.engine.allocator import keep_freed_memory
 from spikewise.engine.batches import TrainingBatches, load
 from spikewise.engine.training import Training
 
@@ -72,6 +73,7 @@ def measure(name: str, config: Config, data: Images, steps: int) -> dict:
 
 
 def main(options: Options) -> None:
+    keep_freed_memory()
     photographs = replace(digits("train"), images=torch.randint(0, 256, (64, 3, 224, 224), dtype=torch.uint8).numpy())
     photographs = replace(photographs, labels=photographs.labels[:64], white=255.0)
     where = {"cpu": rundir.cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}

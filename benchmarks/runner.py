@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def where() -> dict[str, Any]:
     }
 
 
-def take_turns(steps: dict[str, Callable[[], Any]], rounds: int, warm: int = 2) -> dict[str, list[float]]:
+def take_turns(steps: dict[str, Callable[[], Any]], rounds: int, warm: int = 4) -> dict[str, list[float]]:
     """Seconds of each contestant in each round; the order changes from round to round."""
     names, seconds = list(steps), {name: [] for name in steps}
     for number in range(warm + rounds):
@@ -52,6 +52,24 @@ def take_turns(steps: dict[str, Callable[[], Any]], rounds: int, warm: int = 2) 
             if number >= warm:
                 seconds[name].append(time.perf_counter() - began)
     return seconds
+
+
+def kept_bytes(forward: Callable[[], Any], apart_from: Iterable[torch.Tensor]) -> int:
+    """Bytes that a forward pass keeps for backward, each storage once; parameters are not counted, nor their storages' views."""
+    owned = {tensor.untyped_storage().data_ptr() for tensor in apart_from}
+    kept: dict[int, int] = {}
+    alive = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in owned:
+            kept[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)  # or its address might be given to another one
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward()
+    return sum(kept.values())
 
 
 def median_and_interval(values: list[float]) -> tuple[float, float, float]:
