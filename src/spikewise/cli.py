@@ -27,7 +27,7 @@ class TrainOptions:
     config: Annotated[Config, tyro.conf.arg(name="")]
     out: Path | None = None  # run folder, new or empty; default runs/RECIPE-SEED
     device: Device = "auto"
-    workers: int = 0  # processes that make batches; 0: this one; the result does not depend on it
+    workers: int | None = None  # processes that make batches; 0: this one; None: as suits the device; changes no result
     quiet: bool = False  # only the result
     json: bool = False  # only the result, as JSON
 
@@ -40,7 +40,7 @@ class ResumeOptions:
     epochs: int | None = None  # more epochs than it was begun with
     data_root: str | None = None  # where the data lies now
     device: Device = "auto"
-    workers: int = 0  # processes that make batches; 0: this one
+    workers: int | None = None  # processes that make batches; 0: this one; None: as suits the device
     quiet: bool = False  # only the result
     json: bool = False  # only the result, as JSON
 

@@ -17,14 +17,22 @@ class Data:
 
     name: str = "digits"  # a data set of `spikewise list datasets`
     root: str | None = None  # folder of the data; None: $SPIKEWISE_DATA, or else ./data
-    frames: int = 16  # time steps an event recording is cut into, by event count
+    frames: int = 16  # time steps an event recording is cut into
+    rule: Literal["count", "duration"] = "count"  # frames of equally many events, as published, or of equal duration
+    cache: bool = False  # keep the frames of recordings on disk, beside them; changes nothing that is computed
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
     folds: int = 5
     shift: int = 0  # pixels a sample may move in each direction; training only, as all below
     flip: bool = False  # mirror left and right, one in two
     warp: float = 0.0  # spread of a random rotation (radians), slant, stretch and move; 0.1 is mild; images only
+    rotate: float = 0.0  # largest angle of a random rotation in degrees; nearest pixels, so that counts stay whole
+    resized_crop: float = 0.0  # smallest share of an image that is cut out and enlarged to it, e.g. 0.3; 0: the whole image
+    polarity_flip: bool = False  # brighter becomes darker, one in two; events only
+    event_drop: float = 0.0  # probability with which each event is lost; events only
     temporal_delete: int = 0  # random temporal delete: frames that are kept of `frames`; 0: all
     temporal_delete_per: Literal["batch", "sample"] = "batch"  # one choice of frames per batch, as published, or per sample
+    mixup: float = 0.0  # mix each sample with another, weight from Beta(mixup, mixup), e.g. 0.2; 0: never
+    cutmix: float = 0.0  # put a rectangle of another sample into each, area from Beta; 0: never. With mixup: one or the other
 
     def __post_init__(self):
         check_types(self, "data")
@@ -33,7 +41,12 @@ class Data:
         in_folds = self.fold is None or 0 <= self.fold < self.folds
         require("data.fold", self.fold, in_folds, f"0 to {self.folds - 1}, below data.folds={self.folds}")
         require("data.shift", self.shift, self.shift >= 0, "0 or more pixels")
-        require("data.warp", self.warp, 0 <= self.warp < 1, "at least 0 and below 1")
+        for name in ("warp", "resized_crop", "event_drop"):
+            require(f"data.{name}", getattr(self, name), 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        require("data.rotate", self.rotate, 0 <= self.rotate <= 180, "0 to 180 degrees")
+        for name in ("mixup", "cutmix"):
+            alpha = getattr(self, name)
+            require(f"data.{name}", alpha, alpha == 0 or 0.01 <= alpha <= 100, "0, or 0.01 to 100")
         kept = 0 <= self.temporal_delete <= self.frames
         require("data.temporal_delete", self.temporal_delete, kept, f"0 to data.frames={self.frames}")
 

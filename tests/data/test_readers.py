@@ -224,7 +224,7 @@ def test_nmnist_that_is_missing_or_empty_is_refused_in_words(tmp_path):
 def test_real_recordings_decode_whole():
     train, test = nmnist("train", REAL), nmnist("test", REAL)
     assert (len(train), len(test)) == (1000, 100)
-    counts = [len(read_atis_bin(file, (34, 34))) for file in train.files + test.files]
+    counts = [len(read_atis_bin(file, (34, 34))) for file in [*train.files, *test.files]]
     assert (min(counts), max(counts)) == (1069, 7152)
     sample = read_atis_bin(REAL / "event_files" / "tonic" / "sample_nmnist.bin", (34, 34))
     assert len(sample) == 4325

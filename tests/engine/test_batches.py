@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import time
 
 import numpy as np
 import pytest
@@ -6,10 +8,11 @@ import torch
 from test_training import TINY, with_optim
 
 from spikewise.config import Data
-from spikewise.data import generator
-from spikewise.data.augment import temporal_delete
-from spikewise.data.nmnist import Recordings
-from spikewise.engine.batches import TestBatches, TrainingBatches, load, to_tensors
+from spikewise.data import Order, generator
+from spikewise.data.augment import crop, flip, temporal_delete
+from spikewise.data.events import Events
+from spikewise.data.recordings import Files, Recordings
+from spikewise.engine.batches import TestBatches, TrainingBatches, Waiting, load, number_of_workers, to_tensors
 from spikewise.engine.build import load_data
 from spikewise.engine.trainer import train
 from spikewise.engine.training import Training
@@ -17,15 +20,13 @@ from spikewise.engine.training import Training
 CPU = torch.device("cpu")
 
 
-def batches_of(data=None, **how):
-    config = dataclasses.replace(TINY, data=Data(name="digits", **how))
+def batches_of(data=None, batch=TINY.optim.batch, **how):
+    config = dataclasses.replace(with_optim(batch=batch), data=Data(name="digits", **how))
     samples = load_data(config, "train") if data is None else data
     return TrainingBatches(config, samples, trainer_order(config, samples))
 
 
 def trainer_order(config, samples):
-    from spikewise.data import Order
-
     return Order(len(samples.labels), config.optim.batch, config.seed)
 
 
@@ -47,7 +48,7 @@ def test_any_number_of_workers_gives_the_same_losses(workers, tmp_path):
     assert (alone.run / "metrics.jsonl").read_bytes() == (shared.run / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("how", [{"shift": 1}, {"warp": 0.1}, {"flip": True}], ids=str)
+@pytest.mark.parametrize("how", [{"shift": 1}, {"warp": 0.1}, {"flip": True}, {"rotate": 30.0}, {"resized_crop": 0.5}], ids=str)
 def test_augmentation_depends_on_seed_epoch_and_sample_alone(how):
     batches, plain = batches_of(**how), batches_of()
     one = [batches.augmented(5, epoch).tobytes() for epoch in range(12)]
@@ -95,13 +96,13 @@ def test_random_temporal_delete_keeps_the_order_of_time():
 class Numbered(Recordings):
     """Recordings whose frame t holds t."""
 
-    def sample(self, index):
-        return np.broadcast_to(np.arange(self.T, dtype=np.float32)[:, None, None, None], (self.T, 2, 4, 4)).copy()
+    def frames(self, index):
+        return np.broadcast_to(np.arange(self.T, dtype=np.uint8)[:, None, None, None], (self.T, 2, 4, 4)).copy()
 
 
 @pytest.mark.parametrize("per", ["batch", "sample"])
 def test_random_temporal_delete_is_drawn_per_batch_or_per_sample(per):
-    data = Numbered("numbered", (), np.zeros(256, dtype=np.int64), ("a",), T=16)
+    data = Numbered("numbered", range(256), np.zeros(256, dtype=np.int64), ("a",), T=16, read=None)
     batches = batches_of(data, frames=16, temporal_delete=12, temporal_delete_per=per)
     frames, _ = batches[0]
     chosen = {tuple(frames[:, n, 0, 0, 0].tolist()) for n in range(frames.shape[1])}
@@ -118,6 +119,139 @@ def test_label_smoothing_reaches_the_loss():
     log_p = torch.log_softmax(logits, 1)
     expected = -(0.7 * log_p[range(len(labels)), labels] + 0.3 * log_p.mean(1)).mean()
     assert training.step(samples, labels) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def one_pixel(path):
+    """A recording of as many events as the file has bytes, at a pixel that depends on the path."""
+    n = path.stat().st_size
+    x = np.full(n, sum(path.name.encode()) % 9, dtype=np.uint16)
+    return Events(np.arange(n), x, np.zeros(n, dtype=np.uint16), np.arange(n).astype(np.uint8) % 2, (6, 9))
+
+
+def some_recordings(folder, cache=None):
+    names = [f"{k}.rec" for k in range(40)]
+    for k, name in enumerate(names):
+        (folder / name).write_bytes(b"x" * (2000 * (k % 3) + 7))
+    return Recordings("some", Files(folder, names), np.arange(40) % 3, tuple("abc"), 4, one_pixel, cache=cache)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_recordings_give_the_same_batches_kept_or_not_by_any_number_of_workers(workers, tmp_path):
+    how = {
+        "frames": 4,
+        "shift": 1,
+        "event_drop": 0.2,
+        "polarity_flip": True,
+        "rotate": 10.0,
+        "temporal_delete": 3,
+        "mixup": 0.4,
+    }
+    alone = batches_of(some_recordings(tmp_path), batch=16, **how)
+    kept = batches_of(some_recordings(tmp_path, tmp_path / "kept"), batch=16, **how)
+    last = None
+    for step, (x, y) in enumerate(load(kept, range(5), CPU, workers)):
+        expected_x, expected_y = alone[step]
+        assert x.dtype == y.dtype == torch.float32
+        assert torch.equal(x, expected_x)
+        assert torch.equal(y, expected_y)
+        assert last is None or not torch.equal(x, last)
+        last = x
+
+
+def test_counts_travel_as_whole_numbers_and_arrive_as_float32(tmp_path):
+    data = some_recordings(tmp_path)
+    test = TestBatches(data, 16)
+    assert test[0][0].dtype == torch.uint16  # 500 events at one pixel
+    arrived = torch.cat([x for x, _ in load(test, range(len(test)), CPU, workers=0)], dim=1)
+    assert arrived.dtype == torch.float32
+    assert all(torch.equal(arrived[:, i], torch.from_numpy(data.sample(i))) for i in range(40))
+
+
+@pytest.mark.parametrize("how", [{"mixup": 0.3}, {"cutmix": 1.0}, {"mixup": 0.3, "cutmix": 1.0}], ids=str)
+def test_mixed_targets_depend_on_seed_and_step_alone(how):
+    batches = batches_of(**how)
+    samples, targets = batches[7]
+    assert targets.shape == (len(batches.order.indices(7)), 10)
+    torch.testing.assert_close(targets.sum(1), torch.ones(len(targets)))
+    assert torch.equal(batches[7][0], samples)
+    assert torch.equal(batches[7][1], targets)
+    assert not torch.equal(batches[8][1], targets)
+    shares = [float(batches[step][1].max(1).values.min()) for step in range(20)]
+    assert len(set(shares)) > 5
+    other = TrainingBatches(dataclasses.replace(batches.config, seed=1), batches.data, batches.order)
+    assert not torch.equal(other[7][0], samples)
+
+
+def test_with_both_mixes_a_batch_gets_one_or_the_other():
+    config = dataclasses.replace(TINY, data=Data(mixup=0.3, cutmix=1.0))
+    from spikewise.engine.batches import chosen_mix
+
+    names = [chosen_mix(config.data, generator(k))[0].__name__ for k in range(200)]
+    assert 70 < names.count("mixup") < 130  # 4 standard deviations
+    assert names.count("mixup") + names.count("cutmix") == 200
+
+
+def test_a_data_set_that_decodes_by_chance_gets_the_samples_generator():
+    class Cropping:
+        def __init__(self, data):
+            self.data, self.labels, self.class_names = data, data.labels, data.class_names
+
+        def sample(self, index):
+            return self.data.sample(index)
+
+        def sample_with(self, index, rng):
+            return crop(self.sample(index), rng, (5, 5))
+
+    plain = batches_of()
+    batches = TrainingBatches(
+        dataclasses.replace(plain.config, data=Data(flip=True)), Cropping(plain.data), trainer_order(plain.config, plain.data)
+    )
+    rng = generator(batches.config.seed, 2, 9, "augment")
+    expected = flip(crop(plain.data.sample(9), rng, (5, 5)), rng)
+    assert np.array_equal(batches.augmented(9, 2), expected)
+    assert TestBatches(batches.data, 4)[0][0].shape[-2:] == (8, 8)
+
+
+def test_mixed_targets_reach_the_loss():
+    config = dataclasses.replace(with_optim(label_smoothing=0.1), data=Data(mixup=0.5))
+    training = Training(config, load_data(config, "train"), CPU)
+    samples, targets = TrainingBatches(config, training.data, training.order)[0]
+    log_p = torch.log_softmax(training.net.train()(samples), 1)
+    expected = -((0.9 * targets + 0.1 / 10) * log_p).sum(1).mean()
+    training.statistics.restore()
+    assert training.step(samples, targets) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert 0 <= training.meter.correct <= training.meter.count == len(targets)
+
+
+def test_training_with_mixed_targets_learns(tmp_path):
+    config = dataclasses.replace(with_optim(epochs=2), data=Data(mixup=0.2, cutmix=1.0))
+    run = train(config, tmp_path / "run", quiet=True).run
+    first, last = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert last["train_loss"] < first["train_loss"]
+    assert last["train_accuracy"] > 0
+
+
+def test_the_time_waited_for_data_is_measured(tmp_path):
+    class Slow:
+        def __iter__(self):
+            for number in range(3):
+                time.sleep(0.02)
+                yield number
+
+    waiting = Waiting(iter(Slow()))
+    assert list(waiting) == [0, 1, 2]
+    assert waiting.seconds >= 0.06
+    run = train(with_optim(epochs=2), tmp_path / "run", quiet=True).run
+    for line in map(json.loads, (run / "timing.jsonl").read_text().splitlines()):
+        assert 0 < line["data_wait_s"] < line["seconds"]
+
+
+def test_the_number_of_workers_suits_the_device(monkeypatch):
+    assert number_of_workers(None, CPU) == 0
+    for cores, workers in ((1, 1), (2, 1), (4, 3), (64, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _pid, cores=cores: set(range(cores)), raising=False)
+        assert number_of_workers(None, torch.device("cuda")) == workers
+    assert number_of_workers(5, CPU) == 5
 
 
 class Broken:

@@ -178,8 +178,8 @@ def test_bfloat16_learns(tmp_path):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (Data(name="digits", temporal_delete=4), "needs frames; digits holds still images"),
-        (Data(name="nmnist", flip=True), "are for images; nmnist holds event recordings"),
+        (Data(name="digits", temporal_delete=4), "temporal_delete=4 is for event recordings; digits holds still images"),
+        (Data(name="nmnist", warp=0.1), "is for images; nmnist holds event recordings"),
         (Data(name="digits", fold=0), "is for nmnist; digits has one split"),
     ],
 )

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,6 +19,7 @@ from test_training import TINY, with_optim
 from spikewise.config import Keep
 from spikewise.engine import checkpoint, disk, trainer
 from spikewise.engine.build import load_data
+from spikewise.engine.identity import changes, identity
 from spikewise.engine.trainer import resume, train
 
 SMALL = dataclasses.replace(
@@ -420,3 +422,11 @@ def test_memory_layouts_of_a_resumed_run_are_those_of_a_fresh_one(unbroken):
         for w in (fresh, again)
     ]
     assert layouts[0] == layouts[1]
+
+
+def test_a_field_younger_than_a_checkpoint_had_its_default_then():
+    now = identity(TINY, np.arange(3))
+    then = {name: value for name, value in now.items() if name != "data.rule"}
+    assert changes(then, now) == []
+    assert changes(then, now | {"data.rule": "duration"}) == ["data.rule 'count' -> 'duration'"]
+    assert changes(now, now | {"data.cache": True}) == []

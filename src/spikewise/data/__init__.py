@@ -4,15 +4,17 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from .images import Images, cifar10, cifar100, digits, fashion_mnist
-from .nmnist import Recordings, nmnist
+from .nmnist import nmnist
 from .order import Order, generator
+from .recordings import Recordings
 from .samples import Samples
+from .simulate import digits_events
 
 
 class Source(NamedTuple):
     """A data set: how it is opened, and what it is.
 
-    open:    a function of (split, root), for events also of T, fold and folds
+    open:    a function of (split, root), for events also of T, rule and cache
     about:   a line for `spikewise list datasets`
     events:  whether its samples are recordings, cut into T frames
     """
@@ -36,6 +38,9 @@ def not_here_yet(name: str, source: str) -> Callable[..., NoReturn]:
 
 DATASETS: dict[str, Source] = {
     "digits": Source(digits, "1,797 grey images of 8 x 8 pixels, embedded"),
+    "digits-events": Source(
+        digits_events, "the digits, 32 x 32 pixels, moved before a simulated event camera; made on the spot", True
+    ),
     "fashion-mnist": Source(fashion_mnist, "70,000 grey images of 28 x 28 pixels; spikewise data download fashion-mnist"),
     "cifar10": Source(cifar10, "60,000 colour images of 32 x 32 pixels, 10 classes; spikewise data download cifar10"),
     "cifar100": Source(cifar100, "the same with 100 classes; spikewise data download cifar100"),

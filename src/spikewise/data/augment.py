@@ -1,15 +1,29 @@
-"""What chance may do to a sample: pure functions of (sample, generator)."""
+"""What chance may do to a sample, or to a batch: pure functions of it and a generator."""
+
+import math
 
 import numpy as np
 
 
-def shift(image: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
+def shift(sample: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
     """Move the sample by up to `most` pixels in each direction, zeros coming in. [..., H, W] -> [..., H, W]"""
-    if most == 0:
-        return image
-    down, right = rng.integers(0, 2 * most + 1, size=2)
-    padded = np.pad(image, [(0, 0)] * (image.ndim - 2) + [(most, most)] * 2)
-    return padded[..., down : down + image.shape[-2], right : right + image.shape[-1]]
+    return crop(sample, rng, sample.shape[-2:], padding=most) if most else sample
+
+
+def crop(sample: np.ndarray, rng: np.random.Generator, size: tuple[int, int], padding: int = 0) -> np.ndarray:
+    """A random part of the sample, after `padding` zeros on every side. [..., H, W] -> [..., h, w]
+
+    size:    (height, width) of the part, in pixels
+    Raises:  ValueError for a part larger than the padded sample
+    """
+    padded = np.pad(sample, [(0, 0)] * (sample.ndim - 2) + [(padding, padding)] * 2)
+    room_y, room_x = padded.shape[-2] - size[0], padded.shape[-1] - size[1]
+    if min(room_y, room_x) < 0 or min(size) < 1:
+        raise ValueError(
+            f"a crop of {size[0]} x {size[1]} pixels from {padded.shape[-2]} x {padded.shape[-1]}; use a smaller one"
+        )
+    top, left = rng.integers(room_y + 1), rng.integers(room_x + 1)
+    return padded[..., top : top + size[0], left : left + size[1]]
 
 
 def warp(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
@@ -50,8 +64,120 @@ def flip(sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(sample[..., ::-1]) if rng.random() < 0.5 else sample
 
 
+def rotate(sample: np.ndarray, rng: np.random.Generator, most: float) -> np.ndarray:
+    """Turn the sample about its middle by up to `most` degrees either way, zeros coming in. [..., H, W] -> [..., H, W]
+
+    Each pixel takes the value of the one nearest to where it comes from, so that counts of events stay whole numbers.
+    """
+    height, width = sample.shape[-2:]
+    angle = math.radians(rng.uniform(-most, most))
+    y, x = np.arange(height)[:, None] - (height - 1) / 2, np.arange(width) - (width - 1) / 2
+    from_y = np.rint(math.cos(angle) * y + math.sin(angle) * x + (height - 1) / 2).astype(np.int64)
+    from_x = np.rint(math.cos(angle) * x - math.sin(angle) * y + (width - 1) / 2).astype(np.int64)
+    inside = (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
+    at = np.where(inside, from_y * width + from_x, 0)
+    return sample.reshape(*sample.shape[:-2], -1).take(at, axis=-1) * inside.astype(sample.dtype)
+
+
+def polarity_flip(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Brighter becomes darker and darker brighter, one in two. [T, 2, H, W] -> [T, 2, H, W]"""
+    return np.ascontiguousarray(frames[:, ::-1]) if rng.random() < 0.5 else frames
+
+
+def event_drop(frames: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
+    """Lose every event with probability `share`: each count becomes a binomial one. [T, 2, H, W] -> [T, 2, H, W]"""
+    kept = frames.copy()
+    seen = frames > 0
+    kept[seen] = rng.binomial(frames[seen].astype(np.int64), 1 - share)
+    return kept
+
+
 def temporal_delete(frames: np.ndarray, rng: np.random.Generator, keep: int) -> np.ndarray:
     """Random temporal delete: `keep` of the frames, in their order. [T, ...] -> [keep, ...] (Fang et al. 2021, A.2)"""
     if keep > len(frames):
         raise ValueError(f"temporal_delete={keep} frames of {len(frames)}; use {len(frames)} or fewer")
     return frames[np.sort(rng.choice(len(frames), keep, replace=False))]
+
+
+def resized_crop_box(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tuple[int, int, int, int]:
+    """The part of an image that a random resized crop takes: (top, left, height, width) in pixels, inside the image.
+
+    scale:   smallest and largest share of the image's area
+    ratio:   smallest and largest width / height, drawn evenly in its logarithm
+    Source:  Szegedy et al. 2015; ten tries, then the largest crop in the middle, as in torchvision's RandomResizedCrop
+    """
+    for _ in range(10):
+        area = height * width * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    w = max(1, min(width, round(height * ratio[1])))
+    h = max(1, min(height, round(width / ratio[0])))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def random_resized_crop(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> np.ndarray:
+    """A random part of the image, brought to `size` (height, width). [C, H, W] -> [C, h, w], float32; see `resized_crop_box`"""
+    top, left, h, w = resized_crop_box(image.shape[1], image.shape[2], rng, scale, ratio)
+    return resize(image[:, top : top + h, left : left + w], size)
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear; where the image shrinks, each pixel is a mean over what it covers. [C, H, W] -> [C, h, w], float32"""
+    return triangles(image.shape[1], size[0]) @ image.astype(np.float32) @ triangles(image.shape[2], size[1]).T
+
+
+def triangles(length: int, size: int) -> np.ndarray:
+    """What each of `size` new pixels takes of `length` old ones, float32 [size, length]: a triangle, each row adds up to 1."""
+    step = length / size
+    away = np.abs(np.arange(length) + 0.5 - (np.arange(size)[:, None] + 0.5) * step)
+    weights = np.maximum(0, 1 - away / max(step, 1))
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def mixup(samples: np.ndarray, targets: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each sample and another of the batch, and of their targets, one weight for all, drawn from Beta(alpha, alpha).
+
+    Shapes:  images [N, C, H, W] or frames [T, N, C, H, W], targets [N, num_classes] -> the same
+    Source:  Zhang et al. 2018
+    """
+    weight = rng.beta(alpha, alpha)
+    other = rng.permutation(len(targets))
+    mixed = weight * samples + (1 - weight) * samples.take(other, axis=samples.ndim - 4)
+    return mixed.astype(samples.dtype), (weight * targets + (1 - weight) * targets[other]).astype(targets.dtype)
+
+
+def cutmix(samples: np.ndarray, targets: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Each sample with a rectangle of another of the batch, the same one for all; targets by the share of the area.
+
+    Shapes:  images [N, C, H, W] or frames [T, N, C, H, W], targets [N, num_classes] -> the same
+    Source:  Yun et al. 2019: the share that stays is drawn from Beta(alpha, alpha), the rectangle's middle is anywhere, and
+             what lies outside the image is cut off
+    """
+    height, width = samples.shape[-2:]
+    side = math.sqrt(1 - rng.beta(alpha, alpha))
+    other = rng.permutation(len(targets))
+    (top, bottom), (left, right) = (stretch_about(rng, length, side) for length in (height, width))
+    mixed = samples.copy()
+    mixed[..., top:bottom, left:right] = samples[..., top:bottom, left:right].take(other, axis=samples.ndim - 4)
+    weight = 1 - (bottom - top) * (right - left) / (height * width)
+    return mixed, (weight * targets + (1 - weight) * targets[other]).astype(targets.dtype)
+
+
+def stretch_about(rng: np.random.Generator, length: int, share: float) -> tuple[int, int]:
+    """Begin and end of a stretch of `share` x `length` about a random place, cut off at 0 and `length`."""
+    middle, half = int(rng.integers(length)), int(length * share) // 2
+    return max(0, middle - half), min(length, middle + half)

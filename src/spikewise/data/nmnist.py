@@ -1,41 +1,32 @@
 """N-MNIST: handwritten digits seen by a moving event camera (Orchard et al. 2015)."""
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .events import read_atis_bin
-from .frames import frames_by_count
+from .recordings import CACHE, Files, Recordings
 from .samples import find_folder, require_split
 
 SIZE = (34, 34)
 
 
-@dataclass(frozen=True)
-class Recordings:
-    """Event recordings, one file each, cut into frames when they are asked for."""
-
-    name: str
-    files: tuple[Path, ...]
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    T: int
-    in_channels: int = 2
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def sample(self, index: int) -> np.ndarray:
-        """Frames [T, 2, 34, 34]: counts of events, float32."""
-        return frames_by_count(read_atis_bin(self.files[index], SIZE), self.T).astype(np.float32)
-
-
-def nmnist(split: str, root: str | Path | None = None, *, T: int = 10, fold: int | None = None, folds: int = 5) -> Recordings:
+def nmnist(
+    split: str,
+    root: str | Path | None = None,
+    *,
+    T: int = 10,
+    rule: str = "count",
+    cache: bool = False,
+    fold: int | None = None,
+    folds: int = 5,
+) -> Recordings:
     """N-MNIST from its folders Train and Test, each with the folders 0 to 9 of `.bin` files.
 
     split:        "train" or "test"
-    T:            frames per recording, by event count
+    T, rule:      frames per recording, and how it is cut: by "count" or by "duration"
+    cache:        whether frames are kept in the folder, under .frames
     fold, folds:  None is the published split; a number k puts every file whose place in its class is k modulo `folds` into
                   the test split, Train and Test taken together
     Raises:       FileNotFoundError or ValueError for a folder that is missing or empty
@@ -52,7 +43,16 @@ def nmnist(split: str, root: str | Path | None = None, *, T: int = 10, fold: int
             chosen = [file for place, file in enumerate(everything) if (place % folds == fold) == (split == "test")]
         files += chosen
         labels += [label] * len(chosen)
-    return Recordings("nmnist", tuple(files), np.array(labels, dtype=np.int64), tuple("0123456789"), T)
+    return Recordings(
+        name="nmnist",
+        files=Files(folder, (file.relative_to(folder) for file in files)),
+        labels=np.array(labels, dtype=np.int64),
+        class_names=tuple("0123456789"),
+        T=T,
+        read=partial(read_atis_bin, size=SIZE),
+        rule=rule,
+        cache=folder / CACHE if cache else None,
+    )
 
 
 def list_files(folder: Path) -> list[Path]:

@@ -1,21 +1,37 @@
 """Batches, made by any number of workers: what is in one is a function of (config, step)."""
 
+import os
 import signal
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..config import Config
-from ..data import Order, Samples, generator
-from ..data.augment import flip, shift, temporal_delete, warp
+from ..config import Config, Data
+from ..data import Order, Recordings, Samples, generator
+from ..data.augment import (
+    cutmix,
+    event_drop,
+    flip,
+    mixup,
+    polarity_flip,
+    random_resized_crop,
+    rotate,
+    shift,
+    temporal_delete,
+    warp,
+)
 
 
 class TrainingBatches(Dataset):
-    """The batch of each step, counted from the start of training: augmented samples and their labels."""
+    """The batch of each step, counted from the start of training: augmented samples and their labels.
+
+    Under MixUp or CutMix targets stand for the labels: shares of the classes, float32 [N, num_classes].
+    """
 
     def __init__(self, config: Config, data: Samples, order: Order):
         self.config, self.data, self.order = config, data, order
@@ -28,14 +44,23 @@ class TrainingBatches(Dataset):
             # the same generator for every sample: the same frames
             key = (self.config.seed, step, "temporal_delete")
             samples = [temporal_delete(sample, generator(*key), how.temporal_delete) for sample in samples]
-        return to_tensors(samples, self.data.labels[indices])
+        batch, labels = stack(samples), self.data.labels[indices]
+        if how.mixup or how.cutmix:
+            batch = batch.astype(np.float32, copy=False)
+            rng = generator(self.config.seed, step, "mix")
+            mix, alpha = chosen_mix(how, rng)
+            targets = np.eye(len(self.data.class_names), dtype=np.float32)[labels]
+            batch, labels = mix(batch, targets, rng, alpha)
+        return torch.from_numpy(batch), torch.from_numpy(labels)
 
     def augmented(self, index: int, epoch: int) -> np.ndarray:
         """One sample and what chance does to it, which depends on (seed, epoch, index) alone."""
-        how, sample = self.config.data, self.data.sample(index)
-        if not (how.shift or how.flip or how.warp or how.temporal_delete):
-            return sample
+        how = self.config.data
+        by_chance = getattr(self.data, "sample_with", None)  # of data sets that decode only the part that they take
+        if not (by_chance or any(getattr(how, name) for name in PER_SAMPLE)):
+            return compact(self.data, index)
         rng = generator(self.config.seed, epoch, index, "augment")
+        sample = by_chance(index, rng) if by_chance else compact(self.data, index)
         sample = shift(sample, rng, how.shift)
         if how.flip:
             sample = flip(sample, rng)
@@ -43,11 +68,28 @@ class TrainingBatches(Dataset):
             sample = warp(sample, rng, how.warp)
         if how.temporal_delete and how.temporal_delete_per == "sample":
             sample = temporal_delete(sample, rng, how.temporal_delete)
+        if how.event_drop:
+            sample = event_drop(sample, rng, how.event_drop)
+        if how.polarity_flip:
+            sample = polarity_flip(sample, rng)
+        if how.rotate:
+            sample = rotate(sample, rng, how.rotate)
+        if how.resized_crop:
+            sample = random_resized_crop(sample, rng, sample.shape[-2:], (how.resized_crop, 1.0))
         return sample
 
 
+PER_SAMPLE = ("shift", "flip", "warp", "temporal_delete", "event_drop", "polarity_flip", "rotate", "resized_crop")
+
+
+def chosen_mix(how: Data, rng: np.random.Generator) -> tuple[Callable, float]:
+    """MixUp or CutMix, and its alpha; where a config has both, one of them, as likely as the other."""
+    both = how.mixup and how.cutmix
+    return (mixup, how.mixup) if how.mixup and not (both and rng.random() < 0.5) else (cutmix, how.cutmix)
+
+
 class TestBatches(Dataset):
-    """All samples once, in their order, as they are."""
+    """All samples once, in their order, nothing left to chance."""
 
     __test__ = False  # no test of pytest's
 
@@ -59,13 +101,22 @@ class TestBatches(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         indices = range(number * self.batch, min((number + 1) * self.batch, len(self.data.labels)))
-        return to_tensors([self.data.sample(i) for i in indices], self.data.labels[indices.start : indices.stop])
+        return to_tensors([compact(self.data, i) for i in indices], self.data.labels[indices.start : indices.stop])
+
+
+def compact(data: Samples, index: int) -> np.ndarray:
+    """A sample as it travels from a worker: counts of events as the whole numbers that they are, a quarter of the bytes."""
+    return data.frames(index) if isinstance(data, Recordings) else data.sample(index)
+
+
+def stack(samples: list[np.ndarray]) -> np.ndarray:
+    """Images [N, C, H, W] or frames [T, N, C, H, W]."""
+    return np.stack(samples, axis=samples[0].ndim - 3)
 
 
 def to_tensors(samples: list[np.ndarray], labels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Images [N, C, H, W] or frames [T, N, C, H, W], float32, and labels [N]."""
-    stacked = np.stack(samples, axis=samples[0].ndim - 3).astype(np.float32, copy=False)
-    return torch.from_numpy(stacked), torch.from_numpy(labels)
+    """A batch of samples (see `stack`) and its labels [N]."""
+    return torch.from_numpy(stack(samples)), torch.from_numpy(labels)
 
 
 class Reporting(Dataset):
@@ -79,6 +130,18 @@ class Reporting(Dataset):
             return self.batches[number]
         except (ValueError, OSError, MemoryError) as error:
             return error
+
+
+def number_of_workers(asked: int | None, device: torch.device) -> int:
+    """How many processes make batches: as many as asked for, or as suits the device.
+
+    A network on the CPU has work for every core, and takes many times as long as its data: this process makes the batches
+    itself. A GPU leaves the cores free: one worker for each but one, 8 at most.
+    """
+    if asked is not None:
+        return asked
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    return 0 if device.type == "cpu" else max(1, min(8, cores - 1))
 
 
 def leave_signals(worker: int) -> None:
@@ -107,7 +170,32 @@ def load(batches: Dataset, numbers: range, device: torch.device, workers: int) -
         if isinstance(batch, Exception):
             raise batch
         samples, labels = batch
-        yield channels_last(samples.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
+        yield ready(samples, device), labels.to(device, non_blocking=True)
+
+
+def ready(samples: Tensor, device: torch.device) -> Tensor:
+    """Samples as a network takes them: on the device, float32, channels last."""
+    return channels_last(samples.to(device, non_blocking=True).float())
+
+
+class Waiting:
+    """Hands over batches and measures how long each was waited for.
+
+    seconds:  of waiting, since it was last set to 0
+    """
+
+    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]):
+        self.batches, self.seconds = batches, 0.0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor]:
+        began = time.perf_counter()
+        try:
+            return next(self.batches)
+        finally:
+            self.seconds += time.perf_counter() - began
 
 
 def channels_last(x: Tensor) -> Tensor:

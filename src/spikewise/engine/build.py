@@ -1,6 +1,7 @@
 """The words of a config, turned into objects."""
 
 import dataclasses
+from typing import Any
 
 import torch
 
@@ -38,11 +39,12 @@ def load_data(config: Config, split: str) -> Samples:
     if config.data.name not in DATASETS:
         raise ValueError(f"no data set named {config.data.name!r}; known: {', '.join(DATASETS)}")
     source, how = DATASETS[config.data.name], config.data
-    if source.events and (how.warp or how.flip):
-        raise ValueError(f"data.warp and data.flip are for images; {how.name} holds event recordings: set them to 0 and False")
-    if not source.events and how.temporal_delete:
-        raise ValueError(f"data.temporal_delete={how.temporal_delete} needs frames; {how.name} holds still images: use 0")
-    options = {"T": how.frames} if source.events else {}
+    holds = "event recordings" if source.events else "still images"
+    for name in ("warp", "resized_crop") if source.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
+        if value := getattr(how, name):
+            other = "images" if source.events else "event recordings"
+            raise ValueError(f"data.{name}={value!r} is for {other}; {how.name} holds {holds}: leave it at {type(value)()!r}")
+    options: dict[str, Any] = {"T": how.frames, "rule": how.rule, "cache": how.cache} if source.events else {}
     if how.fold is not None:
         if how.name != "nmnist":
             raise ValueError(f"data.fold={how.fold} is for nmnist; {how.name} has one split: leave it at None")

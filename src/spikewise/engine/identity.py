@@ -8,16 +8,29 @@ import numpy as np
 
 from ..config import Config, to_json
 
-FREE = ("recipe", "format_version", "data.root", "model.backend", "optim.epochs")  # may differ: names, where, how, how long
+FREE = (
+    "recipe",
+    "format_version",
+    "data.root",
+    "data.cache",
+    "model.backend",
+    "optim.epochs",
+)  # may differ: names, where, how, how long
 
 
 def identity(config: Config, labels: np.ndarray) -> dict[str, Any]:
     """Every field of the config by its name on the command line, and a fingerprint of the training data."""
+    fields = by_name(config)
+    fields["samples"] = len(labels)
+    fields["labels"] = hashlib.sha256(labels.tobytes()).hexdigest()[:16]
+    return fields
+
+
+def by_name(config: Config) -> dict[str, Any]:
+    """Every field of the config by its name on the command line."""
     fields: dict[str, Any] = {}
     for name, value in json.loads(to_json(config)).items():
         fields |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
-    fields["samples"] = len(labels)
-    fields["labels"] = hashlib.sha256(labels.tobytes()).hexdigest()[:16]
     return fields
 
 
@@ -29,6 +42,7 @@ def changes(then: Any, now: dict[str, Any], parts: tuple[str, ...] = ()) -> list
     """
     if not isinstance(then, dict):
         raise ValueError("the checkpoint does not say which config it belongs to")
+    then = by_name(Config()) | then  # a field that is younger than the checkpoint had no other value than its default
     names = [name for name in now if name not in FREE and not name.startswith("keep.")]
     chosen = [name for name in names if not parts or name.partition(".")[0] in parts]
     found = [f"{name} {then.get(name)!r} -> {now[name]!r}" for name in chosen if then.get(name) != now[name]]

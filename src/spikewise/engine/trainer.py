@@ -10,7 +10,7 @@ from ..config import Config, to_json
 from ..data import Samples
 from . import checkpoint, disk, faults, rundir
 from .allocator import keep_freed_memory
-from .batches import TrainingBatches, load
+from .batches import TrainingBatches, Waiting, load, number_of_workers, ready
 from .build import choose_device, load_data
 from .evaluate import score
 from .identity import changes, identity
@@ -19,13 +19,13 @@ from .training import Meter, Training, guarded_step
 
 
 def train(
-    config: Config, out: str | Path | None = None, *, device: str = "auto", workers: int = 0, quiet: bool = False
+    config: Config, out: str | Path | None = None, *, device: str = "auto", workers: int | None = None, quiet: bool = False
 ) -> Result:
     """Train the network of a config and leave a run folder.
 
     out:      the run folder, new or empty; None is runs/RECIPE-SEED
     device:   auto, cpu, cuda or mps
-    workers:  processes that make batches; 0: this one. The result does not depend on it
+    workers:  processes that make batches; 0: this one; None: as suits the device. The result does not depend on it
     quiet:    no progress bar, no lines
     Raises:   FileExistsError for a folder in use; ValueError for a config that does not fit; NotFinite when a loss or gradient
               is not finite, before that step changes a weight; OutOfMemory; Interrupted after SIGINT or SIGTERM
@@ -42,7 +42,7 @@ def train(
     with rundir.locked(run):
         rundir.require_new(run)  # another process may have come and gone meanwhile
         rundir.create(run, config, where)
-        return go_on(training, test, run, workers, quiet)
+        return go_on(training, test, run, number_of_workers(workers, where), quiet)
 
 
 def resume(
@@ -51,7 +51,7 @@ def resume(
     epochs: int | None = None,
     data_root: str | None = None,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     quiet: bool = False,
 ) -> Result:
     """Go on with a run where it ended, to the bit on the machine where it began; of a finished run, only the result.
@@ -86,7 +86,7 @@ def resume(
         differs = rundir.note_resume(run, where, config.model.backend)
         if differs and training.steps_done:
             console.line(f"resumed under other conditions ({'; '.join(differs)}): no longer the unbroken run's to the bit")
-        return go_on(training, test, run, workers, quiet)
+        return go_on(training, test, run, number_of_workers(workers, where), quiet)
 
 
 def restore(training: Training, run: Path, console: Console) -> checkpoint.State | None:
@@ -125,8 +125,8 @@ def require_same_run(about: dict[str, Any], training: Training, run: Path) -> No
         )
 
 
-def require_workers(workers: int) -> None:
-    if workers < 0:
+def require_workers(workers: int | None) -> None:
+    if workers is not None and workers < 0:
         raise ValueError(f"workers={workers} is out of range; use 0 or more processes")
 
 
@@ -138,15 +138,15 @@ def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: boo
     if training.device.type == "cpu":
         keep_freed_memory()
     numbers = range(training.steps_done, training.num_steps)
-    batches = load(TrainingBatches(config, training.data, training.order), numbers, training.device, workers)
+    batches = Waiting(load(TrainingBatches(config, training.data, training.order), numbers, training.device, workers))
     began, seen = time.perf_counter(), 0
     with TensorBoard(run) as board, console.progress(training.num_steps, training.steps_done) as progress, signals.watched():
         for samples, labels in batches:
             loss = guarded_step(training, samples, labels)
             seen += len(labels)
-            progress(f"{seen / (time.perf_counter() - began):,.0f} samples/s  loss {loss:.3f}")
+            seconds = time.perf_counter() - began
+            progress(f"{seen / seconds:,.0f} samples/s  {batches.seconds / seconds:.0%} waiting for data  loss {loss:.3f}")
             if training.steps_done % steps == 0:
-                seconds = time.perf_counter() - began
                 final = score(
                     training.evaluated,
                     test,
@@ -157,12 +157,13 @@ def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: boo
                 )
                 line = record(run, training.steps_done // steps, training.steps_done, training.meter, final)
                 timing = {"epoch": line["epoch"], "seconds": seconds, "samples_per_second": seen / seconds}
+                timing["data_wait_s"] = batches.seconds
                 rundir.append(run / rundir.TIMING, timing)
                 board.add(line)
                 training.meter = Meter()
                 save(training, run)
                 console.epoch(line, config.optim.epochs, seen / seconds)
-                began, seen = time.perf_counter(), 0
+                began, seen, batches.seconds = time.perf_counter(), 0, 0.0
             elif config.keep.every_steps and training.steps_done % config.keep.every_steps == 0:
                 save(training, run)
             if signals.received:
@@ -202,13 +203,13 @@ def save(training: Training, run: Path) -> None:
 
 def require_fit(training: Training) -> None:
     """Refuse samples that the network can't take, before anything is written."""
-    samples, _ = TrainingBatches(training.config, training.data, training.order)[0]
+    samples = ready(TrainingBatches(training.config, training.data, training.order)[0][0], training.device)
     training.net.check(samples, dims=(4, 5))
     sizes = {len(training.order.indices(step)) for step in (0, training.order.steps_per_epoch - 1)}
     if min(sizes) == 1:  # batch norm may need more than one value, deep down where an image has become a pixel
         few = samples[:1] if samples.dim() == 4 else samples[:, :1]
         try:
-            training.net.train()(few.to(training.device))
+            training.net.train()(few)
         except ValueError:
             how = training.config.optim
             raise ValueError(

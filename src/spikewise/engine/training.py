@@ -18,7 +18,7 @@ from .optim import build_optimizer, learning_rate, set_learning_rate
 
 @dataclass
 class Meter:
-    """Loss and accuracy over the training samples of one epoch, as they were seen."""
+    """Loss and accuracy over the training samples of one epoch, as they were seen; of mixed ones the larger part counts."""
 
     loss: float = 0.0
     correct: int = 0
@@ -27,7 +27,7 @@ class Meter:
 
     def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
         self.loss += loss * len(labels)
-        self.correct += int((logits.detach().argmax(1) == labels).sum())
+        self.correct += int((logits.detach().argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum())
         self.count += len(labels)
 
 

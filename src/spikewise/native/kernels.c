@@ -1,4 +1,4 @@
-/* The library: every function for float32 and for bfloat16. Loaded by kernels/cpu.py. */
+/* The library: every function of the kernels for float32 and for bfloat16 (loaded by kernels/cpu.py), and loops over events. */
 #include "norm_fire.h"
 
 typedef struct {
@@ -71,3 +71,7 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 #include "norm_fire.inc"
 #include "norm_stats.inc"
 #include "max_pool.inc"
+#undef STORAGE
+#undef NAME
+
+#include "frames.inc"

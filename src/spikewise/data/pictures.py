@@ -1,0 +1,131 @@
+"""Pictures of recordings and samples: frames side by side, an animation, and events in space and time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .events import Events
+from .frames import frames_by_duration
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+BRIGHTER, DARKER, PAPER = (213, 94, 0), (0, 114, 178), (255, 255, 255)  # vermilion and blue: told apart by colour-blind people
+MOST_POINTS = 60_000  # of a picture in space and time; more would only hide each other
+
+
+def draw(events: Events, path: Path, *, frames: int = 8, seconds: float | None = None) -> None:
+    """Draw a recording: .gif, an animation; .png, its frames in a row, over its events in space and time.
+
+    frames:   pictures in the row; an animation has four times as many
+    seconds:  how long the animation takes; None: as long as the recording, within 1 and 10 seconds
+    Raises:   ValueError for another kind of file, or a recording without events
+    """
+    if not len(events):
+        raise ValueError("there is nothing to draw: the recording has no events")
+    if path.suffix.lower() == ".gif":
+        animate(frames_by_duration(events, 4 * frames), path, seconds or min(10.0, max(1.0, duration(events))))
+    elif path.suffix.lower() == ".png":
+        sheet(events, path, frames)
+    else:
+        raise ValueError(f"{path} is neither .gif (an animation) nor .png (frames, and events in space and time)")
+
+
+def duration(events: Events) -> float:
+    """Seconds from the first event to the last."""
+    return (int(events.t.max()) - int(events.t.min())) / 1e6
+
+
+def paint(counts: np.ndarray, white: float) -> np.ndarray:
+    """Counts of events as a picture: blue where it got darker, vermilion where brighter, both mixed. [2, H, W] -> [H, W, 3], uint8
+
+    white:  the count that gets full colour
+    """
+    darker, brighter = np.minimum(counts / max(white, 1e-9), 1.0)[..., None]
+    away = darker * (np.array(PAPER) - DARKER) + brighter * (np.array(PAPER) - BRIGHTER)
+    return np.clip(np.array(PAPER) - away, 0, 255).astype(np.uint8)
+
+
+def full_colour(frames: np.ndarray) -> float:
+    """The count above which pixels get no darker: the 98th percentile of those that saw anything."""
+    seen = frames[frames > 0]
+    return float(np.percentile(seen, 98)) if seen.size else 1.0
+
+
+def enlarged(picture: np.ndarray, at_least: int) -> np.ndarray:
+    """Each pixel as a square, so that the shorter side is about `at_least`."""
+    times = max(1, round(at_least / min(picture.shape[:2])))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def animate(frames: np.ndarray, path: Path, seconds: float) -> None:
+    """Frames [T, 2, H, W] as an animated GIF that goes on for ever."""
+    white = full_colour(frames)
+    pictures = [image(enlarged(paint(frame, white), 256)) for frame in frames]
+    wait = max(20, round(1000 * seconds / len(pictures)))  # milliseconds; many programs slow down what is faster than 20
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=wait, loop=0)
+
+
+def image(picture: np.ndarray) -> "Image":
+    from PIL import Image  # of the extra `plots`
+
+    return Image.fromarray(picture)
+
+
+def sheet(events: Events, path: Path, frames: int) -> None:
+    """A row of frames, and below it every event (or a sample of them) by place and time."""
+    from matplotlib.figure import Figure
+
+    counts = frames_by_duration(events, frames)
+    white, length = full_colour(counts), duration(events)
+    figure = Figure(figsize=(1.5 * frames, 6.2), dpi=150, layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1, 2.6))
+    for number, (ax, frame) in enumerate(zip(above.subplots(1, frames, squeeze=False)[0], counts, strict=True)):
+        ax.imshow(paint(frame, white), interpolation="nearest")
+        ax.set_title(f"{1e3 * length * number / frames:.0f} ms", fontsize=8)
+        ax.set(xticks=[], yticks=[])
+    in_space_and_time(below.add_subplot(projection="3d", computed_zorder=False), events)
+    figure.savefig(path)
+
+
+def in_space_and_time(ax: Any, events: Events) -> None:
+    """Events as points: time to the right, the sensor upright."""
+    step = -(-len(events) // MOST_POINTS)
+    t = (events.t[::step] - events.t.min()) / 1e3
+    x, y, polarity = events.x[::step], events.y[::step], events.polarity[::step]
+    height, width = events.size
+    colours = np.array([DARKER, BRIGHTER])[polarity] / 255
+    ax.scatter(t, x, height - 1 - y.astype(np.int64), c=colours, s=1.2, alpha=min(1.0, 0.15 + 6000 / len(t)), linewidths=0, depthshade=False)
+    ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=1.25)
+    ax.set(xlabel="ms", ylim=(0, width - 1), zlim=(0, height - 1), xlim=(0, max(float(t.max()), 1e-3)))
+    ax.set_yticks([0, width - 1])
+    ax.set_zticks([0, height - 1])
+    ax.tick_params(labelsize=7)
+    ax.view_init(elev=16, azim=-70)
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.pane.set_visible(False)
+    ax.grid(visible=False)
+    shown = f"every {step}th of " if step > 1 else ""
+    ax.set_title(f"{shown}{len(events):,} events: brighter (vermilion), darker (blue)", fontsize=8)
+
+
+def contact_sheet(samples: Sequence[np.ndarray], titles: Sequence[str], path: Path, *, columns: int = 5) -> None:
+    """Samples in a grid: images [C, H, W], 0 to 1, or frames [T, 2, H, W], whose sum over time is drawn."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(samples) // columns)
+    figure = Figure(figsize=(1.8 * columns, 2.0 * rows), dpi=150, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in grid:
+        ax.axis("off")
+    for ax, sample, title in zip(grid, samples, titles, strict=False):
+        if sample.ndim == 4:
+            counts = sample.sum(0)
+            ax.imshow(paint(counts, full_colour(counts)), interpolation="nearest")
+        else:
+            shown = (sample - sample.min()) / max(float(sample.max() - sample.min()), 1e-9)
+            ax.imshow(shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0], cmap="gray", interpolation="nearest")
+        ax.set_title(title, fontsize=8)
+    figure.savefig(path)

@@ -1,0 +1,109 @@
+"""Events to frames: laws of both rules, and the loops in C against their definition."""
+
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikewise.data.events import Events
+from spikewise.data.frames import FRAMES, frames_by_count, frames_by_duration
+from spikewise.native import load as native
+
+needs_c = pytest.mark.skipif(bool(native.reason_against()), reason=native.reason_against())
+INT64 = np.iinfo(np.int64)
+
+
+def recording(t, size, seed=0):
+    rng = np.random.default_rng(seed)
+    n = len(t)
+    x, y = rng.integers(0, size[1], n).astype(np.uint16), rng.integers(0, size[0], n).astype(np.uint16)
+    return Events(np.array(t, dtype=np.int64), x, y, rng.integers(0, 2, n).astype(np.uint8), size)
+
+
+ordinary = st.integers(0, 10**6)
+any_time = st.one_of(ordinary, st.integers(INT64.min, INT64.max), st.sampled_from([INT64.min, -1, 0, INT64.max]))
+sizes = st.tuples(st.integers(1, 7), st.integers(1, 9))
+streams = st.builds(recording, st.one_of(st.lists(any_time, max_size=50), st.lists(ordinary, max_size=200).map(sorted)), sizes)
+
+
+@needs_c
+@pytest.mark.parametrize("variant", native.able_variants())
+@pytest.mark.parametrize("rule", FRAMES)
+@given(events=streams, T=st.integers(1, 20))
+@settings(max_examples=60, deadline=None)
+def test_the_loop_in_c_equals_its_definition(rule, variant, events, T):
+    with mock.patch.object(native, "chosen_variant", return_value=variant):
+        got = FRAMES[rule](events, T)
+    with mock.patch.object(native, "reason_against", return_value="not in this test"):
+        want = FRAMES[rule](events, T)
+    assert got.dtype == want.dtype == np.int32
+    assert np.array_equal(got, want)
+
+
+@pytest.mark.parametrize("rule", FRAMES)
+@given(events=streams, T=st.integers(1, 20))
+@settings(max_examples=60, deadline=None)
+def test_every_event_is_in_one_frame_at_its_place(rule, events, T):
+    frames = FRAMES[rule](events, T)
+    assert frames.shape == (T, 2, *events.size)
+    places = np.zeros(frames.shape[1:], dtype=np.int64)
+    np.add.at(places, (events.polarity, events.y, events.x), 1)
+    assert np.array_equal(frames.sum(0), places)
+
+
+@given(st.lists(any_time, min_size=1, max_size=40), st.integers(1, 12))
+@settings(max_examples=100, deadline=None)
+def test_frames_of_equal_duration_follow_the_formula_for_any_times(t, T):
+    first, last = min(t), max(t)
+    expected = [0] * T
+    for time in t:
+        expected[(time - first) * T // (last - first + 1)] += 1
+    assert frames_by_duration(recording(t, (3, 4)), T).sum((1, 2, 3)).tolist() == expected
+
+
+@pytest.mark.parametrize("rule", FRAMES)
+def test_a_recording_without_events_gives_zeros(rule):
+    frames = FRAMES[rule](recording([], (4, 5)), 3)
+    assert frames.shape == (3, 2, 4, 5)
+    assert not frames.any()
+
+
+def test_the_order_of_the_events_does_not_matter_to_frames_of_equal_duration():
+    events = recording(np.sort(np.random.default_rng(0).integers(0, 1000, 300)), (6, 7))
+    mixed = np.random.default_rng(1).permutation(300)
+    shuffled = Events(events.t[mixed], events.x[mixed], events.y[mixed], events.polarity[mixed], events.size)
+    assert np.array_equal(frames_by_duration(events, 8), frames_by_duration(shuffled, 8))
+
+
+@pytest.mark.parametrize("wrong", [("x", 5), ("y", 4), ("polarity", 2)], ids=str)
+@pytest.mark.parametrize("plain", [True, False], ids=["c", "numpy"])
+def test_an_event_outside_is_named_before_anything_is_counted(wrong, plain):
+    columns = vars(recording(range(9), (4, 5)))
+    columns[wrong[0]][6] = wrong[1]
+    if not plain:
+        columns |= {name: columns[name].astype(np.int64) for name in ("x", "y", "polarity")}
+    with pytest.raises(ValueError, match=r"event 6 lies at x=.*outside the sensor of 5 x 4 pixels or the polarities 0 and 1"):
+        frames_by_count(Events(**columns), 2)
+    if not plain:
+        columns[wrong[0]][6] = -1
+        with pytest.raises(ValueError, match="event 6 lies at"):
+            frames_by_count(Events(**columns), 2)
+
+
+@pytest.mark.parametrize("rule", FRAMES)
+def test_what_is_no_recording_is_refused(rule):
+    events = recording(range(9), (4, 5))
+    with pytest.raises(ValueError, match=r"t, x, y and polarity of \(9,\), \(8,\), .* are no recording"):
+        FRAMES[rule](Events(events.t, events.x[:8], events.y, events.polarity, (4, 5)), 2)
+    with pytest.raises(ValueError, match="T=0 frames; use 1 or more"):
+        FRAMES[rule](events, 0)
+
+
+def test_arrays_that_are_not_contiguous_are_counted_alike():
+    events = recording(np.random.default_rng(0).integers(0, 99, 400), (6, 7))
+    every_other = Events(*(array[::2] for array in (events.t, events.x, events.y, events.polarity)), events.size)
+    copied = Events(*(array[::2].copy() for array in (events.t, events.x, events.y, events.polarity)), events.size)
+    for rule in FRAMES.values():
+        assert np.array_equal(rule(every_other, 5), rule(copied, 5))

@@ -1,0 +1,156 @@
+"""Recordings as samples: read, cut, kept on disk."""
+
+import os
+import pickle
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spikewise.data.events import Events
+from spikewise.data.frames import FRAMES
+from spikewise.data.recordings import Files, Recordings
+
+SIZE = (6, 9)
+
+
+def read(path):
+    """A recording in a format of this test's own."""
+    raw = np.fromfile(path, dtype=np.int64).reshape(-1, 4)
+    return Events(raw[:, 0], raw[:, 1].astype(np.uint16), raw[:, 2].astype(np.uint16), raw[:, 3].astype(np.uint8), SIZE)
+
+
+def write(path, n, seed=0):
+    rng = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = np.sort(rng.integers(0, 10**6, n)), *(rng.integers(0, top, n) for top in (9, 6, 2))
+    path.write_bytes(np.stack(columns, axis=1).astype(np.int64).tobytes())
+
+
+def a_set(folder, cache=None, rule="count", T=3, reader=read):
+    names = ["a/0.rec", "a/1.rec", "b/0.rec"]
+    for k, name in enumerate(names):
+        if not (folder / name).exists():
+            write(folder / name, 50 * (k + 1), k)
+    return Recordings("set", Files(folder, names), np.array([0, 0, 1]), ("a", "b"), T, reader, rule=rule, cache=cache)
+
+
+def test_files_are_a_sequence_of_paths_in_two_arrays(tmp_path):
+    names = ["train/a/1.bin", "train/ä/2 3.bin", "x"]
+    files = Files(tmp_path, [names[0], tmp_path / names[1], names[2]])
+    assert list(files) == [tmp_path / name for name in names]
+    assert files[-1] == tmp_path / "x"
+    assert files[1:] == [tmp_path / names[1], tmp_path / names[2]]
+    assert [files.name(k) for k in range(3)] == names
+    assert list(pickle.loads(pickle.dumps(files))) == list(files)
+    assert list(Files(tmp_path, [])) == []
+    with pytest.raises(IndexError):
+        files[3]
+    with pytest.raises(ValueError, match="is not in the subpath"):
+        Files(tmp_path / "data", [tmp_path / "elsewhere"])
+
+
+@pytest.mark.parametrize("rule", FRAMES)
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_sample_is_the_frames_of_its_recording(rule, kept, tmp_path):
+    data = a_set(tmp_path, tmp_path / "kept" if kept else None, rule)
+    for index in (2, 0, 2):
+        sample = data.sample(index)
+        assert sample.dtype == np.float32
+        assert np.array_equal(sample, FRAMES[rule](read(data.files[index]), 3))
+        assert data.frames(index).dtype == np.uint8
+    assert np.array_equal(pickle.loads(pickle.dumps(data)).sample(1), data.sample(1))
+
+
+def test_kept_frames_are_read_instead_of_the_recording(tmp_path):
+    first = [a_set(tmp_path, tmp_path / "kept").sample(i) for i in range(3)]
+
+    def fail(path):
+        raise AssertionError(f"{path} was read again")
+
+    again = a_set(tmp_path, tmp_path / "kept", reader=fail)
+    assert all(np.array_equal(again.sample(i), first[i]) for i in range(3))
+    assert sorted(p.relative_to(tmp_path / "kept").as_posix() for p in (tmp_path / "kept").rglob("*") if p.is_file()) == [
+        "3-count/a/0.rec.npy",
+        "3-count/a/1.rec.npy",
+        "3-count/b/0.rec.npy",
+    ]
+    with pytest.raises(AssertionError, match="was read again"):  # other frames
+        a_set(tmp_path, tmp_path / "kept", T=4, reader=fail).sample(0)
+    with pytest.raises(AssertionError, match="was read again"):
+        a_set(tmp_path, tmp_path / "kept", rule="duration", reader=fail).sample(0)
+
+
+def test_kept_frames_of_a_changed_recording_are_made_anew(tmp_path):
+    data = a_set(tmp_path, tmp_path / "kept")
+    data.sample(0)
+    write(data.files[0], 70, seed=9)
+    assert data.sample(0).sum() == 70
+    about = data.files[0].stat()
+    write(data.files[0], 70, seed=10)  # the same size, at another time
+    os.utime(data.files[0], ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    assert np.array_equal(data.sample(0), a_set(tmp_path).sample(0))
+
+
+@pytest.mark.parametrize("cut", [0, 5, 90, 200, -1], ids=str)
+def test_damaged_frames_are_made_anew(cut, tmp_path):
+    data = a_set(tmp_path, tmp_path / "kept")
+    want = data.sample(1)
+    file = tmp_path / "kept" / "3-count" / "a" / "1.rec.npy"
+    file.write_bytes(file.read_bytes()[:cut])
+    assert np.array_equal(data.sample(1), want)
+    assert np.array_equal(data.sample(1), want)
+
+
+@pytest.mark.parametrize(("most", "kind"), [(255, np.uint8), (256, np.uint16), (65536, np.uint32)])
+def test_frames_are_kept_in_the_smallest_type_that_holds_them(most, kind, tmp_path):
+    def same_place(path):
+        zeros = np.zeros(most, dtype=np.int64)
+        return Events(zeros, zeros.astype(np.uint16), zeros.astype(np.uint16), zeros.astype(np.uint8), SIZE)
+
+    data = a_set(tmp_path, tmp_path / "kept", T=1, reader=same_place)
+    for _ in range(2):
+        assert data.frames(0).dtype == kind
+        assert data.frames(0).max() == most
+
+
+def test_a_process_killed_while_it_keeps_frames_leaves_none_that_look_whole(tmp_path):
+    a_set(tmp_path)
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import pathlib, test_recordings as t
+pathlib.Path.replace = lambda *a: os._exit(9)
+t.a_set(pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(tmp_path / "kept")!r})).sample(0)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    data = a_set(tmp_path, tmp_path / "kept")
+    assert not (tmp_path / "kept" / "3-count" / "a" / "0.rec.npy").exists()
+    assert np.array_equal(data.sample(0), a_set(tmp_path).sample(0))
+    assert (tmp_path / "kept" / "3-count" / "a" / "0.rec.npy").exists()
+
+
+def test_frames_that_cannot_be_kept_say_what_to_do(tmp_path):
+    (tmp_path / "kept").write_text("a file, where a folder should be")
+    with pytest.raises(OSError, match=r"frames can't be kept as .*; make room, or set data.cache to False"):
+        a_set(tmp_path, tmp_path / "kept").sample(0)
+
+
+def test_errors_name_the_recording(tmp_path):
+    write(tmp_path / "a" / "0.rec", 5)
+    raw = np.fromfile(tmp_path / "a" / "0.rec", dtype=np.int64)
+    raw[4 * 2 + 1] = 9
+    (tmp_path / "a" / "0.rec").write_bytes(raw.tobytes())
+    with pytest.raises(ValueError, match=r"a/0.rec: event 2 lies at x=9"):
+        a_set(tmp_path).sample(0)
+
+
+def test_what_does_not_fit_together_is_refused(tmp_path):
+    make = partial(Recordings, "set", Files(tmp_path, ["a", "b"]), class_names=("a",), T=3, read=read)
+    with pytest.raises(ValueError, match="set: 2 recordings and 3 labels do not fit together"):
+        make(labels=np.zeros(3))
+    with pytest.raises(ValueError, match="no rule named 'time' for frames; use count or duration"):
+        make(labels=np.zeros(2), rule="time")
