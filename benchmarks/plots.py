@@ -33,7 +33,9 @@ def steps() -> Figure:
     """Our time over a peer's, network by network and processor by processor."""
     found = {(line["cpu"], line["what"], line["peer"]): line for line in read("step") if line["peer"] in PEERS}
     cpus = sorted({cpu for cpu, *_ in found}, key=lambda cpu: "Intel" not in cpu)
-    figure, axes = plt.subplots(1, len(cpus), figsize=(4.4 * len(cpus), 3.4), sharey=True, sharex=True, layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(cpus), figsize=(4.4 * len(cpus), 3.4), sharey=True, sharex=True, layout="constrained", squeeze=False
+    )
     whats = list(dict.fromkeys(what for _, what, _ in found))[::-1]
     for ax, cpu in zip(axes[0], cpus, strict=True):
         for offset, (peer, colour) in zip((0.17, -0.17), PEERS.items(), strict=True):
@@ -59,8 +61,9 @@ def scaling() -> Figure:
         rows = {line[axis]: line for line in lines if line["what"].endswith(f"against {axis}")}
         x = sorted(rows)
         other = "batch 2" if axis == "T" else "T = 2"
-        axes[0].plot(x, [1e3 * rows[n]["seconds"] for n in x], color=colour, marker=marker, ms=4, label=f"against {axis}, {other}")
-        axes[1].plot(x, [rows[n]["kept_bytes"] / 2**20 for n in x], color=colour, marker=marker, ms=4, label=f"against {axis}, {other}")
+        look = {"color": colour, "marker": marker, "ms": 4, "label": f"against {axis}, {other}"}
+        axes[0].plot(x, [1e3 * rows[n]["seconds"] for n in x], **look)
+        axes[1].plot(x, [rows[n]["kept_bytes"] / 2**20 for n in x], **look)
     for ax, label in zip(axes, ("ms per training step", "MiB kept for backward"), strict=True):
         ax.set(xlabel="T or batch", ylabel=label, xlim=0, ylim=0)
         ax.spines[["top", "right"]].set_visible(False)

@@ -55,7 +55,7 @@ def take_turns(steps: dict[str, Callable[[], Any]], rounds: int, warm: int = 4) 
 
 
 def kept_bytes(forward: Callable[[], Any], apart_from: Iterable[torch.Tensor]) -> int:
-    """Bytes that a forward pass keeps for backward, each storage once; parameters are not counted, nor their storages' views."""
+    """Bytes that a forward pass keeps for backward, each storage once, without the parameters."""
     owned = {tensor.untyped_storage().data_ptr() for tensor in apart_from}
     kept: dict[int, int] = {}
     alive = []

@@ -102,7 +102,12 @@ def test_the_layer_is_an_ordinary_convolution(always_product):
 
 @pytest.mark.parametrize(
     ("shape", "faster"),
-    [((512, 512, 7, 7, 3, 1), True), ((256, 256, 14, 14, 3, 1), False), ((256, 64, 56, 56, 1, 1), True), ((32, 32, 4, 4, 1, 1), False)],
+    [
+        ((512, 512, 7, 7, 3, 1), True),
+        ((256, 256, 14, 14, 3, 1), False),
+        ((256, 64, 56, 56, 1, 1), True),
+        ((32, 32, 4, 4, 1, 1), False),
+    ],
 )
 def test_taken_where_it_was_measured_to_pay(shape, faster, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from spikewise import build_model
-from spikewise.kernels import CONNECT, SURROGATES, Dynamics, choose_backend, cpu, reference
+from spikewise.kernels import CONNECT, SURROGATES, Dynamics, choose_backend, cpu, operators, reference
 from spikewise.native import build
 from spikewise.native import load as native
 
@@ -34,14 +34,14 @@ dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=[
 @pytest.fixture(autouse=True)
 def _poisoned(monkeypatch):
     """Memory that a kernel is to fill holds NaN before: what it leaves out is seen."""
-    real, plain = cpu.empty, torch.empty
+    real, plain = operators.empty, torch.empty
 
     def poisoned_empty(*args, **kwargs):
         made = plain(*args, **kwargs)
         return made.fill_(torch.nan) if made.is_floating_point() and made.device.type == "cpu" else made
 
-    monkeypatch.setattr(cpu, "empty", lambda *args, **kwargs: real(*args, **kwargs).fill_(torch.nan))
-    monkeypatch.setattr(cpu.torch, "empty", poisoned_empty)
+    monkeypatch.setattr(operators, "empty", lambda *args, **kwargs: real(*args, **kwargs).fill_(torch.nan))
+    monkeypatch.setattr(torch, "empty", poisoned_empty)
 
 
 def dyadic(*shape):

@@ -39,7 +39,7 @@ def duration(events: Events) -> float:
 
 
 def paint(counts: np.ndarray, white: float) -> np.ndarray:
-    """Counts of events as a picture: blue where it got darker, vermilion where brighter, both mixed. [2, H, W] -> [H, W, 3], uint8
+    """Counts of events as a picture: blue where darker, vermilion where brighter, or mixed. [2, H, W] -> [H, W, 3], uint8
 
     white:  the count that gets full colour
     """
@@ -81,7 +81,7 @@ def sheet(events: Events, path: Path, frames: int) -> None:
     counts = frames_by_duration(events, frames)
     white, length = full_colour(counts), duration(events)
     figure = Figure(figsize=(1.5 * frames, 6.2), dpi=150, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 2.6))
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 2.6)))
     for number, (ax, frame) in enumerate(zip(above.subplots(1, frames, squeeze=False)[0], counts, strict=True)):
         ax.imshow(paint(frame, white), interpolation="nearest")
         ax.set_title(f"{1e3 * length * number / frames:.0f} ms", fontsize=8)
@@ -97,7 +97,8 @@ def in_space_and_time(ax: Any, events: Events) -> None:
     x, y, polarity = events.x[::step], events.y[::step], events.polarity[::step]
     height, width = events.size
     colours = np.array([DARKER, BRIGHTER])[polarity] / 255
-    ax.scatter(t, x, height - 1 - y.astype(np.int64), c=colours, s=1.2, alpha=min(1.0, 0.15 + 6000 / len(t)), linewidths=0, depthshade=False)
+    look = {"s": 1.2, "alpha": min(1.0, 0.15 + 6000 / len(t)), "linewidths": 0, "depthshade": False}
+    ax.scatter(t, x, height - 1 - y.astype(np.int64), c=colours, **look)
     ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=1.25)
     ax.set(xlabel="ms", ylim=(0, width - 1), zlim=(0, height - 1), xlim=(0, max(float(t.max()), 1e-3)))
     ax.set_yticks([0, width - 1])

@@ -10,9 +10,9 @@ from .events import Events
 def summary(events: Events) -> dict[str, Any]:
     """Counts, times and places of a recording.
 
-    Returns:  events; duration_s (first to last time); rate, events per second; sensor, "width x height" in pixels; brighter, the share
-              of polarity 1; pixels, the share of the sensor that saw an event; busiest, the pixel with most of them and their number;
-              ordered, whether times never run backwards
+    Returns:  events; duration_s (first to last time); rate, events per second; sensor, "width x height" in pixels; brighter,
+              the share of polarity 1; pixels, the share of the sensor that saw an event; busiest, the pixel with most of them
+              and their number; ordered, whether times never run backwards
     """
     height, width = events.size
     n = len(events)

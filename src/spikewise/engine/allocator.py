@@ -5,7 +5,7 @@ import os
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-LARGEST = 2**31 - 1
+NEVER = -1
 
 
 def keep_freed_memory() -> bool:
@@ -17,4 +17,4 @@ def keep_freed_memory() -> bool:
     if os.environ.get("SPIKEWISE_KEEP_MEMORY") == "0" or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_MMAP_THRESHOLD, 2**30)) and bool(mallopt(M_TRIM_THRESHOLD, LARGEST))
+    return bool(mallopt(M_MMAP_THRESHOLD, 2**30)) and bool(mallopt(M_TRIM_THRESHOLD, NEVER))

@@ -13,8 +13,7 @@ from torch.autograd.function import once_differentiable
 
 
 def convolve(x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-    """`F.conv2d(x, weight, stride=stride, padding=padding)`, under autocast in its dtype; equal to it but for the rounding of weight's
-    gradient.
+    """`F.conv2d`, under autocast in its dtype; equal to it but for the rounding of the weights' gradient.
 
     Shapes:  x [N, C, H, W], weight [C', C, k, k] -> [N, C', H', W']
     """
@@ -67,7 +66,7 @@ class Convolve(torch.autograd.Function):
 
 
 def weight_gradient(grad: Tensor, x: Tensor, shape: torch.Size, stride: int, padding: int) -> Tensor:
-    """Gradient of weight [C', C, k, k]: the product of grad [N, C', H', W'] with what each place of the kernel has seen of x."""
+    """Gradient of weight [C', C, k, k]: grad [N, C', H', W'] times what each place of the kernel has seen."""
     out_channels, channels, size, _ = shape
     pixels = F.pad(x, [padding] * 4).permute(0, 2, 3, 1) if padding else x.permute(0, 2, 3, 1)
     height, width = grad.shape[2:]

@@ -80,6 +80,7 @@ def norm_fire(
     v: Tensor | None = None,
     repeat: int = 0,
     keep_v: bool = True,
+    pool: tuple[int, int, int] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Normalise, run the neurons, connect with the shortcut: all that happens between two convolutions.
 
@@ -88,6 +89,7 @@ def norm_fire(
              -> output [T, N, C, H, W] in y's dtype; v [N, C, H, W], None unless `keep_v`
     shortcut, connect: the block's input and g, applied to the spikes (E6, E7)
     current:           added to the normalised value before the neurons (the shortcut of E8)
+    pool:              size, stride and padding of a max pooling of the output [T, N, C, H', W']; None: no pooling
     Raises:            ValueError for `current` beside `repeat`: a still image has no sequence of currents
     """
     if repeat and current is not None:
@@ -99,7 +101,8 @@ def norm_fire(
     # the currents stay in the membrane's precision; only the spikes are stored in y's
     spikes, v_end = fire(x, dynamics, v=v, repeat=repeat, keep_v=keep_v)
     spikes = spikes.to(y.dtype)
-    return (spikes if connect is None or shortcut is None else connect(spikes, shortcut)), v_end
+    out = spikes if connect is None or shortcut is None else connect(spikes, shortcut)
+    return out if pool is None else max_pool(out.flatten(0, 1), *pool).unflatten(0, out.shape[:2]), v_end
 
 
 def batch_norm_fire(

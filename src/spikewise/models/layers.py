@@ -71,6 +71,7 @@ class ConvNormFire(ConvNorm):
     connect:   g of E6, a function of (a, s); None where no shortcut arrives
     shortcut:  s of E6 [T, N, C', H', W'], connected after the neurons (SEW)
     current:   added before the neurons (the shortcut of a Spiking block, E8)
+    pool:      max pooling of the output
     observe:   called with the spikes before they are connected, when set (see probe.py)
     """
 
@@ -99,9 +100,11 @@ class ConvNormFire(ConvNorm):
         shortcut: Tensor | None = None,
         current: Tensor | None = None,
         repeat: int = 0,
+        pool: "MaxPool | None" = None,
     ) -> Tensor:
         y = over_time(self.conv, x)
         options = {
+            "pool": pool.window if pool is not None and self.observe is None else None,
             "shortcut": shortcut,
             "connect": self.connect if self.observe is None else None,
             "current": current,
@@ -123,6 +126,7 @@ class ConvNormFire(ConvNorm):
         if self.observe is not None:
             self.observe(out)
             out = out if self.connect is None or shortcut is None else self.connect(out, shortcut)
+            out = out if pool is None else over_time(pool, out)
         return out
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .blocks import Block
-from .layers import ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory, make_pool, over_time
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, MaxPool, NeuronFactory, make_pool, over_time
 from .network import Network
 from .stream import Carry
 
@@ -80,8 +80,10 @@ class ResNet(Network):
 
     def features(self, x: Tensor, carry: Carry | None) -> Tensor:
         still = {"repeat": self.T} if self.spiking and x.dim() == 4 else {}
-        x = self.stem(x, carry, **still)
-        x = over_time(self.pool, x)
+        if isinstance(self.stem, ConvNormFire) and isinstance(self.pool, MaxPool):
+            x = self.stem(x, carry, pool=self.pool, **still)
+        else:
+            x = over_time(self.pool, self.stem(x, carry, **still))
         for stage in self.stages:
             for block in stage:
                 x = block(x, carry)

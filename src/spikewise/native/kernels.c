@@ -16,6 +16,19 @@ typedef struct {
     uint8_t *place; /* like out */
 } pool_call;
 
+/* Neurons, and max pooling of their spikes: a still image, channels inner, no connection */
+typedef struct {
+    call fire;
+    pool_call pool; /* of one time step; forward: `in` is unused; backward: `out` is the incoming gradient */
+} pooled_call;
+
+#define BAND 2 /* rows of outputs that a task makes: their spikes stay in the cache */
+
+INLINE int64_t bands(const pool_call *k) { return (k->out_height + BAND - 1) / BAND; }
+
+/* Tasks of pooled neurons, forward or backward: rows of partial sums that backward needs */
+int64_t pooled_tasks(const pooled_call *k) { return k->pool.images * bands(&k->pool); }
+
 /* The first and the last window, along one axis, that hold place `at` of the input */
 INLINE int64_t first_window(const pool_call *k, int64_t at) {
     const int64_t most = at + k->padding - k->size + 1;
@@ -63,6 +76,7 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 #include "norm_fire.inc"
 #include "norm_stats.inc"
 #include "max_pool.inc"
+#include "pooled.inc"
 #undef STORAGE
 #undef NAME
 
@@ -71,6 +85,7 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 #include "norm_fire.inc"
 #include "norm_stats.inc"
 #include "max_pool.inc"
+#include "pooled.inc"
 #undef STORAGE
 #undef NAME
 

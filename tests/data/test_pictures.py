@@ -1,0 +1,60 @@
+"""Pictures and numbers of recordings."""
+
+import numpy as np
+import pytest
+
+from spikewise.data.events import Events
+from spikewise.data.pictures import BRIGHTER, DARKER, PAPER, contact_sheet, draw, paint
+from spikewise.data.summary import summary
+
+
+def moving_dot(n=200, size=(12, 20)):
+    t = np.arange(n, dtype=np.int64) * 1000
+    x, y = (np.arange(n) * size[1] // n).astype(np.uint16), np.full(n, 5, np.uint16)
+    return Events(t, x, y, (np.arange(n) % 2).astype(np.uint8), size)
+
+
+def test_summary_by_hand():
+    events = Events(np.array([100, 300, 200]), np.array([1, 1, 2]), np.array([0, 0, 3]), np.array([1, 1, 0]), (4, 5))
+    found = summary(events)
+    assert (found["events"], found["duration_s"], found["sensor"], found["ordered"]) == (3, 200e-6, "5 x 4", False)
+    assert found["rate"] == pytest.approx(15_000)
+    assert found["brighter"] == pytest.approx(2 / 3)
+    assert found["pixels"] == pytest.approx(2 / 20)
+    assert found["busiest"] == {"x": 1, "y": 0, "events": 2}
+
+
+def test_summary_of_nothing():
+    found = summary(moving_dot(0))
+    assert (found["events"], found["rate"], found["busiest"], found["ordered"]) == (0, 0.0, None, True)
+
+
+def test_colours_say_which_way_it_went():
+    counts = np.zeros((2, 1, 3), dtype=np.int32)
+    counts[0, 0, 0], counts[1, 0, 1] = 4, 9
+    assert [tuple(pixel) for pixel in paint(counts, 4.0)[0]] == [DARKER, BRIGHTER, PAPER]
+
+
+def test_an_animation_and_a_sheet(tmp_path):
+    from PIL import Image
+
+    draw(moving_dot(), tmp_path / "dot.gif", frames=3, seconds=1.2)
+    with Image.open(tmp_path / "dot.gif") as animation:
+        assert animation.n_frames == 12
+        assert animation.size[0] > animation.size[1] >= 200
+    draw(moving_dot(), tmp_path / "dot.png", frames=4)
+    with Image.open(tmp_path / "dot.png") as sheet:
+        assert np.asarray(sheet.convert("L")).std() > 1
+
+
+def test_what_cannot_be_drawn_is_said(tmp_path):
+    with pytest.raises(ValueError, match="no events"):
+        draw(moving_dot(0), tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"neither \.gif .* nor \.png"):
+        draw(moving_dot(), tmp_path / "x.jpg")
+
+
+def test_a_sheet_of_samples(tmp_path):
+    samples = [np.random.default_rng(k).random((3, 8, 8), dtype=np.float32) for k in range(3)]
+    contact_sheet([*samples, np.ones((4, 2, 8, 8), np.float32)], ["a", "b", "c", "d"], tmp_path / "s.png", columns=2)
+    assert (tmp_path / "s.png").stat().st_size > 1000
