@@ -34,7 +34,7 @@ def steps() -> Figure:
     found = {(line["cpu"], line["what"], line["peer"]): line for line in read("step") if line["peer"] in PEERS}
     cpus = sorted({cpu for cpu, *_ in found}, key=lambda cpu: "Intel" not in cpu)
     figure, axes = plt.subplots(
-        1, len(cpus), figsize=(4.4 * len(cpus), 3.4), sharey=True, sharex=True, layout="constrained", squeeze=False
+        1, len(cpus), figsize=(4.4 * len(cpus), 3.7), sharey=True, sharex=True, layout="constrained", squeeze=False
     )
     whats = list(dict.fromkeys(what for _, what, _ in found))[::-1]
     for ax, cpu in zip(axes[0], cpus, strict=True):
@@ -48,7 +48,9 @@ def steps() -> Figure:
         ax.axvline(1, color=GREY, lw=1, ls=":")
         ax.set(title=short(cpu), xlim=(0, 1.35), yticks=range(len(whats)), yticklabels=whats)
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0][0].legend(title="time of spikewise over that of", fontsize=8, title_fontsize=8, loc="lower right", framealpha=1)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    labels = [f"time of spikewise over that of {label}" for label in labels]
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     figure.supxlabel("ratio of medians of paired rounds; less is faster; a time step against an image of the twin", fontsize=9)
     return figure
 

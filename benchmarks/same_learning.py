@@ -49,7 +49,7 @@ def main(o: Options) -> None:
         apart.append(max(abs(a - b) for a, b in zip(losses["cpu"][:20], losses["reference"][:20], strict=True)))
     line = {"what": "digits, with and without the fused kernels", "steps": o.steps, "loss_apart_first_20_steps": apart}
     for backend, found in accuracies.items():
-        line[backend] = {"accuracies": found, "mean": statistics.mean(found), "deviation": statistics.stdev(found)}
+        line[f"backend {backend}"] = {"accuracies": found, "mean": statistics.mean(found), "deviation": statistics.stdev(found)}
     text = json.dumps(line | where())
     print(text)
     with (RESULTS / "same_learning.jsonl").open("a") as file:
