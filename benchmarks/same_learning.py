@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/same_learning.py
 
 Prints the largest difference of the losses over the first 20 steps, for how many steps they are equal to the last digit, and
-mean and deviation of the final test accuracies. Beside it the same differences of two runs on the reference, one of which starts
+mean and deviation of the final test accuracies. Beside it the differences of two runs on the reference, of which one starts
 with a weight moved by its last digit: a first spike that flips parts two runs, whatever moved it.
 """
 
