@@ -30,6 +30,10 @@ typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
 typedef uint8_t vb __attribute__((vector_size(LANES)));
 typedef double vd __attribute__((vector_size(LANES * 8)));
 
+/* Memory that is soon read, or written, is asked for now; beyond an array's end that does nothing. */
+INLINE void will_read(const void *at) { __builtin_prefetch(at, 0); }
+INLINE void will_write(const void *at) { __builtin_prefetch(at, 1); }
+
 typedef float f32;
 typedef uint16_t bf16;
 
