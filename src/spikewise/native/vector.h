@@ -102,6 +102,21 @@ INLINE vb narrow_u8(vi x) {
 #endif
 }
 
+/* Bytes, many at once; n <= BYTES of them are read and written */
+#define BYTES 64
+typedef uint8_t vbytes __attribute__((vector_size(BYTES)));
+
+INLINE vbytes load_bytes(const uint8_t *from, int64_t n) {
+    vbytes x = {0};
+    if (n == BYTES) memcpy(&x, from, BYTES);
+    else memcpy(&x, from, n);
+    return x;
+}
+INLINE void store_bytes(uint8_t *to, vbytes x, int64_t n) {
+    if (n == BYTES) memcpy(to, &x, BYTES);
+    else memcpy(to, &x, n);
+}
+
 INLINE vf load_bf16(const bf16 *from, int n) { return (vf)(widen(load_u16(from, n)) << 16); }
 
 /* to the nearest, ties to even, as PyTorch rounds; but the instruction of AVX-512 makes subnormal numbers zero */
