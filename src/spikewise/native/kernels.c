@@ -106,3 +106,4 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 #undef NAME
 
 #include "frames.inc"
+#include "events.inc"
