@@ -48,8 +48,8 @@ def read_evt2(path: Path, size: tuple[int, int] | None = None) -> Events:
 def read_evt3(path: Path, size: tuple[int, int] | None = None) -> Events:
     """Words of 2 bytes: rows, columns, runs of columns, and parts of the time.
 
-    Times are expelliarmus's. Where a recording's clock falls, by as little as a microsecond, it takes that for an overflow and
-    moves all later times by 4,096 microseconds; so frames by count are right, frames by duration may not be (docs/decisions.md).
+    Times are expelliarmus's. Where the clock falls, by as little as a microsecond, it sees an overflow and moves all later
+    times by 4,096 microseconds: frames by count are right, frames by duration may not be (docs/decisions.md).
     Raises:  as `read_dat`
     """
     return read(path, size, "evt3")
@@ -74,7 +74,8 @@ def read(path: Path, size: tuple[int, int] | None, encoding: str) -> Events:
     if len(raw) == begin:
         return files.recording(path, files.NO_EVENTS, size)
     try:
-        events = expelliarmus.Wizard(encoding=encoding).read(path)
+        with files.silent():
+            events = expelliarmus.Wizard(encoding=encoding).read(path)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}; copy it again") from None
     if events is None:

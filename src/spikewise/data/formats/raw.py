@@ -1,7 +1,10 @@
 """What the readers share: a file's bytes, the end of its text header, and decoders in C with their definitions in NumPy."""
 
+import contextlib
 import ctypes
 import importlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +27,19 @@ def extra(module: str, path: Path) -> ModuleType:
         return importlib.import_module(module)
     except ImportError:
         raise ValueError(f"{path} needs the package {module}: pip install 'spikewise[events]'") from None
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Without what a library writes to standard error by itself: what is wrong is said by us, in a line."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def bytes_of(path: Path) -> np.ndarray:
