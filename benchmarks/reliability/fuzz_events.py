@@ -44,6 +44,7 @@ class Options:
     files: int = 1_000_000
     seed: int = 0
     processes: int = os.cpu_count() or 1
+    only: str = ""  # one format
     data: Path = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
@@ -143,7 +144,8 @@ def read(name: str | None, content: bytes) -> str:
 
 
 def main(o: Options) -> int:
-    began, made, total, wrong = time.time(), originals(o.data), Counter(), []
+    began, total, wrong = time.time(), Counter(), []
+    made = {name: files for name, files in originals(o.data).items() if o.only in ("", name)}
     context = multiprocessing.get_context("fork")
     starts = iter(range(o.seed, o.seed + o.files, BATCH))
     running: dict = {}
