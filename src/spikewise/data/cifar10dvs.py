@@ -29,7 +29,7 @@ def cifar10_dvs(
     """CIFAR10-DVS from a folder per class of AEDAT 2.0 files.
 
     part:            "published": of each class the first nine tenths of the files in the order of their names train, the
-                     rest test (900 and 100); "seeded": a tenth of each class, drawn once and for all, tests
+                     rest test (900 and 100; at least one of each); "seeded": a tenth of each class, drawn once and for all, tests
     T, rule, cache:  as of `nmnist`
     Raises:          FileNotFoundError or ValueError for a folder that is missing or has other classes
     """
@@ -43,7 +43,7 @@ def cifar10_dvs(
         if part == "seeded":
             files[name] = drawn(found, split, f"cifar10-dvs/{name}", 1 - TRAIN / PER_CLASS)
         else:
-            train = -(-len(found) * TRAIN // PER_CLASS)  # rounded up, as published
+            train = min(-(-len(found) * TRAIN // PER_CLASS), len(found) - 1)  # rounded up, as published
             files[name] = found[:train] if split == "train" else found[train:]
         if not files[name]:
             raise ValueError(f"{folder / name} has {len(found)} recordings, too few for a {split} split")

@@ -49,7 +49,7 @@ def unpack(archive: Path, place: Callable[[str], Path | None], advance: Callable
 
 def parts(archive: Path, member: Member, advance: Callable[[int], None]) -> Iterator[bytes]:
     done = 0
-    while done < member.size or not done:
+    while True:  # to the end, where the archive's checksum is compared
         try:
             part = member.content.read(PART)
         except DAMAGE as error:
