@@ -29,7 +29,7 @@ def cifar10_dvs(
     """CIFAR10-DVS from a folder per class of AEDAT 2.0 files.
 
     part:            "published": of each class the first nine tenths of the files in the order of their names train, the
-                     rest test (900 and 100; at least one of each); "seeded": a tenth of each class, drawn once and for all, tests
+                     rest test (900 and 100); "seeded": a tenth of each class, drawn once and for all, tests
     T, rule, cache:  as of `nmnist`
     Raises:          FileNotFoundError or ValueError for a folder that is missing or has other classes
     """
