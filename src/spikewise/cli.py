@@ -232,8 +232,53 @@ def doctor(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None
         print(f"{name:<22} {value}")
 
 
+def reproduce(
+    name: Positional[str] = "list",
+    out: Path = Path("reproduced"),
+    images: Path | None = None,
+    size: int = 112,
+    batch: int = 8,
+    seed: int = 0,
+) -> None:
+    """The paper's figures and equations: numbers, a table held against what the paper says, pictures.
+
+    Args:
+        name: a figure or equation; all of them: all; what there is: list
+        out: folder of NAME.json, NAME.md, NAME.svg and NAME.png
+        images: a folder of photographs for figures 5 to 8; default the embedded digits, enlarged
+        size: their side in pixels, 32 or more
+        batch: how many of them, 2 or more
+        seed: of weights and labels
+    """
+    from .analysis.reproduce import FIGURES, Options
+
+    if name == "list":
+        for key, figure in FIGURES.items():
+            print(f"{key:<8} {first_line(figure)}")
+        return
+    if name != "all" and name not in FIGURES:
+        raise ValueError(f"nothing named {name!r} to reproduce; use list, all, {', '.join(FIGURES)}")
+    options = Options(images=images, size=size, batch=batch, seed=seed)
+    command = "spikewise reproduce {}" + "".join(
+        f" --{field} {value}" for field, value in vars(options).items() if value != getattr(Options(), field)
+    )
+    for key in FIGURES if name == "all" else [name]:
+        result = FIGURES[key](options)
+        files = result.save(out, command.format(key))
+        print(result.title)
+        for claim in result.claims:
+            print(f"  {'so       ' if claim.holds else 'otherwise'}  {claim.says}: {claim.evidence}")
+        print(f"  {', '.join(map(str, files))}")
+
+
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {"data": DATA, "events": EVENTS}
-COMMANDS: dict[str, Callable[..., None]] = {"evaluate": evaluate, "analyze": analyze, "doctor": doctor, "list": list_}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate,
+    "analyze": analyze,
+    "doctor": doctor,
+    "list": list_,
+    "reproduce": reproduce,
+}
 
 HELP = """usage: spikewise COMMAND ...
 
@@ -242,6 +287,7 @@ commands:
   train --resume RUN    go on with a run where it ended
   evaluate RUN    score a finished run on its test split
   analyze RUN     firing rate of every block of a finished run
+  reproduce NAME  a figure or equation of the paper; `spikewise reproduce` lists them
   data download NAME    fetch a data set
   data prepare NAME --source FILES    turn what a source delivers into what a run reads
   data info NAME  what a data set holds, with a picture if you like
