@@ -232,6 +232,62 @@ def doctor(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None
         print(f"{name:<22} {value}")
 
 
+def energy(
+    run: Positional[Path],
+    samples: int = 16,
+    images: Path | None = None,
+    size: int = 224,
+    device: Device = "auto",
+    data_root: str | None = None,
+    constants: Path | None = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Operations, bytes and joules of one inference, beside the ReLU twin's.
+
+    Args:
+        run: a run folder, or a file of weights
+        samples: how many test samples are counted
+        images: for a file, a folder of photographs; default the embedded digits, enlarged
+        size: for a file, the images' side in pixels
+        device: where to compute
+        data_root: where a run's data lies now
+        constants: a JSON file of picojoules that replace those of `spikewise.analysis.energy.Joules`
+        as_json: print JSON instead of a table
+    """
+    from .analysis.energy import Joules, count, verdict
+    from .analysis.opened import open_network
+
+    try:
+        joules = Joules(**json.loads(constants.read_text())) if constants else Joules()
+    except TypeError as error:
+        raise ValueError(f"{constants}: {error}; known: {', '.join(vars(Joules()))}") from None
+    net, batches = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
+    found = count(net, batches, joules)
+    if as_json:
+        layers, costs = (
+            [layer._asdict() for layer in found.layers],
+            [cost._asdict() | {"total": cost.total} for cost in found.costs],
+        )
+        print(
+            json.dumps(
+                found._asdict() | {"layers": layers, "costs": costs, "constants": vars(joules), "verdict": verdict(found)}
+            )
+        )
+        return
+    print(f"{'layer':<28} {'twin MAC':>12} {'MAC':>12} {'accumulates':>12} {'rate in':>8} {'largest':>8}")
+    for layer in found.layers:
+        counts = f"{layer.dense:>12,.0f} {layer.multiplies:>12,.0f} {layer.accumulates:>12,.0f}"
+        print(f"{layer.name:<28} {counts} {layer.rate:>8.4f} {layer.most:>8}")
+    print(f"neurons add {found.neuron_adds:,.0f} times in {found.T} steps, connections {found.connect_adds:,.0f}")
+    print(
+        f"\n{'microjoules per sample':<28} {'operations':>11} {'weights':>11} {'activations':>12} {'membranes':>11} {'all':>11}"
+    )
+    for cost in found.costs:
+        parts = f"{cost.operations / 1e6:>11,.1f} {cost.weights / 1e6:>11,.1f} {cost.activations / 1e6:>12,.1f}"
+        print(f"{cost.what:<28} {parts} {cost.membranes / 1e6:>11,.1f} {cost.total / 1e6:>11,.1f}")
+    print(verdict(found))
+
+
 def reproduce(
     name: Positional[str] = "list",
     out: Path = Path("reproduced"),
@@ -277,6 +333,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "analyze": analyze,
     "doctor": doctor,
     "list": list_,
+    "energy": energy,
     "reproduce": reproduce,
 }
 
@@ -287,6 +344,7 @@ commands:
   train --resume RUN    go on with a run where it ended
   evaluate RUN    score a finished run on its test split
   analyze RUN     firing rate of every block of a finished run
+  energy RUN|FILE    operations, bytes and joules of an inference, beside the ReLU twin's
   reproduce NAME  a figure or equation of the paper; `spikewise reproduce` lists them
   data download NAME    fetch a data set
   data prepare NAME --source FILES    turn what a source delivers into what a run reads

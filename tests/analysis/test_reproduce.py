@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from spikewise.analysis.initial import identity_areas, measure
+from spikewise.analysis.pictures import pictures
 from spikewise.analysis.reproduce import FIGURES, Options
-from spikewise.analysis.reproduce.at_start import pictures
 from spikewise.analysis.reproduce.logs import published
 from spikewise.cli import main
 from spikewise.models import build_model
@@ -79,12 +79,12 @@ def test_photographs_are_taken_from_a_folder(tmp_path):
 
     for i in range(3):
         Image.new("RGB", (60 + i, 50), (255, 128, 0)).save(tmp_path / f"{i}.jpg")
-    found = pictures(Options(images=tmp_path, size=32, batch=3))
+    found = pictures(tmp_path, size=32, batch=3)
     assert found.shape == (3, 3, 32, 32)
     assert found[0, 0].mean() == pytest.approx((1 - 0.485) / 0.229, abs=0.05)
     with pytest.raises(ValueError, match="holds 3 photographs, 8 are needed"):
-        pictures(Options(images=tmp_path))
-    assert pictures(Options(size=32, batch=2)).shape == (2, 3, 32, 32)
+        pictures(tmp_path, size=32, batch=8)
+    assert pictures(None, size=32, batch=2, in_channels=1).shape == (2, 1, 32, 32)
 
 
 @pytest.mark.parametrize(

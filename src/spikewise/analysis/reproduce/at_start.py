@@ -2,16 +2,13 @@
 
 import statistics
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from ...data import DATASETS
 from ...models import build_model
 from ..initial import BlockAtStart, identity_areas, measure
+from ..pictures import pictures
 from .page import COLOURS, MARKS, Claim, Clock, Options, Result, panels
 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # name in the figure: network, options
@@ -23,31 +20,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # name in the figure: netwo
 Curves = dict[tuple[str, bool], list[BlockAtStart]]  # by (network, zero init)
 
 
-def pictures(o: Options) -> Tensor:
-    """Images [N, 3, size, size], normalised: of a folder, or the embedded digits."""
-    if o.images is None:
-        data = DATASETS["digits"].open("train")
-        grey = torch.stack([torch.from_numpy(data.sample(i)) for i in range(o.batch)])
-        large = F.interpolate(grey, size=(o.size, o.size), mode="bilinear", align_corners=False).expand(-1, 3, -1, -1)
-        return (large - large.mean()) / large.std()
-    from PIL import Image
-
-    files = sorted(path for path in Path(o.images).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-    if len(files) < o.batch:
-        raise ValueError(f"{o.images} holds {len(files)} photographs, {o.batch} are needed; add some, or lower --batch")
-    images = []
-    for file in files[: o.batch]:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB").resize((o.size, o.size), Image.Resampling.BILINEAR)
-        images.append(torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(o.size, o.size, 3).permute(2, 0, 1))
-    scaled = torch.stack(images).float() / 255
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    return (scaled - mean[:, None, None]) / std[:, None, None]
-
-
 def curves(o: Options, *, v_th: float, alpha: float) -> Curves:
     """Every network with and without zero init, from the same weights."""
-    images = pictures(o).contiguous(memory_format=torch.channels_last)
+    images = pictures(o.images, size=o.size, batch=o.batch)
     labels = torch.randint(0, 1000, (len(images),), generator=torch.Generator().manual_seed(o.seed))
     found: Curves = {}
     for name, (network, options) in NETWORKS.items():

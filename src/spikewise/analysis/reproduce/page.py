@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # of Okabe and Ito: told apart by colour-blind people; Spiking, ADD, AND, IAND, zero init and its kin
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
+MOST_ROWS = 100  # of a table on a page
 MARKS = ("o", "s", "^", "D", "v", "P", "X", ".")
 
 
@@ -105,7 +106,9 @@ class Result:
             ]
             lines.append("")
         lines += ["| " + " | ".join(map(str, self.rows[0])) + " |", "|" + "---|" * len(self.rows[0])]
-        lines += ["| " + " | ".join(map(shown, row)) + " |" for row in self.rows[1:]]
+        lines += ["| " + " | ".join(map(shown, row)) + " |" for row in self.rows[1 : MOST_ROWS + 1]]
+        if len(self.rows) > MOST_ROWS + 1:
+            lines += ["", f"The other {len(self.rows) - 1 - MOST_ROWS} rows are in [{self.name}.json]({self.name}.json)."]
         lines += ["", f"`{command}`, {self.seconds:.0f} s; {where}.", ""]
         return "\n".join(lines)
 
