@@ -232,6 +232,44 @@ def doctor(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None
         print(f"{name:<22} {value}")
 
 
+def diagnose(
+    run: Positional[Path],
+    samples: int = 8,
+    images: Path | None = None,
+    size: int = 64,
+    device: Device = "auto",
+    data_root: str | None = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """What is wrong with a network that does not learn: which block, how that shows, what to change.
+
+    Args:
+        run: a run folder, or a file of weights
+        samples: how many test samples it is shown, 2 to 8
+        images: for a file, a folder of photographs; default the embedded digits, enlarged
+        size: for a file, the images' side in pixels
+        device: where to compute
+        data_root: where a run's data lies now
+        as_json: print JSON instead of sentences
+    """
+    from .analysis.diagnose import diagnose as examine
+    from .analysis.diagnose import random_labels
+    from .analysis.opened import BATCH, open_network
+
+    if not 2 <= samples <= BATCH:
+        raise ValueError(f"samples={samples}; use 2 to {BATCH}")
+    net, batches, config = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
+    batch, labels = next(batches)
+    found = examine(net, batch, random_labels(net, batch) if labels is None else labels, config)
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in found]))
+        return
+    for finding in found:
+        print(finding)
+    if not found:
+        print(f"{run}: nothing found in {len(net.blocks)} blocks")
+
+
 def energy(
     run: Positional[Path],
     samples: int = 16,
@@ -261,8 +299,8 @@ def energy(
         joules = Joules(**json.loads(constants.read_text())) if constants else Joules()
     except TypeError as error:
         raise ValueError(f"{constants}: {error}; known: {', '.join(vars(Joules()))}") from None
-    net, batches = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
-    found = count(net, batches, joules)
+    opened = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
+    found = count(opened.net, (batch for batch, _ in opened.batches), joules)
     if as_json:
         layers, costs = (
             [layer._asdict() for layer in found.layers],
@@ -333,6 +371,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "analyze": analyze,
     "doctor": doctor,
     "list": list_,
+    "diagnose": diagnose,
     "energy": energy,
     "reproduce": reproduce,
 }
@@ -344,6 +383,7 @@ commands:
   train --resume RUN    go on with a run where it ended
   evaluate RUN    score a finished run on its test split
   analyze RUN     firing rate of every block of a finished run
+  diagnose RUN|FILE    which block is sick, how that shows, what to change
   energy RUN|FILE    operations, bytes and joules of an inference, beside the ReLU twin's
   reproduce NAME  a figure or equation of the paper; `spikewise reproduce` lists them
   data download NAME    fetch a data set

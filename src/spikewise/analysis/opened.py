@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
+from ..config import Config
 from ..engine.batches import TestBatches, load
 from ..engine.build import channels_last, choose_device, load_data
 from ..engine.evaluate import load_run
@@ -15,6 +17,14 @@ from .pictures import pictures
 BATCH = 8
 
 
+class Opened(NamedTuple):
+    """A network, batches of samples with their labels (None: they have none), and the config of its run, if it is one's."""
+
+    net: Network
+    batches: Iterator[tuple[Tensor, Tensor | None]]
+    config: Config | None
+
+
 def open_network(
     path: str | Path,
     *,
@@ -23,7 +33,7 @@ def open_network(
     size: int = 224,
     device: str = "auto",
     data_root: str | None = None,
-) -> tuple[Network, Iterator[Tensor]]:
+) -> Opened:
     """The network of a run with the first samples of its test split, or of a file with images.
 
     images, size:  for a file: a folder of photographs, or None: the embedded digits, enlarged to `size` pixels
@@ -36,9 +46,9 @@ def open_network(
         net, config = load_run(path, data_root=data_root)
         test = TestBatches(load_data(config, "test"), min(BATCH, samples))
         numbers = range(min(-(-samples // min(BATCH, samples)), len(test)))
-        return net.to(where), (batch for batch, _ in load(test, numbers, where, workers=0))
+        return Opened(net.to(where), iter(load(test, numbers, where, workers=0)), config)
     net = channels_last(load_pretrained(path)).to(where)
     if net.spec["name"].endswith("7b"):
         raise ValueError(f"{path} holds a network for event recordings, which a file does not bring; give the run folder")
     shown = pictures(images, size=size, batch=samples, in_channels=net.in_channels).to(where)
-    return net, iter(shown.split(BATCH))
+    return Opened(net, ((batch, None) for batch in shown.split(BATCH)), None)
