@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import encoders
 import pytest
+from pictures_of import image_set
 from test_event_sets import cifar_source, gesture_source
 
 from dying import Crash, Dying
@@ -219,3 +220,57 @@ def test_archives_that_were_cut_or_changed(tmp_path):
         with pytest.raises(ValueError, match=r"a\.tar\.gz.*again"):
             prepare("dvs-gesture", tmp_path / "a.tar.gz", tmp_path / f"gesture{length}", partial=True)
         assert not (tmp_path / f"gesture{length}" / "dvs-gesture").exists()
+
+
+def imagenet_images(folder):
+    return image_set(folder, classes=("n01440764", "n01443537", "n15075141"), train=3, val=2)
+
+
+def test_a_stand_in_of_imagenet_goes_through_prepare_train_and_evaluate(tmp_path, capsys):
+    source = imagenet_images(tmp_path / "source")
+    options = ["data", "prepare", "imagenet", "--source", str(source), "--root", str(tmp_path)]
+    assert main(options) == 2
+    assert "holds 9 train, 6 val, where 1,281,167 train, 50,000 val were published" in capsys.readouterr().err
+    work = tmp_path / ".imagenet.preparing"
+    assert main([*options, "--partial"]) == 2
+    assert "was begun with" in capsys.readouterr().err
+    disk.remove(work)
+    assert main([*options, "--partial"]) == 0
+    small = ["--data.root", str(tmp_path), "--data.size", "32", "--optim.epochs", "1", "--optim.batch", "6"]
+    small += ["--optim.precision", "float32", "--device", "cpu", "--workers", "0"]
+    assert main(["train", "imagenet/sew-resnet18", "--out", str(tmp_path / "run"), *small]) == 0, capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert " of 6), loss" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("labels", ["synsets", "solution", "none"])
+def test_imagenets_archives_are_unpacked_by_class(labels, tmp_path):
+    images, source = imagenet_images(tmp_path / "images"), tmp_path / "source"
+    source.mkdir()
+    classes = sorted(path.name for path in (images / "train").iterdir())
+    with tarfile.open(source / "ILSVRC2012_img_train.tar", "w") as train:
+        for name in classes:
+            inner = tmp_path / f"{name}.tar"
+            with tarfile.open(inner, "w") as file:
+                for path in sorted((images / "train" / name).iterdir()):
+                    file.add(path, arcname=path.name)
+            train.add(inner, arcname=inner.name)
+    order = [(name, path) for name in classes for path in sorted((images / "val" / name).iterdir())][::-1]
+    with tarfile.open(source / "ILSVRC2012_img_val.tar", "w") as val:
+        for i, (_, path) in enumerate(order, start=1):
+            val.add(path, arcname=f"ILSVRC2012_val_{i:08}.JPEG")
+    if labels == "synsets":
+        (source / "imagenet_2012_validation_synset_labels.txt").write_text("".join(f"{name}\n" for name, _ in order))
+    elif labels == "solution":
+        rows = [f"ILSVRC2012_val_{i:08},{name} 1 2 3 4 " for i, (name, _) in enumerate(order, start=1)]
+        (source / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows]) + "\n")
+    else:
+        with pytest.raises(ValueError, match="which say the classes of the validation images"):
+            prepare("imagenet", source, tmp_path, partial=True)
+        return
+    folder = prepare("imagenet", source, tmp_path, partial=True)
+    for i, (name, path) in enumerate(order, start=1):
+        assert (folder / "val" / name / f"ILSVRC2012_val_{i:08}.JPEG").read_bytes() == path.read_bytes()
+    for path in (images / "train").rglob("*.JPEG"):
+        assert (folder / path.relative_to(images)).read_bytes() == path.read_bytes()
+    assert not (folder / ".classes").exists()

@@ -1,5 +1,6 @@
 """Folders of images by class: any, and ImageNet's."""
 
+import json
 import os
 from importlib import resources
 from itertools import chain
@@ -41,8 +42,14 @@ def imagenet(split: str, root: str | Path | None = None, *, size: int = SIZE) ->
     """
     require_split(split, "imagenet")
     folder = find_folder(root, "imagenet", "train", PREPARE, "ILSVRC2012", "ILSVRC/Data/CLS-LOC")
-    require_imagenet_classes(list_classes(folder / "train"), folder / "train")
+    require_imagenet_classes(list_classes(folder / "train"), folder / "train", partial=was_partial(folder))
     return open_folder("imagenet", split, folder, size)
+
+
+def was_partial(folder: Path) -> bool:
+    """Whether `data prepare --partial` made this folder of less than all."""
+    marker = folder / "prepared.json"
+    return marker.is_file() and not json.loads(marker.read_text())["complete"]
 
 
 def check_imagenet(root: str | Path, *, partial: bool = False) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from .. import disk
 from . import cifar10dvs, dvsgesture
+from .folder import IMAGENET_SIZES, check_imagenet
 from .images import CIFAR10
 from .unpack import size_of, unpack
 
@@ -29,6 +31,7 @@ class Way(NamedTuple):
     counts:  recordings per split, or what else is counted, as published
     tally:   a function of the folder: the same, counted
     bring:   what the source is
+    digest:  whether the checksum is over the files' contents; else over their names and sizes, where contents take hours
     """
 
     needs: Callable[[Path], int]
@@ -36,6 +39,7 @@ class Way(NamedTuple):
     counts: dict[str, int]
     tally: Callable[[Path], dict[str, int]]
     bring: str
+    digest: bool = True
 
 
 def prepare(
@@ -96,10 +100,12 @@ def finish(work: Path, way: Way, partial: bool) -> None:
             f"{work} holds {counted(counts)}, where {counted(way.counts)} were published; or take it as it is: --partial"
         )
     digest, files, size = hashlib.sha256(), 0, 0
-    for path in sorted(path for path in work.rglob("*") if path.is_file() and path.name[0] != "." and path != work / MARKER):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256")
-        digest.update(f"{path.relative_to(work).as_posix()}\0{content.hexdigest()}\n".encode())
+    for path in sorted(path for path in all_files(work) if path != work / MARKER):
+        content = f"{path.stat().st_size}"
+        if way.digest:
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(work).as_posix()}\0{content}\n".encode())
         files, size = files + 1, size + path.stat().st_size
     about = {"counts": counts, "published": way.counts, "complete": counts == way.counts}
     about |= {"files": files, "bytes": size, "sha256": digest.hexdigest()}
@@ -130,6 +136,13 @@ def bar(name: str, total: int, *, quiet: bool) -> Iterator[Advance]:
 
 
 # The data sets -----------------------------------------------------------------------------------------------------------
+
+
+def all_files(folder: Path) -> Iterator[Path]:
+    """Files that are not hidden, also behind links to folders."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "."]
+        yield from (Path(place, name) for name in names if name[0] != ".")
 
 
 def plain_files(folder: Path) -> list[Path]:
@@ -236,6 +249,53 @@ def gesture_count(work: Path) -> dict[str, int]:
     return {split: sum(1 for _ in (work / split).glob("*/*.npz")) for split in dvsgesture.COUNTS}
 
 
+TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+SYNSETS = "imagenet_2012_validation_synset_labels.txt"  # a class per line, in the order of the images
+SOLUTION = "LOC_val_solution.csv"  # ImageId, then a class and boxes
+
+
+def imagenet_needs(source: Path) -> int:
+    return sum((source / name).stat().st_size for name in (TRAIN_TAR, VAL_TAR) if (source / name).is_file())
+
+
+def imagenet_fill(source: Path, work: Path, advance: Advance, partial: bool) -> None:
+    """Links to folders that are there already, or the two published archives, unpacked and sorted by class."""
+    if not source.is_dir():
+        raise ValueError(f"{source} is no folder; --source is the folder with train and val, or with {TRAIN_TAR} and {VAL_TAR}")
+    if (source / "train").is_dir() and (source / "val").is_dir():
+        for split in ("train", "val"):
+            disk.link(work / split, str((source / split).resolve()))
+        return
+    for name in (TRAIN_TAR, VAL_TAR):
+        if not (source / name).is_file():
+            raise ValueError(f"{source} has neither the folders train and val nor {name}; get it from image-net.org")
+    classes = validation_classes(source)
+    unpack(source / TRAIN_TAR, lambda name: work / ".classes" / name if name.endswith(".tar") else None, lambda _size: None)
+    for archive in sorted((work / ".classes").glob("*.tar")):
+        folder = work / "train" / archive.stem
+        unpack(archive, lambda name, folder=folder: folder / name if name.endswith(".JPEG") else None, advance)  # type: ignore[misc]
+    unpack(source / VAL_TAR, lambda name: work / "val" / classes[name] / name if name in classes else None, advance)
+    disk.remove(work / ".classes")
+
+
+def validation_classes(source: Path) -> dict[str, str]:
+    """The class of every validation image, by the image's name.
+
+    Raises:  ValueError where neither of the two files that say so is there
+    """
+    if (source / SYNSETS).is_file():
+        lines = (source / SYNSETS).read_text().split()
+        return {f"ILSVRC2012_val_{i:08}.JPEG": name for i, name in enumerate(lines, start=1)}
+    if (source / SOLUTION).is_file():
+        rows = [line.split(",", 1) for line in (source / SOLUTION).read_text().splitlines()[1:] if "," in line]
+        return {f"{image}.JPEG": said.split()[0] for image, said in rows if said.split()}
+    raise ValueError(f"{source} has neither {SYNSETS} nor {SOLUTION}, which say the classes of the validation images")
+
+
+def imagenet_count(work: Path) -> dict[str, int]:
+    return check_imagenet(work, partial=True)
+
+
 WAYS: dict[str, Way] = {
     "nmnist": Way(
         needs_of(NMNIST_ZIPS),
@@ -253,5 +313,13 @@ WAYS: dict[str, Way] = {
         dict.fromkeys(sorted(CIFAR10), cifar10dvs.PER_CLASS),
         cifar_count,
         "the folder with CIFAR10-DVS's airplane.zip to truck.zip",
+    ),
+    "imagenet": Way(
+        imagenet_needs,
+        imagenet_fill,
+        IMAGENET_SIZES,
+        imagenet_count,
+        f"the folder with ImageNet's folders train and val, or with {TRAIN_TAR} and {VAL_TAR}",
+        digest=False,
     ),
 }
