@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikewise.data.events import Events, read_atis_bin
+from spikewise.data.events import Events
+from spikewise.data.formats.atis import read_atis_bin
 from spikewise.data.frames import frames_by_count
 from spikewise.data.idx import read_idx
 from spikewise.data.images import cifar10, cifar100, fashion_mnist

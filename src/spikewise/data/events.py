@@ -1,7 +1,6 @@
-"""Events of an event camera, and readers of their files."""
+"""Events of an event camera."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -25,30 +24,23 @@ class Events:
     def __len__(self) -> int:
         return len(self.t)
 
+    def __getitem__(self, part: slice) -> "Events":
+        """The events of a slice, as a view; `recording[100:200]` is the second hundred."""
+        return Events(self.t[part], self.x[part], self.y[part], self.polarity[part], self.size)
 
-def read_atis_bin(path: Path, size: tuple[int, int]) -> Events:
-    """Events of an N-MNIST or N-Caltech101 `.bin` file: 5 bytes each, x, y, polarity (1 bit) and time (23 bits), big-endian.
+    def between(self, start: int, end: int) -> "Events":
+        """The events with start <= t < end, in their order: a view where they follow each other, else a copy.
 
-    A row of 240 marks an overflow of the clock: all later times are 8,192 microseconds later, and it is no event.
-    Raises:  FileNotFoundError; ValueError with what is wrong with the file
-    """
-    raw = np.fromfile(path, dtype=np.uint8)
-    if len(raw) % 5:
-        raise ValueError(f"{path} holds {len(raw):,} bytes, where each event takes 5: it was cut; unpack it again")
-    x, y, high, middle, low = raw.reshape(-1, 5).T
-    t = (high & 0x7F).astype(np.int64) << 16 | middle.astype(np.int64) << 8 | low
-    overflow = y == 240
-    if overflow.any():
-        t += 8192 * np.cumsum(overflow)
-    events = Events(t, x.astype(np.uint16), y.astype(np.uint16), high >> 7, size)
-    if overflow.any():
-        keep = ~overflow
-        events = Events(t[keep], events.x[keep], events.y[keep], events.polarity[keep], size)
-    outside = (events.x >= size[1]) | (events.y >= size[0])
-    if outside.any():
-        first = int(np.argmax(outside))
-        raise ValueError(
-            f"{path}: event {first} lies at x={events.x[first]}, y={events.y[first]}, outside the sensor of "
-            f"{size[1]} x {size[0]} pixels; the file is damaged or of another camera"
-        )
-    return events
+        start, end:  microseconds; times may run backwards
+        """
+        inside = (self.t >= start) & (self.t < end)
+        number = int(np.count_nonzero(inside))
+        first = int(np.argmax(inside)) if number else 0
+        if inside[first : first + number].all():
+            return self[first : first + number]
+        return Events(self.t[inside], self.x[inside], self.y[inside], self.polarity[inside], self.size)
+
+    @property
+    def duration(self) -> int:
+        """Microseconds from the earliest event to the latest; 0 where there are none."""
+        return int(self.t.max()) - int(self.t.min()) if len(self) else 0

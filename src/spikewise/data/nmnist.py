@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .events import read_atis_bin
+from .formats.atis import read_atis_bin
 from .recordings import CACHE, Files, Recordings
 from .samples import find_folder, require_split
 
