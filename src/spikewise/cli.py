@@ -12,6 +12,7 @@ import tyro
 from tyro.conf import Positional
 
 from .config import Config
+from .data_commands import DATA, EVENTS
 
 if TYPE_CHECKING:
     from .engine.report import Result
@@ -231,22 +232,7 @@ def doctor(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None
         print(f"{name:<22} {value}")
 
 
-def download(name: Positional[str], root: Path | None = None) -> None:
-    """Fetch a data set from its public source, checked and continued where it broke off.
-
-    Args:
-        name: fashion-mnist, cifar10 or cifar100
-        root: where to; default $SPIKEWISE_DATA, or else ./data
-    """
-    from .data.download import download as fetch
-    from .data.images import unpack_cifar
-
-    for file in fetch(name, root or Path(os.environ.get("SPIKEWISE_DATA") or "data")):
-        print(file)
-        if file.name.endswith(".tar.gz"):
-            print(unpack_cifar(file))
-
-
+GROUPS: dict[str, dict[str, Callable[..., None]]] = {"data": DATA, "events": EVENTS}
 COMMANDS: dict[str, Callable[..., None]] = {"evaluate": evaluate, "analyze": analyze, "doctor": doctor, "list": list_}
 
 HELP = """usage: spikewise COMMAND ...
@@ -257,6 +243,9 @@ commands:
   evaluate RUN    score a finished run on its test split
   analyze RUN     firing rate of every block of a finished run
   data download NAME    fetch a data set
+  data prepare NAME --source FILES    turn what a source delivers into what a run reads
+  data info NAME  what a data set holds, with a picture if you like
+  events info | show | convert FILE    recordings of event cameras, of every format
   doctor          what this machine can do, and which kernels run
   list [TOPIC]    models, recipes, datasets, neurons, surrogates, backends
 
@@ -312,15 +301,25 @@ def run_command(args: list[str]) -> int:
         from . import __version__
 
         print(f"spikewise {__version__}")
-    elif command == "data":
-        if rest[:1] != ["download"]:
-            raise ValueError(f"`spikewise data` knows `download NAME`, given {' '.join(rest) or 'nothing'}")
-        tyro.cli(download, prog="spikewise data download", args=rest[1:])
+    elif command in GROUPS:
+        run_of_group(command, rest)
     elif command in COMMANDS:
         tyro.cli(COMMANDS[command], prog=f"spikewise {command}", args=rest)
     else:
-        raise ValueError(f"no command named {command!r}; known: train, {', '.join(COMMANDS)}, data")
+        raise ValueError(f"no command named {command!r}; known: train, {', '.join([*COMMANDS, *GROUPS])}")
     return 0
+
+
+def run_of_group(group: str, args: list[str]) -> None:
+    """A command of two words."""
+    commands = GROUPS[group]
+    if args[:1] in (["-h"], ["--help"]):
+        for name, command in commands.items():
+            print(f"spikewise {group} {name:<10} {first_line(command)}")
+        return
+    if not args or args[0] not in commands:
+        raise ValueError(f"`spikewise {group}` knows {', '.join(commands)}; given {args[0] if args else 'nothing'}")
+    tyro.cli(commands[args[0]], prog=f"spikewise {group} {args[0]}", args=args[1:])
 
 
 def run() -> None:

@@ -20,6 +20,7 @@ class Data:
     frames: int = 16  # time steps an event recording is cut into
     rule: Literal["count", "duration"] = "count"  # frames of equally many events, as published, or of equal duration
     cache: bool = False  # keep the frames of recordings on disk, beside them; changes nothing that is computed
+    part: str = "published"  # how a data set is parted into train and test; `spikewise data info` shows what there is
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
     folds: int = 5
     shift: int = 0  # pixels a sample may move in each direction; training only, as all below

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 from test_training import TINY, with_optim
 
+from spikewise import disk
 from spikewise.config import Keep
-from spikewise.engine import checkpoint, disk, trainer
+from spikewise.engine import checkpoint, trainer
 from spikewise.engine.build import load_data
 from spikewise.engine.identity import changes, identity
 from spikewise.engine.trainer import resume, train

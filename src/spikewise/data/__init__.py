@@ -3,6 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
+from .cifar10dvs import SPLITS as CIFAR_PARTS
+from .cifar10dvs import cifar10_dvs
+from .dvsgesture import SPLITS as GESTURE_PARTS
+from .dvsgesture import dvs_gesture
+from .event_folder import event_folder
 from .images import Images, cifar10, cifar100, digits, fashion_mnist
 from .nmnist import nmnist
 from .order import Order, generator
@@ -17,11 +22,13 @@ class Source(NamedTuple):
     open:    a function of (split, root), for events also of T, rule and cache
     about:   a line for `spikewise list datasets`
     events:  whether its samples are recordings, cut into T frames
+    parts:   ways to part it into train and test, by name; () where there is one
     """
 
     open: Callable[..., Samples]
     about: str
     events: bool = False
+    parts: tuple[str, ...] = ()
 
 
 def not_here_yet(name: str, source: str) -> Callable[..., NoReturn]:
@@ -44,10 +51,21 @@ DATASETS: dict[str, Source] = {
     "fashion-mnist": Source(fashion_mnist, "70,000 grey images of 28 x 28 pixels; spikewise data download fashion-mnist"),
     "cifar10": Source(cifar10, "60,000 colour images of 32 x 32 pixels, 10 classes; spikewise data download cifar10"),
     "cifar100": Source(cifar100, "the same with 100 classes; spikewise data download cifar100"),
-    "nmnist": Source(nmnist, "70,000 recordings of an event camera of 34 x 34 pixels; unpack Train.zip and Test.zip", True),
+    "nmnist": Source(nmnist, "70,000 recordings of an event camera of 34 x 34 pixels; spikewise data prepare nmnist", True),
     "imagenet": Source(not_here_yet("imagenet", "FOLDER_WITH_TRAIN_AND_VAL"), "1.3 million photographs (reader to come)"),
-    "dvs-gesture": Source(not_here_yet("dvs-gesture", "DvsGesture.tar.gz"), "11 gestures, event camera (reader to come)", True),
-    "cifar10-dvs": Source(not_here_yet("cifar10-dvs", "FOLDER_OF_ZIPS"), "10 classes, event camera (reader to come)", True),
+    "dvs-gesture": Source(
+        dvs_gesture,
+        "1,464 recordings of 11 gestures, 128 x 128 pixels; spikewise data prepare dvs-gesture",
+        True,
+        GESTURE_PARTS,
+    ),
+    "cifar10-dvs": Source(
+        cifar10_dvs,
+        "10,000 recordings of moved images, 128 x 128 pixels; spikewise data prepare cifar10-dvs",
+        True,
+        CIFAR_PARTS,
+    ),
+    "event-folder": Source(event_folder, "any folder of recordings by class, in train and test or not", True),
 }
 
 __all__ = ["DATASETS", "Images", "Order", "Recordings", "Samples", "Source", "generator"]

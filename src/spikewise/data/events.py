@@ -24,23 +24,18 @@ class Events:
     def __len__(self) -> int:
         return len(self.t)
 
-    def __getitem__(self, part: slice) -> "Events":
-        """The events of a slice, as a view; `recording[100:200]` is the second hundred."""
+    def __getitem__(self, part: slice | np.ndarray) -> "Events":
+        """Some of the events: a slice of them (a view), or those where a mask is true."""
         return Events(self.t[part], self.x[part], self.y[part], self.polarity[part], self.size)
 
     def between(self, start: int, end: int) -> "Events":
-        """The events with start <= t < end, in their order: a view where they follow each other, else a copy.
-
-        start, end:  microseconds; times may run backwards
-        """
+        """The events with start <= t < end, in microseconds; a view, unless others lie among them."""
         inside = (self.t >= start) & (self.t < end)
-        number = int(np.count_nonzero(inside))
-        first = int(np.argmax(inside)) if number else 0
-        if inside[first : first + number].all():
-            return self[first : first + number]
-        return Events(self.t[inside], self.x[inside], self.y[inside], self.polarity[inside], self.size)
+        count = int(np.count_nonzero(inside))
+        first = int(np.argmax(inside)) if count else 0
+        return self[first : first + count] if inside[first : first + count].all() else self[inside]
 
     @property
     def duration(self) -> int:
-        """Microseconds from the earliest event to the latest; 0 where there are none."""
-        return int(self.t.max()) - int(self.t.min()) if len(self) else 0
+        """From the first time to the last, in microseconds; 0 for no events."""
+        return int(self.t.max()) - int(self.t.min()) if len(self.t) else 0

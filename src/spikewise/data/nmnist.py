@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .formats.atis import read_atis_bin
+from .formats.atis import NMNIST as SIZE
+from .formats.atis import read_atis
 from .recordings import CACHE, Files, Recordings
 from .samples import find_folder, require_split
-
-SIZE = (34, 34)
 
 
 def nmnist(
@@ -49,7 +48,7 @@ def nmnist(
         labels=np.array(labels, dtype=np.int64),
         class_names=tuple("0123456789"),
         T=T,
-        read=partial(read_atis_bin, size=SIZE),
+        read=partial(read_atis, size=SIZE),
         rule=rule,
         cache=folder / CACHE if cache else None,
     )

@@ -45,6 +45,11 @@ def load_data(config: Config, split: str) -> Samples:
             other = "images" if source.events else "event recordings"
             raise ValueError(f"data.{name}={value!r} is for {other}; {how.name} holds {holds}: leave it at {type(value)()!r}")
     options: dict[str, Any] = {"T": how.frames, "rule": how.rule, "cache": how.cache} if source.events else {}
+    if how.part != "published":
+        if how.part not in source.parts:
+            known = f"use {' or '.join(source.parts)}" if source.parts else "leave it at 'published'"
+            raise ValueError(f"data.part={how.part!r} is no way to part {how.name}; {known}")
+        options["part"] = how.part
     if how.fold is not None:
         if how.name != "nmnist":
             raise ValueError(f"data.fold={how.fold} is for nmnist; {how.name} has one split: leave it at None")

@@ -17,9 +17,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn, optim
 
+from .. import disk
 from ..models import Network
 from ..models.weights import WEIGHTS, pretrained_bytes
-from . import disk
 
 TRAINING, STATE = "training.safetensors", "state.json"
 FORMAT_VERSION = 1

@@ -11,8 +11,9 @@ import rich.console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from .. import disk
 from ..config import Config
-from . import disk, rundir
+from . import rundir
 from .evaluate import Score
 
 

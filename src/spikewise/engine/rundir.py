@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
+from .. import disk
 from ..config import Config, from_json, to_json
 from ..kernels import chosen_name
 from ..version import __version__
-from . import disk
 
 CONFIG, ENVIRONMENT, METRICS, TIMING = "config.json", "environment.json", "metrics.jsonl", "timing.jsonl"
 CHECKPOINTS, TENSORBOARD, LOCK = "checkpoints", "tensorboard", ".lock"

@@ -6,9 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .. import disk
 from ..config import Config, to_json
 from ..data import Samples
-from . import checkpoint, disk, faults, rundir
+from . import checkpoint, faults, rundir
 from .allocator import keep_freed_memory
 from .batches import TrainingBatches, Waiting, load, number_of_workers, ready
 from .build import choose_device, load_data

@@ -42,6 +42,9 @@ INLINE stretch stretch_of(const extent *e, int64_t task) {
     return (stretch){begin, end < e->elements ? end : e->elements, e->channels, 0};
 }
 
+/* The channel `step` < period values after channel c; a division per vector would be felt */
+INLINE int64_t after(int64_t c, int64_t step, int64_t period) { return c + step < period ? c + step : c + step - period; }
+
 /* Numbers per channel, laid out so that LANES of them can be read from any channel on: [period + LANES] */
 INLINE void repeat_first(float *numbers, int64_t period) {
     for (int64_t i = period; i < period + LANES; i++) numbers[i] = numbers[i - period];

@@ -22,7 +22,7 @@ typedef struct {
     pool_call pool; /* of one time step; forward: `in` is unused; backward: `out` is the incoming gradient */
 } pooled_call;
 
-#define BAND 2 /* rows of outputs that a task makes: their spikes stay in the cache */
+#define BAND 4 /* rows of outputs that a task makes: their spikes stay in the cache */
 
 INLINE int64_t bands(const pool_call *k) { return (k->out_height + BAND - 1) / BAND; }
 
@@ -37,6 +37,22 @@ INLINE int64_t first_window(const pool_call *k, int64_t at) {
 INLINE int64_t last_window(const pool_call *k, int64_t at, int64_t windows) {
     const int64_t last = (at + k->padding) / k->stride;
     return last < windows ? last : windows - 1;
+}
+
+/* Max pooling of spikes as bytes, 0 and 255: one output, n <= BYTES channels of it. The first spike of a window wins, or its first place. */
+INLINE void pool_bytes(const pool_call *p, const uint8_t *in, int64_t oy, int64_t ox, uint8_t *fired, uint8_t *place, int64_t n) {
+    const int64_t y = oy * p->stride - p->padding, x = ox * p->stride - p->padding;
+    const int64_t top = y < 0 ? -y : 0, bottom = y + p->size < p->height ? p->size : p->height - y;
+    const int64_t left = x < 0 ? -x : 0, right = x + p->size < p->width ? p->size : p->width - x;
+    vbytes any = {0}, chosen = (vbytes){0} + (uint8_t)(top * p->size + left);
+    for (int64_t ky = top; ky < bottom; ky++)
+        for (int64_t kx = left; kx < right; kx++) {
+            const vbytes spikes = load_bytes(in + ((y + ky) * p->width + x + kx) * p->channels, n), here = spikes & ~any;
+            chosen = (here & (uint8_t)(ky * p->size + kx)) | (~here & chosen);
+            any |= spikes;
+        }
+    store_bytes(fired, any, n);
+    store_bytes(place, chosen, n);
 }
 
 /* Rows of partial sums that a call of this extent needs */
@@ -90,3 +106,4 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 #undef NAME
 
 #include "frames.inc"
+#include "events.inc"

@@ -49,7 +49,8 @@ typedef struct {
 #define PROBED 8 /* about as many rows of a block are read to find where to centre its sums */
 #define BESIDE 4 /* vectors side by side of which statistics are taken at once */
 #define FEW_STEPS 4
-#define MANY (256 / LANES) /* vectors at once where there are more than FEW_STEPS */
+#define MANY (1024 / LANES) /* vectors at once where there are more than FEW_STEPS: about a page */
+#define AHEAD 128 /* values between what is computed and what is asked for */
 #define CHUNK 16 /* time steps whose membranes backward holds at once */
 
 /* Row of `partial` of a task, and how many rows there are (see blocks.h) */

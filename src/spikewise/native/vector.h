@@ -30,6 +30,10 @@ typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
 typedef uint8_t vb __attribute__((vector_size(LANES)));
 typedef double vd __attribute__((vector_size(LANES * 8)));
 
+/* Memory that is soon read, or written, is asked for now; beyond an array's end that does nothing. */
+INLINE void will_read(const void *at) { __builtin_prefetch(at, 0); }
+INLINE void will_write(const void *at) { __builtin_prefetch(at, 1); }
+
 typedef float f32;
 typedef uint16_t bf16;
 
@@ -96,6 +100,21 @@ INLINE vb narrow_u8(vi x) {
 #else
     return __builtin_convertvector(x, vb);
 #endif
+}
+
+/* Bytes, many at once; n <= BYTES of them are read and written */
+#define BYTES 64
+typedef uint8_t vbytes __attribute__((vector_size(BYTES)));
+
+INLINE vbytes load_bytes(const uint8_t *from, int64_t n) {
+    vbytes x = {0};
+    if (n == BYTES) memcpy(&x, from, BYTES);
+    else memcpy(&x, from, n);
+    return x;
+}
+INLINE void store_bytes(uint8_t *to, vbytes x, int64_t n) {
+    if (n == BYTES) memcpy(to, &x, BYTES);
+    else memcpy(to, &x, n);
 }
 
 INLINE vf load_bf16(const bf16 *from, int n) { return (vf)(widen(load_u16(from, n)) << 16); }

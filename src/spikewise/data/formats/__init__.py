@@ -1,124 +1,110 @@
-"""Files of event cameras: one reader per format, and one function that knows which is meant."""
+"""Files of event cameras, each format read into one `Events`.
+
+Every reader checks what a file promises before it allocates, and refuses a damaged one in a line that says where it went wrong.
+"""
 
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from ..events import Events
-from . import aedat2, aedat3
 from .aedat2 import read_aedat2
 from .aedat3 import read_aedat3
-from .atis import read_atis_bin
-from .npz import read_npy, read_npz, write_npz
-from .raw import file_size, shown
+from .aedat4 import read_aedat4
+from .atis import read_atis
+from .hdf5 import read_hdf5, write_hdf5
+from .npz import read_npz, write_npz
+from .prophesee import is_dat, is_evt2, is_evt3, read_dat, read_evt2, read_evt3
 
-HEAD = 1 << 12  # bytes by which a file is recognised
+HEAD = 4096  # bytes by which a file is recognised
+
+Size = tuple[int, int]
 
 
 class Format(NamedTuple):
-    """A kind of file.
+    """One kind of file.
 
-    read:      a function of (path, size), size None where the file or its format knows it
-    write:     a function of (events, path), or None
-    suffixes:  by which a file is recognised whose bytes do not tell
-    begins:    whether the first bytes of a file are of this kind; None: they do not tell
-    about:     a line for people
-    needs:     the library that its extra brings; empty: none
+    read:      a function of (path, size): the recording; size None: what the file says, else the format's usual camera
+    about:     a line for `spikewise events --help` and errors
+    suffixes:  of its files' names
+    is_one:    whether a file is one, by its first bytes; None: they tell nothing, only the suffix does
+    write:     a function of (recording, path); None: this format is only read
     """
 
-    read: Callable[[Path, tuple[int, int] | None], Events]
-    write: Callable[[Events, Path], None] | None
-    suffixes: tuple[str, ...]
-    begins: Callable[[bytes], bool] | None
+    read: Callable[[Path, Size | None], Events]
     about: str
-    needs: str = ""
+    suffixes: tuple[str, ...]
+    is_one: Callable[[bytes], bool] | None
+    write: Callable[[Events, Path], None] | None = None
+
+
+def begins(magic: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magic)
 
 
 FORMATS: dict[str, Format] = {
-    "aedat3": Format(
-        read_aedat3, None, (".aedat",), lambda head: head.startswith(aedat3.MAGIC), "AEDAT 3.1: DVS128 Gesture, DAVIS"
-    ),
-    "aedat2": Format(read_aedat2, None, (), lambda head: head.startswith(aedat2.MAGIC), "AEDAT 2.0 of jAER: DVS128, DAVIS"),
-    "cifar10-dvs": Format(
-        partial(read_aedat2, layout="cifar10-dvs"),
-        None,
-        (),
-        None,
-        "AEDAT 2.0 of CIFAR10-DVS: x = 127 - row, y = 127 - column, polarity = 1 - bit; only by name",
-    ),
-    "npz": Format(
-        read_npz, write_npz, (".npz",), lambda head: head.startswith(b"PK\x03\x04"), "columns t, x, y, p, or a structured array"
-    ),
-    "npy": Format(read_npy, None, (".npy",), lambda head: head.startswith(b"\x93NUMPY"), "a structured array with t, x, y, p"),
-    "atis": Format(read_atis_bin, None, (".bin",), None, "N-MNIST, N-Caltech101: 5 bytes per event"),
+    "aedat2": Format(read_aedat2, "AEDAT 2.0 of a DVS128 (jAER, CIFAR10-DVS)", (".aedat",), begins(b"#!AER-DAT2")),
+    "aedat3": Format(read_aedat3, "AEDAT 3.1 (cAER, DVS128 Gesture)", (".aedat",), begins(b"#!AER-DAT3")),
+    "aedat4": Format(read_aedat4, "AEDAT 4 (DV)", (".aedat4",), begins(b"#!AER-DAT4")),
+    "atis": Format(read_atis, "five bytes per event (N-MNIST, N-Caltech101)", (".bin",), None),
+    "dat": Format(read_dat, "Prophesee DAT (N-CARS)", (".dat",), is_dat),
+    "evt2": Format(read_evt2, "Prophesee EVT 2.0", (".raw",), is_evt2),
+    "evt3": Format(read_evt3, "Prophesee EVT 3.0", (".raw",), is_evt3),
+    "npz": Format(read_npz, "NumPy arrays t, x, y, p (SpikingJelly)", (".npz",), begins(b"PK\x03\x04"), write_npz),
+    "hdf5": Format(read_hdf5, "HDF5 (tonic, Prophesee)", (".h5", ".hdf5"), begins(b"\x89HDF\r\n\x1a\n"), write_hdf5),
 }
 
 
-def read_events(path: str | Path, format: str | None = None, size: tuple[int, int] | None = None) -> Events:
-    """Read the recording of an event camera.
-
-    format:  one of FORMATS; None: recognised by the file's first bytes, then by its name
-    size:    (height, width) of the sensor in pixels, 1 to 65,536; None: the file's, its format's, or the
-             smallest that holds all events
-    Raises:  ValueError or OSError in one line
-    """
-    path = Path(path)
-    if size is not None and not (len(size) == 2 and all(1 <= side <= 1 << 16 for side in size)):
-        raise ValueError(f"size={size} is no (height, width) of 1 to 65,536 pixels")
-    name = recognise(path) if format is None else known(format)
-    file_size(path)
-    return FORMATS[name].read(path, size)
-
-
 def recognise(path: str | Path) -> str:
-    """The name of a file's format.
+    """The format of a file: by its first bytes, or else by its name.
 
-    Raises:  ValueError that lists the formats; OSError
+    Raises:  ValueError where neither tells; OSError where it can't be read
     """
-    path = Path(path)
-    file_size(path)
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         head = file.read(HEAD)
-    for name, kind in FORMATS.items():
-        if kind.begins and kind.begins(head):
+    for name, entry in FORMATS.items():
+        if entry.is_one and entry.is_one(head):
             return name
-    for name, kind in FORMATS.items():
-        if path.suffix.lower() in kind.suffixes:
+    for name, entry in FORMATS.items():
+        if entry.is_one is None and Path(path).suffix.lower() in entry.suffixes:
             return name
-    raise ValueError(
-        f"{shown(path)} is of no known format, neither by its first bytes ({head[:4].hex(' ') or 'none'}) nor by its name; "
-        f"name one of {', '.join(FORMATS)}"
-    )
+    known = ", ".join(f"{name} ({'/'.join(entry.suffixes)})" for name, entry in FORMATS.items())
+    raise ValueError(f"{path} begins like no recording that is known: {head[:8].hex(' ') or 'it is empty'}; known: {known}")
+
+
+def read_events(path: str | Path, format: str | None = None, size: Size | None = None) -> Events:
+    """A recording from a file.
+
+    format:  a name in FORMATS; None: as the file's first bytes say, or its name
+    size:    (height, width) of the sensor; None: what the file says, else the format's usual camera or the smallest that holds
+             all events
+    Raises:  ValueError, one line, for a file of another format, a damaged one, or events outside the sensor; OSError
+    """
+    name = format or recognise(path)
+    if name not in FORMATS:
+        raise ValueError(f"no format named {name!r}; use one of {', '.join(FORMATS)}")
+    return FORMATS[name].read(Path(path), size)
 
 
 def write_events(events: Events, path: str | Path, format: str | None = None) -> None:
-    """Write a recording beside, then rename: the file is there whole, or as it was.
+    """A recording into a file, whole or not at all.
 
-    format:  one of FORMATS that can be written; None: by the file's name
-    Raises:  ValueError; OSError
+    format:  npz or hdf5; None: as the file's name says
+    Raises:  ValueError for another format; OSError
     """
     path = Path(path)
-    writers = {name: kind for name, kind in FORMATS.items() if kind.write}
-    if format is None:
-        format = next((name for name, kind in writers.items() if path.suffix.lower() in kind.suffixes), path.suffix)
-    if format not in writers:
-        raise ValueError(f"events can't be written as {format!r}; use {' or '.join(writers)}")
-    write = writers[format].write
-    assert write is not None, "only formats that can be written"
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    able = {name: entry for name, entry in FORMATS.items() if entry.write}
+    named = format or next((name for name, entry in able.items() if path.suffix.lower() in entry.suffixes), None)
+    if named not in able:
+        endings = ", ".join(ending for entry in able.values() for ending in entry.suffixes)
+        raise ValueError(f"{path.name} names no format that can be written; end it with one of {endings}")
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.new{path.suffix}")
     try:
-        write(events, beside)
+        able[named].write(events, beside)  # type: ignore[misc]
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def known(name: str) -> str:
-    if name not in FORMATS:
-        raise ValueError(f"no format named {name!r}; known: {', '.join(FORMATS)}")
-    return name
 
 
 __all__ = ["FORMATS", "Format", "read_events", "recognise", "write_events"]

@@ -1,64 +1,73 @@
-"""AEDAT 3.1 (DVS128 Gesture, DAVIS): packets of events of one type."""
+"""AEDAT 3.1: what cAER writes, and DVS128 Gesture."""
 
 from pathlib import Path
 
 import numpy as np
 
 from ..events import Events
-from .raw import raw_bytes, refusal, require_inside, text_header
+from . import raw as files
 
-MAGIC = b"#!AER-DAT3.1"
-SENSOR = (128, 128)
-POLARITY = 1
-HEADER = np.dtype(
-    [
-        *((name, "<i2") for name in ("type", "source")),
-        *((name, "<i4") for name in ("size", "time_at", "overflow", "capacity", "number", "valid")),
-    ]
-)
-EVENT = np.dtype([("data", "<u4"), ("clock", "<i4")])
+HEADER = 28  # bytes before a packet's events
+POLARITY = 1  # the type of packets that hold a camera's events
+EVENT = 8  # bytes of such an event
+DVS128 = (128, 128)
+WRONG = {
+    1: "a packet's header is cut there",
+    2: "the packet there promises events of no bytes, fewer than none, or more than it has room for",
+    3: "the packet there promises more than the file holds",
+    4: "the packet there has camera events of another size than 8 bytes",
+}
 
 
 def read_aedat3(path: Path, size: tuple[int, int] | None = None) -> Events:
-    """Polarity events of 8 bytes each: validity, polarity, row, column, and 31 bits of time; the packet's header has the rest.
+    """Camera events of all packets, in the order of the file; packets of other kinds, and events marked invalid, are left out.
 
-    Packets of other types and events marked as invalid are skipped.
+    A packet has 28 bytes of header (little-endian: type and source, 16 bits each, then size of an event, place of its clock,
+    overflows of the clock, room, events, valid events, 32 bits each). An event is 32 bits (valid 0, polarity 1, row 2-16,
+    column 17-31) and its time, 31 bits, above which stand the packet's overflows.
 
-    size:    (height, width); None: 128 x 128, the DVS128's
-    Raises:  OSError; ValueError with what is wrong with the file
+    Source:  https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-3.1.html
+    Raises:  ValueError for a damaged file; OSError
     """
-    lines, begin = text_header(path, b"#", b"#!END-HEADER")
-    if not lines or not lines[0].startswith(MAGIC):
-        raise refusal(path, 0, f"an AEDAT 3.1 file begins with {MAGIC.decode()}, this one does not; convert it with jAER or DV")
-    for line in lines:
-        if line.startswith(b"#Format:") and line.split()[1:] != [b"RAW"]:
-            raise refusal(path, 0, f"its events are in the form {line[8:40]!r}, not RAW; save it as RAW")
-    return require_inside(defined(raw_bytes(path), begin, path, size or SENSOR), path)
+    raw = files.bytes_of(path)
+    try:
+        begin = files.header_end(raw, b"#", last=b"#!END-HEADER")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; the file was cut") from None
+    header = raw[: min(begin, 65_536)].tobytes()
+    if b"#Format:" in header and b"#Format: RAW" not in header:
+        raise ValueError(f"{path}: its packets are compressed; write it again as #Format: RAW")
+    body = raw[begin:]
+    if files.compiled():
+        arrays, call = files.decode("decode_aedat3", body, len(body) // EVENT)
+        at, wrong = call.at, call.wrong
+    else:
+        arrays, at, wrong = defined(body)
+    if wrong:
+        raise ValueError(f"{path} is damaged at byte {begin + at:,}: {WRONG[wrong]}; copy it again")
+    return files.recording(path, arrays, size, usual=DVS128)
 
 
-def defined(raw: np.ndarray, begin: int, path: Path, size: tuple[int, int]) -> Events:
-    """Walk along the packets, in NumPy."""
-    t, data = [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
-    while begin < len(raw):
-        if len(raw) - begin < HEADER.itemsize:
-            raise refusal(path, begin, f"{len(raw) - begin} bytes of a packet's header, which has 28: the file was cut")
-        head = raw[begin : begin + HEADER.itemsize].view(HEADER)[0]
-        each, number, overflow = int(head["size"]), int(head["number"]), int(head["overflow"])
-        if each < 1 or number < 0 or overflow < 0:
-            raise refusal(path, begin, f"a packet of {number:,} events of {each:,} bytes, overflow {overflow:,}: damaged")
-        end = begin + HEADER.itemsize + each * number
-        if end > len(raw):
-            raise refusal(path, begin, f"a packet of {number:,} events of {each:,} bytes ends behind the file: it was cut")
-        if head["type"] == POLARITY:
-            if each != EVENT.itemsize:
-                raise refusal(path, begin, f"polarity events of {each:,} bytes, which have 8: damaged")
-            events = raw[begin + HEADER.itemsize : end].view(EVENT)
-            events = events[events["data"] & 1 == 1]
-            if (events["clock"] < 0).any():
-                raise refusal(path, begin, "an event of this packet has a time below 0: damaged")
-            t.append(events["clock"].astype(np.int64) | overflow << 31)
-            data.append(events["data"])
-        begin = end
-    word = np.concatenate(data)
-    x, y = (word >> 17).astype(np.uint16), (word >> 2 & 0x7FFF).astype(np.uint16)
-    return Events(np.concatenate(t), x, y, (word >> 1 & 1).astype(np.uint8), size)
+def defined(body: np.ndarray) -> tuple[files.Columns, int, int]:
+    """What decode_aedat3 of native/events.inc is, in NumPy: the events, the byte where it stopped, and why (0: the end)."""
+    at, parts = 0, [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    while at < len(body):
+        if len(body) - at < HEADER:
+            return files.NO_EVENTS, at, 1
+        kind = int(body[at : at + 2].view("<i2")[0])
+        each, _, overflows, room, events, _ = (int(number) for number in body[at + 4 : at + HEADER].view("<i4"))
+        if each <= 0 or events < 0 or room < events:
+            return files.NO_EVENTS, at, 2
+        if each * room > len(body) - at - HEADER:
+            return files.NO_EVENTS, at, 3
+        if kind == POLARITY:
+            if each != EVENT:
+                return files.NO_EVENTS, at, 4
+            data, clock = body[at + HEADER :][: EVENT * events].view("<u4").reshape(-1, 2).astype(np.int64).T
+            parts.append((data, (clock & 0x7FFFFFFF) | overflows << 31))
+        at += HEADER + each * room
+    data, t = (np.concatenate(column) for column in zip(*parts, strict=True))
+    keep = data & 1 == 1
+    data = data[keep]
+    x, y = ((data >> bit & 0x7FFF).astype(np.uint16) for bit in (17, 2))
+    return (t[keep], x, y, (data >> 1 & 1).astype(np.uint8)), at, 0

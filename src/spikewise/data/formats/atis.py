@@ -1,33 +1,37 @@
-"""N-MNIST and N-Caltech101 (Orchard et al. 2015): `.bin` files of an ATIS camera."""
+"""The `.bin` files of N-MNIST and N-Caltech101 (an ATIS camera): five bytes per event."""
 
 from pathlib import Path
 
 import numpy as np
 
 from ..events import Events
-from .raw import raw_bytes, refusal, require_inside
+from . import raw as files
 
-SENSOR = (240, 304)
-OVERFLOW = 240  # a row that no pixel has
-CLOCK = 8192  # microseconds
+BYTES = 5
+OVERFLOW = 240  # a row that no event has: the clock overflowed
+LATER = 8192  # microseconds
+
+NMNIST = (34, 34)
 
 
-def read_atis_bin(path: Path, size: tuple[int, int] | None = None) -> Events:
-    """Events of 5 bytes each: x, y, polarity (1 bit) and time (23 bits), big-endian.
+def read_atis(path: Path, size: tuple[int, int] | None = None) -> Events:
+    """Events of 5 bytes each, x, y, polarity (1 bit) and time (23 bits), big-endian.
 
     A row of 240 marks an overflow of the clock: all later times are 8,192 microseconds later, and it is no event.
-
-    size:    (height, width); None: the camera's, 240 x 304. N-MNIST has 34 x 34
-    Raises:  OSError; ValueError with what is wrong with the file
+    Raises:  FileNotFoundError; ValueError with what is wrong with the file
     """
-    raw = raw_bytes(path)
-    if len(raw) % 5:
-        at = len(raw) - len(raw) % 5
-        raise refusal(path, at, f"the file holds {len(raw):,} bytes, where each event takes 5: it was cut; unpack it again")
-    x, y, high, middle, low = raw.reshape(-1, 5).T
-    overflow = y == OVERFLOW
+    raw = files.bytes_of(path)
+    if len(raw) % BYTES:
+        raise ValueError(f"{path} holds {len(raw):,} bytes, where each event takes 5: it was cut; unpack it again")
+    arrays = files.decode("decode_atis", raw, len(raw) // BYTES)[0] if files.compiled() else defined(raw)
+    return files.recording(path, arrays, size, usual=NMNIST)
+
+
+def defined(raw: np.ndarray) -> files.Columns:
+    """What decode_atis of native/events.inc is, in NumPy."""
+    x, y, high, middle, low = raw.reshape(-1, BYTES).T
     t = (high & 0x7F).astype(np.int64) << 16 | middle.astype(np.int64) << 8 | low
-    t += CLOCK * np.cumsum(overflow)
+    overflow = y == OVERFLOW
+    t += LATER * np.cumsum(overflow)
     keep = ~overflow
-    events = Events(t[keep], x[keep].astype(np.uint16), y[keep].astype(np.uint16), high[keep] >> 7, size or SENSOR)
-    return require_inside(events, path)
+    return t[keep], x[keep].astype(np.uint16), y[keep].astype(np.uint16), high[keep] >> 7

@@ -1,140 +1,100 @@
-"""Events as NumPy's files: `.npz` of columns or of a structured array, `.npy` of a structured array."""
+"""NPZ: the arrays t, x, y, p as SpikingJelly writes them."""
 
-import io
-import os
-import struct
+import math
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 
 from ..events import Events
-from .raw import file_size, require_inside, shown
+from . import raw as files
 
-NAMES = {  # of the columns: ours, SpikingJelly's and tonic's
-    "t": ("t", "ts", "time", "timestamp", "timestamps"),
-    "x": ("x", "xs"),
-    "y": ("y", "ys"),
-    "polarity": ("polarity", "p", "ps", "pol", "polarities"),
-}
-INFLATES = 64  # a compressed file may become so many times larger
-FREELY = 1 << 24  # bytes that a file may have unpacked in any case
-DEFECTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, KeyError)
+NAMES = {"t": ("t", "ts", "timestamp", "timestamps"), "x": ("x",), "y": ("y",), "p": ("p", "polarity", "pol")}
+DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError)
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+INFLATED = 64  # times the file that its arrays may take; events compress to a third or so
 
 
 def read_npz(path: Path, size: tuple[int, int] | None = None) -> Events:
-    """Columns t, x, y, p, each an array of whole numbers, or one structured array that has them as fields.
+    """Arrays of the same length, t (microseconds), x, y and p (0 and 1, or -1 and 1); or one array with these fields.
 
-    A compressed file may become 64 times larger, or 16 MiB. Nothing in it is unpickled.
-
-    size:    (height, width); None: that of the array `size` in the file, or else the smallest that holds all events
-    Raises:  OSError; ValueError with what is wrong with the file
+    `height` and `width`, where there are any, are the sensor's. Nothing is unpickled.
+    Raises:  ValueError for other contents, a damaged file, or one that would unpack to far more than it holds; OSError
     """
-    limit = max(INFLATES * file_size(path), FREELY)
+    there = path.stat().st_size
     try:
-        with zipfile.ZipFile(path) as packed:
-            arrays: dict[str, np.ndarray] = {}
-            for member in packed.infolist():
-                name = member.filename.removesuffix(".npy")
-                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
-                    raise ValueError(f"member {name!r} is packed in a way that NumPy does not write; write it with numpy.savez")
-                limit -= member.file_size
-                if limit < 0:
-                    raise ValueError(
-                        f"byte {member.header_offset:,}: with member {name!r} it would unpack to more than {INFLATES} times "
-                        "its size; if that is meant, write it with numpy.savez, uncompressed"
-                    )
-                with packed.open(member) as file:
-                    arrays[name] = read_array(file, member.file_size, repr(name))
-    except DEFECTS as error:
-        raise ValueError(f"{shown(path)} is no whole .npz file: {' '.join(str(error).split())}; write it again") from None
-    except ValueError as error:
-        raise ValueError(f"{shown(path)}: {error}") from None
-    return from_arrays(arrays, size, path)
+        with zipfile.ZipFile(path) as archive:
+            promised = sum(member.file_size for member in archive.infolist())
+            if promised > INFLATED * there + 2**20:
+                raise ValueError(f"its arrays would take {promised:,} bytes, {promised // there} times the file's")
+            for member in archive.infolist():
+                require_whole(archive, member)
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except DAMAGE as error:
+        raise ValueError(f"{path} is no file of events: {' '.join(str(error).split())}") from None
+    fielded = next((array for array in found.values() if array.dtype.names), None)
+    if fielded is not None:
+        found |= {name: fielded[name] for name in fielded.dtype.names or ()}
+    if size is None and {"height", "width"} <= found.keys():
+        size = sensor(path, found["height"], found["width"])
+    return from_arrays(path, found, size)
 
 
-def read_npy(path: Path, size: tuple[int, int] | None = None) -> Events:
-    """One structured array with the fields t, x, y, p.
+def require_whole(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuse an array whose own header promises another size than the archive's, before memory is made for it."""
+    with archive.open(member) as file:
+        read_header = HEADERS.get(np.lib.format.read_magic(file))
+        if read_header is None:
+            raise ValueError(f"{member.filename} is of a newer kind than NumPy's 2.0")
+        shape, _, dtype = read_header(file)
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds Python objects")
+        promised, there = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        if promised != there:
+            raise ValueError(f"{member.filename} promises {promised:,} bytes and has {there:,}")
 
-    size:    (height, width); None: the smallest that holds all events
-    Raises:  OSError; ValueError with what is wrong with the file
+
+def sensor(path: Path, height: Any, width: Any) -> tuple[int, int]:
+    """(height, width) that a file names."""
+    sides = [np.asarray(side) for side in (height, width)]
+    if any(side.size != 1 or side.dtype.kind not in "iu" or not 0 < int(side.reshape(())) <= files.LARGEST for side in sides):
+        raise ValueError(f"{path}: height and width should be whole numbers from 1 to {files.LARGEST:,}")
+    return int(sides[0].reshape(())), int(sides[1].reshape(()))
+
+
+def from_arrays(path: Path, found: Mapping[str, Any], size: tuple[int, int] | None) -> Events:
+    """A recording from arrays by name.
+
+    Raises:  ValueError for missing or ragged arrays, and values that are no time, place or polarity
     """
-    whole = file_size(path)
-    try:
-        with path.open("rb") as file:
-            array = read_array(file, whole, "the array")
-    except (*DEFECTS, ValueError) as error:
-        raise ValueError(f"{shown(path)}: {' '.join(str(error).split())}") from None
-    return from_arrays({"events": array}, size, path)
-
-
-def read_array(file: IO[bytes], holds: int, name: str) -> np.ndarray:
-    """An array in NumPy's format, if its header promises what the `holds` bytes have.
-
-    Raises:  ValueError
-    """
-    head = io.BytesIO(file.read(min(holds, 1 << 16)))
-    version = np.lib.format.read_magic(head)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"{name} is of version {version} of NumPy's format; write it with numpy.savez")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(head)
-    number = shape[0] if len(shape) == 1 else -1
-    if dtype.hasobject or number < 0 or (dtype.names is None and dtype.kind not in "biu"):
-        raise ValueError(f"{name} has the type {short(dtype)} and the shape {shape}; events are columns of whole numbers")
-    if number * dtype.itemsize != holds - head.tell():
-        raise ValueError(
-            f"{name} promises {number:,} entries of {dtype.itemsize} bytes, where {holds - head.tell():,} bytes follow its "
-            f"header at byte {head.tell()}; it was cut or damaged, write it again"
-        )
-    content = head.read() + file.read()
-    if len(content) != number * dtype.itemsize:
-        raise ValueError(f"{name} holds {len(content):,} of {number * dtype.itemsize:,} bytes; it was cut, write it again")
-    return np.frombuffer(content, dtype=dtype)
-
-
-def short(dtype: np.dtype) -> str:
-    text = str(dtype)
-    return text if len(text) < 60 else text[:60] + "..."
-
-
-def from_arrays(arrays: dict[str, np.ndarray], size: tuple[int, int] | None, path: Path) -> Events:
-    """Events of named columns, or of the one structured array among them.
-
-    Raises:  ValueError for columns that are missing, of different lengths, or of other numbers than events have
-    """
-    structured = [array for array in arrays.values() if array.dtype.names]
-    columns = {name: structured[0][name] for name in structured[0].dtype.names or ()} if len(structured) == 1 else arrays
-    found = {ours: next((columns[name] for name in names if name in columns), None) for ours, names in NAMES.items()}
-    t, x, y, polarity = found.values()
-    if t is None or x is None or y is None or polarity is None:
-        names = ", ".join(map(repr, list(columns)[:8])) or "nothing"
-        raise ValueError(f"{shown(path)} has {names}, where events have t, x, y and p; name them so")
-    if len({array.shape for array in (t, x, y, polarity)}) > 1 or t.ndim != 1:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(NAMES, (t, x, y, polarity), strict=True))
-        raise ValueError(f"{shown(path)}: columns of different lengths ({shapes}); write them again, all of one length")
-    if size is None and "size" in arrays:
-        stored = arrays["size"]
-        if stored.shape != (2,) or stored.dtype.names or not (stored > 0).all() or not (stored <= 1 << 16).all():
-            raise ValueError(f"{shown(path)}: its size is no (height, width) in pixels; write it again, or give the size")
-        size = (int(stored[0]), int(stored[1]))
-    for name, array, most in (("x", x, 1 << 16), ("y", y, 1 << 16), ("polarity", polarity, 2), ("t", t, 1 << 63)):
-        if array.dtype.kind not in "biu":
-            raise ValueError(f"{shown(path)}: {name} is {short(array.dtype)}; events have whole numbers, times in microseconds")
-        low, high = (int(array.min()), int(array.max())) if len(array) else (0, 0)
-        if (low < 0 and name != "t") or high >= most:
-            raise ValueError(f"{shown(path)}: {name} goes from {low:,} to {high:,}, where an event has 0 to {most - 1:,}")
-    x, y = x.astype(np.uint16), y.astype(np.uint16)
-    if size is None:
-        size = (int(y.max(initial=0)) + 1, int(x.max(initial=0)) + 1)
-    return require_inside(Events(t.astype(np.int64), x, y, polarity.astype(np.uint8), size), path)
+    columns = {}
+    for name, others in NAMES.items():
+        given = next((other for other in others if other in found), None)
+        if given is None:
+            raise ValueError(f"{path} has no array {name}; it holds {', '.join(found) or 'nothing'}")
+        columns[name] = np.asarray(found[given])
+    lengths = [column.shape for column in columns.values()]
+    if any(len(shape) != 1 or shape != lengths[0] for shape in lengths):
+        raise ValueError(f"{path}: t, x, y and p of shapes {', '.join(map(str, lengths))} are no recording")
+    for name, (least, most) in {"t": (-(2**62), 2**62), "x": (0, 65_535), "y": (0, 65_535), "p": (-1, 1)}.items():
+        column = columns[name]
+        if column.dtype.kind not in "iub" and not (column.dtype.kind == "f" and np.array_equal(column, np.trunc(column))):
+            raise ValueError(f"{path}: {name} holds {column.dtype}, not whole numbers")
+        wrong = (column < least) | (column > most) if len(column) and column.dtype != bool else np.zeros(0, bool)
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise ValueError(f"{path}: event {first:,} has {name}={column[first]}, outside {least} to {most}")
+    polarity = columns["p"].astype(np.int8)
+    t, x, y = columns["t"].astype(np.int64), columns["x"].astype(np.uint16), columns["y"].astype(np.uint16)
+    return files.recording(path, (t, x, y, (polarity > 0).astype(np.uint8)), size)
 
 
 def write_npz(events: Events, path: Path) -> None:
-    """Columns t, x, y, p, as SpikingJelly writes them, and the sensor's size; uncompressed."""
+    """t, x, y, p, height and width, compressed."""
+    height, width = events.size
     with path.open("wb") as file:
-        np.savez(file, t=events.t, x=events.x, y=events.y, p=events.polarity, size=np.array(events.size))
-        file.flush()
-        os.fsync(file.fileno())
+        np.savez_compressed(file, t=events.t, x=events.x, y=events.y, p=events.polarity, height=height, width=width)

@@ -1,83 +1,131 @@
-"""The bytes of a recording's file, and the sentence that refuses one."""
+"""What the readers share: a file's bytes, the end of its text header, and decoders in C with their definitions in NumPy."""
 
-import stat
+import contextlib
+import ctypes
+import importlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from ..events import Events
 
-MAPPED_FROM = 1 << 22  # bytes; below, reading costs less than mapping
-HEADER = 1 << 24  # bytes; jAER's headers, with all its preferences, have a few hundred thousand
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
+NO_EVENTS: Columns = (np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.uint16), np.empty(0, np.uint8))
+
+LARGEST = 4096  # pixels: the longest side of a sensor that is believed
 
 
-def refusal(path: Path, at: int, what: str) -> ValueError:
-    """Why a file is refused, in one line.
+def extra(module: str, path: Path) -> ModuleType:
+    """A library that reads some formats, and is no requirement.
 
-    at:    the byte where it went wrong
-    what:  what was found there, what is allowed, what to do
-    """
-    return ValueError(f"{shown(path)}: byte {at:,}: {what}")
-
-
-def shown(path: Path) -> str:
-    """A path in one line, whatever its name has in it."""
-    return str(path) if str(path).isprintable() else repr(str(path))
-
-
-def file_size(path: Path) -> int:
-    """Bytes of a file.
-
-    Raises:  FileNotFoundError; OSError for what is no file (a folder, a pipe)
+    Raises:  ValueError that says how to install it
     """
     try:
-        about = path.stat()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no recording {shown(path)}; check the path") from None
-    if not stat.S_ISREG(about.st_mode):
-        raise OSError(f"{shown(path)} is no file; name a recording's file")
-    return about.st_size
+        return importlib.import_module(module)
+    except ImportError:
+        raise ValueError(f"{path} needs the package {module}: pip install 'spikewise[events]'") from None
 
 
-def raw_bytes(path: Path) -> np.ndarray:
-    """A file's bytes, uint8 [n]: read, or where they are many, mapped.
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Without what a library writes to standard error by itself: what is wrong is said by us, in a line."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
-    Raises:  as `file_size`
+
+def bytes_of(path: Path) -> np.ndarray:
+    """The file's bytes, uint8 [n], mapped rather than read.
+
+    Raises:  ValueError for an empty file; OSError
     """
-    if file_size(path) < MAPPED_FROM:
-        return np.fromfile(path, dtype=np.uint8)
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty")
     return np.memmap(path, dtype=np.uint8, mode="r")
 
 
-def text_header(path: Path, mark: bytes, end: bytes = b"") -> tuple[list[bytes], int]:
-    """The lines at the start of a file that begin with `mark`, without their ends, and the byte behind them.
+def header_end(raw: np.ndarray, mark: bytes, last: bytes | None = None) -> int:
+    """Where the lines of text end that begin a file: those that begin with `mark`, or up to the line `last`.
 
-    end:     a line that ends the header, whatever follows it; empty: there is none
-    Raises:  ValueError for a header without an end
+    Raises:  ValueError for a header that does not end
     """
-    lines: list[bytes] = []
     at = 0
-    with path.open("rb") as file:
-        while (line := file.readline(HEADER)).startswith(mark):
-            if not line.endswith(b"\n") or at > HEADER:
-                raise refusal(path, at, "a header line has no end; the file was cut or damaged, bring it again")
-            at += len(line)
-            lines.append(line.rstrip(b"\r\n"))
-            if lines[-1] == end:
-                break
-    return lines, at
+    while raw[at : at + len(mark)].tobytes() == mark:
+        found = end_of_line(raw, at)
+        if found < 0:
+            raise ValueError(f"the header's line at byte {at:,} does not end")
+        line, at = raw[at:found].tobytes(), found
+        if last is not None and line.startswith(last):
+            break
+    return at
 
 
-def require_inside(events: Events, path: Path) -> Events:
-    """The events, if all lie on the sensor.
+def end_of_line(raw: np.ndarray, at: int) -> int:
+    """The byte behind the next line feed; -1: there is none."""
+    step = 4096
+    for begin in range(at, len(raw), step):
+        feeds = np.flatnonzero(raw[begin : begin + step] == ord("\n"))
+        if len(feeds):
+            return begin + int(feeds[0]) + 1
+    return -1
 
-    Raises:  ValueError that names the first one outside
+
+def recording(path: Path, columns: Columns, size: tuple[int, int] | None, usual: tuple[int, int] | None = None) -> Events:
+    """A recording whose events all lie on the sensor.
+
+    columns: t, x, y, polarity
+    size:    (height, width); None: `usual`, or what holds all events, if some lie beyond it
+    Raises:  ValueError for an event outside `size`, or a sensor of more than 4,096 pixels a side
     """
-    height, width = events.size
-    if len(events) and (int(events.x.max()) >= width or int(events.y.max()) >= height):
-        first = int(np.argmax((events.x >= width) | (events.y >= height)))
+    t, x, y, polarity = columns
+    if size is None:
+        needed = (int(y.max(initial=0)) + 1, int(x.max(initial=0)) + 1)
+        fits = usual is not None and needed[0] <= usual[0] and needed[1] <= usual[1]
+        size = usual if usual is not None and fits else needed
+        if max(size) > LARGEST:
+            raise ValueError(f"{path} is damaged: events lie up to x={size[1] - 1}, y={size[0] - 1}; no sensor is that large")
+    elif len(x) and (int(x.max()) >= size[1] or int(y.max()) >= size[0]):
+        first = int(np.argmax((x >= size[1]) | (y >= size[0])))
         raise ValueError(
-            f"{shown(path)}: event {first} lies at x={events.x[first]}, y={events.y[first]}, outside the sensor of "
-            f"{width} x {height} pixels; give the camera's size, or the file is damaged"
+            f"{path}: event {first:,} lies at x={x[first]}, y={y[first]}, outside the sensor of {size[1]} x {size[0]} pixels; "
+            "the file is damaged or of another camera"
         )
-    return events
+    return Events(t, x, y, polarity, size)
+
+
+class EventsCall(ctypes.Structure):
+    """events_call of native/events.inc."""
+
+    _fields_ = (
+        ("raw", ctypes.c_void_p),
+        ("bytes", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("t", "x", "y", "polarity")),
+        *((name, ctypes.c_int64) for name in ("events", "at", "wrong")),
+    )
+
+
+def compiled() -> bool:
+    from ...native import load as native  # brings torch
+
+    return not native.reason_against()
+
+
+def decode(function: str, raw: np.ndarray, most: int) -> tuple[Columns, EventsCall]:
+    """Run a decoder of the library on bytes that hold at most so many events: the events; where it stopped, and why."""
+    from ...native import load as native
+
+    raw = np.ascontiguousarray(raw)
+    t, polarity = np.empty(most, np.int64), np.empty(most, np.uint8)
+    x, y = np.empty(most, np.uint16), np.empty(most, np.uint16)
+    call = EventsCall(raw.ctypes.data, len(raw), *(array.ctypes.data for array in (t, x, y, polarity)), most)
+    getattr(native.load(native.chosen_variant()), function)(ctypes.byref(call))
+    n = call.events
+    return (t[:n], x[:n], y[:n], polarity[:n]), call

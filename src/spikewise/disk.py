@@ -2,12 +2,29 @@
 
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes | memoryview) -> None:
     """Write a new file and wait until it is on the disk."""
     put(path, os.O_TRUNC, content)
+
+
+def stream(path: Path, parts: Iterable[bytes]) -> None:
+    """A file made of many parts: there whole or not at all."""
+    beside = path.with_name(f".{path.name}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        for part in parts:
+            write_all(descriptor, part, path)
+        os.fsync(descriptor)
+    except Exception:
+        remove(beside)
+        raise
+    finally:
+        os.close(descriptor)
+    rename(beside, path)
 
 
 def append(path: Path, content: bytes) -> None:
@@ -15,20 +32,25 @@ def append(path: Path, content: bytes) -> None:
     put(path, os.O_APPEND, content)
 
 
-def put(path: Path, how: int, content: bytes) -> None:
+def put(path: Path, how: int, content: bytes | memoryview) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o644)
+    try:
+        write_all(descriptor, content, path)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes | memoryview, path: Path) -> None:
     try:
         rest = memoryview(content)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        message = f"no space left for {path}; make room, then go on with `spikewise train --resume`"
+        message = f"no space left for {path}; make room, then give the same command again (a run: `spikewise train --resume`)"
         raise OSError(errno.ENOSPC, message) from None
-    finally:
-        os.close(descriptor)
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -1,0 +1,194 @@
+"""Damaged files of event cameras, a million of them: events, or a refusal in one line; nothing else.
+
+    .venv/bin/python benchmarks/reliability/fuzz_events.py --files 1000000
+
+Small files of every format are changed at random places, cut, repeated, or given other headers, and read in processes of
+their own with little memory and a limit on time. Ends with status 1 if a file crashed a reader, hung it, took memory out of
+proportion, or was refused in anything but a line of a ValueError; the seed that makes such a file is printed.
+"""
+
+import io
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+sys.path += [str(Path(__file__).parents[2] / "tests" / "data"), str(Path(__file__).parents[1])]
+import encoders
+from runner import RESULTS, where
+
+from spikewise.data.events import Events
+from spikewise.data.formats import FORMATS, read_events, write_events
+
+ROOM = 256 * 2**20  # bytes more than the process has at its start
+PATIENCE = 5  # seconds per file
+BATCH = 2000
+NAMES = ("aedat2", "aedat3", "atis", "dat", "evt2", "evt3", "npz", "hdf5", "aedat4")
+
+
+@dataclass
+class Options:
+    """How many files, from which seed on."""
+
+    files: int = 1_000_000
+    seed: int = 0
+    processes: int = os.cpu_count() or 1
+    only: str = ""  # one format
+    data: Path = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
+
+
+def originals(data: Path) -> dict[str, list[bytes]]:
+    """Whole files of every format; of AEDAT 4 only if there is a real one."""
+    t, x, y, polarity = encoders.random_events(40, height=30, width=32, last=4096)
+    made = {name: [getattr(encoders, name)(t, x, y, polarity)] for name in NAMES[:6]}
+    events = Events(t, x.astype(np.uint16), y.astype(np.uint16), polarity.astype(np.uint8), (30, 40))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, suffix in (("npz", ".npz"), ("hdf5", ".h5")):
+            write_events(events, Path(folder, f"a{suffix}"))
+            made[name] = [Path(folder, f"a{suffix}").read_bytes()]
+    plain = io.BytesIO()
+    np.savez(plain, t=t, x=x, y=y, p=polarity)
+    made["npz"].append(plain.getvalue())
+    real = data / "event_files" / "tonic" / "sample.aedat4"
+    if real.is_file():
+        made["aedat4"] = [first_packets(real.read_bytes())]
+    return made
+
+
+def first_packets(content: bytes, most: int = 30_000) -> bytes:
+    """An AEDAT 4 file of the first packets of one: its header says where they end."""
+    at = 18 + int.from_bytes(content[14:18], "little")
+    while at + 8 + (length := int.from_bytes(content[at + 4 : at + 8], "little")) < most:
+        at += 8 + length
+    table = 18 + int.from_bytes(content[18:22], "little")
+    fields = table - int.from_bytes(content[table : table + 4], "little", signed=True)
+    end = table + int.from_bytes(content[fields + 6 : fields + 8], "little")
+    return content[:end] + at.to_bytes(8, "little") + content[end + 8 : at]
+
+
+def changed(content: bytes, rng: random.Random) -> bytes:
+    """A file with one to eight changes; most of them near its beginning, where the headers are."""
+    content = bytearray(content)
+    for _ in range(rng.randint(1, 8)):
+        near = rng.choice((40, 200, len(content)))
+        at = rng.randrange(min(near, max(1, len(content))) or 1)
+        kind = rng.randrange(6)
+        if kind == 0:
+            del content[at:]
+        elif kind == 1:
+            content[at : at + rng.randint(0, 8)] = rng.randbytes(rng.randint(0, 8))
+        elif kind == 2:
+            content[at : at + 4] = rng.choice((b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\x80"))
+        elif kind == 3 and content:
+            content[min(at, len(content) - 1)] ^= 1 << rng.randrange(8)
+        elif kind == 4:
+            content[at:at] = content[at : at + rng.randint(1, 64)]
+        else:
+            content[at : at + 1] = rng.choice((b"#", b"%", b"\n", b"-", b"9"))
+    return bytes(content)
+
+
+def late(*_: object) -> None:
+    raise TimeoutError("took too long")
+
+
+def work(first: int, last: int, made: dict[str, list[bytes]], results: "multiprocessing.SimpleQueue[tuple]") -> None:
+    """Read the files of these seeds, and tell after each that was wrong, and at the end what there was."""
+    with Path("/dev/null").open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)  # libraries complain there
+    for name, files in made.items():  # load what they load before memory is limited
+        for content in files:
+            read(name, content)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, size + ROOM))
+    signal.signal(signal.SIGALRM, late)
+    found: Counter[str] = Counter()
+    for seed in range(first, last):
+        results.put(("at", seed)) if seed % 50 == 0 else None
+        rng = random.Random(seed)
+        name = rng.choice(list(made))
+        content = changed(rng.choice(made[name]), rng)
+        signal.alarm(PATIENCE)
+        try:
+            outcome = read(name if rng.random() < 0.7 else None, content)
+        except BaseException as error:
+            outcome = f"{type(error).__name__}: {str(error)[:200]}"
+        signal.alarm(0)
+        found[f"{name} {outcome if outcome in ('events', 'refused') else 'WRONG'}"] += 1
+        if outcome not in ("events", "refused"):
+            results.put(("wrong", seed, f"{name}: {outcome}"))
+    results.put(("done", found))
+
+
+def read(name: str | None, content: bytes) -> str:
+    path = Path(f"/dev/shm/fuzz-{os.getpid()}{FORMATS[name].suffixes[0] if name else '.bin'}")
+    try:
+        path.write_bytes(content)
+        events = read_events(path, format=name)
+        return "events" if events.x.max(initial=0) < events.size[1] and events.y.max(initial=0) < events.size[0] else "outside"
+    except ValueError as error:
+        return "refused" if "\n" not in str(error) and str(path) in str(error) else f"refused in other words: {error}"
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def main(o: Options) -> int:
+    began, total, wrong = time.time(), Counter(), []
+    made = {name: files for name, files in originals(o.data).items() if o.only in ("", name)}
+    context = multiprocessing.get_context("fork")
+    starts = iter(range(o.seed, o.seed + o.files, BATCH))
+    running: dict = {}
+    while True:
+        while len(running) < o.processes and (first := next(starts, None)) is not None:
+            queue = context.SimpleQueue()
+            process = context.Process(target=work, args=(first, min(first + BATCH, o.seed + o.files), made, queue))
+            process.start()
+            running[process] = [queue, first, time.time()]
+        if not running:
+            break
+        for process, state in list(running.items()):
+            queue = state[0]
+            while not queue.empty():
+                kind, *rest = queue.get()
+                state[2] = time.time()
+                if kind == "at":
+                    state[1] = rest[0]
+                elif kind == "wrong":
+                    wrong.append(f"seed {rest[0]}: {rest[1]}")
+                    print(wrong[-1], file=sys.stderr, flush=True)
+                else:
+                    total += rest[0]
+                    state[1] = -1
+            hung = time.time() - state[2] > 60 + 50 * PATIENCE
+            if hung:
+                process.kill()
+            if hung or (not process.is_alive() and queue.empty()):
+                process.join()
+                if state[1] != -1:
+                    wrong.append(
+                        f"a reader {'hung' if hung else f'ended with {process.exitcode}'} within 50 files of seed {state[1]}"
+                    )
+                    print(wrong[-1], file=sys.stderr, flush=True)
+                del running[process]
+        time.sleep(0.02)
+    line = {"what": "damaged files of event cameras", "files": sum(total.values()), "outcomes": dict(sorted(total.items()))}
+    line |= {"wrong": len(wrong), "examples": wrong[:10], "seconds": round(time.time() - began)}
+    print(json.dumps(line | where()))
+    with (RESULTS / "fuzz-events.jsonl").open("a") as file:
+        file.write(json.dumps(line | where()) + "\n")
+    return bool(wrong) or sum(total.values()) < o.files
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Options)))

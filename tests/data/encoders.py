@@ -1,0 +1,96 @@
+"""Files of event cameras, written from the formats' descriptions and not from the readers."""
+
+import struct
+
+import numpy as np
+
+END3 = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#Start-Time: 2016-07-01 12:00:00 (TZ+0200)\r\n#!END-HEADER\r\n"
+START2 = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n# Data format is int32 address, int32 timestamp\r\n"
+
+
+def packet3(kind, events, each=8, overflows=0, number=None, room=None):
+    """A packet of AEDAT 3.1: 28 bytes, then the events."""
+    number = len(events) // each if number is None else number
+    return struct.pack("<hhiiiiii", kind, 1, each, 4, overflows, number if room is None else room, number, number) + events
+
+
+def aedat3(t, x, y, polarity, valid=None, at_once=100):
+    """AEDAT 3.1, `at_once` events to a packet; a packet ends where the clock overflows; others stand between."""
+    out, begin = [END3], 0
+    valid = np.ones(len(t), int) if valid is None else valid
+    while begin < len(t):
+        overflows, end = int(t[begin]) >> 31, begin
+        while end < len(t) and end - begin < at_once and int(t[end]) >> 31 == overflows:
+            end += 1
+        words = []
+        for i in range(begin, end):
+            data = int(valid[i]) | int(polarity[i]) << 1 | int(y[i]) << 2 | int(x[i]) << 17
+            words.append(struct.pack("<II", data, int(t[i]) & 0x7FFFFFFF))
+        out += [packet3(0, b"\1" * 16, each=16), packet3(1, b"".join(words), overflows=overflows)]
+        begin = end
+    return b"".join(out)
+
+
+def aedat2(t, x, y, polarity, header=START2):
+    """AEDAT 2.0 of a DVS128."""
+    words = [
+        struct.pack(">II", int(a) << 1 | int(b) << 8 | int(p), int(time) % 2**32)
+        for time, a, b, p in zip(t, x, y, polarity, strict=True)
+    ]
+    return header + b"".join(words)
+
+
+def atis(t, x, y, polarity):
+    """N-MNIST's five bytes; a row of 240 wherever the clock of 13 bits overflows."""
+    out, overflows = [], 0
+    for time, a, b, p in zip(t, x, y, polarity, strict=True):
+        while time - 8192 * overflows >= 8192:
+            out.append(bytes([0, 240, 0, 0, 0]))
+            overflows += 1
+        rest = int(time) - 8192 * overflows
+        out.append(bytes([a, b, int(p) << 7 | rest >> 16, rest >> 8 & 255, rest & 255]))
+    return b"".join(out)
+
+
+def dat(t, x, y, polarity):
+    """Prophesee DAT."""
+    words = [
+        struct.pack("<II", int(time), int(a) | int(b) << 14 | int(p) << 28)
+        for time, a, b, p in zip(t, x, y, polarity, strict=True)
+    ]
+    return b"% Data file containing CD events.\n% Version 2\n% Height 240\n% Width 304\n\x0c\x08" + b"".join(words)
+
+
+def evt2(t, x, y, polarity):
+    """Prophesee EVT 2.0."""
+    out, high = [b"% evt 2.0\n% geometry 640x480\n"], -1
+    for time, a, b, p in zip(t, x, y, polarity, strict=True):
+        if int(time) >> 6 != high:
+            high = int(time) >> 6
+            out.append(struct.pack("<I", 8 << 28 | high))
+        out.append(struct.pack("<I", int(p) << 28 | (int(time) & 63) << 22 | int(a) << 11 | int(b)))
+    return b"".join(out)
+
+
+def evt3(t, x, y, polarity):
+    """Prophesee EVT 3.0, one word per part of an event."""
+    out, high, low, row = [b"% evt 3.0\n% format EVT3;height=720;width=1280\n"], -1, -1, -1
+    for time, a, b, p in zip(map(int, t), x, y, polarity, strict=True):
+        if time >> 12 != high:
+            high = time >> 12
+            out.append(struct.pack("<H", 8 << 12 | high))
+        if time & 4095 != low:
+            low = time & 4095
+            out.append(struct.pack("<H", 6 << 12 | low))
+        if b != row:
+            row = b
+            out.append(struct.pack("<H", int(b)))
+        out.append(struct.pack("<H", 2 << 12 | int(p) << 11 | int(a)))
+    return b"".join(out)
+
+
+def random_events(n, height=128, width=128, seed=0, last=10**6):
+    """t (rising), x, y, polarity."""
+    rng = np.random.default_rng(seed)
+    t = np.sort(rng.integers(0, last, n))
+    return t, rng.integers(0, width, n), rng.integers(0, height, n), rng.integers(0, 2, n)

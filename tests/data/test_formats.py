@@ -1,0 +1,337 @@
+"""Files of event cameras: what was written is read, by two independent ways; what is damaged is refused in a line."""
+
+import io
+import os
+import struct
+import sys
+import zipfile
+from pathlib import Path
+
+import encoders
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spikewise.data.events import Events
+from spikewise.data.formats import FORMATS, aedat2, aedat3, atis, raw, read_events, recognise, write_events
+
+REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data") / "event_files"
+SMALL = encoders.random_events(300, height=30, width=32, last=200_000)
+OURS = {"aedat2": encoders.aedat2, "aedat3": encoders.aedat3, "atis": encoders.atis}
+THEIRS = {"dat": encoders.dat, "evt2": encoders.evt2, "evt3": encoders.evt3}
+SUFFIX = {name: FORMATS[name].suffixes[0] for name in FORMATS}
+
+
+def npz(t, x, y, p, **more):
+    file = io.BytesIO()
+    np.savez(file, t=t, x=x, y=y, p=p, **more)
+    return file.getvalue()
+
+
+def hdf5(t, x, y, p, place="events/{}"):
+    file = io.BytesIO()
+    with h5py.File(file, "w") as out:
+        for name, array in (("t", t), ("x", x), ("y", y), ("p", p)):
+            out[place.format(name)] = array
+    return file.getvalue()
+
+
+SHORT = encoders.random_events(300, height=30, width=32, last=4096)  # within the range of EVT 3.0's clock, see read_evt3
+ALL = OURS | THEIRS | {"npz": npz, "hdf5": hdf5}
+
+
+def require_equal(events, t, x, y, polarity):
+    assert (events.t.dtype, events.x.dtype, events.y.dtype, events.polarity.dtype) == (np.int64, np.uint16, np.uint16, np.uint8)
+    for found, expected in zip((events.t, events.x, events.y, events.polarity), (t, x, y, polarity), strict=True):
+        assert np.array_equal(found, expected)
+
+
+@pytest.fixture(params=[True, False], ids=["C", "NumPy"])
+def both(request, monkeypatch):
+    if not request.param:
+        monkeypatch.setattr(raw, "compiled", lambda: False)
+    elif not raw.compiled():
+        pytest.skip("no compiler here")
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.usefixtures("both")
+def test_what_was_written_is_read(name, tmp_path):
+    file, columns = tmp_path / f"a{SUFFIX[name]}", SHORT if name == "evt3" else SMALL
+    file.write_bytes(ALL[name](*columns))
+    assert recognise(file) == name
+    require_equal(read_events(file), *columns)
+    require_equal(read_events(str(file), format=name, size=(720, 1280)), *columns)
+
+
+@pytest.mark.parametrize("name", OURS)
+@given(n=st.integers(0, 60), seed=st.integers(0, 99), last=st.sampled_from([1, 10**4, 2**22, 2**31 + 10**6, 2**33]))
+@settings(max_examples=60, deadline=None)
+def test_ours_for_any_events_and_both_decoders(name, n, seed, last, tmp_path_factory):
+    if name == "atis":
+        last = min(last, 2**22)
+    t, x, y, polarity = encoders.random_events(n, height=100, width=128, seed=seed, last=last)
+    if name == "aedat2" and last > 2**31:
+        t = np.cumsum(np.diff(t, prepend=0) % (2**31 - 1))  # of longer pauses a clock of 32 bits tells nothing
+    file = tmp_path_factory.mktemp("any") / f"a{SUFFIX[name]}"
+    file.write_bytes(OURS[name](t, x, y, polarity))
+    if not n and name == "atis":
+        with pytest.raises(ValueError, match="is empty"):
+            read_events(file)
+        return
+    require_equal(read_events(file), t - (t[0] >> 32 << 32 if n and name == "aedat2" else 0), x, y, polarity)
+    body = np.frombuffer(file.read_bytes(), np.uint8)
+    begin = {"aedat2": len(encoders.START2), "aedat3": len(encoders.END3), "atis": 0}[name]
+    defined = {"aedat2": aedat2, "aedat3": aedat3, "atis": atis}[name].defined(body[begin:])
+    columns = defined if name == "atis" else defined[0]
+    if raw.compiled():
+        for found, expected in zip(raw.decode(f"decode_{name}", body[begin:], max(1, len(body)))[0], columns, strict=True):
+            assert np.array_equal(found, expected)
+            assert found.dtype == expected.dtype
+
+
+@pytest.mark.usefixtures("both")
+def test_events_marked_invalid_and_other_packets_are_left_out(tmp_path):
+    t, x, y, polarity = SMALL
+    valid = np.arange(len(t)) % 3 > 0
+    (tmp_path / "a.aedat").write_bytes(encoders.aedat3(t, x, y, polarity, valid=valid, at_once=7))
+    require_equal(read_events(tmp_path / "a.aedat"), t[valid], x[valid], y[valid], polarity[valid])
+
+
+@pytest.mark.usefixtures("both")
+def test_marks_of_an_external_signal_are_left_out(tmp_path):
+    t, x, y, polarity = SMALL
+    marks = struct.pack(">II", 0x8000, 5) + struct.pack(">II", 0xFFFF, 6)
+    (tmp_path / "a.aedat").write_bytes(encoders.START2 + marks + encoders.aedat2(t, x, y, polarity, header=b""))
+    require_equal(read_events(tmp_path / "a.aedat"), *SMALL)
+
+
+def test_times_that_run_backwards_stay_in_the_order_of_the_file(tmp_path):
+    t, x, y, polarity = SMALL
+    for name in ("aedat2", "aedat3", "npz", "hdf5"):
+        (tmp_path / "a").write_bytes(ALL[name](t[::-1], x, y, polarity))
+        assert np.array_equal(read_events(tmp_path / "a").t, t[::-1])
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real recordings: set SPIKEWISE_DATA to a folder that has event_files")
+@pytest.mark.parametrize(
+    ("file", "format", "events", "size"),
+    [
+        ("tonic/sample_nmnist.bin", "atis", 4_325, (34, 34)),
+        ("tonic/sample_ncars.dat", "dat", 2_009, (42, 78)),
+        ("loris/NCARS_obj_004397_td.dat", "dat", 4_407, (61, 54)),
+        ("tonic/sample.aedat4", "aedat4", 111_954, (240, 320)),
+        ("expelliarmus/evt2_sample.raw", "evt2", 539_481, (476, 600)),
+        ("expelliarmus/evt3_sample.raw", "evt3", 219_596, (720, 1280)),
+        ("tonic/sample_aedat_header.aedat", "aedat2", 0, (128, 128)),
+    ],
+)
+def test_real_files(file, format, events, size):
+    assert recognise(REAL / file) == format
+    found = read_events(REAL / file)
+    assert (len(found), found.size) == (events, size)
+    if format == "evt3":
+        expected = np.load((REAL / file).with_suffix(".npy"))
+        require_equal(found, *(expected[name] for name in ("t", "x", "y", "p")))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5"])
+def test_what_we_write_we_read(suffix, tmp_path):
+    t, x, y, polarity = SMALL
+    events = Events(t, x.astype(np.uint16), y.astype(np.uint16), polarity.astype(np.uint8), (30, 40))
+    write_events(events, tmp_path / f"a{suffix}")
+    found = read_events(tmp_path / f"a{suffix}")
+    require_equal(found, *SMALL)
+    assert found.size == (30, 40)
+    write_events(events[:0], tmp_path / f"none{suffix}")
+    assert len(read_events(tmp_path / f"none{suffix}")) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{suffix}", f"none{suffix}"]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    events = Events(*(np.zeros(3, kind) for kind in (np.int64, np.uint16, np.uint16, np.uint8)), (2, 2))
+    with pytest.raises(
+        ValueError, match=r"a\.aedat names no format that can be written; end it with one of \.npz, \.h5, \.hdf5"
+    ):
+        write_events(events, tmp_path / "a.aedat")
+    monkeypatch.setattr(np, "savez_compressed", lambda *_a, **_k: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        write_events(events, tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "layout", ["{}", "CD/events/{}", "data/0", "events"], ids=["root", "Prophesee", "tonic's cache", "one array"]
+)
+def test_layouts_of_hdf5(layout, tmp_path):
+    t, x, y, polarity = SMALL
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        if "{}" in layout:
+            for name, array in (("t", t), ("x", x), ("y", y), ("p", polarity)):
+                file[layout.format(name)] = array
+        else:
+            fields = [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")]
+            array = np.zeros(len(t), fields)
+            array["t"], array["x"], array["y"], array["p"] = t, x, y, polarity
+            file[layout] = array
+    require_equal(read_events(tmp_path / "a.h5"), *SMALL)
+
+
+def test_polarities_of_minus_one(tmp_path):
+    t, x, y, polarity = SMALL
+    (tmp_path / "a.npz").write_bytes(npz(t, x, y, 2 * polarity - 1))
+    require_equal(read_events(tmp_path / "a.npz"), *SMALL)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.usefixtures("both")
+def test_a_file_cut_anywhere_gives_events_or_a_line(name, tmp_path):
+    whole = ALL[name](*(column[:20] for column in SMALL))
+    file = tmp_path / f"a{SUFFIX[name]}"
+    for length in range(0, len(whole), max(1, len(whole) // 300)):
+        file.write_bytes(whole[:length])
+        events_or_a_line(file, name)
+
+
+def events_or_a_line(file, name=None):
+    try:
+        events = read_events(file, format=name)
+    except ValueError as error:
+        refusal = str(error)
+        assert "\n" not in refusal
+        assert str(file) in refusal
+    else:
+        assert events.x.max(initial=0) < events.size[1]
+        assert events.y.max(initial=0) < events.size[0]
+        assert set(np.unique(events.polarity)) <= {0, 1}
+
+
+@pytest.mark.parametrize("name", ALL)
+@given(data=st.data())
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_file_changed_anywhere_gives_events_or_a_line(name, data, tmp_path_factory):
+    content = bytearray(ALL[name](*(column[:12] for column in SMALL)))
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
+    file = tmp_path_factory.mktemp("fuzz") / f"a{SUFFIX[name]}"
+    file.write_bytes(content)
+    events_or_a_line(file, name)
+
+
+def header3(**fields):
+    numbers = {"kind": 1, "each": 8, "overflows": 0, "room": 1, "number": 1} | fields
+    return struct.pack(
+        "<hhiiiiii", numbers["kind"], 1, numbers["each"], 4, numbers["overflows"], numbers["room"], numbers["number"], 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"begins like no recording that is known: it is empty"),
+        (b"\x7fELF", r"begins like no recording that is known: 7f 45 4c 46; known: aedat2 \(\.aedat\)"),
+        (b"#!AER-DAT2.0\r\n# no end", r"the header's line at byte 14 does not end; the file was cut"),
+        (encoders.START2 + b"\0" * 13, r"was cut: the event at byte 115 has 5 of 8 bytes"),
+        (encoders.START2 + b"\0" * 8 + b"\x80" + b"\0" * 7, r"the address at byte 115 has more than 16 bits"),
+        (encoders.END3 + b"\0" * 27, r"damaged at byte 105: a packet's header is cut"),
+        (encoders.END3 + header3(each=0) + b"\0" * 8, r"damaged at byte 105: the packet there promises events of no bytes"),
+        (encoders.END3 + header3(each=-8) + b"\0" * 8, r"promises events of no bytes"),
+        (encoders.END3 + header3(number=2) + b"\0" * 8, r"more than it has room for"),
+        (encoders.END3 + header3(room=2**31 - 1, each=2**31 - 1) + b"\0" * 8, r"promises more than the file holds"),
+        (encoders.END3 + header3(each=4) + b"\0" * 8, r"camera events of another size than 8 bytes"),
+        (encoders.END3.replace(b"RAW", b"PNG"), r"compressed; write it again as #Format: RAW"),
+        (b"% evt 2.0\nabc", r"was cut: 3 of 4 bytes stand at byte 10"),
+        (b"% Version 2\n\x00\x04" + b"\0" * 8, r"byte 13 should say that an event takes 8 bytes"),
+        (b"% evt 2.1\n" + b"\0" * 8, r"begins like no recording"),
+        (b"#!AER-DAT4.0\r\nrubbish", r"is damaged"),
+        (b"PK\x03\x04 rubbish", r"is no file of events"),
+        (b"\x89HDF\r\n\x1a\nrubbish", r"is no file of events"),
+    ],
+)
+@pytest.mark.usefixtures("both")
+def test_damage_is_named_with_its_place(content, message, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_events(tmp_path / "a")
+    assert "\n" not in str(error.value)
+
+
+THREE = np.arange(3)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"t": THREE, "x": THREE, "y": THREE}, r"has no array p; it holds t, x, y"),
+        (
+            {"t": THREE, "x": THREE, "y": THREE, "p": THREE[:2] % 2},
+            r"of shapes \(3,\), \(3,\), \(3,\), \(2,\) are no recording",
+        ),
+        ({"t": THREE, "x": THREE, "y": THREE, "p": THREE}, r"event 2 has p=2, outside -1 to 1"),
+        ({"t": THREE, "x": -THREE, "y": THREE, "p": THREE % 2}, r"event 1 has x=-1, outside 0 to 65535"),
+        ({"t": THREE, "x": THREE * 4000, "y": THREE, "p": THREE % 2}, r"no sensor is that large"),
+        ({"t": THREE / 2, "x": THREE, "y": THREE, "p": THREE % 2}, r"t holds float64, not whole numbers"),
+        ({"t": np.array(["a"] * 3), "x": THREE, "y": THREE, "p": THREE}, r"t holds <U1, not whole numbers"),
+        ({"t": np.array([{}] * 3), "x": THREE, "y": THREE, "p": THREE}, r"t\.npy holds Python objects"),
+        ({"t": THREE, "x": THREE, "y": THREE, "p": THREE % 2, "height": -1, "width": 4}, r"height and width should be whole"),
+    ],
+)
+def test_arrays_that_are_no_recording(arrays, message, tmp_path):
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(ValueError, match=message):
+        read_events(tmp_path / "a.npz")
+
+
+def test_bombs_are_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "zeros.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("t.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (2**24,)})
+        file.write(b"\0" * 8 * 2**24)
+    with pytest.raises(ValueError, match=r"its arrays would take 134,217,856 bytes, \d+ times the file's"):
+        read_events(tmp_path / "zeros.npz")
+    with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive, archive.open("t.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (2**50,)})
+    with pytest.raises(ValueError, match=r"t\.npy promises 9,007,199,254,740,992 bytes and has 0"):
+        read_events(tmp_path / "claim.npz")
+    with h5py.File(tmp_path / "claim.h5", "w") as file:
+        for name in "txyp":
+            file.create_dataset(f"events/{name}", shape=(2**40,), dtype="i8", chunks=(1024,))
+    with pytest.raises(ValueError, match=r"would take 8,796,093,022,208 bytes"):
+        read_events(tmp_path / "claim.h5")
+
+
+def test_events_outside_the_sensor_that_was_said(tmp_path):
+    (tmp_path / "a.aedat").write_bytes(encoders.aedat3([5, 6], [3, 40], [2, 50], [1, 0]))
+    assert read_events(tmp_path / "a.aedat").size == (128, 128)
+    with pytest.raises(ValueError, match=r"event 1 lies at x=40, y=50, outside the sensor of 34 x 34 pixels"):
+        read_events(tmp_path / "a.aedat", size=(34, 34))
+    (tmp_path / "a.aedat").write_bytes(encoders.aedat3([5, 6], [3, 300], [2, 50], [1, 0]))
+    assert read_events(tmp_path / "a.aedat").size == (51, 301)
+
+
+@pytest.mark.parametrize(("name", "package"), [("dat", "expelliarmus"), ("aedat4", "aedat"), ("hdf5", "h5py")])
+def test_a_missing_package_is_named(name, package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    (tmp_path / "a").write_bytes(b"anything")
+    with pytest.raises(ValueError, match=rf"needs the package {package}: pip install 'spikewise\[events\]'"):
+        read_events(tmp_path / "a", format=name)
+
+
+def test_between_takes_the_start_and_not_the_end():
+    t = np.array([1, 5, 5, 9, 20])
+    events = Events(t, *(np.zeros(5, kind) for kind in (np.uint16, np.uint16, np.uint8)), (1, 1))
+    part = events.between(5, 9)
+    assert part.t.tolist() == [5, 5]
+    assert np.shares_memory(part.t, t)
+    assert events.between(21, 30).t.tolist() == []
+    assert (events.duration, events[:0].duration) == (19, 0)
+    backwards = Events(t[[4, 1, 3, 2, 0]], events.x, events.y, events.polarity, (1, 1))
+    assert backwards.between(5, 10).t.tolist() == [5, 9, 5]
+
+
+def test_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no format named 'evt9'; use one of aedat2, aedat3, aedat4, atis"):
+        read_events(tmp_path / "a", format="evt9")
