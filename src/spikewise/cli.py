@@ -232,8 +232,149 @@ def doctor(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None
         print(f"{name:<22} {value}")
 
 
+def diagnose(
+    run: Positional[Path],
+    samples: int = 8,
+    images: Path | None = None,
+    size: int = 64,
+    device: Device = "auto",
+    data_root: str | None = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """What is wrong with a network that does not learn: which block, how that shows, what to change.
+
+    Args:
+        run: a run folder, or a file of weights
+        samples: how many test samples it is shown, 2 to 8
+        images: for a file, a folder of photographs; default the embedded digits, enlarged
+        size: for a file, the images' side in pixels
+        device: where to compute
+        data_root: where a run's data lies now
+        as_json: print JSON instead of sentences
+    """
+    from .analysis.diagnose import diagnose as examine
+    from .analysis.diagnose import random_labels
+    from .analysis.opened import BATCH, open_network
+
+    if not 2 <= samples <= BATCH:
+        raise ValueError(f"samples={samples}; use 2 to {BATCH}")
+    net, batches, config = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
+    batch, labels = next(batches)
+    found = examine(net, batch, random_labels(net, batch) if labels is None else labels, config)
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in found]))
+        return
+    for finding in found:
+        print(finding)
+    if not found:
+        print(f"{run}: nothing found in {len(net.blocks)} blocks")
+
+
+def energy(
+    run: Positional[Path],
+    samples: int = 16,
+    images: Path | None = None,
+    size: int = 224,
+    device: Device = "auto",
+    data_root: str | None = None,
+    constants: Path | None = None,
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Operations, bytes and joules of one inference, beside the ReLU twin's.
+
+    Args:
+        run: a run folder, or a file of weights
+        samples: how many test samples are counted
+        images: for a file, a folder of photographs; default the embedded digits, enlarged
+        size: for a file, the images' side in pixels
+        device: where to compute
+        data_root: where a run's data lies now
+        constants: a JSON file of picojoules that replace those of `spikewise.analysis.energy.Joules`
+        as_json: print JSON instead of a table
+    """
+    from .analysis.energy import Joules, count, verdict
+    from .analysis.opened import open_network
+
+    try:
+        joules = Joules(**json.loads(constants.read_text())) if constants else Joules()
+    except TypeError as error:
+        raise ValueError(f"{constants}: {error}; known: {', '.join(vars(Joules()))}") from None
+    opened = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
+    found = count(opened.net, (batch for batch, _ in opened.batches), joules)
+    if as_json:
+        layers, costs = (
+            [layer._asdict() for layer in found.layers],
+            [cost._asdict() | {"total": cost.total} for cost in found.costs],
+        )
+        print(
+            json.dumps(
+                found._asdict() | {"layers": layers, "costs": costs, "constants": vars(joules), "verdict": verdict(found)}
+            )
+        )
+        return
+    print(f"{'layer':<28} {'twin MAC':>12} {'MAC':>12} {'accumulates':>12} {'rate in':>8} {'largest':>8}")
+    for layer in found.layers:
+        counts = f"{layer.dense:>12,.0f} {layer.multiplies:>12,.0f} {layer.accumulates:>12,.0f}"
+        print(f"{layer.name:<28} {counts} {layer.rate:>8.4f} {layer.most:>8}")
+    print(f"neurons add {found.neuron_adds:,.0f} times in {found.T} steps, connections {found.connect_adds:,.0f}")
+    print(
+        f"\n{'microjoules per sample':<28} {'operations':>11} {'weights':>11} {'activations':>12} {'membranes':>11} {'all':>11}"
+    )
+    for cost in found.costs:
+        parts = f"{cost.operations / 1e6:>11,.1f} {cost.weights / 1e6:>11,.1f} {cost.activations / 1e6:>12,.1f}"
+        print(f"{cost.what:<28} {parts} {cost.membranes / 1e6:>11,.1f} {cost.total / 1e6:>11,.1f}")
+    print(verdict(found))
+
+
+def reproduce(
+    name: Positional[str] = "list",
+    out: Path = Path("reproduced"),
+    images: Path | None = None,
+    size: int = 112,
+    batch: int = 8,
+    seed: int = 0,
+) -> None:
+    """The paper's figures and equations: numbers, a table held against what the paper says, pictures.
+
+    Args:
+        name: a figure or equation; all of them: all; what there is: list
+        out: folder of NAME.json, NAME.md, NAME.svg and NAME.png
+        images: a folder of photographs for figures 5 to 8; default the embedded digits, enlarged
+        size: their side in pixels, 32 or more
+        batch: how many of them, 2 or more
+        seed: of weights and labels
+    """
+    from .analysis.reproduce import FIGURES, Options
+
+    if name == "list":
+        for key, figure in FIGURES.items():
+            print(f"{key:<8} {first_line(figure)}")
+        return
+    if name != "all" and name not in FIGURES:
+        raise ValueError(f"nothing named {name!r} to reproduce; use list, all, {', '.join(FIGURES)}")
+    options = Options(images=images, size=size, batch=batch, seed=seed)
+    command = "spikewise reproduce {}" + "".join(
+        f" --{field} {value}" for field, value in vars(options).items() if value != getattr(Options(), field)
+    )
+    for key in FIGURES if name == "all" else [name]:
+        result = FIGURES[key](options)
+        files = result.save(out, command.format(key))
+        print(result.title)
+        for claim in result.claims:
+            print(f"  {'so       ' if claim.holds else 'otherwise'}  {claim.says}: {claim.evidence}")
+        print(f"  {', '.join(map(str, files))}")
+
+
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {"data": DATA, "events": EVENTS}
-COMMANDS: dict[str, Callable[..., None]] = {"evaluate": evaluate, "analyze": analyze, "doctor": doctor, "list": list_}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate,
+    "analyze": analyze,
+    "doctor": doctor,
+    "list": list_,
+    "diagnose": diagnose,
+    "energy": energy,
+    "reproduce": reproduce,
+}
 
 HELP = """usage: spikewise COMMAND ...
 
@@ -242,6 +383,9 @@ commands:
   train --resume RUN    go on with a run where it ended
   evaluate RUN    score a finished run on its test split
   analyze RUN     firing rate of every block of a finished run
+  diagnose RUN|FILE    which block is sick, how that shows, what to change
+  energy RUN|FILE    operations, bytes and joules of an inference, beside the ReLU twin's
+  reproduce NAME  a figure or equation of the paper; `spikewise reproduce` lists them
   data download NAME    fetch a data set
   data prepare NAME --source FILES    turn what a source delivers into what a run reads
   data info NAME  what a data set holds, with a picture if you like

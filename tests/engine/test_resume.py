@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from test_training import TINY, with_optim
 
+from dying import Crash, Dying
 from spikewise import disk
 from spikewise.config import Keep
 from spikewise.engine import checkpoint, trainer
@@ -42,40 +43,6 @@ def few_samples(config, split):
     data = load_data(config, split)
     few = 96 if split == "train" else 64
     return dataclasses.replace(data, images=data.images[:few], labels=data.labels[:few])
-
-
-class Crash(BaseException):
-    """Stands for the end of the process: nothing catches it, nothing after it reaches the disk."""
-
-
-CALLS = ("open", "write", "fsync", "replace", "ftruncate", "symlink", "unlink", "mkdir", "rmdir")
-
-
-class Dying:
-    """The `os` of a process that ends before its n-th change of the disk; a write counts twice, as it may end half done."""
-
-    def __init__(self, at):
-        self.at, self.seen, self.dead = at, 0, False
-
-    def __getattr__(self, name):
-        real = getattr(os, name)
-        return self.counted(name, real) if name in CALLS else real
-
-    def counted(self, name, real):
-        def call(*args, **kwargs):
-            if self.dead:
-                raise Crash
-            for part in ("before", "half")[: 1 + (name == "write")]:
-                self.seen += 1
-                if self.seen == self.at:
-                    self.dead = True
-                    if part == "half":
-                        descriptor, content = args
-                        real(descriptor, bytes(content)[: len(content) // 2])
-                    raise Crash
-            return real(*args, **kwargs)
-
-        return call
 
 
 def run_until(config, folder, at, monkeypatch):
@@ -146,14 +113,14 @@ def test_three_real_kills(unbroken, tmp_path):
     (tmp_path / "config.json").write_text(trainer.to_json(SMALL))
     begin = (
         "import sys; from pathlib import Path; from spikewise.config import from_json; from spikewise.engine.trainer import *\n"
-        "import torch; torch.set_num_threads(int(sys.argv[3])); sys.path.insert(0, sys.argv[4])\n"
+        "import torch; torch.set_num_threads(int(sys.argv[3])); sys.path[:0] = sys.argv[4:]\n"
         "import test_resume; test_resume.trainer.load_data = test_resume.few_samples\n"
         "run = Path(sys.argv[2])\n"
         "if (run / 'config.json').exists(): resume(run, quiet=True)\n"
         "else: train(from_json(Path(sys.argv[1]).read_text()), run, quiet=True)\n"
     )
     command = [sys.executable, "-c", begin, str(tmp_path / "config.json"), str(folder), str(torch.get_num_threads())]
-    command += [str(Path(__file__).parent)]
+    command += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     for kill in range(3):
         process = subprocess.Popen(command)
         before = progress(folder)

@@ -43,7 +43,7 @@ def cifar10_dvs(
         if part == "seeded":
             files[name] = drawn(found, split, f"cifar10-dvs/{name}", 1 - TRAIN / PER_CLASS)
         else:
-            train = -(-len(found) * TRAIN // PER_CLASS)  # rounded up, as published
+            train = min(-(-len(found) * TRAIN // PER_CLASS), len(found) - 1)  # rounded up, as published
             files[name] = found[:train] if split == "train" else found[train:]
         if not files[name]:
             raise ValueError(f"{folder / name} has {len(found)} recordings, too few for a {split} split")

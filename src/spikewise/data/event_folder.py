@@ -23,7 +23,7 @@ def event_folder(
     """A folder with the folders `train` and `test`, each with a folder per class; or with a folder per class alone.
 
     Then a fifth of each class, drawn once and for all from the names in order, is the test split. Every format of
-    `spikewise events` is read; the sensor is the largest that the first recording of any class says.
+    `spikewise events` is read; the sensor holds what the first recordings of each class say.
 
     T, rule, cache:  as of `nmnist`
     Raises:          FileNotFoundError or ValueError for a folder that is missing, or has no recordings
@@ -73,8 +73,9 @@ def drawn(files: Sequence[Path], split: str, key: str, share: float) -> list[Pat
 
 
 def sensor_of(files: dict[str, list[Path]]) -> tuple[int, int]:
-    """(height, width) that holds what the first recording of each class says of its sensor."""
-    sizes = [read_events(found[0]).size for found in files.values()]
+    """(height, width) that holds what the first recording of each class and kind of file says of its sensor."""
+    first = {(name, path.suffix.lower()): path for name, found in files.items() for path in reversed(found)}
+    sizes = [read_events(path).size for path in first.values()]
     return max(height for height, _ in sizes), max(width for _, width in sizes)
 
 

@@ -80,8 +80,8 @@ def sheet(events: Events, path: Path, frames: int) -> None:
 
     counts = frames_by_duration(events, frames)
     white, length = full_colour(counts), duration(events)
-    figure = Figure(figsize=(1.5 * frames, 6.2), dpi=150, layout="constrained")
-    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 2.6)))
+    figure = Figure(figsize=(1.5 * frames, 5.6), dpi=150, layout="constrained")
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 2.2)))
     for number, (ax, frame) in enumerate(zip(above.subplots(1, frames, squeeze=False)[0], counts, strict=True)):
         ax.imshow(paint(frame, white), interpolation="nearest")
         ax.set_title(f"{1e3 * length * number / frames:.0f} ms", fontsize=8)
@@ -99,7 +99,7 @@ def in_space_and_time(ax: Any, events: Events) -> None:
     colours = np.array([DARKER, BRIGHTER])[polarity] / 255
     look = {"s": 1.2, "alpha": min(1.0, 0.15 + 6000 / len(t)), "linewidths": 0, "depthshade": False}
     ax.scatter(t, x, height - 1 - y.astype(np.int64), c=colours, **look)
-    ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=1.25)
+    ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=1.6)
     ax.set(xlabel="ms", ylim=(0, width - 1), zlim=(0, height - 1), xlim=(0, max(float(t.max()), 1e-3)))
     ax.set_yticks([0, width - 1])
     ax.set_zticks([0, height - 1])
@@ -108,7 +108,7 @@ def in_space_and_time(ax: Any, events: Events) -> None:
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.pane.set_visible(False)
     ax.grid(visible=False)
-    shown = f"every {step}th of " if step > 1 else ""
+    shown = f"one in {step} of " if step > 1 else ""
     ax.set_title(f"{shown}{len(events):,} events: brighter (vermilion), darker (blue)", fontsize=8)
 
 

@@ -96,15 +96,15 @@ def finish(work: Path, way: Way, partial: bool) -> None:
             f"{work} holds {counted(counts)}, where {counted(way.counts)} were published; or take it as it is: --partial"
         )
     digest, files, size = hashlib.sha256(), 0, 0
-    for path in sorted(path for path in work.rglob("*") if path.is_file() and path.name[0] != "."):
+    for path in sorted(path for path in work.rglob("*") if path.is_file() and path.name[0] != "." and path != work / MARKER):
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256")
         digest.update(f"{path.relative_to(work).as_posix()}\0{content.hexdigest()}\n".encode())
         files, size = files + 1, size + path.stat().st_size
     about = {"counts": counts, "published": way.counts, "complete": counts == way.counts}
     about |= {"files": files, "bytes": size, "sha256": digest.hexdigest()}
-    disk.remove(work / ".source.json")
     disk.replace(work / MARKER, (json.dumps(about, indent=2) + "\n").encode())
+    disk.remove(work / ".source.json")
 
 
 def counted(counts: dict[str, int]) -> str:

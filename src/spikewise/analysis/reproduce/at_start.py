@@ -1,0 +1,220 @@
+"""Figures 5 to 8: firing rates and gradients of the 152-layer networks before training."""
+
+import statistics
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from ...models import build_model
+from ..initial import BlockAtStart, identity_areas, measure
+from ..pictures import pictures
+from .page import COLOURS, MARKS, Claim, Clock, Options, Result, panels
+
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # name in the figure: network, options
+    "Spiking": ("spiking_resnet152", {}),
+    "SEW ADD": ("sew_resnet152", {"connect": "ADD"}),
+    "SEW AND": ("sew_resnet152", {"connect": "AND"}),
+    "SEW IAND": ("sew_resnet152", {"connect": "IAND"}),
+}
+Curves = dict[tuple[str, bool], list[BlockAtStart]]  # by (network, zero init)
+
+
+def curves(o: Options, *, v_th: float, alpha: float) -> Curves:
+    """Every network with and without zero init, from the same weights."""
+    images = pictures(o.images, size=o.size, batch=o.batch)
+    labels = torch.randint(0, 1000, (len(images),), generator=torch.Generator().manual_seed(o.seed))
+    found: Curves = {}
+    for name, (network, options) in NETWORKS.items():
+        for zero_init in (False, True):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(o.seed)
+                net = build_model(network, num_classes=1000, v_th=v_th, alpha=alpha, zero_init=zero_init, **options)
+            found[name, zero_init] = measure(net.to(memory_format=torch.channels_last), images, labels)  # type: ignore[call-overload]
+    return found
+
+
+def table(found: Curves) -> list[list]:
+    columns = ["network", "zero init", "block", "name", "changes shape", "rate of A", "rate of O", "gradient"]
+    rows = [
+        [name, zero_init, i, block.name, block.changes_shape, block.branch, block.output, block.gradient]
+        for (name, zero_init), blocks in found.items()
+        for i, block in enumerate(blocks)
+    ]
+    return [columns, *rows]
+
+
+def label(name: str, zero_init: bool) -> str:
+    return f"{name}, zero init" if zero_init else name
+
+
+def decade(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def spread(blocks: list[BlockAtStart]) -> float:
+    """The largest ratio of gradients within an identity mapping area."""
+    ratios = [
+        max(b.gradient for b in area) / max(min(b.gradient for b in area), 1e-300)
+        for area in identity_areas(blocks)
+        if len(area) > 1
+    ]
+    return max(ratios)
+
+
+def growth(blocks: list[BlockAtStart]) -> float:
+    """By what factor gradients change from an identity mapping area's last block to its first; geometric mean of the areas."""
+    factors = [area[0].gradient / area[-1].gradient for area in identity_areas(blocks) if len(area) > 1 and area[-1].gradient]
+    return statistics.geometric_mean(factors) if factors and all(factors) else 0.0
+
+
+def fig5(o: Options) -> Result:
+    """Fig. 5: firing rates of O and A in every block of the 152-layer networks, before training."""
+    clock, found = Clock(), curves(o, v_th=1.0, alpha=2.0)
+    figure, axes = panels(2)
+    for ax, what, title in (
+        (axes[0], "output", "(a) output $O^l$"),
+        (axes[1], "branch", "(b) last neurons of the branch, $A^l$"),
+    ):
+        for (name, zero_init), colour, mark in zip(found, COLOURS, MARKS, strict=True):
+            values = [getattr(block, what) for block in found[name, zero_init]]
+            style: dict[str, Any] = {
+                "linestyle": "--" if zero_init else "-",
+                "linewidth": 1.0,
+                "marker": mark,
+                "markevery": 6,
+                "markersize": 3,
+            }
+            ax.plot(values, color=colour, label=label(name, zero_init), **style)
+        mark_changes(ax, found["SEW ADD", False])
+        ax.set(xlabel="block $l$", ylabel="firing rate", title=title)
+    axes[1].legend(fontsize=5.5, frameon=False, loc="center right", bbox_to_anchor=(1, 0.62))
+    last = {key: blocks[-1] for key, blocks in found.items()}
+    silent, iand = last["SEW AND", False].output, last["SEW IAND", False].output
+    add = identity_areas(found["SEW ADD", False])
+    rising = all(a.output < b.output for area in add for a, b in pairwise(area))
+    steady = [block.branch for area in add for block in area]
+    zero = [found[name, True] for name in NETWORKS]
+    apart = max(abs(a.output - b.output) for blocks in zero[1:] for a, b in zip(zero[0], blocks, strict=True))
+    claims = [
+        Claim("without zero init SEW AND falls silent", silent < 0.01, f"rate of the last block's output {silent:.2g}"),
+        Claim("IAND relieves the silence", iand > 10 * silent and iand > 0.01, f"{iand:.2g} where AND has {silent:.2g}"),
+        Claim(
+            "the output of SEW ADD rises in the identity mapping areas",
+            rising,
+            f"to {add[-1][-1].output:.3g} in the last block",
+        ),
+        Claim(
+            "its neurons keep a stable rate",
+            min(steady) > 0.01,
+            f"rate of A {min(steady):.2g} to {max(steady):.2g} in identity areas",
+        ),
+        Claim(
+            "with zero init all four have the same rates",
+            apart < 1e-3,
+            f"they differ by {apart:.2g} at most, where a current comes to lie on the threshold",
+        ),
+    ]
+    about = (
+        "Mean of every block's output and of its branch's last neurons, one batch in training mode. Dotted lines: blocks that "
+        "change the shape; between them lie the identity mapping areas."
+    )
+    title = "Fig. 5: firing rates of the 152-layer networks before training"
+    return Result("fig5", title, about, table(found), claims, {"fig5": figure}, float(clock))
+
+
+def mark_changes(ax: object, blocks: list[BlockAtStart]) -> None:
+    for i, block in enumerate(blocks):
+        if block.changes_shape:
+            ax.axvline(i, color="#bbbbbb", linewidth=0.7, linestyle=":", zorder=0)  # type: ignore[attr-defined]
+
+
+def gradients(name: str, o: Options, v_th: float, alpha: float) -> tuple[Curves, Result]:
+    """Gradient amplitudes of all networks, as figures 6 to 8 draw them."""
+    clock, found = Clock(), curves(o, v_th=v_th, alpha=alpha)
+    figure, axes = panels(2)
+    for ax, zero_init in zip(axes, (False, True), strict=True):
+        for network, colour, mark in zip(NETWORKS, COLOURS, MARKS, strict=False):
+            values = [max(block.gradient, 1e-30) for block in found[network, zero_init]]
+            ax.plot(values, color=colour, label=network, linewidth=1.0, marker=mark, markevery=6, markersize=3)
+        mark_changes(ax, found["SEW ADD", False])
+        ax.set(xlabel="block $l$", ylabel=r"$\|\partial L / \partial S^l\|$", yscale="log")
+        ax.set_title("with zero init" if zero_init else "without zero init")
+        low = min(
+            block.gradient
+            for (_, zero), blocks in found.items()
+            for block in blocks
+            if block.gradient > 0 and zero == zero_init
+        )
+        ax.set_ylim(bottom=max(low / 3, 1e-20))
+    axes[0].legend(fontsize=6, frameon=False)
+    title = f"{name.replace('fig', 'Fig. ')}: gradients of the 152-layer networks before training, {v_th=:g}, {alpha=:g}"
+    about = (
+        "Norm of the loss's gradient at the input of every block. From right to left is the way of the gradient. Dotted lines: "
+        "blocks that change the shape."
+    )
+    return found, Result(name, title, about, table(found), [], {name: figure}, float(clock))
+
+
+def flat(found: Curves) -> list[Claim]:
+    """With zero init SEW's gradients are constant in the identity mapping areas, whatever g."""
+    spreads = {name: spread(found[name, True]) for name in NETWORKS if name != "Spiking"}
+    evidence = ", ".join(f"{name} {value:.4f}" for name, value in spreads.items())
+    return [
+        Claim(
+            "SEW with zero init: constant in the identity mapping areas",
+            max(spreads.values()) < 1.01,
+            f"largest over smallest: {evidence}",
+        )
+    ]
+
+
+def fig6(o: Options) -> Result:
+    """Fig. 6: gradient amplitude of every block, V_th = 1, alpha = 2."""
+    found, result = gradients("fig6", o, 1.0, 2.0)
+    decays = {zero: growth(found["Spiking", zero]) for zero in (False, True)}
+    rest = {name: growth(found[name, False]) for name in ("SEW ADD", "SEW IAND")}
+    silent = found["SEW AND", False][0].gradient / max(found["SEW AND", False][-1].gradient, 1e-300)
+    result.claims += [
+        Claim("Spiking without zero init decays towards shallow blocks", decays[False] < 1, f"by {decays[False]:.2g} per area"),
+        Claim("it decays with zero init, too", decays[True] < 1, f"by {decays[True]:.2g} per area"),
+        *flat(found),
+        Claim("SEW AND without zero init vanishes", silent < 1e-3, f"first block over last {silent:.2g}"),
+        *(
+            Claim(f"{name} without zero init grows slowly towards shallow blocks", 1 < rate < 100, f"by {rate:.2g} per area")
+            for name, rate in rest.items()
+        ),
+    ]
+    return result
+
+
+def fig7(o: Options) -> Result:
+    """Fig. 7: gradient amplitude of every block, V_th = 0.5, alpha = 2."""
+    found, result = gradients("fig7", o, 0.5, 2.0)
+    decays = {zero: growth(found["Spiking", zero]) for zero in (False, True)}
+    result.claims += [
+        Claim("Spiking vanishes", decays[False] < 1, f"by {decays[False]:.2g} per area"),
+        Claim("with zero init more so", decays[True] < decays[False], f"by {decays[True]:.2g} per area"),
+        *flat(found),
+    ]
+    return result
+
+
+def fig8(o: Options) -> Result:
+    """Fig. 8: gradient amplitude of every block, V_th = 1, alpha = 3."""
+    found, result = gradients("fig8", o, 1.0, 3.0)
+    explodes, others = growth(found["Spiking", True]), {name: growth(found[name, False]) for name in ("SEW ADD", "SEW IAND")}
+    result.claims += [
+        Claim(
+            "Spiking explodes",
+            explodes > 10,
+            f"with zero init by {explodes:.2g} per area, without by {growth(found['Spiking', False]):.2g}",
+        ),
+        Claim(
+            "SEW ADD and IAND much less",
+            max(others.values()) < explodes,
+            ", ".join(f"{name} {value:.2g}" for name, value in others.items()),
+        ),
+        *flat(found),
+    ]
+    return result

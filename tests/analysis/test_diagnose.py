@@ -1,0 +1,189 @@
+"""Networks made sick on purpose are named with the block; healthy ones give no word."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import spikewise as sw
+from spikewise.analysis.diagnose import diagnose, random_labels
+from spikewise.cli import main
+
+
+def images(n=8, side=32):
+    return torch.randn(n, 3, side, side)
+
+
+def frames():
+    return torch.randint(0, 3, (4, 4, 2, 32, 32)).float()
+
+
+def network(name="sew_resnet18", **options):
+    return sw.build_model(name, num_classes=10, **({"T": 4} | options))
+
+
+def trained(net, steps=25):
+    """A few steps on noise with labels that can be learnt: enough for estimates to settle."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    batches = [(images() + 0.1 * i, torch.arange(8)) for i in range(3)]
+    for step in range(steps):
+        x, labels = batches[step % 3]
+        optimizer.zero_grad()
+        F.cross_entropy(net.train()(x), labels).backward()
+        optimizer.step()
+    return net
+
+
+def found(net, x=None, config=None):
+    x = images() if x is None else x
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    findings = diagnose(net, x, random_labels(net, x), config)
+    assert all(
+        torch.equal(
+            value,
+            before[key],
+        )
+        or value.isnan().any()
+        for key, value in net.state_dict().items()
+    )
+    return {finding.disease: finding for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sew_resnet18", {}),
+        ("sew_resnet18", {"connect": "IAND"}),
+        ("sew_resnet34", {"connect": "AND", "zero_init": True}),
+        ("sew_resnet50", {"zero_init": True}),
+        ("spiking_resnet18", {}),
+        ("spiking_resnet34", {"zero_init": True}),
+        ("plain_resnet18", {}),
+        ("sew_resnet20", {}),
+    ],
+)
+def test_healthy_networks_give_no_word_before_training(name, options):
+    assert not found(network(name, **options), images(side=64))
+
+
+@pytest.mark.parametrize("name", ["sew_7b", "spiking_7b", "plain_7b"])
+def test_healthy_event_networks_give_no_word(name):
+    assert not found(sw.build_model(name, num_classes=11, num_blocks=5), frames())
+
+
+@pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "sew_resnet18"])
+def test_healthy_networks_give_no_word_after_training(name):
+    assert not found(trained(network(name)))
+
+
+def test_and_falls_silent():
+    sick = found(network("sew_resnet34", connect="AND"), images(side=64))
+    assert sick["silent"].where.startswith(("layer1", "layer2"))
+    assert "ADD or IAND in place of AND" in sick["silent"].advice
+
+
+def test_the_first_silent_block_is_named():
+    net = network("plain_resnet18")
+    net.blocks["layer2.1"].last.norm.bias.data.fill_(-20.0)
+    assert found(net)["silent"].where == "layer2.1"
+    assert "5 blocks behind it" not in str(found(net)["silent"])
+    assert "4 blocks behind it" in str(found(net)["silent"])
+
+
+def test_saturated_neurons():
+    net = network()
+    net.blocks["layer3.0"].last.norm.bias.data.fill_(30.0)
+    assert found(net)["saturated"].where == "layer3.0"
+
+
+def test_vanishing_and_exploding_gradients():
+    few = images(4)
+    vanishing = found(network("spiking_resnet110", v_th=0.5, zero_init=True), few)["vanishing gradient"]
+    assert vanishing.where.startswith("layer3")
+    exploding = found(network("spiking_resnet110", alpha=4.0, zero_init=True), few)["exploding gradient"]
+    assert exploding.where.startswith(("layer2", "layer3"))
+
+
+def test_branches_that_never_left_the_identity():
+    net = trained(network("sew_resnet20", zero_init=True))
+    for block in net.blocks.values():
+        block.silence()
+    sick = found(net)
+    assert sick["never left the identity"].where == "layer1.0"
+    assert "9 of 9 blocks" in sick["never left the identity"].evidence
+
+
+@pytest.mark.parametrize("w", [-9.0, 9.0])
+def test_time_constants_that_ran_away(w):
+    net = sw.build_model("sew_7b", num_classes=11, num_blocks=5)
+    net.blocks["stage1.blocks.2"].last.neuron.w.data.fill_(w)
+    sick = found(net, frames())
+    assert sick["tau has run away"].where == "stage1.blocks.2.conv2"
+
+
+def test_estimates_that_are_not_the_data_s():
+    net = trained(network("sew_resnet20"))
+    net.blocks["layer2.1"].last.norm.running_var.mul_(3000.0)
+    assert found(net)["batch statistics gone wrong"].where == "layer2.1.conv2"
+    assert found(trained(network("sew_resnet20")), 255 * images())["batch statistics gone wrong"].where == "stem"
+
+
+def test_state_that_never_evolves():
+    sick = found(network(neuron="LIF", tau=1.00001))
+    assert sick["state that never evolves"].where == "layer1.0"
+
+
+def test_weights_that_are_no_numbers():
+    net = network()
+    net.blocks["layer2.0"].last.conv.weight.data[0, 0, 0, 0] = torch.nan
+    sick = found(net)
+    assert list(sick) == ["weights that are no numbers"]
+    assert sick["weights that are no numbers"].where == "layer2.0.conv2.conv.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "disease"),
+    [
+        ({"surrogate": "sigmoid"}, "surrogate is not the checkpoint's"),
+        ({"T": 8}, "T is not the checkpoint's"),
+        ({"connect": "IAND"}, "connect is not the checkpoint's"),
+    ],
+)
+def test_settings_that_are_not_the_checkpoints(change, disease):
+    config = sw.RECIPES["imagenet/sew-resnet18"]()
+    net = network(zero_init=True)
+    assert not found(net, config=config)
+    assert disease in found(net, config=replace(config, model=replace(config.model, **change)))
+
+
+def test_learning_rates_out_of_scale():
+    config = sw.RECIPES["imagenet/sew-resnet18"]()
+    fast = replace(config, optim=replace(config.optim, batch=8, lr=1.0, lr_batch=8))
+    assert (
+        "published 0.1 for SGD is for 256 samples"
+        in found(network(zero_init=True), config=fast)["learning rate out of scale"].advice
+    )
+    for recipe in sw.RECIPES.values():
+        how = recipe()
+        assert not [f for f in diagnose_settings(how) if "learning rate" in f.disease], how.recipe
+
+
+def diagnose_settings(config):
+    from spikewise.analysis.diagnose import settings
+
+    return settings(network(), config)
+
+
+def test_on_the_command_line(tmp_path, capsys):
+    sw.save_pretrained(network(), tmp_path / "well")
+    assert main(["diagnose", str(tmp_path / "well"), "--device", "cpu"]) == 0
+    assert "nothing found in 8 blocks" in capsys.readouterr().out
+    net = network("plain_resnet18", v_th=40.0)
+    sw.save_pretrained(net, tmp_path / "sick")
+    assert main(["diagnose", str(tmp_path / "sick"), "--json", "--device", "cpu"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["disease"] == "silent"
+    assert main(["diagnose", str(tmp_path / "none")]) == 2
+    assert main(["diagnose", str(tmp_path / "well"), "--samples", "1"]) == 2
+    assert "samples=1; use 2 to 8" in capsys.readouterr().err

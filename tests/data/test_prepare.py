@@ -1,0 +1,221 @@
+"""`data prepare`: the same bytes after any end, nothing half done under a final name, nothing outside the folder."""
+
+import io
+import json
+import stat
+import tarfile
+import zipfile
+from types import SimpleNamespace
+
+import encoders
+import pytest
+from test_event_sets import cifar_source, gesture_source
+
+from dying import Crash, Dying
+from spikewise import disk
+from spikewise.cli import main
+from spikewise.data import prepare as preparing
+from spikewise.data.nmnist import nmnist
+from spikewise.data.prepare import MARKER, in_words, prepare
+
+
+def nmnist_source(folder, each=2):
+    folder.mkdir()
+    for split in ("Train", "Test"):
+        with zipfile.ZipFile(folder / f"{split}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for label in range(10):
+                archive.writestr(f"{split}/{label}/", "")
+                for i in range(each):
+                    content = encoders.atis(*encoders.random_events(30, height=34, width=34, seed=10 * label + i, last=300_000))
+                    archive.writestr(f"{split}/{label}/{i:05}.bin", content)
+    return folder
+
+
+def zipped(source, folder):
+    """Every folder of `source` as a zip file."""
+    folder.mkdir()
+    for kind in source.iterdir():
+        with zipfile.ZipFile(folder / f"{kind.name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(kind.iterdir()):
+                archive.write(path, f"{kind.name}/{path.name}")
+    return folder
+
+
+def content_of(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(params=["nmnist", "cifar10-dvs", "dvs-gesture", "dvs-gesture, packed"])
+def source(request, tmp_path):
+    name, _, packed = request.param.partition(", ")
+    if name == "nmnist":
+        return name, nmnist_source(tmp_path / "source", each=1)
+    if name == "cifar10-dvs":
+        return name, zipped(cifar_source(tmp_path / "folders", each=1), tmp_path / "source")
+    folder = gesture_source(tmp_path / "DvsGesture", gestures=(1, 2, 2))
+    if packed:
+        with tarfile.open(tmp_path / "DvsGesture.tar.gz", "w:gz") as file:
+            file.add(folder, arcname="DvsGesture")
+        return name, tmp_path / "DvsGesture.tar.gz"
+    return name, folder
+
+
+def test_a_preparation_killed_at_any_change_of_the_disk_goes_on_to_the_same_bytes(source, tmp_path, monkeypatch):
+    name, files = source
+    whole = content_of(prepare(name, files, tmp_path / "whole", partial=True))
+
+    def until(root, at):
+        dying = Dying(at)
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "os", dying)
+            try:
+                prepare(name, files, root, partial=True)
+            except Crash:
+                if (root / name).exists():  # all was done but for waiting until the disk knows
+                    assert content_of(root / name) == whole
+        return dying.seen
+
+    changes = until(tmp_path / "counted", 0)
+    assert changes > 50
+    for at in range(1, changes + 1, max(1, changes // 60)):
+        root = tmp_path / f"{at}"
+        until(root, at)
+        until(root, at // 2)  # and once more, elsewhere
+        assert content_of(prepare(name, files, root, partial=True)) == whole
+        assert sorted(path.name for path in root.iterdir()) == [name]
+
+
+def test_what_was_prepared_is_whole_and_says_so(source, tmp_path, capsys):
+    name, files = source
+    options = ["data", "prepare", name, "--source", str(files), "--root", str(tmp_path), "--partial"]
+    assert main(options) == 0
+    out, err = capsys.readouterr()
+    assert f"{name}: about " in err
+    assert " free" in err
+    about = json.loads((tmp_path / name / MARKER).read_text())
+    assert not about["complete"]
+    assert about["files"] == len(content_of(tmp_path / name)) - 1
+    before = (tmp_path / name / MARKER).stat().st_mtime_ns
+    assert main(options) == 0
+    assert capsys.readouterr().out == out
+    assert (tmp_path / name / MARKER).stat().st_mtime_ns == before
+
+
+def test_nmnist_is_what_its_archives_hold(tmp_path):
+    prepare("nmnist", nmnist_source(tmp_path / "source"), tmp_path, partial=True)
+    data = nmnist("train", tmp_path, T=3)
+    assert (len(data), data.sample(0).shape) == (20, (3, 2, 34, 34))
+    with zipfile.ZipFile(tmp_path / "source" / "Test.zip") as archive:
+        assert (tmp_path / "nmnist" / "Test" / "7" / "00001.bin").read_bytes() == archive.read("Test/7/00001.bin")
+
+
+def test_another_source_does_not_go_on(tmp_path):
+    first = nmnist_source(tmp_path / "first")
+    with pytest.raises(ValueError, match=r"holds 20 train, 20 test, where 60,000 train, 10,000 test were published"):
+        prepare("nmnist", first, tmp_path / "root")
+    other = nmnist_source(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"was begun with .*first.*, not with .*other"):
+        prepare("nmnist", other, tmp_path / "root")
+    (tmp_path / "mine" / "nmnist").mkdir(parents=True)
+    (tmp_path / "mine" / "nmnist" / "notes").write_text("")
+    with pytest.raises(ValueError, match="is there and was not made by `data prepare`; move it away"):
+        prepare("nmnist", other, tmp_path / "mine")
+
+
+def test_what_cannot_be_prepared_is_said(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="knows nmnist, dvs-gesture, cifar10-dvs"):
+        prepare("digits", tmp_path, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"--source is the folder with N-MNIST's Train\.zip and Test\.zip"):
+        prepare("nmnist", tmp_path / "none", tmp_path)
+    source = nmnist_source(tmp_path / "source")
+    (source / "Test.zip").unlink()
+    with pytest.raises(ValueError, match=r"has no Test\.zip \(1 of 2 archives are missing\)"):
+        prepare("nmnist", source, tmp_path)
+    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10))
+    with pytest.raises(OSError, match=r"needs about \d\.\d kB more in .*, 10 bytes are free; make room"):
+        prepare("nmnist", source, tmp_path / "full", partial=True)
+    assert (in_words(999), in_words(1500), in_words(2.5e9), in_words(4e12)) == ("999 bytes", "1.5 kB", "2.5 GB", "4,000 GB")
+
+
+def tar_of(path, *members):
+    with tarfile.open(path, "w:gz") as file:
+        for name, kind, content in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.size = kind, len(content)
+            info.linkname = "/etc/passwd" if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ""
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("../user01.aedat", tarfile.REGTYPE, b"x")], r"the name '\.\./user01\.aedat' leads out of the folder"),
+        ([("/tmp/user01.aedat", tarfile.REGTYPE, b"x")], r"leads out of the folder"),
+        ([("a\\..\\b.aedat", tarfile.REGTYPE, b"x")], r"leads out of the folder"),
+        ([("C:x.aedat", tarfile.REGTYPE, b"x")], r"leads out of the folder"),
+        ([("a.aedat", tarfile.SYMTYPE, b"")], r"'a\.aedat' is a link, a device or sparse, no plain file"),
+        ([("a.aedat", tarfile.LNKTYPE, b"")], r"is a link"),
+        ([("a.aedat", tarfile.CHRTYPE, b"")], r"is a link, a device"),
+        ([("a.aedat", tarfile.FIFOTYPE, b"")], r"is a link, a device"),
+        ([("a/b.csv", tarfile.REGTYPE, b"x"), ("c/b.csv", tarfile.REGTYPE, b"y")], r"'c/b\.csv' is there twice"),
+        ([("a.aedat", tarfile.REGTYPE, b"\0" * 50_000_000)], r"'a\.aedat' would take 50,000,000 bytes, packed in"),
+    ],
+)
+def test_hostile_tar_files(members, message, tmp_path):
+    archive = tar_of(tmp_path / "DvsGesture.tar.gz", *members)
+    with pytest.raises(ValueError, match=message) as error:
+        prepare("dvs-gesture", archive, tmp_path / "deep" / "root", partial=True)
+    assert "\n" not in str(error.value)
+    inside = {path for path in tmp_path.rglob("*") if path.is_file()} - {archive}
+    assert all((tmp_path / "deep" / "root" / ".dvs-gesture.preparing") in path.parents for path in inside)
+
+
+def zip_of(path, name, content=b"x", *, mode=0, flag=0, pack=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", pack) as archive:
+        info = zipfile.ZipInfo(name)
+        info.external_attr, info.compress_type = mode << 16, pack
+        archive.writestr(info, content)
+    if flag:
+        raw = bytearray(path.read_bytes())
+        for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            raw[raw.index(mark) + at] |= flag
+        path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"name": "../Train/0/a.bin"}, "leads out of the folder"),
+        ({"name": "/Train/0/a.bin"}, "leads out of the folder"),
+        ({"name": "Train/0/a.bin", "mode": stat.S_IFLNK | 0o777}, "is a link"),
+        ({"name": "Train/0/a.bin", "flag": 1}, "is encrypted"),
+        ({"name": "Train/0/a.bin", "content": b"\0" * 30_000_000}, "would take 30,000,000 bytes"),
+    ],
+)
+def test_hostile_zip_files(how, message, tmp_path):
+    source = nmnist_source(tmp_path / "source")
+    zip_of(source / "Train.zip", **how)
+    with pytest.raises(ValueError, match=message):
+        prepare("nmnist", source, tmp_path / "root", partial=True)
+    assert not list((tmp_path / "root").rglob("*.bin"))
+
+
+def test_archives_that_were_cut_or_changed(tmp_path):
+    source = nmnist_source(tmp_path / "source")
+    whole = (source / "Train.zip").read_bytes()
+    at = whole.index(b"00000.bin") + 30
+    for content in (whole[: len(whole) // 2], b"", b"PK rubbish", whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :]):
+        (source / "Train.zip").write_bytes(content)
+        with pytest.raises(ValueError, match=r"Train\.zip.*again") as error:
+            prepare("nmnist", source, tmp_path / "root", partial=True)
+        assert "\n" not in str(error.value)
+    folder = gesture_source(tmp_path / "DvsGesture", gestures=(1, 2))
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as file:
+        file.add(folder, arcname="DvsGesture")
+    packed = (tmp_path / "a.tar.gz").read_bytes()
+    for length in (0, 5, len(packed) // 2, len(packed) - 9):
+        (tmp_path / "a.tar.gz").write_bytes(packed[:length])
+        with pytest.raises(ValueError, match=r"a\.tar\.gz.*again"):
+            prepare("dvs-gesture", tmp_path / "a.tar.gz", tmp_path / f"gesture{length}", partial=True)
+        assert not (tmp_path / f"gesture{length}" / "dvs-gesture").exists()

@@ -1,0 +1,37 @@
+"""A process that ends in the middle of what it does to the disk."""
+
+import os
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing catches it, nothing after it reaches the disk."""
+
+
+CALLS = ("open", "write", "fsync", "replace", "ftruncate", "symlink", "unlink", "mkdir", "rmdir")
+
+
+class Dying:
+    """The `os` of a process that ends before its n-th change of the disk; a write counts twice, as it may end half done."""
+
+    def __init__(self, at):
+        self.at, self.seen, self.dead = at, 0, False
+
+    def __getattr__(self, name):
+        real = getattr(os, name)
+        return self.counted(name, real) if name in CALLS else real
+
+    def counted(self, name, real):
+        def call(*args, **kwargs):
+            if self.dead:
+                raise Crash
+            for part in ("before", "half")[: 1 + (name == "write")]:
+                self.seen += 1
+                if self.seen == self.at:
+                    self.dead = True
+                    if part == "half":
+                        descriptor, content = args
+                        real(descriptor, bytes(content)[: len(content) // 2])
+                    raise Crash
+            return real(*args, **kwargs)
+
+        return call
