@@ -23,6 +23,7 @@ class Data:
     part: str = "published"  # how a data set is parted into train and test; `spikewise data info` shows what there is
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
     folds: int = 5
+    size: int | None = None  # side of the square that photographs are cut to, in pixels; None: 224
     shift: int = 0  # pixels a sample may move in each direction; training only, as all below
     flip: bool = False  # mirror left and right, one in two
     warp: float = 0.0  # spread of a random rotation (radians), slant, stretch and move; 0.1 is mild; images only
@@ -39,6 +40,7 @@ class Data:
         check_types(self, "data")
         require("data.frames", self.frames, self.frames >= 1, "1 or more")
         require("data.folds", self.folds, self.folds >= 2, "2 or more")
+        require("data.size", self.size, self.size is None or 1 <= self.size <= 4096, "1 to 4096 pixels, or None for 224")
         in_folds = self.fold is None or 0 <= self.fold < self.folds
         require("data.fold", self.fold, in_folds, f"0 to {self.folds - 1}, below data.folds={self.folds}")
         require("data.shift", self.shift, self.shift >= 0, "0 or more pixels")

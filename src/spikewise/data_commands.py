@@ -54,6 +54,19 @@ def prepare(name: Positional[str], source: Path, root: Path | None = None, parti
     print(f"{folder}: {counts}{whole}; {about['files']:,} files, sha256 {about['sha256'][:16]}")
 
 
+def shard(source: Positional[Path], out: Positional[Path], megabytes: int = 256) -> None:
+    """Put a folder of images by class into tar files, in WebDataset's layout, for the data set image-shards.
+
+    Args:
+        source: the folder with train/CLASS and val/CLASS
+        out: where to; train-000000.tar and so on, and shards.json
+        megabytes: about how large each becomes
+    """
+    from .data.shards import write_shards
+
+    print(write_shards(source, out, megabytes=megabytes))
+
+
 def info(name: Positional[str], root: Path | None = None, picture: Path | None = None, as_json: Json = False) -> None:
     """What a data set holds.
 
@@ -169,5 +182,5 @@ def events_convert(file: Positional[Path], out: Positional[Path], format: str | 
     print(f"{out}: {len(events):,} events")
 
 
-DATA: dict[str, Callable[..., None]] = {"download": download, "prepare": prepare, "info": info}
+DATA: dict[str, Callable[..., None]] = {"download": download, "prepare": prepare, "shard": shard, "info": info}
 EVENTS: dict[str, Callable[..., None]] = {"info": events_info, "show": events_show, "convert": events_convert}

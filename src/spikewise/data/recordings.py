@@ -1,6 +1,7 @@
 """Event recordings as samples: read, cut into frames when they are asked for, and kept as frames where that is wanted."""
 
 import os
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,11 @@ class Files(Sequence[Path]):
 
     def __init__(self, root: Path, names: Iterable[str | Path]):
         self.root = root
-        encoded = [os.fsencode(Path(name).relative_to(root) if Path(name).is_absolute() else name) for name in names]
-        self.ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
-        self.letters = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        letters, ends = bytearray(), array("q")
+        for name in names:
+            letters += os.fsencode(Path(name).relative_to(root) if os.fspath(name).startswith("/") else name)
+            ends.append(len(letters))
+        self.ends, self.letters = np.frombuffer(ends, dtype=np.int64), np.frombuffer(letters, dtype=np.uint8)
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -44,12 +44,22 @@ def load_data(config: Config, split: str) -> Samples:
         if value := getattr(how, name):
             other = "images" if source.events else "event recordings"
             raise ValueError(f"data.{name}={value!r} is for {other}; {how.name} holds {holds}: leave it at {type(value)()!r}")
+    if source.photographs and how.resized_crop:
+        raise ValueError(
+            f"data.resized_crop={how.resized_crop!r} is for images of one size; {how.name} cuts its photographs by itself, "
+            "from 0.08 of the area up: leave it at 0.0"
+        )
+    if how.size is not None and not source.photographs:
+        known = ", ".join(name for name, other in DATASETS.items() if other.photographs)
+        raise ValueError(f"data.size={how.size} is for photographs ({known}); {how.name} has one size: leave it at None")
     options: dict[str, Any] = {"T": how.frames, "rule": how.rule, "cache": how.cache} if source.events else {}
     if how.part != "published":
         if how.part not in source.parts:
             known = f"use {' or '.join(source.parts)}" if source.parts else "leave it at 'published'"
             raise ValueError(f"data.part={how.part!r} is no way to part {how.name}; {known}")
         options["part"] = how.part
+    if how.size is not None:
+        options["size"] = how.size
     if how.fold is not None:
         if how.name != "nmnist":
             raise ValueError(f"data.fold={how.fold} is for nmnist; {how.name} has one split: leave it at None")

@@ -1,0 +1,427 @@
+"""Folders of images: what is found in them, and what a network sees of it."""
+
+import dataclasses
+import hashlib
+import io
+import math
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pictures_of import encoded, image_set, jpeg, pixels, write
+from PIL import Image
+
+from spikewise.config import Config, Data, Optim
+from spikewise.data import DATASETS, Order, generator
+from spikewise.data.augment import resized_crop_box
+from spikewise.data.folder import check_imagenet, image_folder, imagenet, imagenet_classes
+from spikewise.data.photographs import MEAN, STD, normalised
+from spikewise.engine.batches import TestBatches, TrainingBatches, load
+from spikewise.engine.build import load_data
+
+CPU = torch.device("cpu")
+
+
+def one(folder, content, name="x.JPEG", **how):
+    """The data set of a single image."""
+    write(folder / "train" / "a" / name, content)
+    return image_folder("train", folder, **how)
+
+
+def as_published(content, size=224, resized=256):
+    """Resize, centre crop, to tensor, normalise, written from torchvision's documentation."""
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    width, height = image.size
+    if width <= height:
+        width, height = resized, int(resized * height / width)
+    else:
+        width, height = int(resized * width / height), resized
+    array = np.asarray(image.resize((width, height), Image.BILINEAR))
+    top, left = round((height - size) / 2.0), round((width - size) / 2.0)
+    tensor = torch.from_numpy(array[top : top + size, left : left + size].copy()).permute(2, 0, 1).float().div(255)
+    mean, std = (torch.tensor(values)[:, None, None] for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    return tensor.sub(mean).div(std).numpy()
+
+
+@pytest.mark.parametrize(
+    "shape", [(500, 375), (375, 500), (256, 256), (224, 224), (257, 311), (301, 1000), (40, 33), (1, 1), (3, 2)], ids=str
+)
+def test_a_test_image_is_that_of_the_published_transform_to_the_bit(shape, tmp_path):
+    content = jpeg(*shape)
+    sample = one(tmp_path, content).sample(0)
+    assert sample.dtype == np.float32
+    assert sample.shape == (3, 224, 224)
+    assert np.array_equal(sample, as_published(content))
+
+
+@pytest.mark.parametrize("size", [1, 7, 32, 112, 288])
+def test_another_size_keeps_the_proportion(size, tmp_path):
+    content = jpeg(90, 75)
+    assert np.array_equal(one(tmp_path, content, size=size).sample(0), as_published(content, size, size * 256 // 224))
+
+
+def kinds():
+    image = Image.fromarray(pixels(60, 50))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    alpha = image.copy()
+    alpha.putalpha(Image.fromarray(pixels(60, 50, 1)[..., 0]))
+    see_through = image.quantize(16)
+    return {
+        "grey.jpg": encoded(image.convert("L")),
+        "cmyk.jpg": encoded(image.convert("CMYK")),
+        "turned.jpg": encoded(image, exif=exif),
+        "broken_exif.jpg": encoded(image, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+        "progressive.jpeg": encoded(image, progressive=True),
+        "palette.png": encoded(see_through, "PNG"),
+        "see_through.png": encoded(see_through, "PNG", transparency=bytes(range(16))),
+        "rgba.png": encoded(alpha, "PNG"),
+        "grey_alpha.png": encoded(alpha.convert("LA"), "PNG"),
+        "grey16.png": encoded(Image.fromarray(pixels(60, 50)[..., 0].astype(np.uint16) * 257), "PNG"),
+        "bits.png": encoded(image.convert("1"), "PNG"),
+        "disguised.JPEG": encoded(image, "PNG"),  # n02105855_2933.JPEG of ImageNet is one
+        "plain.webp": encoded(image, "WEBP"),
+        "rgba.webp": encoded(alpha, "WEBP", lossless=True),
+        "plain.BMP": encoded(image, "BMP"),
+    }
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_every_kind_of_image_becomes_red_green_and_blue_as_pillow_has_it(name, tmp_path):
+    content = kinds()[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        want = as_published(content)
+    assert np.array_equal(one(tmp_path, content, name).sample(0), want)
+
+
+def test_a_camera_that_was_held_upright_is_not_turned(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(pixels(60, 50))
+    plain, turned = one(tmp_path / "p", encoded(image)), one(tmp_path / "t", encoded(image, exif=exif))
+    assert np.array_equal(plain.sample(0), turned.sample(0))
+
+
+def test_normalising_is_float32_arithmetic_to_the_bit():
+    every = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    mean, std = np.array(MEAN, np.float32), np.array(STD, np.float32)
+    want = ((every.astype(np.float32) / np.float32(255) - mean) / std).transpose(2, 0, 1)
+    got = normalised(every)
+    assert np.array_equal(got, want)
+    assert got.flags.c_contiguous
+    odd = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
+    want = ((odd.astype(np.float32) / np.float32(255) - mean) / std).transpose(2, 0, 1)
+    assert np.array_equal(normalised(odd), want)
+    assert np.array_equal(normalised(odd[1:, ::2]), want[:, 1:, ::2])
+
+
+def test_a_training_image_is_a_part_that_was_cut_out_and_then_resized(tmp_path):
+    content = jpeg(90, 70)
+    data = one(tmp_path, content)
+    image = Image.open(io.BytesIO(content))
+    for k in range(10):
+        top, left, height, width = resized_crop_box(70, 90, generator(k))
+        part = Image.fromarray(np.asarray(image)[top : top + height, left : left + width])
+        want = normalised(np.asarray(part.resize((224, 224), Image.BILINEAR)))
+        assert np.array_equal(data.sample_with(0, generator(k)), want)
+
+
+def test_the_part_is_drawn_as_published():
+    """Area even in 0.08 to 1, the logarithm of its shape even in 3/4 to 4/3, its place even where it fits."""
+    boxes = np.array([resized_crop_box(4000, 4000, generator(k)) for k in range(4000)], dtype=np.float64)
+    top, left, height, width = boxes.T
+    inside = height * width / 4000**2 < 0.7  # larger ones don't fit in every shape
+    area = (height * width / 4000**2)[inside]
+    shape = np.log(width / height)[inside] / math.log(4 / 3)
+    down, right = top / (4000 - height), left / (4000 - width)
+
+    def off(values, low, high):  # Kolmogorov's distance from the even distribution
+        values = np.sort(values)
+        return np.abs((values - low) / (high - low) - (np.arange(len(values)) + 0.5) / len(values)).max()
+
+    assert off(area, 0.08, 0.7) < 0.035  # 1.95 / sqrt(n): one in a thousand
+    assert off(shape, -1, 1) < 0.035
+    assert off(np.concatenate([down, right]), 0, 1) < 0.025
+    assert abs(np.corrcoef(down, right)[0, 1]) < 0.06
+
+
+def training_batches(data, seed=0, **how):
+    config = Config(seed=seed, data=Data(name="image-folder", **how), optim=Optim(batch=4))
+    return TrainingBatches(config, data, Order(len(data), 4, seed))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_chance_does_depends_on_seed_epoch_and_image_alone(workers, tmp_path):
+    data = image_folder("train", image_set(tmp_path), size=32)
+    batches = training_batches(data, flip=True)
+    alone = [batches[step] for step in range(6)]  # two epochs
+    for (x, y), (other_x, other_y) in zip(alone, load(batches, range(6), CPU, workers), strict=True):
+        assert torch.equal(x, other_x)
+        assert torch.equal(y, other_y)
+    assert not np.array_equal(batches.augmented(3, 0), batches.augmented(3, 1))
+    assert not np.array_equal(batches.augmented(3, 0), training_batches(data, seed=1).augmented(3, 0))
+    flipped = sum(np.array_equal(batches.augmented(3, e), training_batches(data).augmented(3, e)[..., ::-1]) for e in range(40))
+    same = sum(np.array_equal(batches.augmented(3, e), training_batches(data).augmented(3, e)) for e in range(40))
+    assert flipped + same == 40
+    assert 8 <= flipped <= 32
+
+
+def test_the_test_split_is_left_to_no_chance(tmp_path):
+    data = image_folder("test", image_set(tmp_path), size=32)
+    images, labels = TestBatches(data, 6)[0]
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert all(np.array_equal(images[k].numpy(), data.sample(k)) for k in range(6))
+
+
+def test_classes_and_files_are_in_the_order_of_their_names(tmp_path):
+    names = ["b/1.jpg", "b/10.jpg", "b/2.JPG", "B/x.png", "ä/z.webp", "a b/y.bmp", "b/sub/0.jpeg", "b/a/é.Jpeg"]
+    for name in names:
+        write(tmp_path / "train" / name, b"")
+    for name in ("b/.hidden.jpg", "b/notes.txt", "b/jpg", ".git/x.jpg", "b/.cache/x.jpg", "b/Thumbs.db"):
+        write(tmp_path / "train" / name, b"")
+    write(tmp_path / "train" / "README", b"")
+    data = image_folder("train", tmp_path)
+    assert data.class_names == ("B", "a b", "b", "ä")
+    assert [str(file.relative_to(tmp_path / "train")) for file in data.files] == [
+        "B/x.png",
+        "a b/y.bmp",
+        *("b/1.jpg", "b/10.jpg", "b/2.JPG", "b/a/é.Jpeg", "b/sub/0.jpeg"),
+        "ä/z.webp",
+    ]
+    assert data.labels.tolist() == [0, 1, 2, 2, 2, 2, 2, 3]
+    assert data.labels.dtype == np.int64
+
+
+def image_folder_of_torchvision(directory):
+    """What its documentation and code do, for files without a dot in front."""
+    found = []
+    for label, name in enumerate(sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())):
+        for root, _, names in sorted(os.walk(directory / name, followlinks=True)):
+            found += [(f"{root}/{file}", label) for file in sorted(names) if file.lower().endswith((".jpg", ".jpeg", ".png"))]
+    return found
+
+
+def test_the_order_is_that_of_torchvisions_image_folder(tmp_path):
+    rng = np.random.default_rng(5)
+    letters = list("abAB019_-. é")
+    for _ in range(150):
+        word = "".join(rng.choice(letters, 4)).strip(" .") or "q"
+        deeper = "".join(rng.choice(letters, 2)).strip(" .") + "/" if rng.random() < 0.3 else ""
+        name = "".join(rng.choice(letters, 3)).lstrip(".")
+        write(tmp_path / "train" / word / deeper / f"n{name}.JPEG", b"")
+    data = image_folder("train", tmp_path)
+    assert list(zip(map(str, data.files), data.labels.tolist(), strict=True)) == image_folder_of_torchvision(tmp_path / "train")
+
+
+def test_a_linked_class_is_a_class(tmp_path):
+    write(tmp_path / "elsewhere" / "1.jpg", jpeg())
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a").symlink_to(tmp_path / "elsewhere")
+    assert image_folder("train", tmp_path).sample(0).shape == (3, 224, 224)
+
+
+def test_a_worker_gets_two_arrays_not_a_list_of_paths(tmp_path):
+    for k in range(300):
+        write(tmp_path / "train" / "a" / f"{k}.jpg", b"")
+    data = image_folder("train", tmp_path)
+    names = sum(len(f"train/a/{k}.jpg") for k in range(300))
+    assert len(pickle.dumps(data)) < names + 300 * 16 + 2000
+
+
+def test_the_folder_is_found_below_the_root_under_its_name_too(tmp_path, monkeypatch):
+    image_set(tmp_path / "image-folder")
+    assert len(image_folder("train", tmp_path)) == 12
+    monkeypatch.setenv("SPIKEWISE_DATA", str(tmp_path))
+    assert len(image_folder("test")) == 6
+    (tmp_path / "image-folder" / "val").rename(tmp_path / "image-folder" / "test")
+    assert len(image_folder("test")) == 6
+
+
+def test_what_is_no_folder_of_images_by_class_is_refused_in_words(tmp_path):
+    def refused(message, kind=ValueError, split="test"):
+        with pytest.raises(kind, match=message) as caught:
+            image_folder(split, tmp_path)
+        assert "\n" not in str(caught.value)
+
+    refused(r"no image-folder data: train is neither in .*; make the folders train/CLASS", FileNotFoundError)
+    (tmp_path / "train").mkdir()
+    refused("no folder val or test in", FileNotFoundError)
+    refused("train holds no folders; it must hold one for each class", split="train")
+    write(tmp_path / "train" / "a" / "1.jpg", jpeg())
+    write(tmp_path / "train" / "b" / "notes.txt", b"")
+    refused(r"train/b holds no image \(\.jpg, \.jpeg, \.png, \.webp, \.bmp\); fill it, or remove it", split="train")
+    write(tmp_path / "train" / "b" / "1.jpg", jpeg())
+    write(tmp_path / "val" / "a" / "1.jpg", jpeg())
+    refused("train has the class 'b', val has not; both must have the same classes")
+    write(tmp_path / "val" / "b" / "1.jpg", jpeg())
+    write(tmp_path / "val" / "c" / "1.jpg", jpeg())
+    refused("val has the class 'c', train has not")
+    write(tmp_path / "val" / "stray.png", jpeg())
+    refused("val holds 1 images that are in no class, such as stray.png; move each into a folder of its class")
+    with pytest.raises(ValueError, match="image-folder has no split 'val'; use 'train' or 'test'"):
+        image_folder("val", tmp_path)
+
+
+def bomb():
+    """A PNG of a few bytes that claims 2.5 billion pixels."""
+    content = bytearray(encoded(Image.new("1", (8, 8)), "PNG"))
+    content[16:24] = (50_000).to_bytes(4, "big") * 2
+    import zlib
+
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+BROKEN = {
+    "empty": (b"", "is no JPEG, PNG, WEBP or BMP image: it begins with nothing"),
+    "text": (b"<html>404</html>", "is no JPEG, PNG, WEBP or BMP image: it begins with 3c 68 74 6d 6c 3e 34 30"),
+    "gif": (encoded(Image.new("L", (9, 9)), "GIF"), "is no JPEG, PNG, WEBP or BMP image: it begins with 47 49 46"),
+    "tiff": (encoded(Image.new("L", (9, 9)), "TIFF"), "is no JPEG, PNG, WEBP or BMP image"),
+    "cut_jpeg": (jpeg()[:-300], "is damaged: image file is truncated"),
+    "cut_header": (jpeg()[:40], "is no JPEG|is damaged"),
+    "cut_png": (encoded(Image.fromarray(pixels(60, 50)), "PNG")[:900], "is damaged: "),
+    "cut_webp": (encoded(Image.fromarray(pixels(60, 50)), "WEBP")[:-200], "is damaged: |is no JPEG"),
+    "bomb": (bomb(), "is too large: .*exceeds limit|has 50,000 x 50,000 pixels"),
+    "thread": (encoded(Image.new("L", (1, 60_000)), "PNG"), "would have, enlarged, 256 x 15,360,000 pixels, more than the"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_image_is_refused_with_its_name_and_what_to_do(what, tmp_path):
+    content, message = BROKEN[what]
+    data = one(tmp_path, content)
+    with pytest.raises(
+        ValueError, match=f"train/a/x.JPEG ({message}).*; replace it, or take it out of the data set$"
+    ) as caught:
+        data.sample(0)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_more_pixels_are_decoded_than_pillow_is_allowed_to(tmp_path, monkeypatch):
+    data = one(tmp_path, jpeg(50, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1999)  # Pillow itself refuses from twice as many on
+    with pytest.raises(ValueError, match=r"has 50 x 40 pixels, more than the 1,999 of PIL\.Image\.MAX_IMAGE_PIXELS"):
+        data.sample_with(0, generator(0))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert data.sample_with(0, generator(0)).shape == (3, 224, 224)
+
+
+def test_a_file_that_is_gone_is_not_called_broken(tmp_path):
+    data = one(tmp_path, jpeg())
+    data.files[0].unlink()
+    with pytest.raises(FileNotFoundError, match=r"x\.JPEG"):
+        data.sample(0)
+
+
+SEEDS = [jpeg(), encoded(Image.fromarray(pixels(20, 9)), "PNG"), encoded(Image.fromarray(pixels(20, 9)), "WEBP"), bomb()]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(SEEDS), st.lists(st.tuples(st.integers(0, 999), st.integers(0, 255)), max_size=6), st.integers(0, 3000))
+def test_a_mutated_image_is_an_image_or_a_line(tmp_path, content, changes, end):
+    changed = bytearray(content[: end if end < 2900 else None])
+    for at, value in changes:
+        if at < len(changed):
+            changed[at] = value
+    data = one(tmp_path, bytes(changed), size=8)
+    for sample in (data.sample, lambda k: data.sample_with(k, generator(0))):
+        try:
+            assert sample(0).shape == (3, 8, 8)
+        except ValueError as error:
+            refusal = str(error)
+            assert "x.JPEG" in refusal
+            assert "\n" not in refusal
+
+
+def test_imagenets_classes_are_the_thousand_known_ones():
+    classes = imagenet_classes()
+    assert len(set(classes)) == 1000
+    assert list(classes) == sorted(classes)
+    assert (classes[0], classes[-1]) == ("n01440764", "n15075141")
+    assert [classes[k] for k in (1, 207, 281, 340, 954)] == ["n01443537", "n02099601", "n02123045", "n02391049", "n07753592"]
+    assert Counter(map(len, classes)) == {9: 1000}
+    digest = hashlib.sha256("".join(f"{name}\n" for name in classes).encode()).hexdigest()
+    assert (
+        digest == "70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15"
+    )  # of timm's and TensorFlow Datasets' lists
+
+
+def stand_in(folder, classes, val=None):
+    for split, names in (("train", classes), ("val", classes if val is None else val)):
+        for name in names:
+            write(folder / split / name / f"{name}_1.JPEG", b"")
+
+
+def test_imagenet_is_all_of_its_classes(tmp_path):
+    stand_in(tmp_path, imagenet_classes())
+    train, test = imagenet("train", tmp_path), imagenet("test", tmp_path)
+    assert train.class_names == test.class_names == imagenet_classes()
+    assert train.labels.tolist() == test.labels.tolist() == list(range(1000))
+    with pytest.raises(ValueError, match="train holds 1,000 images, ImageNet's has 1,281,167; unpack it again"):
+        check_imagenet(tmp_path)
+    assert check_imagenet(tmp_path, partial=True) == {"train": 1000, "val": 1000}
+
+
+def test_what_is_not_imagenet_is_refused_in_words(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"spikewise data prepare imagenet --source FOLDER"):
+        imagenet("train", tmp_path)
+    stand_in(tmp_path / "few", imagenet_classes()[:3])
+    with pytest.raises(ValueError, match=r"holds 3 of ImageNet's 1,000 classes, n01491361 is the first .*image-folder"):
+        imagenet("train", tmp_path / "few")
+    with pytest.raises(ValueError, match="holds 3 of ImageNet's 1,000 classes"):
+        check_imagenet(tmp_path / "few")
+    assert check_imagenet(tmp_path / "few", partial=True) == {"train": 3, "val": 3}
+    assert len(image_folder("train", tmp_path / "few")) == 3
+    stand_in(tmp_path / "strange", [*imagenet_classes()[:999], "n99999999"])
+    with pytest.raises(ValueError, match=r"holds 'n99999999', which is none of ImageNet's 1,000 classes"):
+        imagenet("train", tmp_path / "strange")
+    with pytest.raises(ValueError, match=r"holds 'n99999999', which is none"):
+        check_imagenet(tmp_path / "strange", partial=True)
+
+
+def test_a_flat_validation_folder_is_refused_with_what_to_do(tmp_path):
+    stand_in(tmp_path, imagenet_classes(), val=[])
+    for k in range(1, 4):
+        write(tmp_path / "val" / f"ILSVRC2012_val_{k:08d}.JPEG", b"")
+    with pytest.raises(ValueError, match=r"val holds 3 images that are in no class, such as ILSVRC2012_val_.*prepare imagenet"):
+        imagenet("test", tmp_path)
+
+
+def test_what_only_images_of_one_size_can_take_is_refused(tmp_path):
+    config = Config(data=Data(name="image-folder", root=str(image_set(tmp_path)), size=64))
+    assert load_data(config, "train").size == 64
+    with pytest.raises(ValueError, match=r"data.resized_crop=0.3 is for images of one size; image-folder cuts its photographs"):
+        load_data(dataclasses.replace(config, data=dataclasses.replace(config.data, resized_crop=0.3)), "train")
+    with pytest.raises(ValueError, match=r"data.size=64 is for photographs \(imagenet, image-folder.*\); digits has one size"):
+        load_data(Config(data=Data(name="digits", size=64)), "train")
+    with pytest.raises(ValueError, match=r"data.size=0 is out of range; use 1 to 4096 pixels"):
+        Data(size=0)
+    assert DATASETS["imagenet"].photographs
+
+
+def test_a_stand_in_of_imagenet_is_trained_and_evaluated_from_the_command_line(tmp_path):
+    image_set(tmp_path / "data", train=20, val=5)
+    run = [sys.executable, "-m", "spikewise"]
+    how = ["--data.name", "image-folder", "--data.root", tmp_path / "data", "--data.size", "32", "--model.name", "sew_resnet20"]
+    how += ["--model.T", "2", "--optim.batch", "12", "--optim.epochs", "1", "--optim.precision", "float32", "--workers", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    train = [*run, "train", "imagenet/sew-resnet18", *how, "--out", tmp_path / "run", "--quiet"]
+    done = subprocess.run(train, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "of 15" in done.stdout
+    done = subprocess.run([*run, "evaluate", tmp_path / "run"], capture_output=True, text=True, check=False, env=environment)
+    assert "of 15), loss" in done.stdout
+    write(tmp_path / "data" / "val" / "ant" / "ant_0.JPEG", b"")
+    done = subprocess.run([*run, "evaluate", tmp_path / "run"], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "ant_0.JPEG is no JPEG" in done.stderr
