@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ... import disk
 from ..events import Events
 from .aedat2 import read_aedat2
 from .aedat3 import read_aedat3
@@ -16,6 +17,7 @@ from .atis import read_atis
 from .hdf5 import read_hdf5, write_hdf5
 from .npz import read_npz, write_npz
 from .prophesee import is_dat, is_evt2, is_evt3, read_dat, read_evt2, read_evt3
+from .raw import in_one_line, require_file
 
 HEAD = 4096  # bytes by which a file is recognised
 
@@ -56,11 +58,13 @@ FORMATS: dict[str, Format] = {
 }
 
 
+@in_one_line()
 def recognise(path: str | Path) -> str:
     """The format of a file: by its first bytes, or else by its name.
 
     Raises:  ValueError where neither tells; OSError where it can't be read
     """
+    require_file(Path(path))
     with Path(path).open("rb") as file:
         head = file.read(HEAD)
     for name, entry in FORMATS.items():
@@ -73,6 +77,7 @@ def recognise(path: str | Path) -> str:
     raise ValueError(f"{path} begins like no recording that is known: {head[:8].hex(' ') or 'it is empty'}; known: {known}")
 
 
+@in_one_line()
 def read_events(path: str | Path, format: str | None = None, size: Size | None = None) -> Events:
     """A recording from a file.
 
@@ -84,6 +89,7 @@ def read_events(path: str | Path, format: str | None = None, size: Size | None =
     name = format or recognise(path)
     if name not in FORMATS:
         raise ValueError(f"no format named {name!r}; use one of {', '.join(FORMATS)}")
+    require_file(Path(path))
     return FORMATS[name].read(Path(path), size)
 
 
@@ -102,7 +108,9 @@ def write_events(events: Events, path: str | Path, format: str | None = None) ->
     beside = path.with_name(f".{path.stem}.{os.getpid()}.new{path.suffix}")
     try:
         able[named].write(events, beside)  # type: ignore[misc]
-        beside.replace(path)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        disk.rename(beside, path)
     finally:
         beside.unlink(missing_ok=True)
 

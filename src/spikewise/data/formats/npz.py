@@ -1,6 +1,7 @@
 """NPZ: the arrays t, x, y, p as SpikingJelly writes them."""
 
 import math
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -30,40 +31,46 @@ def read_npz(path: Path, size: tuple[int, int] | None = None) -> Events:
             promised = sum(member.file_size for member in archive.infolist())
             if promised > INFLATED * there + 2**20:
                 raise ValueError(f"its arrays would take {promised:,} bytes, {promised // there} times the file's")
-            for member in archive.infolist():
-                require_whole(archive, member)
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+            found = {member.filename.removesuffix(".npy"): array_in(archive, member) for member in archive.infolist()}
     except DAMAGE as error:
         raise ValueError(f"{path} is no file of events: {' '.join(str(error).split())}") from None
     fielded = next((array for array in found.values() if array.dtype.names), None)
     if fielded is not None:
         found |= {name: fielded[name] for name in fielded.dtype.names or ()}
     if size is None and {"height", "width"} <= found.keys():
-        size = sensor(path, found["height"], found["width"])
+        size = files.sensor(path, found["height"], found["width"])
     return from_arrays(path, found, size)
 
 
-def require_whole(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse an array whose own header promises another size than the archive's, before memory is made for it."""
+def array_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """An array whose own header promises what the archive's does, before memory is made for it.
+
+    Raises:  one of DAMAGE
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack all at once
+        raise ValueError(f"{member.filename[:40]} is packed in a way that NumPy never uses")
     with archive.open(member) as file:
         read_header = HEADERS.get(np.lib.format.read_magic(file))
         if read_header is None:
-            raise ValueError(f"{member.filename} is of a newer kind than NumPy's 2.0")
-        shape, _, dtype = read_header(file)
+            raise ValueError(f"{member.filename[:40]} is of a newer kind than NumPy's 2.0")
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of arrays written by Python 2
+                shape, fortran, dtype = read_header(file)
+        except Exception as error:  # it is parsed as a piece of Python, which fails in many ways
+            raise ValueError(f"the header of {member.filename[:40]} is none ({str(error)[:80]})") from None
         if dtype.hasobject:
-            raise ValueError(f"{member.filename} holds Python objects")
+            raise ValueError(f"{member.filename[:40]} holds Python objects")
         promised, there = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
-        if promised != there:
-            raise ValueError(f"{member.filename} promises {promised:,} bytes and has {there:,}")
+        if promised != there or not dtype.itemsize:
+            raise ValueError(f"{member.filename[:40]} promises {promised:,} bytes and has {there:,}")
+        content = file.read()
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def sensor(path: Path, height: Any, width: Any) -> tuple[int, int]:
-    """(height, width) that a file names."""
-    sides = [np.asarray(side) for side in (height, width)]
-    if any(side.size != 1 or side.dtype.kind not in "iu" or not 0 < int(side.reshape(())) <= files.LARGEST for side in sides):
-        raise ValueError(f"{path}: height and width should be whole numbers from 1 to {files.LARGEST:,}")
-    return int(sides[0].reshape(())), int(sides[1].reshape(()))
+def few(names: list[str]) -> str:
+    """The first names of a list that may be of any length."""
+    shown = ", ".join(name[:40] for name in names[:8]) or "nothing"
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8:,} more"
 
 
 def from_arrays(path: Path, found: Mapping[str, Any], size: tuple[int, int] | None) -> Events:
@@ -75,7 +82,7 @@ def from_arrays(path: Path, found: Mapping[str, Any], size: tuple[int, int] | No
     for name, others in NAMES.items():
         given = next((other for other in others if other in found), None)
         if given is None:
-            raise ValueError(f"{path} has no array {name}; it holds {', '.join(found) or 'nothing'}")
+            raise ValueError(f"{path} has no array {name}; it holds {few(list(found))}")
         columns[name] = np.asarray(found[given])
     lengths = [column.shape for column in columns.values()]
     if any(len(shape) != 1 or shape != lengths[0] for shape in lengths):

@@ -9,6 +9,7 @@ from ..events import Events
 from . import raw as files
 
 WORD = {"dat": 8, "evt2": 4, "evt3": 2}  # bytes
+SUFFIX = {"dat": ".dat", "evt2": ".raw", "evt3": ".raw"}  # that expelliarmus asks for
 
 
 def is_raw(head: bytes, version: bytes) -> bool:
@@ -62,7 +63,7 @@ def read(path: Path, size: tuple[int, int] | None, encoding: str) -> Events:
         begin = files.header_end(raw, b"%")
     except ValueError as error:
         raise ValueError(f"{path}: {error}; the file was cut") from None
-    size = size or size_in(raw[:begin].tobytes())
+    size = size or size_in(path, raw[:begin].tobytes())
     if encoding == "dat":
         about = raw[begin : begin + 2].tobytes()
         if len(about) < 2 or about[1] != WORD["dat"]:
@@ -71,6 +72,8 @@ def read(path: Path, size: tuple[int, int] | None, encoding: str) -> Events:
     rest = (len(raw) - begin) % WORD[encoding]
     if rest:
         raise ValueError(f"{path} was cut: {rest} of {WORD[encoding]} bytes stand at byte {len(raw) - rest:,}; copy it again")
+    if path.suffix != SUFFIX[encoding]:
+        raise ValueError(f"{path} should end in {SUFFIX[encoding]}: rename it")
     if len(raw) == begin:
         return files.recording(path, files.NO_EVENTS, size)
     try:
@@ -90,10 +93,13 @@ def read(path: Path, size: tuple[int, int] | None, encoding: str) -> Events:
     return files.recording(path, columns, size)
 
 
-def size_in(header: bytes) -> tuple[int, int] | None:
-    """(height, width) that a header names."""
+def size_in(path: Path, header: bytes) -> tuple[int, int] | None:
+    """(height, width) that a header names.
+
+    Raises:  ValueError for what no sensor has
+    """
     geometry = re.search(rb"geometry (\d{1,4})x(\d{1,4})\b", header)
     if geometry:
-        return int(geometry[2]), int(geometry[1])
+        return files.sensor(path, int(geometry[2]), int(geometry[1]))
     width, height = (re.search(rb"\b" + name + rb"[= ](\d{1,4})\b", header, re.I) for name in (b"width", b"height"))
-    return (int(height[1]), int(width[1])) if width and height else None
+    return files.sensor(path, int(height[1]), int(width[1])) if width and height else None

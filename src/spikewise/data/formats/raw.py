@@ -4,9 +4,12 @@ import contextlib
 import ctypes
 import importlib
 import os
+import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +30,25 @@ def extra(module: str, path: Path) -> ModuleType:
         return importlib.import_module(module)
     except ImportError:
         raise ValueError(f"{path} needs the package {module}: pip install 'spikewise[events]'") from None
+
+
+@contextlib.contextmanager
+def in_one_line() -> Iterator[None]:
+    """Refusals without what is no visible character: names in files, and of files, may hold anything."""
+    try:
+        yield
+    except ValueError as error:
+        visible = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(error))
+        raise ValueError("".join(visible)) from None
+
+
+def require_file(path: Path) -> None:
+    """Refuse what would be waited for, or is nothing to read.
+
+    Raises:  OSError
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(f"{str(path)!r} is no file; name a recording's file")
 
 
 @contextlib.contextmanager
@@ -57,25 +79,26 @@ def header_end(raw: np.ndarray, mark: bytes, last: bytes | None = None) -> int:
 
     Raises:  ValueError for a header that does not end
     """
-    at = 0
-    while raw[at : at + len(mark)].tobytes() == mark:
-        found = end_of_line(raw, at)
-        if found < 0:
-            raise ValueError(f"the header's line at byte {at:,} does not end")
-        line, at = raw[at:found].tobytes(), found
-        if last is not None and line.startswith(last):
-            break
+    end = re.escape(last) + rb"[^\n]*\n" if last is not None else rb"(?!)"
+    lines = rb"(?:(?!%b)%b[^\n]*+\n)*+" % (end, re.escape(mark))  # possessive: no memory of lines that are passed
+    view = raw.data
+    at = next(re.finditer(lines, view)).end()
+    if ended := re.compile(end).match(view, at):
+        return ended.end()
+    if raw[at : at + len(mark)].tobytes() == mark:
+        raise ValueError(f"the header's line at byte {at:,} does not end")
     return at
 
 
-def end_of_line(raw: np.ndarray, at: int) -> int:
-    """The byte behind the next line feed; -1: there is none."""
-    step = 4096
-    for begin in range(at, len(raw), step):
-        feeds = np.flatnonzero(raw[begin : begin + step] == ord("\n"))
-        if len(feeds):
-            return begin + int(feeds[0]) + 1
-    return -1
+def sensor(path: Path, height: Any, width: Any) -> tuple[int, int]:
+    """(height, width) that a file names.
+
+    Raises:  ValueError for what no sensor has
+    """
+    sides = [np.asarray(side) for side in (height, width)]
+    if any(side.size != 1 or side.dtype.kind not in "iu" or not 0 < int(side.reshape(())) <= LARGEST for side in sides):
+        raise ValueError(f"{path}: height and width should be whole numbers from 1 to {LARGEST:,}")
+    return int(sides[0].reshape(())), int(sides[1].reshape(()))
 
 
 def recording(path: Path, columns: Columns, size: tuple[int, int] | None, usual: tuple[int, int] | None = None) -> Events:

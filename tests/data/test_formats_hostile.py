@@ -1,0 +1,286 @@
+"""Files made to harm: well formed, so that no random change finds them. Refused in a line, in little time and memory."""
+
+import io
+import os
+import struct
+import warnings
+import zipfile
+import zlib
+
+import encoders
+import h5py
+import numpy as np
+import pytest
+
+from spikewise.data.events import Events
+from spikewise.data.formats import aedat4, raw, read_events, recognise, write_events
+
+TEN = np.arange(10)
+COLUMNS = {"t": TEN, "x": TEN, "y": TEN, "p": TEN % 2}
+
+
+def refused(path, message, **how):
+    with pytest.raises((ValueError, OSError), match=message) as error:
+        read_events(path, **how)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600 + len(str(path))
+
+
+def npz(path, members, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npy_header(text):
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_and_a_folder_are_no_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe.bin")
+    (tmp_path / "folder.npz").mkdir()
+    for name, format in (("pipe.bin", None), ("pipe.bin", "hdf5"), ("folder.npz", None)):
+        refused(tmp_path / name, "is no file", format=format)
+    with pytest.raises(OSError, match="is no file"):
+        recognise(tmp_path / "pipe.bin")
+
+
+@pytest.mark.timeout(20)
+def test_a_header_of_millions_of_lines_takes_no_minutes(tmp_path):
+    (tmp_path / "a.aedat").write_bytes(b"#!AER-DAT2.0\r\n" + b"#\n" * 2**22 + struct.pack(">II", 3, 5))
+    assert read_events(tmp_path / "a.aedat").t.tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("content", "last", "end"),
+    [
+        (b"data", None, 0),
+        (b"#a\n#b\r\ndata", None, 7),
+        (b"#a\n#b\r\ndata", b"#b", 7),
+        (b"#a\n#end\r\n#data\n", b"#end", 9),
+        (b"#a\n#end\r\n#data\n", None, 15),
+        (b"#\n" * 5000 + b"x#\n", None, 10_000),
+    ],
+)
+def test_where_a_header_ends(content, last, end):
+    assert raw.header_end(np.frombuffer(content, np.uint8), b"#", last) == end
+
+
+def test_a_header_without_an_end_is_named_with_its_place():
+    with pytest.raises(ValueError, match=r"the header's line at byte 6 does not end"):
+        raw.header_end(np.frombuffer(b"#a\n#b\n#c", np.uint8), b"#", b"#last")
+
+
+@pytest.mark.parametrize("geometry", [b"9999x9999", b"0x0", b"640x0"])
+def test_a_sensor_that_no_camera_has(geometry, tmp_path):
+    (tmp_path / "a.raw").write_bytes(b"% evt 2.0\n% geometry " + geometry + b"\n" + struct.pack("<II", 8 << 28, 1))
+    refused(tmp_path / "a.raw", r"height and width should be whole numbers from 1 to 4,096")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"(" * 9000, b"-" * 9000 + b"1", b"{'a':\n '''", b"'\\\n", b"\n\n   x\n y\n", b"\0", b"{}", b"[" * 60_000]
+    + [
+        b"{'descr': %b, 'fortran_order': False, 'shape': (%b,), }\n" % pair
+        for pair in (
+            (b"'<i8'", b"-1"),
+            (b"'<i8'", b"0, 99999999999999999999999"),
+            (b"'<i8'", b"True"),
+            (b"[(1,2,3,4,5)]", b"0"),
+        )
+    ]
+    + [b"{'descr': '|S0', 'fortran_order': False, 'shape': (9223372036854775807,9), }\n"],
+    ids=repr,
+)
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_headers_of_arrays_that_are_none(text, method, tmp_path):
+    npz(tmp_path / "a.npz", {"t.npy": npy_header(text)}, method)
+    refused(tmp_path / "a.npz", r"a\.npz (is no file of events|has no array)")
+
+
+def test_arrays_written_by_python_2_are_read_without_a_warning(tmp_path):
+    text = b"{'descr': '<i8', 'fortran_order': False, 'shape': (10L,), }\n"
+    npz(
+        tmp_path / "a.npz", {f"{name}.npy": npy_header(text) + array.astype("<i8").tobytes() for name, array in COLUMNS.items()}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(read_events(tmp_path / "a.npz").x, TEN)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_packings_whose_growth_is_bounded(method, tmp_path):
+    npz(tmp_path / "a.npz", {f"{name}.npy": npy(array) for name, array in COLUMNS.items()}, method)
+    refused(tmp_path / "a.npz", r"is packed in a way that NumPy never uses")
+
+
+def test_names_are_shown_in_one_line_and_few_of_them(tmp_path):
+    npz(tmp_path / "a.npz", {"a\nb.npy": npy(TEN)})
+    refused(tmp_path / "a.npz", r"has no array t; it holds a\\nb")
+    npz(tmp_path / "b.npz", {f"name{k}.npy": npy(TEN) for k in range(300)} | {"n" * 5000 + ".npy": npy(TEN)})
+    refused(tmp_path / "b.npz", r"it holds name0, name1, .*and 293 more")
+    (tmp_path / "new\nline.aedat").write_bytes(b"#!AER-DAT2.0\r\nabc")
+    refused(tmp_path / "new\nline.aedat", r"new\\nline.aedat was cut")
+    (tmp_path / "new\nline").write_bytes(b"abc")
+    refused(tmp_path / "new\nline", r"new\\nline begins like no recording")
+
+
+def columns(file, group="events"):
+    for name, array in COLUMNS.items():
+        file[f"{group}/{name}"] = array
+
+
+def linked(kind, other):
+    def make(file):
+        if kind == "link":
+            file["events"] = h5py.ExternalLink(str(other), "/g")
+        elif kind == "soft":
+            columns(file, "g")
+            file["events"] = h5py.SoftLink("/g")
+        elif kind == "soft column":
+            columns(file)
+            del file["events/t"]
+            file["events/t"] = h5py.SoftLink("/events/x")
+        elif kind == "virtual":
+            for name in COLUMNS:
+                layout = h5py.VirtualLayout(shape=(10,), dtype="i8")
+                layout[:] = h5py.VirtualSource(str(other), f"g/{name}", shape=(10,))
+                file.create_virtual_dataset(f"events/{name}", layout)
+        else:
+            for name in COLUMNS:
+                file.create_dataset(f"events/{name}", shape=(10,), dtype="u1", external=[(str(other), 0, 10)])
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["link", "soft", "soft column", "virtual", "storage"])
+@pytest.mark.timeout(20)
+def test_a_file_never_has_another_one_read(kind, tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        columns(file, "g")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        linked(kind, tmp_path / "other.h5")(file)
+    refused(tmp_path / "a.h5", r"lies elsewhere: copy what it points to")
+    os.mkfifo(tmp_path / "pipe.h5")
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        linked("link", tmp_path / "pipe.h5")(file)
+    refused(tmp_path / "b.h5", r"lies elsewhere")
+
+
+def packed_chunk(file, name, content, length=10, chunk=1024, **how):
+    data = file.create_dataset(f"events/{name}", shape=(length,), maxshape=(None,), chunks=(chunk,), dtype="<i8", **how)
+    if content:
+        data.id.write_direct_chunk((0,), content)
+
+
+def test_chunks_that_unpack_to_far_more_than_the_file(tmp_path):
+    with h5py.File(tmp_path / "claim.h5", "w") as file:
+        for name in COLUMNS:
+            packed_chunk(file, name, b"", chunk=2**28, compression="gzip")
+    refused(tmp_path / "claim.h5", r"events/. would take 2,147,483,648 bytes")
+    bomb = zlib.compressobj(9)
+    content = b"".join(bomb.compress(bytes(2**20)) for _ in range(64)) + bomb.flush()
+    with h5py.File(tmp_path / "bomb.h5", "w") as file:
+        for name in COLUMNS:
+            packed_chunk(file, name, content, compression="gzip")
+    refused(tmp_path / "bomb.h5", r"a chunk of /events/. unpacks to more than its 8,192 bytes")
+    with h5py.File(tmp_path / "twice.h5", "w") as file:
+        for name in COLUMNS:
+            plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plan.set_chunk((1024,))
+            plan.set_deflate(1)
+            plan.set_deflate(1)
+            space = h5py.h5s.create_simple((1024,))
+            h5py.h5d.create(file.require_group("events").id, name.encode(), h5py.h5t.NATIVE_INT64, space, plan)
+    refused(tmp_path / "twice.h5", r"events/. is packed more than once")
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"compression": "gzip"}, {"compression": "lzf"}, {"compression": "gzip", "fletcher32": True}]
+)
+def test_usual_packings_of_hdf5_are_read(how, tmp_path):
+    t, x, y, polarity = encoders.random_events(3000)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, array in (("t", t), ("x", x), ("y", y), ("p", polarity)):
+            file.create_dataset(f"events/{name}", data=array, chunks=(257,), shuffle=bool(how), **how)
+    assert np.array_equal(read_events(tmp_path / "a.h5").t, t)
+
+
+def lz4_frame(blocks, most=4):
+    """An LZ4 frame; `most`: 4 to 7, blocks of up to 64 KiB to 4 MiB; of a header's checksum nobody asks here."""
+    return (
+        struct.pack("<IBBB", 0x184D2204, 0x60, most << 4, 0)
+        + b"".join(struct.pack("<I", len(b)) + b for b in blocks)
+        + bytes(4)
+    )
+
+
+def zstd_frame(blocks, window=0x58):
+    """A frame of Zstandard: blocks of (type, what is said of its size, content)."""
+    parts = [
+        struct.pack("<I", said << 3 | kind << 1 | (k == len(blocks) - 1))[:3] + b for k, (kind, said, b) in enumerate(blocks)
+    ]
+    return struct.pack("<IBB", 0xFD2FB528, 0, window) + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("compression", "packet", "most"),
+    [
+        (0, bytes(100), 100),
+        (1, lz4_frame([bytes(50)]), 12_750),
+        (1, lz4_frame([bytes(300)] * 3), 3 * 2**16),
+        (2, lz4_frame([bytes(20_000)], most=7), 2**22),
+        (1, lz4_frame([bytes(50)]) * 2, 25_500),
+        (3, zstd_frame([(0, 7, bytes(7)), (1, 2**17, b"A"), (2, 9, bytes(9))]), 7 + 2**18),
+        (4, zstd_frame([(1, 5, b"A")]) * 2, 10),
+    ],
+)
+def test_what_a_packet_of_aedat_4_may_become(compression, packet, most):
+    assert aedat4.inflated(packet, compression) == most
+
+
+@pytest.mark.parametrize(
+    ("compression", "packet"),
+    [
+        (1, b""),
+        (1, bytes(40)),
+        (1, lz4_frame([bytes(9)])[:-1]),
+        (1, struct.pack("<IBBBI", 0x184D2204, 0x60, 0x40, 0, 2**30)),
+        (1, lz4_frame([bytes(9)], most=2)),
+        (3, zstd_frame([(2, 9, bytes(9))])[:-1]),
+        (3, zstd_frame([(3, 1, b"A")])),
+        (3, zstd_frame([(1, 5, b"A")], window=0xFF)),
+        (5, bytes(40)),
+        (-1, bytes(40)),
+    ],
+    ids=repr,
+)
+def test_packets_of_aedat_4_that_are_not_packed_as_they_say(compression, packet):
+    with pytest.raises(ValueError, match=r"packed"):
+        aedat4.inflated(packet, compression)
+
+
+def test_what_is_written_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
+    calls = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("sync"), sync(fd))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b))[1])
+    kinds = (np.int64, np.uint16, np.uint16, np.uint8)
+    for name in ("a.npz", "a.h5"):
+        calls.clear()
+        write_events(Events(*(np.zeros(3, kind) for kind in kinds), (2, 2)), tmp_path / name)
+        assert calls.index("sync") < calls.index("rename")
+        assert len(read_events(tmp_path / name)) == 3
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("evt2", ".raw"), ("evt3", ".raw"), ("dat", ".dat")])
+def test_a_suffix_that_the_library_asks_for_is_named(name, suffix, tmp_path):
+    (tmp_path / "a").write_bytes(getattr(encoders, name)(*encoders.random_events(20)))
+    refused(tmp_path / "a", rf"a should end in {suffix}: rename it")
