@@ -2,15 +2,16 @@
 
     python benchmarks/bench_loading.py [--recordings 64] [--epochs 3]
 
-Recordings are random events of 128 x 128 pixels, 350,000 each (DVS128 Gesture's mean), as NPZ files (t, x, y, p); the files are
-in the page cache. Measured from the recordings, and from kept frames, with several numbers of workers; with the recipe's
-random temporal delete. Batches arrive as training takes them: float32 [T, N, 2, H, W], channels last.
+Recordings are random events of 128 x 128 pixels, 350,000 each (DVS128 Gesture's mean), in files as `spikewise data prepare
+dvs-gesture` makes them; the files are in the page cache. Measured from the recordings, and from kept frames, with several
+numbers of workers; with the recipe's random temporal delete. Batches arrive as training takes them: float32 [T, N, 2, H, W], channels last.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,32 +20,22 @@ from runner import save
 
 from spikewise.config import Config, Data, Optim
 from spikewise.data import Order
+from spikewise.data.dvsgesture import SIZE, small_npz
 from spikewise.data.events import Events
+from spikewise.data.formats import read_events
 from spikewise.data.recordings import Files, Recordings
 from spikewise.engine.batches import TrainingBatches, load
 
-EVENTS, SIZE, BATCH = 350_000, (128, 128), 16
+EVENTS, BATCH = 350_000, 16
 
 
 def write_recordings(folder: Path, number: int) -> None:
     rng = np.random.default_rng(0)
     for k in range(number):
-        np.savez(
-            folder / f"{k:05d}.npz",
-            t=np.sort(rng.integers(0, 6_000_000, EVENTS)),
-            x=rng.integers(0, SIZE[1], EVENTS).astype(np.uint16),
-            y=rng.integers(0, SIZE[0], EVENTS).astype(np.uint16),
-            p=rng.integers(0, 2, EVENTS).astype(np.uint8),
-        )
-
-
-def read(path: Path) -> Events:
-    try:
-        from spikewise.data.formats import read_events
-    except ImportError:
-        with np.load(path) as file:
-            return Events(file["t"], file["x"], file["y"], file["p"], SIZE)
-    return read_events(path, size=SIZE)
+        t = np.sort(rng.integers(0, 6_000_000, EVENTS))
+        x, y, p = (rng.integers(0, end, EVENTS) for end in (SIZE[1], SIZE[0], 2))
+        events = Events(t, x.astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8), SIZE)
+        (folder / f"{k:05d}.npz").write_bytes(b"".join(small_npz(events)))
 
 
 def samples_per_second(data: Recordings, workers: int, epochs: int) -> list[float]:
@@ -72,6 +63,7 @@ def main() -> None:
         write_recordings(folder, given.recordings)
         files = Files(folder, sorted(file.name for file in folder.iterdir()))
         labels = np.arange(given.recordings) % 11
+        read = partial(read_events, format="npz", size=SIZE)
         for kept in (False, True):
             cache = folder / "frames" if kept else None
             data = Recordings("stand-in", files, labels, tuple("abcdefghijk"), 16, read, cache=cache)
