@@ -4,7 +4,8 @@
 
 Recordings are random events of 128 x 128 pixels, 350,000 each (DVS128 Gesture's mean), in files as `spikewise data prepare
 dvs-gesture` makes them; the files are in the page cache. Measured from the recordings, and from kept frames, with several
-numbers of workers; with the recipe's random temporal delete. Batches arrive as training takes them: float32 [T, N, 2, H, W], channels last.
+numbers of workers; with the recipe's random temporal delete. Batches arrive as training takes them: float32 [T, N, 2, H, W],
+channels last.
 """
 
 import argparse

@@ -93,7 +93,7 @@ def show_result(result: "Result", device: str, *, quiet: bool, as_json: bool = F
         print(json.dumps({"recipe": config.recipe, "seed": config.seed, **vars(result), "run": str(result.run)}))
         return
     if MODELS[config.model.name].spiking and not quiet:
-        print_firing_rates(result.run, device=device, data_root=data_root)
+        analyze(result.run, device=device, data_root=data_root)  # type: ignore[arg-type]
     print(
         f"test accuracy: final {100 * result.final:.1f} % ({result.correct} of {result.total}), "
         f"mean of the last {result.mean_over} epochs {100 * result.mean_of_last:.1f} %, "
@@ -136,35 +136,27 @@ def evaluate(
 def analyze(
     run: Positional[Path],
     batches: int = 8,
+    picture: Path | None = None,
     device: Device = "auto",
     data_root: str | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
-    """Firing rate of every block of a run.
+    """What every block of a run does: firing rates, integers, distance from the identity, gradients.
 
     Args:
         run: the run folder
         batches: how many batches of 64 test samples
+        picture: a .png, .svg or .pdf of firing rates by time step and class, and of ADD's integers
         device: where to compute
         data_root: where the data lies now, if not where the run found it
-        as_json: print JSON instead of a table
+        as_json: print JSON instead of a table, with rates by time step and class
     """
-    print_firing_rates(run, batches=batches, device=device, data_root=data_root, as_json=as_json)
+    from .analysis.activity import analyze_run, as_dict, draw, table
 
-
-def print_firing_rates(
-    run: Path, *, batches: int = 8, device: str = "auto", data_root: str | None = None, as_json: bool = False
-) -> None:
-    from .analysis.firing import firing_rates_of_run
-
-    rates = firing_rates_of_run(run, batches=batches, device=device, data_root=data_root)
-    if as_json:
-        print(json.dumps({name: rate._asdict() for name, rate in rates.items()}))
-        return
-    print("firing rate by block, in spikes per neuron and time step: A of the branch's last neurons, O of the block's output")
-    print(f"{'block':<18} {'branch A':>9} {'output O':>9} {'largest O':>10}")
-    for name, rate in rates.items():
-        print(f"{name:<18} {rate.branch:>9.4f} {rate.output:>9.4f} {rate.most:>10.0f}")
+    found = analyze_run(run, batches=batches, device=device, data_root=data_root)
+    if picture is not None:
+        draw(found, picture)
+    print(json.dumps(as_dict(found)) if as_json else "\n".join(table(found)))
 
 
 def list_(topic: Positional[Topic] = "all", as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
@@ -415,9 +407,15 @@ def main(args: list[str] | None = None) -> int:
         status = exit_status(error)
         if status is None or os.environ.get("SPIKEWISE_TRACEBACK"):
             raise
-        text = error.strerror if isinstance(error, OSError) and error.strerror and not error.filename else str(error)
-        print(f"spikewise: {text}", file=sys.stderr)
+        print(f"spikewise: {sentence(error)}", file=sys.stderr)
         return status
+
+
+def sentence(error: Exception) -> str:
+    """What an error says, without the number of one of the system's."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def exit_status(error: Exception) -> int | None:

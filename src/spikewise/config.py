@@ -134,12 +134,14 @@ class Keep:
     every_epochs: int = 0  # one of every n epochs; 0: none
     every_steps: int = 0  # save within epochs, too, every n steps; 0: at the end of each epoch
     mean_of_last: int = 5  # evaluations whose mean is reported beside best and final
+    probe_every: int = 0  # note firing rates, gradients and tau of every block each n steps, in probe.jsonl; 0: never
 
     def __post_init__(self):
         check_types(self, "keep")
         require("keep.last", self.last, self.last >= 1, "1 or more")
         require("keep.every_epochs", self.every_epochs, self.every_epochs >= 0, "0 or more")
         require("keep.every_steps", self.every_steps, self.every_steps >= 0, "0 or more")
+        require("keep.probe_every", self.probe_every, self.probe_every >= 0, "0 or more")
         require("keep.mean_of_last", self.mean_of_last, self.mean_of_last >= 1, "1 or more")
 
 

@@ -27,7 +27,7 @@ from spikewise.engine.trainer import resume, train
 SMALL = dataclasses.replace(
     with_optim(ema_decay=0.9, batch=32, lr_batch=32),
     model=dataclasses.replace(TINY.model, num_blocks=1),
-    keep=dataclasses.replace(TINY.keep, every_steps=2, last=2),
+    keep=dataclasses.replace(TINY.keep, every_steps=2, last=2, probe_every=2),
 )
 
 
@@ -66,7 +66,8 @@ def go_on(config, folder):
 
 
 def assert_same_run(folder, unbroken):
-    assert (folder / "metrics.jsonl").read_bytes() == (unbroken / "metrics.jsonl").read_bytes()
+    for name in ("metrics.jsonl", "probe.jsonl"):
+        assert (folder / name).read_bytes() == (unbroken / name).read_bytes()
     for name in ("last", "best"):
         for file in ("model.safetensors", "training.safetensors"):
             ours, theirs = (load_file(path / "checkpoints" / name / file) for path in (folder, unbroken))

@@ -1,13 +1,16 @@
 """A network before it has learnt: what its blocks fire, and how large the gradients are that reach them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.layers import ConvNormFire
+from ..engine.faults import Statistics
 from ..models.network import Network
+from ..models.probe import watched
 
 
 class BlockAtStart(NamedTuple):
@@ -17,6 +20,7 @@ class BlockAtStart(NamedTuple):
     branch:         mean of A, the branch's last neurons; of Spiking and Plain blocks, the same neurons as the output's
     output:         mean of O
     gradient:       norm of dL/dS, S the block's input
+    gradient_out:   norm of dL/dO
     """
 
     name: str
@@ -24,6 +28,19 @@ class BlockAtStart(NamedTuple):
     branch: float
     output: float
     gradient: float
+    gradient_out: float
+
+
+@contextmanager
+def unchanged(net: Network, *, training: bool) -> Iterator[None]:
+    """While open, the network is in training mode or not; behind, it is what it was, running estimates too."""
+    statistics, was_training = Statistics(net), net.training  # copies them
+    try:
+        net.train(training)
+        yield
+    finally:
+        statistics.restore()
+        net.train(was_training)
 
 
 def measure(net: Network, images: Tensor, labels: Tensor) -> list[BlockAtStart]:
@@ -32,40 +49,16 @@ def measure(net: Network, images: Tensor, labels: Tensor) -> list[BlockAtStart]:
     Shapes:  images [N, C, H, W] or frames [T, N, C, H, W]; labels [N]
     Raises:  ValueError for a network that does not spike
     """
-    if not net.spiking:
-        raise ValueError("a ReLU network does not spike; build its spiking twin")
-    blocks = net.blocks
-    inputs: dict[str, Tensor] = {}
-    outputs: dict[str, float] = {}
-    branches: dict[str, float] = {}
-    hooks, buffers, training = [], [buffer.clone() for buffer in net.buffers()], net.training
-    for name, block in blocks.items():
-        layer = block.last
-        assert isinstance(layer, ConvNormFire)
-        layer.observe = lambda spikes, name=name: branches.__setitem__(name, float(spikes.detach().float().mean()))
-
-        def note(_block: object, given: tuple[Tensor, ...], out: Tensor, name: str = name) -> None:
-            inputs[name], outputs[name] = given[0], float(out.detach().float().mean())
-
-        hooks.append(block.register_forward_hook(note))
-    try:
-        net.train()
+    with unchanged(net, training=True), watched(net) as watches, torch.enable_grad():
         x = images.detach().requires_grad_()  # so that every block's input has a gradient
         loss = F.cross_entropy(net(x), labels)
-        gradients = torch.autograd.grad(loss, list(inputs.values()))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for block in blocks.values():
-            block.last.observe = None  # type: ignore[assignment]
-        with torch.no_grad():
-            for buffer, before in zip(net.buffers(), buffers, strict=True):
-                buffer.copy_(before)
-        net.train(training)
-    return [
-        BlockAtStart(name, block.shortcut is not None, branches[name], outputs[name], float(gradient.float().norm()))
-        for (name, block), gradient in zip(blocks.items(), gradients, strict=True)
-    ]
+        torch.autograd.grad(loss, x)
+    found = []
+    for name, block in net.blocks.items():
+        branch, output = (float(torch.cat(of, 1).double().mean()) for of in (watches[name].branch, watches[name].output))
+        gradients = watches[name].gradient_in, watches[name].gradient_out
+        found.append(BlockAtStart(name, block.changes_shape, branch, output, *gradients))
+    return found
 
 
 def identity_areas(blocks: list[BlockAtStart]) -> list[list[BlockAtStart]]:

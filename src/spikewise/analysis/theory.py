@@ -4,7 +4,10 @@ import math
 
 import torch
 
+from ..kernels.connect import CONNECT
 from ..kernels.surrogate import SURROGATES
+from ..models.blocks import Block, SEWBlock, SpikingBlock
+from ..models.layers import ConvNormFire
 
 
 def slopes(v_th: float, surrogate: str = "atan", alpha: float = 2.0) -> tuple[float, float]:
@@ -37,3 +40,25 @@ def shrinkage(rate: float, k: int, p: float, q: float) -> float:
 def printed_shrinkage(rate: float, k: int, p: float, q: float, n: int) -> float:
     """Eq. 15 as it is printed, for n neurons: sqrt(n rate p^k + n (1 - rate) q^k)."""
     return math.sqrt(n * rate * p**k + n * (1 - rate) * q**k)
+
+
+def along_shortcut(block: Block, branch: float, output: float) -> float | None:
+    """What the shortcut alone makes of a gradient's norm: ||dL/dS|| = ||dL/dO|| times this, in expectation.
+
+    SEW ADD: 1 (Eq. 11). AND, O = A S: sqrt(rate of A). IAND, O = (1 - A) S: sqrt(1 - rate of A). Spiking: `shrinkage` of one
+    block (Eq. 15 corrected), which takes the block for the identity. For gradients independent of the spikes; what comes
+    through the branch adds to it.
+
+    branch, output:  firing rates of A and O
+    Returns:         None for blocks whose shortcut is a convolution, is not there, or whose connection is the user's own
+    """
+    if block.changes_shape:
+        return None
+    if isinstance(block, SpikingBlock):
+        assert isinstance(block.last, ConvNormFire), "spiking blocks end in spiking layers"
+        neuron = block.last.neuron
+        return shrinkage(min(output, 1.0), 1, *slopes(neuron.v_th, neuron.surrogate, neuron.alpha))
+    if isinstance(block, SEWBlock):
+        share = {CONNECT["ADD"]: 1.0, CONNECT["AND"]: branch, CONNECT["IAND"]: 1 - branch}.get(block.connect)
+        return None if share is None else math.sqrt(share)
+    return None

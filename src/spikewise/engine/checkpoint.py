@@ -32,7 +32,7 @@ class State:
 
     step:           steps done
     meter:          sums of the epoch under way
-    metrics_bytes:  length of metrics.jsonl at this point; timing_bytes, that of timing.jsonl
+    metrics_bytes:  length of metrics.jsonl at this point; timing_bytes and probe_bytes, those of timing.jsonl and probe.jsonl
     run:            what makes it this run's: its config, and its data's fingerprint
     scaler:         the loss scaler's numbers, where there is one
     """
@@ -43,6 +43,7 @@ class State:
     timing_bytes: int
     run: dict[str, Any]
     scaler: dict[str, Any] | None = None
+    probe_bytes: int = 0
 
 
 def save(folder: Path, evaluated: Network, net: Network, optimizer: optim.Optimizer, state: State) -> Path:
@@ -156,7 +157,7 @@ def load(path: Path, evaluated: Network, net: Network, optimizer: optim.Optimize
         restore_optimizer(net, optimizer, training, about["optimizer"])
     except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is a checkpoint of another network or optimiser: {error}") from None
-    return State(**{field.name: about[field.name] for field in dataclasses.fields(State)})
+    return State(**{field.name: about[field.name] for field in dataclasses.fields(State) if field.name in about})
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -94,11 +94,21 @@ class TensorBoard:
         self.writer = SummaryWriter(str(folder))
         for line in rundir.read_lines(run / rundir.METRICS):
             self.add(line)
+        for line in rundir.read_lines(run / rundir.PROBE):
+            self.add_probe(line)
 
     def add(self, line: dict[str, Any]) -> None:
         for name in self.CURVES:
             kind, _, rest = name.partition("_")
             self.writer.add_scalar(f"{kind}/{rest}" if kind in ("train", "test") else name, line[name], line["epoch"])
+
+    def add_probe(self, line: dict[str, Any]) -> None:
+        for name, block in line["blocks"].items():
+            for what, value in block.items():
+                if value is not None:
+                    self.writer.add_scalar(f"{what}/{name}", value, line["step"])
+        for name, tau in line["tau"].items():
+            self.writer.add_scalar(f"tau/{name}", tau, line["step"])
 
     def __enter__(self) -> "TensorBoard":
         return self

@@ -18,7 +18,8 @@ from ..config import Config, from_json, to_json
 from ..kernels import chosen_name
 from ..version import __version__
 
-CONFIG, ENVIRONMENT, METRICS, TIMING = "config.json", "environment.json", "metrics.jsonl", "timing.jsonl"
+CONFIG, ENVIRONMENT = "config.json", "environment.json"
+METRICS, TIMING, PROBE = "metrics.jsonl", "timing.jsonl", "probe.jsonl"
 CHECKPOINTS, TENSORBOARD, LOCK = "checkpoints", "tensorboard", ".lock"
 FORMAT_VERSION = 1
 
@@ -134,6 +135,11 @@ def cpu_name() -> str:
 def append(path: Path, record: dict[str, Any]) -> None:
     """Add one line of JSON."""
     disk.append(path, (json.dumps({"format_version": FORMAT_VERSION, **record}) + "\n").encode())
+
+
+def length(path: Path) -> int:
+    """Bytes of a file; 0 where there is none yet."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

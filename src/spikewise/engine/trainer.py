@@ -80,9 +80,10 @@ def resume(
             console.line(f"{run} is finished: {config.optim.epochs} epochs")
             return results(run, config)
         disk.cut(run / rundir.METRICS, state.metrics_bytes if state else 0)
-        if (run / rundir.TIMING).exists():
-            lost = state.timing_bytes if state else 0
-            disk.cut(run / rundir.TIMING, min(lost, (run / rundir.TIMING).stat().st_size))
+        kept = {rundir.TIMING: state.timing_bytes, rundir.PROBE: state.probe_bytes} if state else {}
+        for name in (rundir.TIMING, rundir.PROBE):
+            if (run / name).exists():
+                disk.cut(run / name, min(kept.get(name, 0), rundir.length(run / name)))
         disk.replace(run / rundir.CONFIG, to_json(config).encode())
         differs = rundir.note_resume(run, where, config.model.backend)
         if differs and training.steps_done:
@@ -144,6 +145,9 @@ def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: boo
     with TensorBoard(run) as board, console.progress(training.num_steps, training.steps_done) as progress, signals.watched():
         for samples, labels in batches:
             loss = guarded_step(training, samples, labels)
+            if training.probed:
+                rundir.append(run / rundir.PROBE, training.probed)
+                board.add_probe(training.probed)
             seen += len(labels)
             seconds = time.perf_counter() - began
             progress(f"{seen / seconds:,.0f} samples/s  {batches.seconds / seconds:.0%} waiting for data  loss {loss:.3f}")
@@ -182,8 +186,9 @@ def save(training: Training, run: Path) -> None:
     state = checkpoint.State(
         step=training.steps_done,
         meter=vars(training.meter),
-        metrics_bytes=metrics.stat().st_size if metrics.exists() else 0,
-        timing_bytes=(run / rundir.TIMING).stat().st_size if (run / rundir.TIMING).exists() else 0,
+        metrics_bytes=rundir.length(metrics),
+        timing_bytes=rundir.length(run / rundir.TIMING),
+        probe_bytes=rundir.length(run / rundir.PROBE),
         run=identity(training.config, training.data.labels),
         scaler=training.scaler.state_dict() if training.scaler.is_enabled() else None,
     )

@@ -1,7 +1,9 @@
 """All that moves while a network learns, and one step of it."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, optim
@@ -9,6 +11,7 @@ from torch import Tensor, optim
 from ..config import Config
 from ..data import Order, Samples
 from ..models import Network
+from ..models.probe import summary, watched
 from . import faults
 from .average import Average
 from .build import autocast, build_network
@@ -45,6 +48,7 @@ class Training:
     scaler: torch.amp.GradScaler = field(init=False)
     steps_done: int = 0
     meter: Meter = field(default_factory=Meter)
+    probed: dict[str, Any] = field(default_factory=dict)  # what the blocks did in the last step, if that was to be noted
 
     def __post_init__(self):
         how = self.config.optim
@@ -72,7 +76,19 @@ class Training:
 
         Raises:  NotFinite before a weight changes, the running estimates put back
         """
-        how, number = self.config.optim, self.steps_done
+        number, every = self.steps_done, self.config.keep.probe_every
+        watching = watched(self.net) if every and (number + 1) % every == 0 and self.net.spiking else nullcontext()
+        scale = self.scaler.get_scale()  # the optimiser's step may change it
+        with watching as watches:
+            value, logits = self.learn(samples, labels, number)
+        self.probed = {"step": number + 1, **summary(self.net, watches, scale)} if watches else {}
+        self.meter.add(value, logits, labels)
+        self.steps_done += 1
+        return value
+
+    def learn(self, samples: Tensor, labels: Tensor, number: int) -> tuple[float, Tensor]:
+        """Forward, backward, and a step of the optimiser: the loss and the logits."""
+        how = self.config.optim
         self.meter.learning_rate = learning_rate(how, number, self.order.steps_per_epoch)
         set_learning_rate(self.optimizer, self.meter.learning_rate)
         self.net.train()
@@ -96,9 +112,7 @@ class Training:
         self.scaler.update()
         if self.average:
             self.average.update(self.net, number)
-        self.meter.add(value, logits, labels)
-        self.steps_done += 1
-        return value
+        return value, logits
 
     def give_up(self, what: str, samples: Tensor, labels: Tensor) -> None:
         """Put the running estimates back and say where it went wrong."""

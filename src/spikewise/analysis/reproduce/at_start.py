@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from ...models import build_model
+from ..figures import COLOURS, MARKS, panels
 from ..initial import BlockAtStart, identity_areas, measure
 from ..pictures import pictures
-from .page import COLOURS, MARKS, Claim, Clock, Options, Result, panels
+from .page import Claim, Clock, Options, Result
 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # name in the figure: network, options
     "Spiking": ("spiking_resnet152", {}),

@@ -3,8 +3,9 @@
 import torch
 
 from ...kernels.surrogate import SURROGATES
+from ..figures import COLOURS, panels
 from ..theory import printed_shrinkage, product_of_slopes, shrinkage, slopes
-from .page import COLOURS, Claim, Clock, Options, Result, panels
+from .page import Claim, Clock, Options, Result
 
 NEURONS, TRIALS = 100_000, 20
 SURROGATES_OF_A5 = (("atan", 2.0, 1.0), ("atan", 2.0, 0.5), ("scaled_atan", 2.0, 0.5))

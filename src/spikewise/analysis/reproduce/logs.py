@@ -3,7 +3,8 @@
 import csv
 from importlib import resources
 
-from .page import COLOURS, Claim, Clock, Options, Result, panels
+from ..figures import COLOURS, panels
+from .page import Claim, Clock, Options, Result
 
 DEPTHS = (18, 34, 50, 101, 152)
 PANELS = (("train_loss", "train loss"), ("train_acc1", "train accuracy, %"), ("test_acc1", "test accuracy, %"))
