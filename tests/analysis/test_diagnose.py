@@ -92,6 +92,68 @@ def test_the_first_silent_block_is_named():
     assert "4 blocks behind it" in str(found(net)["silent"])
 
 
+def test_a_silent_layer_within_a_block_is_named():
+    net = network("sew_resnet18")
+    net.get_submodule("layer2.0.conv1").norm.bias.data.fill_(-20.0)
+    assert found(net)["silent"].where == "layer2.0.conv1"
+    assert "passes on what comes along its shortcut" in found(net)["silent"].evidence
+
+
+def test_a_silent_branch_is_named_though_its_block_passes_spikes_on():
+    net = network("sew_resnet18")
+    net.get_submodule("layer3.1.conv2").norm.bias.data.fill_(-20.0)
+    assert found(net)["silent"].where == "layer3.1"
+
+
+def test_a_silent_stem():
+    net = network("sew_resnet18")
+    net.stem.norm.bias.data.fill_(-50.0)
+    sick = found(net)
+    assert sick["silent"].where == "stem"
+    assert "8 blocks behind it" in sick["silent"].evidence
+
+
+def test_a_threshold_out_of_reach():
+    net = network("sew_resnet18")
+    net.get_submodule("layer2.1.conv1").neuron.v_th = 100.0
+    sick = found(net)
+    assert sick["silent"].where == "layer2.1.conv1"
+    assert sick["v_th is not the checkpoint's"].where == "layer2.1.conv1.neuron"
+
+
+def test_saturated_neurons_within_a_block():
+    net = network()
+    net.get_submodule("layer1.1.conv1").norm.bias.data.fill_(30.0)
+    assert found(net)["saturated"].where == "layer1.1.conv1"
+
+
+def test_another_surrogate_and_T_than_the_networks_own():
+    net = network()
+    net.T = 2
+    assert "here 2, checkpoint 4" in str(found(net)["T is not the checkpoint's"])
+    net = network(last_surrogate="triangle")
+    assert not any("checkpoint" in disease for disease in found(net))
+    net.get_submodule("layer1.0.conv1").neuron.surrogate = "sigmoid"
+    assert found(net)["surrogate is not the checkpoint's"].where == "layer1.0.conv1.neuron"
+
+
+def test_weights_that_take_no_gradient():
+    net = network()
+    net.get_submodule("layer2.0").requires_grad_(False)
+    assert found(net)["frozen weights"].where == "layer2.0.conv1.conv"
+
+
+@pytest.mark.parametrize(("factor", "disease"), [(0.0, "no gradient"), (1e8, "exploding gradient")])
+def test_a_head_at_fault(factor, disease):
+    net = network()
+    net.head.weight.data.mul_(factor)
+    assert found(net)[disease].where == "head"
+
+
+def test_input_without_contrast():
+    assert list(found(network(), torch.full((4, 3, 32, 32), 0.5))) == ["input without contrast"]
+
+
 def test_saturated_neurons():
     net = network()
     net.blocks["layer3.0"].last.norm.bias.data.fill_(30.0)
@@ -165,6 +227,8 @@ def test_learning_rates_out_of_scale():
         "published 0.1 for SGD is for 256 samples"
         in found(network(zero_init=True), config=fast)["learning rate out of scale"].advice
     )
+    slow = replace(config, optim=replace(config.optim, lr=1e-8))
+    assert "nothing is learnt" in found(network(zero_init=True), config=slow)["learning rate out of scale"].advice
     for recipe in sw.RECIPES.values():
         how = recipe()
         assert not [f for f in diagnose_settings(how) if "learning rate" in f.disease], how.recipe
