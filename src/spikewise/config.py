@@ -126,6 +126,17 @@ class Optim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What training keeps for backward; changes nothing that is computed."""
+
+    packing: bool = True  # spikes as bit planes, where the kernels can
+    checkpointing: Literal["none", "block", "stage"] = "none"  # activations that backward computes again, a forward pass more
+
+    def __post_init__(self):
+        check_types(self, "memory")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Keep:
     """Which checkpoints stay on disk, and what is reported; changes nothing that is computed."""
 
@@ -154,6 +165,7 @@ class Config:
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
+    memory: Memory = field(default_factory=Memory)
     keep: Keep = field(default_factory=Keep)
 
     def __post_init__(self):

@@ -18,6 +18,7 @@ from spikewise.engine.faults import NotFinite, OutOfMemory
 from spikewise.engine.report import Console
 from spikewise.engine.trainer import restore, resume, save, train
 from spikewise.engine.training import Training, guarded_step
+from spikewise.kernels.packing import values_of
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def test_a_loss_that_is_not_finite_names_the_block_and_changes_nothing():
     training.step(*batches[0])
     samples, labels = batches[1]
     bad = training.net.stage1.blocks[1].conv2
-    bad.register_forward_hook(lambda _m, _a, out: out * float("nan"))
+    bad.register_forward_hook(lambda _m, _a, out: values_of(out) * float("nan"))
     before = state_of(training)
     expected = (
         r"the loss is nan at step 1, learning rate 0\.\d+, samples \d+, .*; the first output that is not finite is that of "
@@ -64,7 +65,7 @@ def test_a_gradient_that_is_not_finite_names_the_block_and_changes_nothing():
 
     training, batches = begin()
     training.step(*batches[0])
-    training.net.stage1.blocks[0].register_forward_hook(lambda _m, _a, out: Explode.apply(out))
+    training.net.stage1.blocks[0].register_forward_hook(lambda _m, _a, out: Explode.apply(values_of(out)))
     before = state_of(training)
     with pytest.raises(
         NotFinite,

@@ -44,7 +44,7 @@ def test_equal_to_the_two_one_after_the_other(shape, window, dtype, repeat):
     assert pooled.fits(given[0], window, {**options, "shortcut": None, "current": None, "v": None})
     together, _, *statistics = cpu.batch_norm_fire(*given, **options, pool=window)
     spikes, _, *same = cpu.batch_norm_fire(*given, **options)
-    apart = cpu.over_time(spikes, window)
+    apart = cpu.finished(spikes, None, None, window)
     assert torch.equal(together, apart)
     assert all(map(torch.equal, statistics, same))
     upstream = torch.randn_like(apart)
@@ -84,7 +84,7 @@ def test_what_does_not_fit_takes_the_longer_way():
     for y in (given[0].detach().contiguous(), given[0].detach()[:, :, :2, :2].contiguous(memory_format=torch.channels_last)):
         assert not pooled.fits(y, window, {**options, "shortcut": None, "current": None, "v": None})
         fused = cpu.batch_norm_fire(y, *given[1:], **options, pool=window)[0]
-        assert torch.equal(fused, cpu.over_time(cpu.batch_norm_fire(y, *given[1:], **options)[0], window))
+        assert torch.equal(fused, cpu.finished(cpu.batch_norm_fire(y, *given[1:], **options)[0], None, None, window))
     out, v, *_ = cpu.batch_norm_fire(*given, repeat=4, keep_v=True, pool=window)
     assert v is not None
     assert torch.equal(out, cpu.batch_norm_fire(*given, **options, pool=window)[0])
@@ -109,8 +109,8 @@ def test_operators_keep_pytorchs_rules(monkeypatch):
     (y, weight, bias, eps, _), _ = case((1, 3, 5, 4), repeat=2)
     numbers = (-1, 2, 1.0, 0.0, "atan", 2.0, True)
     abc, window = torch.tensor([1.0, 1.0, 0.0], requires_grad=True), [3, 2, 1]
-    torch.library.opcheck(torch.ops.spikewise.fire_pool.default, (y, weight, bias, abc, *numbers, window))
-    torch.library.opcheck(torch.ops.spikewise.batch_norm_fire_pool.default, (y, weight, bias, abc, *numbers, window, eps))
+    torch.library.opcheck(torch.ops.spikewise.fire_pool.default, (y, weight, bias, abc, *numbers, window, 1))
+    torch.library.opcheck(torch.ops.spikewise.batch_norm_fire_pool.default, (y, weight, bias, abc, *numbers, window, 1, eps))
 
 
 def test_networks_take_it_and_compute_the_same(monkeypatch):

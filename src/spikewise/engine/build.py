@@ -74,6 +74,7 @@ def build_network(config: Config, data: Samples) -> Network:
         # the CPU's generator alone: torch.manual_seed would reseed every GPU's, too
         torch.default_generator.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
         net = build_model(num_classes=len(data.class_names), in_channels=data.in_channels, **options)
+    net.packing, net.checkpointing = config.memory.packing, config.memory.checkpointing
     return channels_last(net)
 
 

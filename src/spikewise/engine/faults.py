@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels.packing import values_of
 from ..models import Network
 from ..models.blocks import Block
 from ..models.layers import ConvNorm
@@ -82,7 +83,7 @@ def first_not_finite(net: Network, samples: Tensor, labels: Tensor) -> str:
     outputs: list[tuple[str, Tensor]] = []
     parts = {name: module for name, module in net.named_modules() if isinstance(module, ConvNorm | Block) or module is net.head}
     hooks = [
-        module.register_forward_hook(lambda _m, _a, out, name=name: outputs.append((name, out)))
+        module.register_forward_hook(lambda _m, _a, out, name=name: outputs.append((name, values_of(out))))
         for name, module in parts.items()
     ]
     try:

@@ -47,8 +47,25 @@ class Neuron(ctypes.Structure):
     )
 
 
-POINTERS = (
-    *("scale", "shift", "y", "shortcut", "current", "v", "out", "v_end"),
+class Planes(ctypes.Structure):
+    """Of packing.h."""
+
+    _fields_ = (("packed", ctypes.c_void_p), ("row", ctypes.c_int64), ("planes", ctypes.c_int64))
+
+
+class PackingCall(ctypes.Structure):
+    """Of packing.h."""
+
+    _fields_ = (
+        ("threads", Team),
+        *((name, ctypes.c_int64) for name in ("steps", "elements")),
+        ("to", Planes),
+        ("values", ctypes.c_void_p),
+    )
+
+
+FORWARD = ("scale", "shift", "y", "shortcut", "current", "v", "out", "v_end")
+BACKWARD = (
     *("grad_out", "grad_v_end", "centre", "partial", "partial_abc"),
     *("grad_y", "grad_shortcut", "grad_current", "grad_v"),
 )
@@ -62,7 +79,9 @@ class Call(ctypes.Structure):
         ("space", Extent),
         ("neurons", Neuron),
         *((name, ctypes.c_int32) for name in ("steps", "repeat", "connect", "scaled")),
-        *((name, ctypes.c_void_p) for name in POINTERS),
+        *((name, ctypes.c_void_p) for name in FORWARD),
+        ("planes", Planes),
+        *((name, ctypes.c_void_p) for name in BACKWARD),
     )
 
 

@@ -23,3 +23,12 @@ def iand(a: Tensor, s: Tensor) -> Tensor:
 
 
 CONNECT: dict[str, Connect] = {"ADD": add, "AND": and_, "IAND": iand}
+
+
+def most_of(connect: Connect | None, shortcut: int | None) -> int:
+    """The largest value of g where the shortcut's is this (None: there is no shortcut). 0: nothing is known of it."""
+    if connect is None or shortcut is None:
+        return 1
+    if shortcut == 0 or connect not in CONNECT.values():
+        return 0
+    return shortcut + 1 if connect is add else shortcut

@@ -8,13 +8,16 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..native import load as native
+from . import max_pool as _max_pool  # noqa: F401  registers its operators
 from . import pooled, reference
 from .calls import DTYPES, Rules, channels_inner
 from .connect import CONNECT, Connect
 from .dynamics import Dynamics
 from .operators import ops
+from .packing import Spikes, packed, planes_for
 from .pooled import Window
 
+PACKS = True  # hands on bit planes, if asked to
 CONNECTS = list(CONNECT.values())
 PLAIN = -1  # no connection
 
@@ -40,6 +43,7 @@ def fire(
     frames = flat[..., None, None, None]  # [T, n, 1, 1, 1]: one channel
     membrane = None if v is None else v.reshape(math.prod(shape))[:, None, None, None]
     out, v_end = norm_fire(frames, one, zero, dynamics, v=membrane, repeat=repeat, keep_v=keep_v)
+    assert isinstance(out, Tensor), "no planes were asked for"
     return out.reshape(len(out), *shape), None if v_end is None else v_end.reshape(shape)
 
 
@@ -61,7 +65,9 @@ def norm_fire(
     repeat: int = 0,
     keep_v: bool = True,
     pool: Window | None = None,
-) -> tuple[Tensor, Tensor | None]:
+    most: int = 0,
+    packed_in: Tensor | None = None,
+) -> tuple[Tensor | Spikes, Tensor | None]:
     """As `reference.norm_fire`."""
     options: dict[str, Any] = {
         "shortcut": shortcut,
@@ -72,14 +78,18 @@ def norm_fire(
         "keep_v": keep_v,
     }
     if current is not None and current.dtype != y.dtype:  # added in the wider of the two
-        return reference.norm_fire(y, scale, shift, dynamics, **options, pool=pool)
+        return reference.norm_fire(y, scale, shift, dynamics, **options, pool=pool, most=most)
     inside, tensors, rules = prepared(y, dynamics, shortcut, connect, current, v, repeat)
     given = (y, scale.float(), shift.float(), coefficients(dynamics, y.device))
+    planes = planes_for(most)
     if pool is not None and pooled.fits(y, pool, options):
-        return ops.fire_pool(*given, *rules, pool)[0], None
-    out, v_end = ops.norm_fire(*given, *tensors, *rules, keep_v)
-    out = out if inside or connect is None or shortcut is None else connect(out, shortcut)
-    return out if pool is None else over_time(out, pool), v_end if keep_v else None
+        out, _, bits = ops.fire_pool(*given, *rules, pool, planes)
+        return handed_on(out, bits, most), None
+    last = pool is None and (inside or connect is None or shortcut is None)  # nothing happens to the output any more
+    out, v_end, bits = ops.norm_fire(*given, *tensors, *rules, keep_v, planes * last, packed_in)
+    if not last:
+        out, bits = finished(out, None if inside else connect, shortcut, pool), None
+    return handed_on(out, bits, most), v_end if keep_v else None
 
 
 def batch_norm_fire(
@@ -96,7 +106,9 @@ def batch_norm_fire(
     repeat: int = 0,
     keep_v: bool = True,
     pool: Window | None = None,
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    most: int = 0,
+    packed_in: Tensor | None = None,
+) -> tuple[Tensor | Spikes, Tensor | None, Tensor, Tensor]:
     """As `reference.batch_norm_fire`."""
     options: dict[str, Any] = {
         "shortcut": shortcut,
@@ -107,20 +119,32 @@ def batch_norm_fire(
         "keep_v": keep_v,
     }
     if current is not None and current.dtype != y.dtype:  # added in the wider of the two
-        return reference.batch_norm_fire(y, weight, bias, eps, dynamics, **options, pool=pool)
+        return reference.batch_norm_fire(y, weight, bias, eps, dynamics, **options, pool=pool, most=most)
     inside, tensors, rules = prepared(y, dynamics, shortcut, connect, current, v, repeat)
     given = (y, weight.float(), bias.float(), coefficients(dynamics, y.device))
+    planes = planes_for(most)
     if pool is not None and pooled.fits(y, pool, options):
-        out, _, mean, variance = ops.batch_norm_fire_pool(*given, *rules, pool, eps)
-        return out, None, mean, variance
-    out, v_end, mean, variance = ops.batch_norm_fire(*given, *tensors, *rules, keep_v, eps)
-    out = out if inside or connect is None or shortcut is None else connect(out, shortcut)
-    return out if pool is None else over_time(out, pool), v_end if keep_v else None, mean, variance
+        out, _, bits, mean, variance = ops.batch_norm_fire_pool(*given, *rules, pool, planes, eps)
+        return handed_on(out, bits, most), None, mean, variance
+    last = pool is None and (inside or connect is None or shortcut is None)
+    out, v_end, bits, mean, variance = ops.batch_norm_fire(*given, *tensors, *rules, keep_v, planes * last, packed_in, eps)
+    if not last:
+        out, bits = finished(out, None if inside else connect, shortcut, pool), None
+    return handed_on(out, bits, most), v_end if keep_v else None, mean, variance
 
 
-def over_time(spikes: Tensor, pool: Window) -> Tensor:
-    """Max pooling of every time step. [T, N, C, H, W] -> [T, N, C, H', W']"""
-    return max_pool(spikes.flatten(0, 1), *pool).unflatten(0, spikes.shape[:2])
+def finished(out: Tensor, connect: Connect | None, shortcut: Tensor | None, pool: Window | None) -> Tensor:
+    """What the operators leave to be done: a connection of the user's own, max pooling of every time step."""
+    if connect is not None and shortcut is not None:
+        out = connect(out, shortcut)
+    return out if pool is None else max_pool(out.flatten(0, 1), *pool).unflatten(0, out.shape[:2])
+
+
+def handed_on(out: Tensor, bits: Tensor | None, most: int) -> Tensor | Spikes:
+    """With its bit planes, where they are asked for."""
+    if not planes_for(most):
+        return out
+    return packed(out, most) if bits is None else Spikes(out, bits, most)
 
 
 def prepared(

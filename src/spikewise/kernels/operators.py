@@ -15,6 +15,7 @@ from torch import Tensor
 from . import reference
 from .calls import (
     DTYPES,
+    Planes,
     Rules,
     StatisticsCall,
     StatsCall,
@@ -25,25 +26,27 @@ from .calls import (
     nothing,
     partial_rows,
     pointer,
-    pool_call,
-    pooled_shape,
     prepare_call,
     require_shape,
     run,
     sums_of,
     team,
 )
+from .packing import packed_shape
 
-_lib = torch.library.Library("spikewise", "DEF")
+_lib = torch.library.Library("spikewise", "FRAGMENT")
 RULES = "int connect, int repeat, float v_th, float? v_reset, str surrogate, float alpha, bool detach_reset"
 OPTIONAL = "Tensor? shortcut, Tensor? current, Tensor? v"
+# whether the membrane is wanted; how many bit planes of the output; those of shortcut or current, to be kept in its place
+KEPT = "bool keep_v, int planes, Tensor? packed_in"
 _lib.define("norm_stats(Tensor y, int channel_axis) -> (Tensor mean, Tensor variance)")
 _lib.define(
-    f"norm_fire(Tensor y, Tensor scale, Tensor shift, Tensor abc, {OPTIONAL}, {RULES}, bool keep_v) -> (Tensor out, Tensor v)"
+    f"norm_fire(Tensor y, Tensor scale, Tensor shift, Tensor abc, {OPTIONAL}, {RULES}, {KEPT})"
+    " -> (Tensor out, Tensor v, Tensor packed)"
 )
 _lib.define(
-    f"batch_norm_fire(Tensor y, Tensor weight, Tensor bias, Tensor abc, {OPTIONAL}, {RULES}, bool keep_v, float eps)"
-    " -> (Tensor out, Tensor v, Tensor mean, Tensor variance)"
+    f"batch_norm_fire(Tensor y, Tensor weight, Tensor bias, Tensor abc, {OPTIONAL}, {RULES}, {KEPT}, float eps)"
+    " -> (Tensor out, Tensor v, Tensor packed, Tensor mean, Tensor variance)"
 )
 _lib.define(
     "norm_fire_backward(Tensor grad_out, Tensor? grad_v_end, Tensor y, Tensor scale, Tensor shift, Tensor abc,"
@@ -51,8 +54,6 @@ _lib.define(
     " -> (Tensor grad_y, Tensor grad_shortcut, Tensor grad_current, Tensor grad_v, Tensor grad_abc, Tensor sums)"
 )
 _lib.define("through_statistics_(Tensor(a!) grad, Tensor y, Tensor centre, Tensor coefficients) -> ()")
-_lib.define("max_pool(Tensor x, int size, int stride, int padding) -> (Tensor out, Tensor place)")
-_lib.define("max_pool_backward(Tensor grad, Tensor place, int[] shape, int size, int stride, int padding) -> Tensor")
 ops = torch.ops.spikewise
 
 
@@ -82,26 +83,28 @@ def norm_fire_cpu(
     shortcut: Tensor | None,
     current: Tensor | None,
     v: Tensor | None,
-    *rules_and_keep: Any,
-) -> tuple[Tensor, Tensor]:
-    *numbers, keep_v = rules_and_keep
+    *rules_and_kept: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    *numbers, keep_v, planes, _ = rules_and_kept
     rules = Rules(*numbers)
     call, inner, _alive = prepare_call(y, scale, shift, abc, shortcut, current, v, rules)
     out = empty((call.steps, *y.shape[-4:]), y.dtype, inner)
     v_end = empty(y.shape[-4:], torch.float32, inner) if keep_v else nothing()
     call.out, call.v_end = pointer(out), pointer(v_end)
+    packed = torch.empty(packed_shape(out.shape, planes) if planes else 0, dtype=torch.uint8, device="cpu")
+    if planes and inner:
+        call.planes = Planes(pointer(packed), packed.shape[2], planes)
     run(f"norm_fire_{DTYPES[y.dtype]}", call)
-    return out, v_end
+    return out, v_end, ops.pack(out, planes) if planes and not inner else packed
 
 
 def batch_norm_fire_cpu(
     y: Tensor, weight: Tensor, bias: Tensor, abc: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     *others, eps = rest
     mean, variance = norm_stats_cpu(y, y.dim() - 3)
     scale, shift = reference.affine(weight, bias, mean, variance, eps)
-    out, v_end = norm_fire_cpu(y, scale, shift, abc, *others)
-    return out, v_end, mean, variance
+    return *norm_fire_cpu(y, scale, shift, abc, *others), mean, variance
 
 
 def norm_fire_backward_cpu(
@@ -153,41 +156,43 @@ def through_statistics_cpu(grad: Tensor, y: Tensor, centre: Tensor, coefficients
     run(f"through_statistics_{DTYPES[y.dtype]}", call)
 
 
-def max_pool_cpu(x: Tensor, size: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
-    x = x.contiguous(memory_format=torch.channels_last)
-    out = empty(pooled_shape(x.shape, size, stride, padding), x.dtype, inner=True)
-    place = torch.empty_like(out, dtype=torch.uint8)
-    run(f"max_pool_{DTYPES[x.dtype]}", pool_call(x, out, place, size, stride, padding))
-    return out, place
-
-
-def max_pool_backward_cpu(grad: Tensor, place: Tensor, shape: Sequence[int], size: int, stride: int, padding: int) -> Tensor:
-    grad = grad.contiguous(memory_format=torch.channels_last)
-    grad_in = empty(shape, grad.dtype, inner=True)
-    run(f"max_pool_backward_{DTYPES[grad.dtype]}", pool_call(grad_in, grad, place, size, stride, padding))
-    return grad_in
-
-
 # Gradients, and shapes for tracing ---------------------------------------------------------------------------------------
 
 
 def saved(ctx: Any, inputs: tuple[Any, ...], scale: Tensor, shift: Tensor, *more: Tensor) -> None:
     """Keep for backward what both operators keep."""
     y, _, _, abc, shortcut, current, v, *numbers = inputs
+    packed_in = numbers[9]
     ctx.set_materialize_grads(False)
     ctx.rules = Rules(*numbers[:7])
     # the gradient passes ADD unchanged, whatever the shortcut was
     kept = shortcut if ctx.rules.connect > 0 else None
+    ctx.packs = None
+    if packed_in is not None and (kept is not None or current is not None):
+        of = current if kept is None else kept
+        ctx.packs = of.shape, of.dtype, channels_inner(of.flatten(0, 1))
+        kept, current = (packed_in, current) if current is None else (kept, packed_in)
     ctx.save_for_backward(y, scale, shift, abc, kept, current, v, *more)
 
 
+def kept_for_backward(ctx: Any) -> list[Tensor]:
+    """What `saved` kept, unpacked."""
+    tensors = list(ctx.saved_tensors)
+    if ctx.packs is not None:
+        shape, dtype, inner = ctx.packs
+        which = 4 if tensors[5] is None else 5
+        tensors[which] = ops.unpack(tensors[which], shape, dtype, inner)
+    return tensors
+
+
 def norm_fire_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.mark_non_differentiable(output[2])
     saved(ctx, inputs, inputs[1], inputs[2])
 
 
 def batch_norm_fire_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, _, mean, variance = output
-    ctx.mark_non_differentiable(mean, variance)
+    _, _, packed, mean, variance = output
+    ctx.mark_non_differentiable(packed, mean, variance)
     ctx.eps = inputs[-1]
     scale, shift = reference.affine(inputs[1], inputs[2], mean, variance, ctx.eps)
     saved(ctx, inputs, scale, shift, mean, variance)
@@ -221,17 +226,17 @@ def complete(grad_out: Tensor | None, y: Tensor, rules: Rules) -> Tensor:
     return empty((rules.repeat or len(y), *y.shape[-4:]), y.dtype, inner).zero_()
 
 
-def norm_fire_grads(ctx: Any, grad_out: Tensor | None, grad_v: Tensor | None) -> tuple[Any, ...]:
-    y, scale, shift, *tensors = ctx.saved_tensors
+def norm_fire_grads(ctx: Any, grad_out: Tensor | None, grad_v: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    y, scale, shift, *tensors = kept_for_backward(ctx)
     grad_out = complete(grad_out, y, ctx.rules)
     grad_y, *found, (grad_shift, grad_scale) = ops.norm_fire_backward(
         grad_out, of_membrane(grad_v), y, scale, shift, *tensors, *ctx.rules, torch.zeros_like(scale), True, wanted(ctx)
     )
-    return (*gradients(ctx, grad_out, grad_y, (grad_scale, grad_shift), found), *[None] * 8)
+    return (*gradients(ctx, grad_out, grad_y, (grad_scale, grad_shift), found), *[None] * 10)
 
 
 def batch_norm_fire_grads(ctx: Any, grad_out: Tensor | None, grad_v: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    y, scale, shift, abc, shortcut, current, v, mean, variance = ctx.saved_tensors
+    y, scale, shift, abc, shortcut, current, v, mean, variance = kept_for_backward(ctx)
     grad_out = complete(grad_out, y, ctx.rules)
     # first the gradient at the normalised y, and its sums over each channel; then, from those, what the statistics add
     grad_y, *found, (grad_bias, centred) = ops.norm_fire_backward(
@@ -241,7 +246,7 @@ def batch_norm_fire_grads(ctx: Any, grad_out: Tensor | None, grad_v: Tensor | No
     grad_weight = inverse * centred
     coefficients = torch.stack([scale, -scale * inverse * grad_weight / count, -scale * grad_bias / count])
     ops.through_statistics_(grad_y, y, mean, coefficients)
-    return (*gradients(ctx, grad_out, grad_y, (grad_weight, grad_bias), found), *[None] * 9)
+    return (*gradients(ctx, grad_out, grad_y, (grad_weight, grad_bias), found), *[None] * 11)
 
 
 def norm_stats_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -257,30 +262,17 @@ def norm_stats_grads(ctx: Any, grad_mean: Tensor, grad_variance: Tensor) -> tupl
     return grad.to(y.dtype), None
 
 
-def max_pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, *ctx.window = inputs
-    ctx.shape = x.shape
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(output[1])
-
-
-def max_pool_grads(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Any, ...]:
-    if grad is None:
-        return None, None, None, None
-    return ops.max_pool_backward(grad, ctx.saved_tensors[0], list(ctx.shape), *ctx.window), None, None, None
-
-
 def norm_stats_fake(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     mean = y.new_empty(y.shape[channel_axis], dtype=torch.float32)
     return mean, torch.empty_like(mean)
 
 
-def norm_fire_fake(y: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    rules, keep_v = Rules(*rest[6:13]), rest[13]
+def norm_fire_fake(y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    rules, (keep_v, planes) = Rules(*rest[6:13]), rest[13:15]
     inner = channels_inner(y if y.dim() == 4 else y.flatten(0, 1))
     out = empty_like((rules.repeat or len(y), *y.shape[-4:]), y, y.dtype, inner)
-    return out, empty_like(y.shape[-4:], y, torch.float32, inner) if keep_v else y.new_empty(0, dtype=torch.float32)
+    v_end = empty_like(y.shape[-4:], y, torch.float32, inner) if keep_v else y.new_empty(0, dtype=torch.float32)
+    return out, v_end, y.new_empty(packed_shape(out.shape, planes) if planes else 0, dtype=torch.uint8)
 
 
 def empty_like(shape: Sequence[int], y: Tensor, dtype: torch.dtype, inner: bool) -> Tensor:
@@ -306,15 +298,6 @@ def norm_fire_backward_fake(grad_out: Tensor, grad_v: Tensor | None, y: Tensor, 
     )
 
 
-def max_pool_fake(x: Tensor, size: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
-    shape = pooled_shape(x.shape, size, stride, padding)
-    return empty_like(shape, x, x.dtype, inner=True), empty_like(shape, x, torch.uint8, inner=True)
-
-
-def max_pool_backward_fake(grad: Tensor, place: Tensor, shape: Sequence[int], *_: int) -> Tensor:
-    return empty_like(shape, grad, grad.dtype, inner=True)
-
-
 def refuse_double(ctx: Any, *_: Any) -> None:
     raise NotImplementedError(
         "spikewise's fused kernels have no second derivative; build the network with backend='reference' for double backward"
@@ -333,5 +316,3 @@ register("batch_norm_fire", batch_norm_fire_cpu, batch_norm_fire_fake, batch_nor
 register("norm_fire_backward", norm_fire_backward_cpu, norm_fire_backward_fake, refuse_double, None)
 _lib.impl("through_statistics_", through_statistics_cpu, "CPU")
 torch.library.register_fake("spikewise::through_statistics_", lambda *_: None, lib=_lib)
-register("max_pool", max_pool_cpu, max_pool_fake, max_pool_grads, max_pool_setup)
-register("max_pool_backward", max_pool_backward_cpu, max_pool_backward_fake, refuse_double, None)

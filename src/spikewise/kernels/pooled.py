@@ -16,6 +16,7 @@ from . import reference
 from .calls import (
     DTYPES,
     Call,
+    Planes,
     PoolCall,
     Rules,
     channels_inner,
@@ -30,13 +31,17 @@ from .calls import (
     sums_of,
 )
 from .operators import RULES, _lib, norm_stats_cpu, ops, refuse_double, register
+from .packing import packed_shape
 
 Window = tuple[int, int, int]  # size, stride, padding
 
-_lib.define(f"fire_pool(Tensor y, Tensor scale, Tensor shift, Tensor abc, {RULES}, int[] window) -> (Tensor out, Tensor place)")
 _lib.define(
-    f"batch_norm_fire_pool(Tensor y, Tensor weight, Tensor bias, Tensor abc, {RULES}, int[] window, float eps)"
-    " -> (Tensor out, Tensor place, Tensor mean, Tensor variance)"
+    f"fire_pool(Tensor y, Tensor scale, Tensor shift, Tensor abc, {RULES}, int[] window, int planes)"
+    " -> (Tensor out, Tensor place, Tensor packed)"
+)
+_lib.define(
+    f"batch_norm_fire_pool(Tensor y, Tensor weight, Tensor bias, Tensor abc, {RULES}, int[] window, int planes, float eps)"
+    " -> (Tensor out, Tensor place, Tensor packed, Tensor mean, Tensor variance)"
 )
 _lib.define(
     f"fire_pool_backward(Tensor grad, Tensor place, Tensor y, Tensor scale, Tensor shift, Tensor abc, {RULES}, int[] window,"
@@ -60,19 +65,23 @@ def pooled_call(
     return PooledCall(call, pool_call(y, out[0], place[0], *window)), alive
 
 
-def fire_pool_cpu(y: Tensor, scale: Tensor, shift: Tensor, abc: Tensor, *rules_and_window: Any) -> tuple[Tensor, Tensor]:
-    *numbers, window = rules_and_window
+def fire_pool_cpu(y: Tensor, scale: Tensor, shift: Tensor, abc: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *numbers, window, planes = rest
     rules = Rules(*numbers)
     out = empty((rules.repeat, *pooled_shape(y.shape, *window)), y.dtype, inner=True)
     place = empty(out.shape, torch.uint8, inner=True)
     call, _alive = pooled_call(y, scale, shift, abc, rules, window, out, place)
+    packed = torch.empty(packed_shape(out.shape, planes) if planes else 0, dtype=torch.uint8, device="cpu")
+    emits = planes and y.shape[1] % 8 == 0  # no two tasks share a byte
+    if emits:
+        call.fire.planes = Planes(pointer(packed), packed.shape[2], planes)
     run(f"pooled_{DTYPES[y.dtype]}", call)
-    return out, place
+    return out, place, ops.pack(out, planes) if planes and not emits else packed
 
 
 def batch_norm_fire_pool_cpu(
     y: Tensor, weight: Tensor, bias: Tensor, abc: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     *others, eps = rest
     mean, variance = norm_stats_cpu(y, 1)
     return *fire_pool_cpu(y, *reference.affine(weight, bias, mean, variance, eps), abc, *others), mean, variance
@@ -109,13 +118,13 @@ def keep(ctx: Any, inputs: tuple[Any, ...], scale: Tensor, shift: Tensor, place:
 
 
 def fire_pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.mark_non_differentiable(output[1])
+    ctx.mark_non_differentiable(*output[1:])
     keep(ctx, inputs, inputs[1], inputs[2], output[1])
 
 
 def batch_norm_fire_pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _, place, mean, variance = output
-    ctx.mark_non_differentiable(place, mean, variance)
+    _, place, _, mean, variance = output
+    ctx.mark_non_differentiable(*output[1:])
     ctx.eps = inputs[-1]
     scale, shift = reference.affine(inputs[1], inputs[2], mean, variance, ctx.eps)
     keep(ctx, inputs, scale, shift, place, mean, variance)
@@ -123,17 +132,17 @@ def batch_norm_fire_pool_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[
 
 def fire_pool_grads(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
     if grad is None:
-        return (None,) * 12
+        return (None,) * 13
     place, y, scale, shift, abc = ctx.saved_tensors
     grad_y, grad_abc, (grad_shift, grad_scale) = ops.fire_pool_backward(
         grad, place, y, scale, shift, abc, *ctx.rules, ctx.window, torch.zeros_like(scale), True, ctx.needs_input_grad[3]
     )
-    return (*asked_for(ctx, grad_y, grad_scale, grad_shift, grad_abc), *[None] * 8)
+    return (*asked_for(ctx, grad_y, grad_scale, grad_shift, grad_abc), *[None] * 9)
 
 
 def batch_norm_fire_pool_grads(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
     if grad is None:
-        return (None,) * 13
+        return (None,) * 14
     place, y, scale, shift, abc, mean, variance = ctx.saved_tensors
     grad_y, grad_abc, (grad_bias, centred) = ops.fire_pool_backward(
         grad, place, y, scale, shift, abc, *ctx.rules, ctx.window, mean, False, ctx.needs_input_grad[3]
@@ -142,17 +151,18 @@ def batch_norm_fire_pool_grads(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[
     grad_weight = inverse * centred
     coefficients = torch.stack([scale, -scale * inverse * grad_weight / count, -scale * grad_bias / count])
     ops.through_statistics_(grad_y, y, mean, coefficients)
-    return (*asked_for(ctx, grad_y, grad_weight, grad_bias, grad_abc), *[None] * 9)
+    return (*asked_for(ctx, grad_y, grad_weight, grad_bias, grad_abc), *[None] * 10)
 
 
 def asked_for(ctx: Any, *grads: Tensor) -> list[Tensor | None]:
     return [grad if need else None for grad, need in zip(grads, ctx.needs_input_grad, strict=False)]
 
 
-def fire_pool_fake(y: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    repeat, window = rest[4], rest[10]
+def fire_pool_fake(y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    repeat, window, planes = rest[4], rest[10], rest[11]
     shape = (repeat, *pooled_shape(y.shape, *window))
-    return empty(shape, y.dtype, True, y.device), empty(shape, torch.uint8, True, y.device)
+    packed = y.new_empty(packed_shape(shape, planes) if planes else 0, dtype=torch.uint8)
+    return empty(shape, y.dtype, True, y.device), empty(shape, torch.uint8, True, y.device), packed
 
 
 def batch_norm_fire_pool_fake(y: Tensor, *rest: Any) -> tuple[Tensor, ...]:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from .connect import Connect
 from .dynamics import Dynamics
+from .packing import Spikes, packed
 from .surrogate import step
 
+PACKS = False  # autograd keeps every step of these: bit planes would save nothing
 SEQUENCE_OR_REPEAT = "current is a sequence, repeat reads one frame again and again: give only one of them"
 
 
@@ -81,7 +83,9 @@ def norm_fire(
     repeat: int = 0,
     keep_v: bool = True,
     pool: tuple[int, int, int] | None = None,
-) -> tuple[Tensor, Tensor | None]:
+    most: int = 0,
+    packed_in: Tensor | None = None,
+) -> tuple[Tensor | Spikes, Tensor | None]:
     """Normalise, run the neurons, connect with the shortcut: all that happens between two convolutions.
 
     Shapes:  y [T, N, C, H, W], or [N, C, H, W] read `repeat` times; scale, shift [C]; current like y;
@@ -90,6 +94,8 @@ def norm_fire(
     shortcut, connect: the block's input and g, applied to the spikes (E6, E7)
     current:           added to the normalised value before the neurons (the shortcut of E8)
     pool:              size, stride and padding of a max pooling of the output [T, N, C, H', W']; None: no pooling
+    most:              the largest value of the output, where its bit planes are wanted, too, in a `Spikes`; 0: they are not
+    packed_in:         bit planes of the shortcut, or of the current, to be kept for backward in its place
     Raises:            ValueError for `current` beside `repeat`: a still image has no sequence of currents
     """
     if repeat and current is not None:
@@ -102,12 +108,14 @@ def norm_fire(
     spikes, v_end = fire(x, dynamics, v=v, repeat=repeat, keep_v=keep_v)
     spikes = spikes.to(y.dtype)
     out = spikes if connect is None or shortcut is None else connect(spikes, shortcut)
-    return out if pool is None else max_pool(out.flatten(0, 1), *pool).unflatten(0, out.shape[:2]), v_end
+    if pool is not None:
+        out = max_pool(out.flatten(0, 1), *pool).unflatten(0, out.shape[:2])
+    return packed(out, most) if most else out, v_end
 
 
 def batch_norm_fire(
     y: Tensor, weight: Tensor, bias: Tensor, eps: float, dynamics: Dynamics, **options: Any
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+) -> tuple[Tensor | Spikes, Tensor | None, Tensor, Tensor]:
     """`norm_fire` with the statistics of this batch, through which gradients flow; also returns them: mean [C], variance [C].
 
     weight, bias:  gamma and beta [C]

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from ..kernels import CONNECT
 from ..kernels.connect import Connect
-from .layers import ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory
+from ..kernels.packing import Spikes
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory, SpikeConvNorm
 from .stream import Carry
 
 EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3x3 convolution
@@ -16,7 +17,8 @@ EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3
 class Block(nn.Module):
     """A residual branch of two (basic) or three (bottleneck) layers, and a shortcut that fits.
 
-    Shapes:  x [T, N, C, H, W] -> [T, N, C', H', W'], H' = H / stride; C' = channels, or 4 channels in a bottleneck
+    Shapes:  x [T, N, C, H, W] -> [T, N, C', H', W'], H' = H / stride; C' = channels, or 4 channels in a bottleneck;
+             of `Spikes`, which a network's layers hand on in training, again `Spikes`
     The bottleneck's stride is on its 3x3 convolution (ResNet v1.5), as in the published networks.
     """
 
@@ -55,13 +57,13 @@ class Block(nn.Module):
         """The branch's last layer."""
         return self.branch[-1]
 
-    def hidden(self, x: Tensor, carry: Carry | None) -> Tensor:
+    def hidden(self, x: Tensor | Spikes, carry: Carry | None) -> Tensor | Spikes:
         """The branch up to its last layer."""
         for layer in self.branch[:-1]:
             x = layer(x, carry)
         return x
 
-    def carried(self, x: Tensor, carry: Carry | None) -> Tensor:
+    def carried(self, x: Tensor | Spikes, carry: Carry | None) -> Tensor | Spikes:
         """What comes along the shortcut."""
         return x if self.shortcut is None else self.shortcut(x, carry)
 
@@ -96,7 +98,7 @@ class SEWBlock(Block):
         shortcut = ConvNormFire(*self.shortcut_shape, neuron=neuron) if self.changes_shape else None
         self.set_layers(self.spiking_layers(neuron, last_neuron, self.connect), shortcut)
 
-    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+    def forward(self, x: Tensor | Spikes, carry: Carry | None = None) -> Tensor | Spikes:
         hidden = self.hidden(x, carry)
         return self.last(hidden, carry, shortcut=self.carried(x, carry))
 
@@ -129,10 +131,10 @@ class SpikingBlock(Block):
         bottleneck: bool = False,
     ):
         super().__init__(in_channels, channels, stride, bottleneck)
-        shortcut = ConvNorm(*self.shortcut_shape) if self.changes_shape else None
+        shortcut = SpikeConvNorm(*self.shortcut_shape) if self.changes_shape else None
         self.set_layers(self.spiking_layers(neuron, last_neuron), shortcut)
 
-    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+    def forward(self, x: Tensor | Spikes, carry: Carry | None = None) -> Tensor | Spikes:
         hidden = self.hidden(x, carry)
         return self.last(hidden, carry, current=self.carried(x, carry))
 
@@ -153,7 +155,7 @@ class PlainBlock(Block):
         super().__init__(in_channels, channels, stride, bottleneck)
         self.set_layers(self.spiking_layers(neuron, last_neuron))
 
-    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+    def forward(self, x: Tensor | Spikes, carry: Carry | None = None) -> Tensor | Spikes:
         return self.last(self.hidden(x, carry), carry)
 
 

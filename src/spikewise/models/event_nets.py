@@ -1,11 +1,13 @@
 """Small networks for event cameras: 7B-Net, its Plain and Spiking twins, and the wide one for CIFAR10-DVS."""
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..kernels.packing import values_of
 from .blocks import Block
-from .layers import ConvNormFire, NeuronFactory, make_pool, over_time
+from .layers import ConvNormFire, NeuronFactory, make_pool, pooled_over_time
 from .network import Network
 from .stream import Carry
 
@@ -30,11 +32,12 @@ class EventStage(nn.Module):
         self.blocks = nn.ModuleList(block(channels, channels, **block_options) for _ in range(num_blocks))
         self.pool = make_pool(pool, 2, 2, 0, neuron)
 
-    def forward(self, x: Tensor, carry: Carry | None, repeat: int = 0) -> Tensor:
-        x = self.widen(x, carry, repeat=repeat)
-        for block in self.blocks:
-            x = over_time(self.pool, block(x, carry))
-        return x
+    def segments(self) -> list[Any]:
+        """Each block with the pooling behind it."""
+        return [partial(self.block_and_pool, block) for block in self.blocks]
+
+    def block_and_pool(self, block: nn.Module, x: Any, carry: Carry | None) -> Any:
+        return pooled_over_time(self.pool, block(x, carry))
 
 
 class EventNet(Network):
@@ -90,9 +93,10 @@ class EventNet(Network):
     def head(self) -> nn.Linear:
         return self.out
 
-    def features(self, x: Tensor, carry: Carry | None) -> Tensor:
+    def features(self, x: Any, carry: Carry | None) -> Tensor:
         repeat = self.T if x.dim() == 4 else 0
         for stage in self.stages:
-            x = stage(x, carry, repeat)
+            x = stage.widen(x, carry, repeat=repeat, pack=self.packs)
+            x = self.run_stage(stage.segments(), x, carry)
             repeat = 0
-        return x.mean((-2, -1))
+        return values_of(x).mean((-2, -1))

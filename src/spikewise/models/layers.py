@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..kernels import choose_backend
-from ..kernels.connect import Connect
-from ..kernels.convolve import convolve
+from ..kernels.connect import Connect, most_of
+from ..kernels.convolve import spike_conv
+from ..kernels.packing import Spikes, packed, values_of
 from ..kernels.reference import scale_and_shift
 from ..neurons import Neuron
 from .stream import Carry
@@ -17,20 +19,21 @@ from .stream import Carry
 NeuronFactory = Callable[[], Neuron]
 
 
-def over_time(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def over_time(module: Callable[..., Tensor], x: Tensor | Spikes) -> Tensor:
     """Apply a stateless module to every frame at once: [T, N, ...] is seen as [T*N, ...] (no copy); [N, ...] as it is."""
-    if x.dim() == 4:
+    values = values_of(x)
+    if values.dim() == 4:
         return module(x)
-    return module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return module(x.images() if isinstance(x, Spikes) else x.flatten(0, 1)).unflatten(0, values.shape[:2])
 
 
 class SpikeConv(nn.Conv2d):
-    """nn.Conv2d, by the convolution of `kernels`; square windows without a bias."""
+    """nn.Conv2d, by the convolution of `kernels`; square windows. (A bias is there once batch norm is folded.)"""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if bias is not None:
-            return super()._conv_forward(input, weight, bias)
-        return convolve(input, weight, self.stride[0], int(self.padding[0]))
+    def forward(self, input: Tensor | Spikes) -> Tensor:
+        if self.bias is not None:
+            return super().forward(values_of(input))
+        return spike_conv(input, self.weight, self.stride[0], int(self.padding[0]))
 
 
 class ConvNorm(nn.Module):
@@ -47,6 +50,9 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
+        return self.normalised(x)
+
+    def normalised(self, x: Tensor | Spikes) -> Tensor:
         y = over_time(self.conv, x)
         if self.training:
             require_two_values(y)
@@ -55,11 +61,20 @@ class ConvNorm(nn.Module):
         return over_time(self.norm, y)
 
 
+class SpikeConvNorm(ConvNorm):
+    """The same, of spikes."""
+
+    convolution = SpikeConv
+
+    def forward(self, x: Tensor | Spikes, carry: Carry | None = None) -> Tensor:
+        return self.normalised(x)
+
+
 class ConvNormReLU(ConvNorm):
     """Convolution, batch norm, and a rectifier: the layer of the ReLU twins. `current` is added before it."""
 
     def forward(self, x: Tensor, carry: Carry | None = None, *, current: Tensor | None = None) -> Tensor:
-        y = super().forward(x)
+        y = self.normalised(x)
         return torch.relu(y if current is None else y + current)
 
 
@@ -72,6 +87,7 @@ class ConvNormFire(ConvNorm):
     shortcut:  s of E6 [T, N, C', H', W'], connected after the neurons (SEW)
     current:   added before the neurons (the shortcut of a Spiking block, E8)
     pool:      max pooling of the output
+    pack:      hand the spikes on with their bit planes, as `Spikes`; so it does, too, where it was given `Spikes`
     observe:   called with the spikes before they are connected, when set (see probe.py)
     """
 
@@ -94,16 +110,25 @@ class ConvNormFire(ConvNorm):
 
     def forward(
         self,
-        x: Tensor,
+        x: Any,  # Tensor or Spikes, as what is returned
         carry: Carry | None = None,
         *,
-        shortcut: Tensor | None = None,
-        current: Tensor | None = None,
+        shortcut: Tensor | Spikes | None = None,
+        current: Tensor | Spikes | None = None,
         repeat: int = 0,
         pool: "MaxPool | None" = None,
-    ) -> Tensor:
+        pack: bool = False,
+    ) -> Any:
         y = over_time(self.conv, x)
+        norm, kernels, dynamics = self.norm, self.neuron.kernels(y), self.neuron.dynamics()
+        packs, most = kernels.PACKS and (pack or isinstance(x, Spikes)), 0
+        if packs:
+            most = most_of(self.connect, shortcut if shortcut is None else shortcut.most if isinstance(shortcut, Spikes) else 0)
+        beside = current if shortcut is None else shortcut
+        shortcut, current = (None if given is None else values_of(given) for given in (shortcut, current))
         options = {
+            "most": most if self.observe is None else 0,
+            "packed_in": beside.packed if isinstance(beside, Spikes) else None,
             "pool": pool.window if pool is not None and self.observe is None else None,
             "shortcut": shortcut,
             "connect": self.connect if self.observe is None else None,
@@ -112,7 +137,6 @@ class ConvNormFire(ConvNorm):
             "repeat": repeat,
             "keep_v": carry is not None,
         }
-        norm, kernels, dynamics = self.norm, self.neuron.kernels(y), self.neuron.dynamics()
         if norm.training:
             require_two_values(y)
             out, v, mean, variance = kernels.batch_norm_fire(y, norm.weight, norm.bias, norm.eps, dynamics, **options)
@@ -127,7 +151,8 @@ class ConvNormFire(ConvNorm):
             self.observe(out)
             out = out if self.connect is None or shortcut is None else self.connect(out, shortcut)
             out = out if pool is None else over_time(pool, out)
-        return out
+            out = packed(out, most) if packs else out
+        return Spikes(out) if packs and not isinstance(out, Spikes) else out
 
 
 class MaxPool(nn.Module):
@@ -142,6 +167,14 @@ class MaxPool(nn.Module):
 
     def extra_repr(self) -> str:
         return "size={}, stride={}, padding={}".format(*self.window)
+
+
+def pooled_over_time(pool: nn.Module, x: Tensor | Spikes) -> Tensor | Spikes:
+    """Pool every frame; of `Spikes`, the largest value stays what it was under max pooling, and becomes unknown otherwise."""
+    if isinstance(pool, nn.Identity):
+        return x
+    out = over_time(pool, values_of(x))
+    return packed(out, x.most if isinstance(pool, MaxPool) else 0) if isinstance(x, Spikes) else out
 
 
 POOLS = ("max", "avg")

@@ -1,11 +1,14 @@
 """What all networks share: the check of the input, the head, and a stream of single frames."""
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .blocks import Block
+from .checkpointing import Checkpointing, computed_again
 from .layers import ConvNormFire
 from .stream import Carry, State
 
@@ -23,6 +26,8 @@ class Network(nn.Module):
         self.in_channels, self.num_classes, self.T, self.spiking = in_channels, num_classes, T, spiking
         self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
         self.smallest_image = 1  # pixels
+        self.packing = True  # whether training keeps spikes as bit planes, where the kernels can
+        self.checkpointing: Checkpointing = "none"  # what backward computes again: nothing, each block, or each stage
 
     def features(self, x: Tensor, carry: Carry | None) -> Tensor:
         """Features of each step: [T, N, F], or [N, F] where a ReLU network sees a still image."""
@@ -42,6 +47,22 @@ class Network(nn.Module):
         """Zero init (E9) of every block."""
         for block in self.blocks.values():
             block.silence()
+
+    @property
+    def packs(self) -> bool:
+        """Whether layers hand on `Spikes`, bit planes beside the values: what backward keeps."""
+        return self.packing and self.training and torch.is_grad_enabled()
+
+    def run_stage(self, segments: Iterable[Any], x: Any, carry: Carry | None) -> Any:
+        """The segments of a stage, functions of (x, carry), one after another; under checkpointing as it says."""
+        again = self.checkpointing if self.training and torch.is_grad_enabled() and carry is None else "none"
+
+        def whole(x: Any) -> Any:
+            for segment in segments:
+                x = computed_again(partial(segment, carry=carry), x) if again == "block" else segment(x, carry)
+            return x
+
+        return computed_again(whole, x) if again == "stage" else whole(x)
 
     def name_layers(self) -> None:
         """Tell each spiking layer its name. Called once, when all layers stand."""

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..kernels.packing import Spikes, values_of
 from ..neurons import PLIF
-from .layers import ConvNormFire
+from .layers import ConvNormFire, runs_again
 from .network import Network
 
 VALUES = 16  # integers of ADD that are counted one by one; those above are counted together
@@ -56,11 +57,15 @@ class Watch:
 
     @torch.no_grad()
     def see_branch(self, spikes: Tensor) -> None:
+        if runs_again():
+            return
         self.branch.append(rates(spikes.detach()))
 
     @torch.no_grad()
-    def see_block(self, _block: object, given: tuple[Any, ...], out: Tensor) -> None:
-        x: Tensor = given[0]
+    def see_block(self, _block: object, given: tuple[Any, ...], output: Tensor | Spikes) -> None:
+        if runs_again():
+            return
+        x, out = values_of(given[0]), values_of(output)
         self.hook_gradients(x, out)
         s, o = x.detach(), out.detach()
         self.output.append(rates(o))

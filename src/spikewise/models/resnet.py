@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..kernels.packing import values_of
 from .blocks import Block
-from .layers import ConvNorm, ConvNormFire, ConvNormReLU, MaxPool, NeuronFactory, make_pool, over_time
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, MaxPool, NeuronFactory, make_pool, over_time, pooled_over_time
 from .network import Network
 from .stream import Carry
 
@@ -78,13 +79,15 @@ class ResNet(Network):
     def head(self) -> nn.Linear:
         return self.fc
 
-    def features(self, x: Tensor, carry: Carry | None) -> Tensor:
+    def features(self, x: Any, carry: Carry | None) -> Tensor:
         still = {"repeat": self.T} if self.spiking and x.dim() == 4 else {}
-        if isinstance(self.stem, ConvNormFire) and isinstance(self.pool, MaxPool):
-            x = self.stem(x, carry, pool=self.pool, **still)
+        if isinstance(self.stem, ConvNormFire):
+            inside = self.pool if isinstance(self.pool, MaxPool) else None
+            x = self.stem(x, carry, pool=inside, pack=self.packs, **still)
+            if inside is None:
+                x = pooled_over_time(self.pool, x)
         else:
-            x = over_time(self.pool, self.stem(x, carry, **still))
+            x = over_time(self.pool, self.stem(x))
         for stage in self.stages:
-            for block in stage:
-                x = block(x, carry)
-        return x.mean((-2, -1))
+            x = self.run_stage(stage, x, carry)
+        return values_of(x).mean((-2, -1))

@@ -21,7 +21,7 @@ typedef struct {
 #define ELEMENTS_PER_TASK 8192
 
 INLINE int64_t rows_per_task(const extent *e) {
-    int64_t rows = ELEMENTS_PER_TASK / e->channels;
+    int64_t rows = ELEMENTS_PER_TASK / e->channels & ~7; /* so that no two tasks share a byte of bit planes */
     return rows < ROWS_AT_LEAST ? ROWS_AT_LEAST : rows;
 }
 

@@ -87,8 +87,19 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
     free(total);
 }
 
+/* What follows is included once per storage type, with
+ *   STORAGE          f32 or bf16
+ *   NAME(function)   the function's name for this type
+ * store_exact is for values that need no rounding. */
+#define JOIN_(name, type) name##_##type
+#define JOIN(name, type) JOIN_(name, type)
+#define load JOIN(load, STORAGE)
+#define store JOIN(store, STORAGE)
+#define store_exact JOIN(store_exact, STORAGE)
+
 #define STORAGE f32
 #define NAME(function) function##_f32
+#include "packing.inc"
 #include "norm_fire.inc"
 #include "norm_stats.inc"
 #include "max_pool.inc"
@@ -98,6 +109,7 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 
 #define STORAGE bf16
 #define NAME(function) function##_bf16
+#include "packing.inc"
 #include "norm_fire.inc"
 #include "norm_stats.inc"
 #include "max_pool.inc"

@@ -4,6 +4,7 @@
 
 #include "blocks.h"
 #include "neuron.h"
+#include "packing.h"
 #include "parallel.h"
 
 enum { NONE, ADD, AND, IAND };
@@ -24,6 +25,7 @@ typedef struct {
     const float *v;             /* ? [1] membrane before the first step */
     void *out;                  /* [T] */
     float *v_end;               /* ? [1] */
+    planes_of planes;           /* ? the output once more, channels inner */
     /* backward */
     const void *grad_out;   /* [T] */
     const float *grad_v_end; /* ? [1] */

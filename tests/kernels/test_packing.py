@@ -1,0 +1,252 @@
+"""Bit planes: exact, the same from every kernel, and never of values that they cannot hold."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from spikewise.kernels import CONNECT, Dynamics, cpu, operators, packing
+from spikewise.kernels.convolve import spike_conv
+from spikewise.kernels.packing import Spikes, pack, pack_reference, packed, planes_for, unpack, unpack_reference
+from spikewise.models import build_model
+from spikewise.models.blocks import SEWBlock
+from spikewise.models.layers import MaxPool, SpikeConv
+from spikewise.neurons import IF
+
+IF_ = Dynamics(1.0, 1.0, 0.0)
+layouts = pytest.mark.parametrize("inner", [True, False], ids=["last", "contiguous"])
+shapes = pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1, 1), (4, 2, 16, 5, 3), (3, 2, 7, 3, 5), (17, 1, 33, 4, 4), (2, 3, 5, 40, 17)], ids=str
+)
+
+
+def laid(x, inner):
+    images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last if inner else torch.contiguous_format)
+    return images.unflatten(0, x.shape[:2])
+
+
+@shapes
+@layouts
+@pytest.mark.parametrize("planes", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_what_is_unpacked_is_what_was_packed(shape, inner, planes, dtype):
+    x = laid(torch.randint(0, 2**planes, shape), inner).to(dtype)
+    bits = pack(x, planes)
+    assert torch.equal(bits, pack_reference(x, planes))
+    assert bits.shape == (shape[0], planes, (x[0].numel() + 7) // 8)
+    for again in (unpack(bits, x.shape, dtype, inner=inner), unpack_reference(bits, x.shape, dtype, inner)):
+        assert torch.equal(again, x)
+        assert again.stride() == packing.empty(shape, dtype, inner).stride()
+    images = unpack(bits, x.flatten(0, 1).shape, torch.float32, inner=inner)  # in another type, and without time
+    assert torch.equal(images, x.flatten(0, 1).float())
+    assert torch.equal(pack(x[0], planes)[0], bits[0])
+
+
+def test_one_plane_by_hand():
+    x = torch.tensor([1.0, 0, 0, 1, 0, 0, 0, 0, 0, 1]).reshape(1, 1, 1, 1, 10)
+    assert pack(x, 1).tolist() == [[[0b1001, 0b10]]]
+    assert pack(3 * x, 2).tolist() == [[[0b1001, 0b10], [0b1001, 0b10]]]
+
+
+@shapes
+@layouts
+@pytest.mark.parametrize("connect", [None, *CONNECT])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_neurons_emit_the_planes_of_what_they_write(shape, inner, connect, dtype, monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(
+        torch, "empty", lambda *a, **k: empty(*a, **k).fill_(255) if k.get("dtype") is torch.uint8 else empty(*a, **k)
+    )
+    y = laid(torch.randint(-32, 48, shape) / 16, inner).to(dtype)
+    shortcut = None if connect is None else laid(torch.randint(0, 4, shape), inner).to(dtype)
+    given = y, torch.ones(shape[2]), torch.zeros(shape[2]), IF_
+    plain, _ = cpu.norm_fire(*given, shortcut=shortcut, connect=CONNECT.get(connect))
+    spikes, _ = cpu.norm_fire(*given, shortcut=shortcut, connect=CONNECT.get(connect), most=5)
+    assert torch.equal(spikes.values, plain)
+    assert torch.equal(spikes.packed, pack_reference(plain, 3))
+    still, _ = cpu.norm_fire(y[0], *given[1:], repeat=3, most=1)
+    assert torch.equal(still.packed, pack_reference(still.values, 1))
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 9, 7), (1, 5, 8, 8), (3, 24, 6, 5)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_pooled_neurons_emit_planes_too(shape, dtype):
+    y = torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
+    given = y, torch.rand(shape[1]), torch.rand(shape[1]), 1e-5, IF_
+    for backend_pool in ((3, 2, 1), (2, 2, 0)):
+        spikes = cpu.batch_norm_fire(*given, repeat=4, keep_v=False, pool=backend_pool, most=1)[0]
+        plain = cpu.batch_norm_fire(*given, repeat=4, keep_v=False, pool=backend_pool)[0]
+        assert torch.equal(spikes.values, plain)
+        assert torch.equal(spikes.packed, pack_reference(plain, 1))
+
+
+@layouts
+@pytest.mark.parametrize("autocast", [True, False], ids=["bfloat16", "float32"])
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2)])
+def test_a_convolution_with_planes_has_the_gradients_of_one_without(inner, autocast, size, stride):
+    x = laid(torch.randint(0, 4, (3, 2, 64, 6, 5)).float(), inner).flatten(0, 1).requires_grad_()
+    weight = torch.randn(72, 64, size, size, requires_grad=True)
+    bits = packed(x.detach().unflatten(0, (3, 2)), 3).packed
+    found = []
+    for given in (x, Spikes(x), Spikes(x, bits, 3)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            out = spike_conv(given, weight, stride, size // 2)
+        found.append([out, *torch.autograd.grad(out, (x, weight), torch.ones_like(out))])
+    for other in found[1:]:
+        for mine, expected in zip(other, found[0], strict=True):
+            assert mine.dtype == expected.dtype
+            assert torch.equal(mine, expected)
+    for wanted in (x, weight):  # one of them alone
+        out = spike_conv(Spikes(x if wanted is x else x.detach(), bits, 3), weight, stride, size // 2)
+        assert torch.autograd.grad(out, wanted, torch.ones_like(out))[0].shape == wanted.shape
+
+
+NETWORKS = {
+    "sew_resnet18 ADD": ("sew_resnet18", {"connect": "ADD"}),
+    "sew_resnet18 AND": ("sew_resnet18", {"connect": "AND"}),
+    "sew_resnet50 IAND": ("sew_resnet50", {"connect": "IAND"}),
+    "sew_resnet18 of one's own": ("sew_resnet18", {"connect": lambda a, s: a + s - a * s}),
+    "sew_resnet18 avg": ("sew_resnet18", {"pool": "avg"}),
+    "spiking_resnet18": ("spiking_resnet18", {}),
+    "plain_resnet18": ("plain_resnet18", {}),
+    "sew_resnet20": ("sew_resnet20", {}),
+    "sew_7b": ("sew_7b", {"num_blocks": 3}),
+    "sew_7b IAND": ("sew_7b", {"num_blocks": 3, "connect": "IAND"}),
+    "sew_7b avg": ("sew_7b", {"num_blocks": 3, "pool": "avg"}),
+    "spiking_7b": ("spiking_7b", {"num_blocks": 3}),
+    "sew_wide7b": ("sew_wide7b", {}),
+}
+
+
+def network(name, **more):
+    torch.manual_seed(0)
+    kind, options = NETWORKS[name]
+    net = build_model(kind, num_classes=5, **options, **more).to(memory_format=torch.channels_last)
+    side = 128 if kind == "sew_wide7b" else 32
+    x = torch.rand(2, 2, 2, side, side) * 3 if "7b" in kind else torch.rand(2, 3, side, side)
+    return net.train(), x
+
+
+def kept_by(loss, net):
+    """Bytes kept for backward, each storage once, and which types of tensors of full size."""
+    owned, kept, alive = {p.untyped_storage().data_ptr() for p in net.parameters()}, {}, []
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in owned:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        value = loss()
+    return value, sum(kept.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("autocast", [True, False], ids=["bfloat16", "float32"])
+def test_a_network_learns_the_same_with_packing_and_keeps_less(name, autocast):
+    found = []
+    for packing_ in (True, False):
+        net, x = network(name)
+        net.packing = packing_
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss, kept = kept_by(lambda net=net, x=x: F.cross_entropy(net(x).float(), torch.tensor([1, 3])), net)
+        loss.backward()
+        found.append((kept, [loss.detach(), *(p.grad for p in net.parameters()), *net.buffers()]))
+    (less, ours), (more, expected) = found
+    assert all(map(torch.equal, ours, expected))
+    # what is left is the convolutions' outputs
+    assert less < (0.85 if "own" in name or "avg" in name or "spiking" in name else 0.72) * more
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("loud", [True, False], ids=["all fire", "as built"])
+def test_planes_hold_every_value_that_flows(name, loud, monkeypatch):
+    """Also where every neuron fires at every step, and ADD counts up to what the architecture allows."""
+    seen = []
+    forward = SpikeConv.forward
+
+    def watched(self, x):
+        if isinstance(x, Spikes) and x.packed is not None:
+            again = unpack(x.packed, x.values.shape, x.values.dtype, inner=packing.channels_inner(x.values))
+            assert torch.equal(again, x.values)
+            most = float(x.values.detach().max())
+            seen.append(most == x.most)
+            assert most <= x.most
+        return forward(self, x)
+
+    monkeypatch.setattr(SpikeConv, "forward", watched)
+    net, x = network(name)
+    if loud:
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.constant_(module.bias, 9.0)
+    net(x)
+    assert len(seen) > 3
+    if loud and "AND" not in name:
+        assert all(seen)
+
+
+def test_what_a_user_feeds_a_block_is_kept_whole():
+    """Values that no plane could hold; the gradient is that of the reference."""
+    torch.manual_seed(0)
+    block = SEWBlock(8, 8, neuron=IF).train()
+    x = torch.randn(3, 2, 8, 5, 5) * 1000
+    found = []
+    for backend in ("reference", "auto"):
+        for layer in block.branch:
+            layer.neuron.backend = backend
+        out = block(x)
+        assert isinstance(out, torch.Tensor)
+        found.append([out, *torch.autograd.grad(out.sum(), block.conv1.conv.weight)])
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-2)
+    handed_on = block(Spikes(x))  # within a network, the largest value unknown
+    assert handed_on.packed is None
+    assert handed_on.most == 0
+
+
+def test_what_is_too_large_or_unknown_is_not_packed():
+    assert [planes_for(most) for most in (0, 1, 2, 3, 4, 7, 8, 255, 256)] == [0, 1, 2, 2, 3, 3, 4, 8, 0]
+    x = torch.rand(2, 1, 3, 4, 4)
+    assert packed(x, 0).packed is None
+    assert packed(x, 256).packed is None
+
+
+def test_layers_hand_on_tensors_but_in_training():
+    net, x = network("sew_resnet20")
+    kinds = []
+    for block in net.blocks.values():
+        block.register_forward_hook(lambda _m, _i, out: kinds.append(type(out)))
+    net(x)
+    assert set(kinds) == {Spikes}
+    for prepare in (net.eval, lambda: net.train() and setattr(net, "packing", False)):
+        kinds.clear()
+        prepare()
+        net(x)
+        assert set(kinds) == {torch.Tensor}
+
+
+def test_max_pooling_keeps_the_bound():
+    from spikewise.models.layers import pooled_over_time
+
+    x = torch.randint(0, 4, (2, 2, 8, 6, 6)).float()
+    out = pooled_over_time(MaxPool(2, 2, backend="auto"), packed(x, 3))
+    assert out.most == 3
+    assert torch.equal(unpack(out.packed, out.values.shape, torch.float32, inner=False), out.values)
+    assert pooled_over_time(nn.AvgPool2d(2), packed(x, 3)).packed is None
+
+
+def test_operators_keep_pytorchs_rules():
+    x = torch.randint(0, 4, (3, 2, 8, 6, 5)).float()
+    ops, bits = torch.ops.spikewise, pack(x, 2)
+    weight = torch.randn(4, 8, 3, 3, requires_grad=True)
+    images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).requires_grad_()
+    torch.library.opcheck(ops.pack.default, (x, 2))
+    torch.library.opcheck(ops.unpack.default, (bits, list(x.shape), torch.bfloat16, True))
+    for planes in (None, pack(images.detach().unflatten(0, (3, 2)), 2)):
+        torch.library.opcheck(ops.conv.default, (images, planes, weight, 1, 1, torch.float32))
+    grad = torch.randn(6, 4, 6, 5).contiguous(memory_format=torch.channels_last)
+    kept = (grad, bits, weight.detach(), list(images.shape), True, 1, 1, [True, True])
+    torch.library.opcheck(ops.conv_backward.default, kept)
+    assert operators.ops is ops

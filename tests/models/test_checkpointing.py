@@ -1,0 +1,75 @@
+"""Activation checkpointing: the same numbers to the bit, less kept, running estimates moved once."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spikewise.models import build_model
+from spikewise.models.probe import watched
+
+NETWORKS = [
+    ("sew_resnet18", {}),
+    ("sew_resnet18", {"connect": "IAND"}),
+    ("spiking_resnet20", {}),
+    ("resnet20", {}),
+    ("sew_7b", {"num_blocks": 3}),
+]
+networks = pytest.mark.parametrize(("name", "options"), NETWORKS, ids=[f"{n} {o}" for n, o in NETWORKS])
+
+
+def learned(name, options, *, checkpointing, packing, autocast=False, watch=False):
+    torch.manual_seed(0)
+    net = build_model(name, num_classes=5, **options).train().to(memory_format=torch.channels_last)
+    net.checkpointing, net.packing = checkpointing, packing
+    x = torch.rand(2, 2, 2, 32, 32) * 3 if "7b" in name else torch.rand(2, 3, 32, 32)
+    owned, kept, alive = {p.untyped_storage().data_ptr() for p in net.parameters()}, {}, []
+
+    def keep(tensor):
+        if tensor.untyped_storage().data_ptr() not in owned:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            alive.append(tensor)
+        return tensor
+
+    seen = None
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=autocast),
+    ):
+        if watch:
+            with watched(net) as seen:
+                loss = F.cross_entropy(net(x).float(), torch.tensor([1, 3]))
+                loss.backward()
+        else:
+            loss = F.cross_entropy(net(x).float(), torch.tensor([1, 3]))
+    if not watch:
+        loss.backward()
+    return [loss.detach(), *(p.grad for p in net.parameters()), *net.buffers()], sum(kept.values()), seen
+
+
+@networks
+@pytest.mark.parametrize("checkpointing", ["block", "stage"])
+@pytest.mark.parametrize("packing", [True, False], ids=["packed", "whole"])
+@pytest.mark.parametrize("autocast", [True, False], ids=["bfloat16", "float32"])
+def test_the_same_numbers_and_less_kept(name, options, checkpointing, packing, autocast):
+    again, less, _ = learned(name, options, checkpointing=checkpointing, packing=packing, autocast=autocast)
+    expected, more, _ = learned(name, options, checkpointing="none", packing=packing, autocast=autocast)
+    assert all(map(torch.equal, again, expected))
+    assert less < 0.85 * more
+
+
+@pytest.mark.parametrize("checkpointing", ["block", "stage"])
+def test_a_watched_network_is_seen_once(checkpointing):
+    once, _, one = learned("sew_resnet18", {}, checkpointing="none", packing=True, watch=True)
+    again, _, two = learned("sew_resnet18", {}, checkpointing=checkpointing, packing=True, watch=True)
+    assert all(map(torch.equal, once, again))
+    for name, watch in one.items():
+        assert len(two[name].output) == len(two[name].branch) == 1
+        assert torch.equal(two[name].output[0], watch.output[0])
+        assert two[name].gradient_in == watch.gradient_in
+        assert two[name].gradient_out == watch.gradient_out
+
+
+def test_block_inputs_are_kept_as_planes():
+    _, packed, _ = learned("sew_resnet18", {}, checkpointing="block", packing=True)
+    _, whole, _ = learned("sew_resnet18", {}, checkpointing="block", packing=False)
+    assert packed < 0.6 * whole
