@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from spikewise.cli import main
+from spikewise.data import DATASETS
 from spikewise.data.cifar10dvs import cifar10_dvs
 from spikewise.data.dvsgesture import GESTURES, dvs_gesture, read_labels
 from spikewise.data.event_folder import event_folder
@@ -233,3 +234,18 @@ def test_a_part_that_is_none_is_refused(tmp_path, capsys):
     assert "data.part='half' is no way to part cifar10-dvs; use published or seeded" in capsys.readouterr().err
     assert main(["train", "digits", "--data.part", "half", "--out", str(tmp_path / "run")]) == 2
     assert "leave it at 'published'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["dvs-gesture", "cifar10-dvs", "event-folder"])
+@pytest.mark.parametrize("root", ["data", "./data", "../here/data"])
+def test_a_root_relative_to_the_working_folder(name, root, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    if name == "event-folder":
+        cifar_source(tmp_path / "here" / "data")
+    else:
+        source = gesture_source(tmp_path / "source") if name == "dvs-gesture" else cifar_source(tmp_path / "source")
+        prepare(name, source, root, partial=True)
+    for cache in (False, True):
+        data = DATASETS[name].open("test", root, T=2, cache=cache)
+        assert all(data.sample(i).sum() > 0 for i in range(len(data)))

@@ -93,7 +93,7 @@ def recordings(
     labels = [np.full(len(found), label, dtype=np.int64) for label, found in enumerate(files.values())]
     return Recordings(
         name=name,
-        files=Files(folder, (file for found in files.values() for file in found)),
+        files=Files(folder, (file.relative_to(folder) for found in files.values() for file in found)),
         labels=np.concatenate(labels),
         class_names=class_names or tuple(files),
         T=T,
