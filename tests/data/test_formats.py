@@ -108,6 +108,26 @@ def test_marks_of_an_external_signal_are_left_out(tmp_path):
     require_equal(read_events(tmp_path / "a.aedat"), *SMALL)
 
 
+@pytest.mark.parametrize(
+    ("chip", "size"), [("davis.Davis346red", (260, 346)), ("davis.DAVIS240C", (180, 240)), ("sbret10.SBret10", (180, 240))]
+)
+@pytest.mark.parametrize("end", [b"", b"#End Of ASCII Header\r\n"])
+def test_a_davis_is_known_by_the_headers_chip(chip, size, end, tmp_path):
+    header = encoders.START2 + f"# AEChip: eu.seebetter.ini.chips.{chip}\r\n".encode() + end
+    t, x, y, polarity = encoders.random_events(300, *size, last=10**6)
+    if end:
+        y[0] = 142  # its first byte is that of #, as in a line of text
+    words = [
+        struct.pack(">II", int(a) << 12 | int(b) << 22 | int(p) << 11, int(time) + 2**32 - 5 * 10**5 & 0xFFFFFFFF)
+        for time, a, b, p in zip(t, x, y, polarity, strict=True)
+    ]
+    frame, inertia, signal = (struct.pack(">II", word, 0xFFF00000) for word in (1 << 31 | 5 << 12, 1 << 31 | 3 << 10, 1 << 10))
+    (tmp_path / "a.aedat").write_bytes(header + b"".join([words[0], frame, inertia, signal, *words[1:]]))
+    events = read_events(tmp_path / "a.aedat")
+    require_equal(events, t + 2**32 - 5 * 10**5, x, y, polarity)
+    assert events.size == size
+
+
 def test_times_that_run_backwards_stay_in_the_order_of_the_file(tmp_path):
     t, x, y, polarity = SMALL
     for name in ("aedat2", "aedat3", "npz", "hdf5"):
@@ -125,7 +145,7 @@ def test_times_that_run_backwards_stay_in_the_order_of_the_file(tmp_path):
         ("tonic/sample.aedat4", "aedat4", 111_954, (240, 320)),
         ("expelliarmus/evt2_sample.raw", "evt2", 539_481, (476, 600)),
         ("expelliarmus/evt3_sample.raw", "evt3", 219_596, (720, 1280)),
-        ("tonic/sample_aedat_header.aedat", "aedat2", 0, (128, 128)),
+        ("tonic/sample_aedat_header.aedat", "aedat2", 0, (260, 346)),
     ],
 )
 def test_real_files(file, format, events, size):
@@ -177,6 +197,18 @@ def test_layouts_of_hdf5(layout, tmp_path):
             array["t"], array["x"], array["y"], array["p"] = t, x, y, polarity
             file[layout] = array
     require_equal(read_events(tmp_path / "a.h5"), *SMALL)
+
+
+@pytest.mark.parametrize(
+    "names", [("ts", "xs", "ys", "ps"), ("time", "x", "y", "pol"), ("timestamps", "x", "y", "polarities")], ids=str
+)
+def test_names_that_others_give_to_the_arrays(names, tmp_path):
+    arrays = dict(zip(names, SMALL, strict=True))
+    np.savez(tmp_path / "a.npz", **arrays)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("events").update(arrays)
+    for suffix in ("npz", "h5"):
+        require_equal(read_events(tmp_path / f"a.{suffix}"), *SMALL)
 
 
 def test_polarities_of_minus_one(tmp_path):
