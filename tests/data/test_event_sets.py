@@ -116,13 +116,25 @@ def test_a_real_label_file():
         ("class,startTime_usec,endTime_usec\n0,1,2\n", "line 2: gesture 0 is none of 1 to 11"),
         ("class,startTime_usec,endTime_usec\n1,1,2\n12,1,2\n", "line 3: gesture 12 is none of 1 to 11"),
         ("class,startTime_usec,endTime_usec\n1,5,5\n", "line 2: the gesture ends at 5, not after 5"),
-        ("class,startTime_usec,endTime_usec\n1,5\n", "line 2: 1,5 should be three whole numbers"),
+        ("class,startTime_usec,endTime_usec\n\n1,5\n", "line 3: '1,5' should be three whole numbers"),
+        ("class,startTime_usec,endTime_usec\n1,0," + "9" * 5000, "line 2: '1,0,9{56}' should be three whole numbers"),
+        ('class,startTime_usec,endTime_usec\n"' + "a" * 200_000, "line 2: '\"a{59}' should be three whole numbers"),
+        ("class,startTime_usec,endTime_usec\n1,\u00e9\n", r"a\.csv is no text: byte 37 is 0xe9; get it again"),
     ],
 )
 def test_label_files_that_are_none(text, message, tmp_path):
-    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=message):
         read_labels(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["trials_to_train.txt", "trials_to_test.txt"])
+def test_a_trial_that_is_listed_twice_is_named(name, tmp_path):
+    source = gesture_source(tmp_path / "source")
+    with (source / name).open("a") as file:
+        file.write("user01_led.aedat\n")
+    with pytest.raises(ValueError, match=r"user01_led\.aedat is listed twice in trials_to_train\.txt and trials_to_test\.txt"):
+        prepare("dvs-gesture", source, tmp_path, partial=True)
 
 
 def test_missing_trials_are_named(tmp_path):
