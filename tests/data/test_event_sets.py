@@ -119,7 +119,7 @@ def test_a_real_label_file():
         ("class,startTime_usec,endTime_usec\n\n1,5\n", "line 3: '1,5' should be three whole numbers"),
         ("class,startTime_usec,endTime_usec\n1,0," + "9" * 5000, "line 2: '1,0,9{56}' should be three whole numbers"),
         ('class,startTime_usec,endTime_usec\n"' + "a" * 200_000, "line 2: '\"a{59}' should be three whole numbers"),
-        ("class,startTime_usec,endTime_usec\n1,\u00e9\n", r"a\.csv is no text: byte 37 is 0xe9; get it again"),
+        ("class,startTime_usec,endTime_usec\n1,\u00e9\n", r"a\.csv is no text: byte 36 is 0xe9; get it again"),
     ],
 )
 def test_label_files_that_are_none(text, message, tmp_path):
