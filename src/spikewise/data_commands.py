@@ -68,12 +68,12 @@ def shard(source: Positional[Path], out: Positional[Path], megabytes: int = 256)
     print(write_shards(source, out, megabytes=megabytes))
 
 
-def info(name: Positional[str], root: Path | None = None, picture: Path | None = None, as_json: Json = False) -> None:
+def info(name: Positional[str], root: str | None = None, picture: Path | None = None, as_json: Json = False) -> None:
     """What a data set holds.
 
     Args:
         name: a data set of `spikewise list datasets`
-        root: where it lies; default $SPIKEWISE_DATA, or else ./data
+        root: where it lies, of image-shards also an address; default $SPIKEWISE_DATA, or else ./data
         picture: draw a sample of every class, of the first 50, into this PNG
         as_json: print JSON instead of a table
     """
@@ -81,7 +81,7 @@ def info(name: Positional[str], root: Path | None = None, picture: Path | None =
 
     if name not in DATASETS:
         raise ValueError(f"no data set named {name!r}; known: {', '.join(DATASETS)}")
-    splits = {split: DATASETS[name].open(split, None if root is None else str(root)) for split in ("train", "test")}
+    splits = {split: DATASETS[name].open(split, root) for split in ("train", "test")}
     train = splits["train"]
     sample = train.sample(0)
     about: dict[str, Any] = {
