@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from spikewise.data.events import Events
 from spikewise.data.formats import FORMATS, aedat2, aedat3, atis, raw, read_events, recognise, write_events
+from spikewise.data.frames import FRAMES
 
 REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data") / "event_files"
 SMALL = encoders.random_events(300, height=30, width=32, last=200_000)
@@ -93,6 +94,25 @@ def test_ours_for_any_events_and_both_decoders(name, n, seed, last, tmp_path_fac
 
 
 @pytest.mark.usefixtures("both")
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("room", [True, False])
+def test_many_events_lie_in_a_file_where_there_is_room(name, room, tmp_path, monkeypatch):
+    if not raw.compiled():
+        pytest.skip("the decoders in NumPy keep events in memory")
+    monkeypatch.setattr(raw, "MANY", 100)
+    if not room:
+        monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    size = (34, 34)
+    t, x, y, polarity = encoders.random_events(501, *size, last=8000)
+    (tmp_path / "a").write_bytes(OURS[name](t, x, y, polarity))
+    events = read_events(tmp_path / "a", name)
+    require_equal(events, t, x, y, polarity)
+    assert all(isinstance(array, np.memmap) == room for array in (events.t, events.x, events.y, events.polarity))
+    kept = Events(*(np.array(array) for array in (events.t, events.x, events.y, events.polarity)), events.size)
+    for frames in FRAMES.values():
+        assert np.array_equal(frames(events, 7), frames(kept, 7))
+
+
 def test_events_marked_invalid_and_other_packets_are_left_out(tmp_path):
     t, x, y, polarity = SMALL
     valid = np.arange(len(t)) % 3 > 0
