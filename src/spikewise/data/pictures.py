@@ -30,12 +30,16 @@ def draw(events: Events, path: Path, *, frames: int = 8, seconds: float | None =
         raise ValueError(f"seconds={seconds}; use a number above 0, up to 3600")
     if not len(events):
         raise ValueError("there is nothing to draw: the recording has no events")
-    if path.suffix.lower() == ".gif":
-        animate(frames_by_duration(events, 4 * frames), path, seconds or min(10.0, max(1.0, duration(events))))
-    elif path.suffix.lower() == ".png":
-        sheet(events, path, frames)
-    else:
+    suffix = path.suffix.lower()
+    if suffix not in (".gif", ".png"):
         raise ValueError(f"{path} is neither .gif (an animation) nor .png (frames, and events in space and time)")
+    try:
+        if suffix == ".gif":
+            animate(frames_by_duration(events, 4 * frames), path, seconds or min(10.0, max(1.0, duration(events))))
+        else:
+            sheet(events, path, frames)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} can't be written: {error.strerror or error}") from None
 
 
 def duration(events: Events) -> float:

@@ -111,6 +111,11 @@ def write_events(events: Events, path: str | Path, format: str | None = None) ->
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         disk.rename(beside, path)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else " ".join(str(error).split())  # h5py's takes many lines
+        raise OSError(f"{path} can't be written: {why}") from None
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(beside), str(path))) from None
     finally:
         beside.unlink(missing_ok=True)
 
