@@ -150,6 +150,19 @@ def test_another_source_does_not_go_on(tmp_path):
         prepare("nmnist", other, tmp_path / "mine")
 
 
+def test_a_part_has_something_of_all(tmp_path):
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(
+        ValueError, match=r"holds nothing of train, test, too little to be a part; --source is the folder with N-M"
+    ):
+        prepare("nmnist", tmp_path / "wrong", tmp_path / "root", partial=True)
+    source = zipped(cifar_source(tmp_path / "folders", each=2), tmp_path / "source")
+    (source / "cat.zip").unlink()
+    with pytest.raises(ValueError, match="holds nothing of cat, too little"):
+        prepare("cifar10-dvs", source, tmp_path / "root", partial=True)
+    assert not (tmp_path / "root" / "cifar10-dvs").exists()
+
+
 def test_a_source_that_left_nothing_is_forgotten(tmp_path):
     (tmp_path / "wrong").mkdir()
     with pytest.raises(ValueError, match="holds 0 train, 0 test"):

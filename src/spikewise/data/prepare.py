@@ -113,6 +113,8 @@ def require_unchanged(folder: Path, way: Way, partial: bool, say: Callable[[str]
 def finish(work: Path, way: Way, partial: bool) -> None:
     """Count, take the checksum, and say so in the folder."""
     counts = way.tally(work)
+    if partial and (empty := [name for name, count in counts.items() if not count]):
+        raise ValueError(f"{work} holds nothing of {', '.join(empty)}, too little to be a part; --source is {way.bring}")
     if counts != way.counts and not partial:
         raise ValueError(
             f"{work} holds {counted(counts)}, where {counted(way.counts)} were published; or take it as it is: --partial"
