@@ -137,14 +137,10 @@ def test_a_davis_is_known_by_the_headers_chip(chip, size, end, tmp_path):
     t, x, y, polarity = encoders.random_events(300, *size, last=10**6)
     if end:
         y[0] = 142  # its first byte is that of #, as in a line of text
-    words = [
-        struct.pack(">II", int(a) << 12 | int(b) << 22 | int(p) << 11, int(time) + 2**32 - 5 * 10**5 & 0xFFFFFFFF)
-        for time, a, b, p in zip(t, x, y, polarity, strict=True)
-    ]
-    frame, inertia, signal = (struct.pack(">II", word, 0xFFF00000) for word in (1 << 31 | 5 << 12, 1 << 31 | 3 << 10, 1 << 10))
-    (tmp_path / "a.aedat").write_bytes(header + b"".join([words[0], frame, inertia, signal, *words[1:]]))
+    t += 2**32 - 5 * 10**5
+    (tmp_path / "a.aedat").write_bytes(encoders.davis(t, x, y, polarity, header))
     events = read_events(tmp_path / "a.aedat")
-    require_equal(events, t + 2**32 - 5 * 10**5, x, y, polarity)
+    require_equal(events, t, x, y, polarity)
     assert events.size == size
 
 
