@@ -1,6 +1,7 @@
 """DVS128 Gesture, CIFAR10-DVS and folders of recordings: stand-ins go all the way; what is wrong is named."""
 
 import os
+import sys
 from pathlib import Path
 
 import encoders
@@ -210,6 +211,33 @@ def test_any_folder_of_recordings(tmp_path):
     (tmp_path / "train" / "left").mkdir()
     with pytest.raises(ValueError, match=r"the class .*left has no recording; it may hold \.aedat, \.aedat4"):
         event_folder("train", tmp_path)
+
+
+def npz_folder(folder, sides):
+    """Recordings that do not tell their sensor: one event each, in the corner of a square of so many pixels."""
+    for kind, of_kind in zip(("a", "b"), sides, strict=True):
+        (folder / kind).mkdir(parents=True)
+        for i, side in enumerate(of_kind):
+            np.savez(folder / kind / f"{i}.npz", t=[0], x=[side - 1], y=[side - 1], p=[1])
+
+
+@pytest.mark.parametrize("parted", [True, False])
+def test_the_sensor_holds_every_recording(parted, tmp_path, monkeypatch):
+    if parted:
+        npz_folder(tmp_path / "train", ((5, 9), (6, 6)))
+        npz_folder(tmp_path / "test", ((5, 5), (5, 12)))
+    else:
+        npz_folder(tmp_path, ((5, 9, 5, 5, 5), (6, 6, 6, 12, 6)))
+    for split in ("train", "test"):
+        data = event_folder(split, tmp_path, T=2)
+        assert all(data.sample(i).shape == (2, 2, 12, 12) and data.sample(i).sum() == 1 for i in range(len(data)))
+    monkeypatch.setattr(sys.modules["spikewise.data.event_folder"], "read_events", lambda _path: pytest.fail("read again"))
+    assert len(event_folder("train", tmp_path)) >= 4  # what was found is kept
+    monkeypatch.undo()
+    (tmp_path / ".sensor.json").write_text("[]")
+    changed = tmp_path / ("test/b" if parted else "b") / "0.npz"
+    np.savez(changed, t=[0], x=[19], y=[19], p=[1])
+    assert event_folder("train", tmp_path, T=2).sample(0).shape == (2, 2, 20, 20)
 
 
 def test_classes_that_only_one_split_has_are_named(tmp_path):
