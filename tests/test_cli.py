@@ -150,7 +150,7 @@ def test_damaged_data_is_one_line_and_status_2(capsys, tmp_path):
     bad = tmp_path / "nmnist" / "Train" / "3" / "1.bin"
     options = ["--data.root", str(tmp_path), "--optim.batch", "20", "--optim.epochs", "2", "--out", str(tmp_path / "run")]
     for content, message in (
-        (b"123", "holds 3 bytes, where each event takes 5"),
+        (b"123", "was cut: the event at byte 0 has 3 of 5 bytes"),
         (bytes([200, 2, 0, 0, 9]), "outside the sensor"),
     ):
         bad.write_bytes(content)

@@ -54,6 +54,7 @@ def originals(data: Path) -> dict[str, list[bytes]]:
     """Whole files of every format; of AEDAT 4 only if there is a real one."""
     t, x, y, polarity = encoders.random_events(40, height=30, width=32, last=4096)
     made = {name: [getattr(encoders, name)(t, x, y, polarity)] for name in NAMES[:6]}
+    made["aedat2"].append(encoders.davis(t, x, y, polarity))
     events = Events(t, x.astype(np.uint16), y.astype(np.uint16), polarity.astype(np.uint8), (30, 40))
     with tempfile.TemporaryDirectory() as folder:
         for name, suffix in (("npz", ".npz"), ("hdf5", ".h5")):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional
 
+SHOWN = 50  # classes; a picture of a thousand takes minutes and 100 MB
 Json = Annotated[bool, tyro.conf.arg(name="json")]
 
 
@@ -67,20 +68,20 @@ def shard(source: Positional[Path], out: Positional[Path], megabytes: int = 256)
     print(write_shards(source, out, megabytes=megabytes))
 
 
-def info(name: Positional[str], root: Path | None = None, picture: Path | None = None, as_json: Json = False) -> None:
+def info(name: Positional[str], root: str | None = None, picture: Path | None = None, as_json: Json = False) -> None:
     """What a data set holds.
 
     Args:
         name: a data set of `spikewise list datasets`
-        root: where it lies; default $SPIKEWISE_DATA, or else ./data
-        picture: draw a sample of every class into this PNG
+        root: where it lies, of image-shards also an address; default $SPIKEWISE_DATA, or else ./data
+        picture: draw a sample of every class, of the first 50, into this PNG
         as_json: print JSON instead of a table
     """
     from .data import DATASETS
 
     if name not in DATASETS:
         raise ValueError(f"no data set named {name!r}; known: {', '.join(DATASETS)}")
-    splits = {split: DATASETS[name].open(split, None if root is None else str(root)) for split in ("train", "test")}
+    splits = {split: DATASETS[name].open(split, root) for split in ("train", "test")}
     train = splits["train"]
     sample = train.sample(0)
     about: dict[str, Any] = {
@@ -99,7 +100,7 @@ def info(name: Positional[str], root: Path | None = None, picture: Path | None =
     if picture is not None:
         from .data.pictures import contact_sheet
 
-        first = [int((train.labels == label).argmax()) for label in sorted(set(train.labels.tolist()))]
+        first = [int((train.labels == label).argmax()) for label in sorted(set(train.labels.tolist()))[:SHOWN]]
         contact_sheet([train.sample(i) for i in first], [train.class_names[int(train.labels[i])] for i in first], picture)
     if as_json:
         print(json.dumps(about))
@@ -112,10 +113,10 @@ def info(name: Positional[str], root: Path | None = None, picture: Path | None =
     if about["parts"]:
         print(f"data.part    {', '.join(about['parts'])}")
     print(f"{'class':<32} {'train':>9} {'test':>9}")
-    for kind, counts in list(about["classes"].items())[:50]:
+    for kind, counts in list(about["classes"].items())[:SHOWN]:
         print(f"{kind:<32} {counts['train']:>9,} {counts['test']:>9,}")
-    if len(about["classes"]) > 50:
-        print(f"and {len(about['classes']) - 50} more")
+    if len(about["classes"]) > SHOWN:
+        print(f"and {len(about['classes']) - SHOWN} more")
     if picture is not None:
         print(picture)
 
@@ -154,8 +155,8 @@ def events_show(
 
     Args:
         file: a recording
-        out: the picture; default beside the recording, as .png
-        frames: how many
+        out: the picture; default the recording's name with .png, in the working folder
+        frames: how many, 1 or more; an animation has four times as many
         seconds: how long the animation takes; default as long as the recording, 1 to 10
         format: the recording's, if the file does not tell it
     """

@@ -40,6 +40,16 @@ def aedat2(t, x, y, polarity, header=START2):
     return header + b"".join(words)
 
 
+def davis(t, x, y, polarity, header=START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n"):
+    """AEDAT 2.0 of a DAVIS; after the first event a sample of a frame, one of inertia, and a mark of an external signal."""
+    words = [
+        struct.pack(">II", int(a) << 12 | int(b) << 22 | int(p) << 11, int(time) % 2**32)
+        for time, a, b, p in zip(t, x, y, polarity, strict=True)
+    ]
+    others = [struct.pack(">II", word, int(t[0]) % 2**32) for word in (1 << 31 | 5 << 12, 1 << 31 | 3 << 10, 1 << 10)]
+    return header + b"".join(words[:1] + others + words[1:])
+
+
 def atis(t, x, y, polarity):
     """N-MNIST's five bytes; a row of 240 wherever the clock of 13 bits overflows."""
     out, overflows = [], 0

@@ -1,6 +1,7 @@
 """DVS128 Gesture, CIFAR10-DVS and folders of recordings: stand-ins go all the way; what is wrong is named."""
 
 import os
+import sys
 from pathlib import Path
 
 import encoders
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from spikewise.cli import main
+from spikewise.data import DATASETS
 from spikewise.data.cifar10dvs import cifar10_dvs
 from spikewise.data.dvsgesture import GESTURES, dvs_gesture, read_labels
 from spikewise.data.event_folder import event_folder
@@ -115,13 +117,25 @@ def test_a_real_label_file():
         ("class,startTime_usec,endTime_usec\n0,1,2\n", "line 2: gesture 0 is none of 1 to 11"),
         ("class,startTime_usec,endTime_usec\n1,1,2\n12,1,2\n", "line 3: gesture 12 is none of 1 to 11"),
         ("class,startTime_usec,endTime_usec\n1,5,5\n", "line 2: the gesture ends at 5, not after 5"),
-        ("class,startTime_usec,endTime_usec\n1,5\n", "line 2: 1,5 should be three whole numbers"),
+        ("class,startTime_usec,endTime_usec\n\n1,5\n", "line 3: '1,5' should be three whole numbers"),
+        ("class,startTime_usec,endTime_usec\n1,0," + "9" * 5000, "line 2: '1,0,9{56}' should be three whole numbers"),
+        ('class,startTime_usec,endTime_usec\n"' + "a" * 200_000, "line 2: '\"a{59}' should be three whole numbers"),
+        ("class,startTime_usec,endTime_usec\n1,\u00e9\n", r"a\.csv is no text: byte 36 is 0xe9; get it again"),
     ],
 )
 def test_label_files_that_are_none(text, message, tmp_path):
-    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=message):
         read_labels(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["trials_to_train.txt", "trials_to_test.txt"])
+def test_a_trial_that_is_listed_twice_is_named(name, tmp_path):
+    source = gesture_source(tmp_path / "source")
+    with (source / name).open("a") as file:
+        file.write("user01_led.aedat\n")
+    with pytest.raises(ValueError, match=r"user01_led\.aedat is listed twice in trials_to_train\.txt and trials_to_test\.txt"):
+        prepare("dvs-gesture", source, tmp_path, partial=True)
 
 
 def test_missing_trials_are_named(tmp_path):
@@ -199,6 +213,33 @@ def test_any_folder_of_recordings(tmp_path):
         event_folder("train", tmp_path)
 
 
+def npz_folder(folder, sides):
+    """Recordings that do not tell their sensor: one event each, in the corner of a square of so many pixels."""
+    for kind, of_kind in zip(("a", "b"), sides, strict=True):
+        (folder / kind).mkdir(parents=True)
+        for i, side in enumerate(of_kind):
+            np.savez(folder / kind / f"{i}.npz", t=[0], x=[side - 1], y=[side - 1], p=[1])
+
+
+@pytest.mark.parametrize("parted", [True, False])
+def test_the_sensor_holds_every_recording(parted, tmp_path, monkeypatch):
+    if parted:
+        npz_folder(tmp_path / "train", ((5, 9), (6, 6)))
+        npz_folder(tmp_path / "test", ((5, 5), (5, 12)))
+    else:
+        npz_folder(tmp_path, ((5, 9, 5, 5, 5), (6, 6, 6, 12, 6)))
+    for split in ("train", "test"):
+        data = event_folder(split, tmp_path, T=2)
+        assert all(data.sample(i).shape == (2, 2, 12, 12) and data.sample(i).sum() == 1 for i in range(len(data)))
+    monkeypatch.setattr(sys.modules["spikewise.data.event_folder"], "read_events", lambda _path: pytest.fail("read again"))
+    assert len(event_folder("train", tmp_path)) >= 4  # what was found is kept
+    monkeypatch.undo()
+    (tmp_path / ".sensor.json").write_text("[]")
+    changed = tmp_path / ("test/b" if parted else "b") / "0.npz"
+    np.savez(changed, t=[0], x=[19], y=[19], p=[1])
+    assert event_folder("train", tmp_path, T=2).sample(0).shape == (2, 2, 20, 20)
+
+
 def test_classes_that_only_one_split_has_are_named(tmp_path):
     for kind in ("train/a", "train/b", "test/a", "test/c"):
         (tmp_path / kind).mkdir(parents=True)
@@ -233,3 +274,18 @@ def test_a_part_that_is_none_is_refused(tmp_path, capsys):
     assert "data.part='half' is no way to part cifar10-dvs; use published or seeded" in capsys.readouterr().err
     assert main(["train", "digits", "--data.part", "half", "--out", str(tmp_path / "run")]) == 2
     assert "leave it at 'published'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["dvs-gesture", "cifar10-dvs", "event-folder"])
+@pytest.mark.parametrize("root", ["data", "./data", "../here/data"])
+def test_a_root_relative_to_the_working_folder(name, root, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    if name == "event-folder":
+        cifar_source(tmp_path / "here" / "data")
+    else:
+        source = gesture_source(tmp_path / "source") if name == "dvs-gesture" else cifar_source(tmp_path / "source")
+        prepare(name, source, root, partial=True)
+    for cache in (False, True):
+        data = DATASETS[name].open("test", root, T=2, cache=cache)
+        assert all(data.sample(i).sum() > 0 for i in range(len(data)))

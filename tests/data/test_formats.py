@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from spikewise.data.events import Events
 from spikewise.data.formats import FORMATS, aedat2, aedat3, atis, raw, read_events, recognise, write_events
+from spikewise.data.frames import FRAMES
 
 REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data") / "event_files"
 SMALL = encoders.random_events(300, height=30, width=32, last=200_000)
@@ -93,6 +94,25 @@ def test_ours_for_any_events_and_both_decoders(name, n, seed, last, tmp_path_fac
 
 
 @pytest.mark.usefixtures("both")
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("room", [True, False])
+def test_many_events_lie_in_a_file_where_there_is_room(name, room, tmp_path, monkeypatch):
+    if not raw.compiled():
+        pytest.skip("the decoders in NumPy keep events in memory")
+    monkeypatch.setattr(raw, "MANY", 100)
+    if not room:
+        monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    size = (34, 34)
+    t, x, y, polarity = encoders.random_events(501, *size, last=8000)
+    (tmp_path / "a").write_bytes(OURS[name](t, x, y, polarity))
+    events = read_events(tmp_path / "a", name)
+    require_equal(events, t, x, y, polarity)
+    assert all(isinstance(array, np.memmap) == room for array in (events.t, events.x, events.y, events.polarity))
+    kept = Events(*(np.array(array) for array in (events.t, events.x, events.y, events.polarity)), events.size)
+    for frames in FRAMES.values():
+        assert np.array_equal(frames(events, 7), frames(kept, 7))
+
+
 def test_events_marked_invalid_and_other_packets_are_left_out(tmp_path):
     t, x, y, polarity = SMALL
     valid = np.arange(len(t)) % 3 > 0
@@ -106,6 +126,22 @@ def test_marks_of_an_external_signal_are_left_out(tmp_path):
     marks = struct.pack(">II", 0x8000, 5) + struct.pack(">II", 0xFFFF, 6)
     (tmp_path / "a.aedat").write_bytes(encoders.START2 + marks + encoders.aedat2(t, x, y, polarity, header=b""))
     require_equal(read_events(tmp_path / "a.aedat"), *SMALL)
+
+
+@pytest.mark.parametrize(
+    ("chip", "size"), [("davis.Davis346red", (260, 346)), ("davis.DAVIS240C", (180, 240)), ("sbret10.SBret10", (180, 240))]
+)
+@pytest.mark.parametrize("end", [b"", b"#End Of ASCII Header\r\n"])
+def test_a_davis_is_known_by_the_headers_chip(chip, size, end, tmp_path):
+    header = encoders.START2 + f"# AEChip: eu.seebetter.ini.chips.{chip}\r\n".encode() + end
+    t, x, y, polarity = encoders.random_events(300, *size, last=10**6)
+    if end:
+        y[0] = 142  # its first byte is that of #, as in a line of text
+    t += 2**32 - 5 * 10**5
+    (tmp_path / "a.aedat").write_bytes(encoders.davis(t, x, y, polarity, header))
+    events = read_events(tmp_path / "a.aedat")
+    require_equal(events, t, x, y, polarity)
+    assert events.size == size
 
 
 def test_times_that_run_backwards_stay_in_the_order_of_the_file(tmp_path):
@@ -125,7 +161,7 @@ def test_times_that_run_backwards_stay_in_the_order_of_the_file(tmp_path):
         ("tonic/sample.aedat4", "aedat4", 111_954, (240, 320)),
         ("expelliarmus/evt2_sample.raw", "evt2", 539_481, (476, 600)),
         ("expelliarmus/evt3_sample.raw", "evt3", 219_596, (720, 1280)),
-        ("tonic/sample_aedat_header.aedat", "aedat2", 0, (128, 128)),
+        ("tonic/sample_aedat_header.aedat", "aedat2", 0, (260, 346)),
     ],
 )
 def test_real_files(file, format, events, size):
@@ -177,6 +213,18 @@ def test_layouts_of_hdf5(layout, tmp_path):
             array["t"], array["x"], array["y"], array["p"] = t, x, y, polarity
             file[layout] = array
     require_equal(read_events(tmp_path / "a.h5"), *SMALL)
+
+
+@pytest.mark.parametrize(
+    "names", [("ts", "xs", "ys", "ps"), ("time", "x", "y", "pol"), ("timestamps", "x", "y", "polarities")], ids=str
+)
+def test_names_that_others_give_to_the_arrays(names, tmp_path):
+    arrays = dict(zip(names, SMALL, strict=True))
+    np.savez(tmp_path / "a.npz", **arrays)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("events").update(arrays)
+    for suffix in ("npz", "h5"):
+        require_equal(read_events(tmp_path / f"a.{suffix}"), *SMALL)
 
 
 def test_polarities_of_minus_one(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import warnings
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ import pytest
 
 from spikewise.data.events import Events
 from spikewise.data.formats import aedat4, raw, read_events, recognise, write_events
+from spikewise.data.pictures import draw
 
 TEN = np.arange(10)
 COLUMNS = {"t": TEN, "x": TEN, "y": TEN, "p": TEN % 2}
@@ -284,3 +286,16 @@ def test_what_is_written_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypat
 def test_a_suffix_that_the_library_asks_for_is_named(name, suffix, tmp_path):
     (tmp_path / "a").write_bytes(getattr(encoders, name)(*encoders.random_events(20)))
     refused(tmp_path / "a", rf"a should end in {suffix}: rename it")
+
+
+def test_what_cannot_be_written_is_said_in_a_line(tmp_path, monkeypatch):
+    events = Events(*(np.zeros(3, kind) for kind in (np.int64, np.uint16, np.uint16, np.uint8)), (2, 2))
+    for name in ("a.npz", "a.h5"):
+        with pytest.raises(OSError, match=rf"^[^\n]*nowhere/{name} can't be written: No such file or directory$"):
+            write_events(events, tmp_path / "nowhere" / name)
+    for name in ("a.png", "a.gif"):
+        with pytest.raises(OSError, match=rf"nowhere/{name} can't be written: No such file or directory$"):
+            draw(events, tmp_path / "nowhere" / name)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ValueError, match=r"/a\.h5 needs the package h5py"):
+        write_events(events, tmp_path / "a.h5")

@@ -1,8 +1,12 @@
 """Pictures and numbers of recordings."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from spikewise.cli import main
+from spikewise.data import DATASETS, Images
 from spikewise.data.events import Events
 from spikewise.data.pictures import BRIGHTER, DARKER, PAPER, contact_sheet, draw, paint
 from spikewise.data.summary import summary
@@ -52,9 +56,37 @@ def test_what_cannot_be_drawn_is_said(tmp_path):
         draw(moving_dot(0), tmp_path / "x.png")
     with pytest.raises(ValueError, match=r"neither \.gif .* nor \.png"):
         draw(moving_dot(), tmp_path / "x.jpg")
+    for wrong in (0, -2, 101):
+        with pytest.raises(ValueError, match=f"frames={wrong}; use 1 to 100"):
+            draw(moving_dot(), tmp_path / "x.gif", frames=wrong)
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"seconds={wrong}; use a number above 0, up to 3600"):
+            draw(moving_dot(), tmp_path / "x.gif", seconds=wrong)
 
 
 def test_a_sheet_of_samples(tmp_path):
     samples = [np.random.default_rng(k).random((3, 8, 8), dtype=np.float32) for k in range(3)]
     contact_sheet([*samples, np.ones((4, 2, 8, 8), np.float32)], ["a", "b", "c", "d"], tmp_path / "s.png", columns=2)
     assert (tmp_path / "s.png").stat().st_size > 1000
+
+
+def test_a_missing_matplotlib_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    for make in (
+        lambda: draw(moving_dot(), tmp_path / "a.png"),
+        lambda: contact_sheet([np.ones((1, 4, 4))], ["a"], tmp_path / "a"),
+    ):
+        with pytest.raises(ValueError, match=r"matplotlib: pip install 'spikewise\[plots\]'"):
+            make()
+    draw(moving_dot(), tmp_path / "a.gif")
+
+
+def test_a_thousand_classes_are_not_all_drawn(tmp_path, monkeypatch, capsys):
+    images = np.zeros((60, 1, 4, 4), np.uint8)
+    many = Images("many", images, np.arange(60), tuple(map(str, range(60))), 255)
+    monkeypatch.setitem(DATASETS, "digits", DATASETS["digits"]._replace(open=lambda _split, _root: many))
+    drawn = []
+    monkeypatch.setattr("spikewise.data.pictures.contact_sheet", lambda samples, titles, _path: drawn.append((samples, titles)))
+    assert main(["data", "info", "digits", "--picture", str(tmp_path / "a.png")]) == 0
+    assert [len(part) for part in drawn[0]] == [50, 50]
+    assert "and 10 more" in capsys.readouterr().out

@@ -100,6 +100,32 @@ def test_what_was_prepared_is_whole_and_says_so(source, tmp_path, capsys):
     assert main(options) == 0
     assert capsys.readouterr().out == out
     assert (tmp_path / name / MARKER).stat().st_mtime_ns == before
+    assert main(options[:-1]) == 2
+    assert "was prepared from less than was published" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["lost", "changed", "added"])
+def test_what_has_changed_since_it_was_prepared_is_named(change, tmp_path):
+    source = nmnist_source(tmp_path / "source", each=1)
+    file = prepare("nmnist", source, tmp_path, partial=True) / "Train" / "3" / "00000.bin"
+    if change == "lost":
+        file.unlink()
+    else:
+        content = bytearray(file.read_bytes())
+        content[7] ^= 1
+        (file if change == "changed" else file.with_name("00009.bin")).write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"nmnist has changed since it was prepared: \d+ files of .*, 20 of .* were; remove it"
+    ):
+        prepare("nmnist", source, tmp_path, partial=True)
+
+
+def test_two_at_once_do_not_write_into_each_others_files(tmp_path):
+    source = nmnist_source(tmp_path / "source", each=1)
+    (tmp_path / ".nmnist.preparing").mkdir()
+    with preparing.alone(tmp_path / ".nmnist.preparing"), pytest.raises(BlockingIOError, match="another process is preparing"):
+        prepare("nmnist", source, tmp_path, partial=True)
+    assert prepare("nmnist", source, tmp_path, partial=True).is_dir()
 
 
 def test_nmnist_is_what_its_archives_hold(tmp_path):
@@ -117,10 +143,31 @@ def test_another_source_does_not_go_on(tmp_path):
     other = nmnist_source(tmp_path / "other")
     with pytest.raises(ValueError, match=r"was begun with .*first.*, not with .*other"):
         prepare("nmnist", other, tmp_path / "root")
+    assert prepare("nmnist", first, tmp_path / "root", partial=True).is_dir()  # the same source: as the message says
     (tmp_path / "mine" / "nmnist").mkdir(parents=True)
     (tmp_path / "mine" / "nmnist" / "notes").write_text("")
     with pytest.raises(ValueError, match="is there and was not made by `data prepare`; move it away"):
         prepare("nmnist", other, tmp_path / "mine")
+
+
+def test_a_part_has_something_of_all(tmp_path):
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(
+        ValueError, match=r"holds nothing of train, test, too little to be a part; --source is the folder with N-M"
+    ):
+        prepare("nmnist", tmp_path / "wrong", tmp_path / "root", partial=True)
+    source = zipped(cifar_source(tmp_path / "folders", each=2), tmp_path / "source")
+    (source / "cat.zip").unlink()
+    with pytest.raises(ValueError, match="holds nothing of cat, too little"):
+        prepare("cifar10-dvs", source, tmp_path / "root", partial=True)
+    assert not (tmp_path / "root" / "cifar10-dvs").exists()
+
+
+def test_a_source_that_left_nothing_is_forgotten(tmp_path):
+    (tmp_path / "wrong").mkdir()
+    with pytest.raises(ValueError, match="holds 0 train, 0 test"):
+        prepare("nmnist", tmp_path / "wrong", tmp_path / "root")
+    assert prepare("nmnist", nmnist_source(tmp_path / "right"), tmp_path / "root", partial=True).is_dir()
 
 
 def test_what_cannot_be_prepared_is_said(tmp_path, monkeypatch):
@@ -231,11 +278,7 @@ def test_a_stand_in_of_imagenet_goes_through_prepare_train_and_evaluate(tmp_path
     options = ["data", "prepare", "imagenet", "--source", str(source), "--root", str(tmp_path)]
     assert main(options) == 2
     assert "holds 9 train, 6 val, where 1,281,167 train, 50,000 val were published" in capsys.readouterr().err
-    work = tmp_path / ".imagenet.preparing"
-    assert main([*options, "--partial"]) == 2
-    assert "was begun with" in capsys.readouterr().err
-    disk.remove(work)
-    assert main([*options, "--partial"]) == 0
+    assert main([*options, "--partial"]) == 0  # as the message says
     small = ["--data.root", str(tmp_path), "--data.size", "32", "--optim.epochs", "1", "--optim.batch", "6"]
     small += ["--optim.precision", "float32", "--device", "cpu", "--workers", "0"]
     assert main(["train", "imagenet/sew-resnet18", "--out", str(tmp_path / "run"), *small]) == 0, capsys.readouterr().err

@@ -156,7 +156,7 @@ def test_an_overflow_mark_moves_all_later_times(tmp_path):
 
 def test_damaged_recordings_are_refused_in_words(tmp_path):
     (tmp_path / "cut.bin").write_bytes(b"1234567")
-    with pytest.raises(ValueError, match=r"holds 7 bytes, where each event takes 5: it was cut; unpack it again"):
+    with pytest.raises(ValueError, match=r"was cut: the event at byte 5 has 2 of 5 bytes; unpack it again"):
         read_atis(tmp_path / "cut.bin", (34, 34))
     (tmp_path / "far.bin").write_bytes(atis([1, 2], [3, 34], [3, 3], [0, 1]))
     with pytest.raises(ValueError, match="event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels"):

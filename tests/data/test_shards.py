@@ -89,11 +89,14 @@ def test_remote_shards(tmp_path, monkeypatch):
     assert samples_of(image_shards("train", "memory://set", size=32)) == local
     assert len(list((tmp_path / "cache" / "shards").iterdir())) == 1
 
-    class Ranges(http.server.SimpleHTTPRequestHandler):
-        """Serves parts of files, as servers of large ones do."""
+    class Whole(http.server.SimpleHTTPRequestHandler):
+        """Serves whole files, whatever part is asked for."""
 
         def log_message(self, *_):
             pass
+
+    class Ranges(Whole):
+        """Serves parts of files, as servers of large ones do."""
 
         def do_GET(self):
             path = Path(self.translate_path(self.path))
@@ -110,16 +113,19 @@ def test_remote_shards(tmp_path, monkeypatch):
             self.wfile.write(part)
             return None
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Ranges, directory=tmp_path / "shards"))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        address = f"http://127.0.0.1:{server.server_port}"
-        assert samples_of(image_shards("train", address, size=32)) == local
-        with pytest.raises(FileNotFoundError):
-            image_shards("train", f"{address}/elsewhere")
-    finally:
-        server.shutdown()
-        server.server_close()
+    for handler in (Ranges, Whole):
+        served = functools.partial(handler, directory=tmp_path / "shards")
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            assert samples_of(image_shards("train", address, size=32)) == local
+            assert main(["data", "info", "image-shards", "--root", address]) == 0
+            with pytest.raises(FileNotFoundError):
+                image_shards("train", f"{address}/elsewhere")
+        finally:
+            server.shutdown()
+            server.server_close()
 
 
 @pytest.mark.parametrize(

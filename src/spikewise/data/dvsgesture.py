@@ -1,6 +1,5 @@
 """DVS128 Gesture: 11 gestures of 29 people under an event camera (Amir et al. 2017)."""
 
-import csv
 import io
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -73,17 +72,19 @@ def read_labels(path: Path) -> list[Row]:
 
     Raises:  ValueError for another header, a gesture that is none, or a time that ends before it begins
     """
-    rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    if not rows or [cell.strip() for cell in rows[0]] != HEADER:
+    lines = text_of(path).splitlines()
+    if not lines or [cell.strip() for cell in lines[0].split(",")] != HEADER:
         raise ValueError(
-            f"{path} should begin with {','.join(HEADER)}, and begins with {','.join(rows[0]) if rows else 'nothing'}"
+            f"{path} should begin with {','.join(HEADER)}, and begins with {lines[0][:60] if lines else 'nothing'}"
         )
     found = []
-    for number, row in enumerate((row for row in rows[1:] if row), start=2):
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
         try:
-            gesture, start, end = (int(cell) for cell in row)
+            gesture, start, end = (int(cell) for cell in line.split(","))
         except ValueError:
-            raise ValueError(f"{path}, line {number}: {','.join(row)} should be three whole numbers") from None
+            raise ValueError(f"{path}, line {number}: {line[:60]!r} should be three whole numbers") from None
         if not 1 <= gesture <= len(GESTURES):
             raise ValueError(f"{path}, line {number}: gesture {gesture} is none of 1 to {len(GESTURES)}")
         if start >= end:
@@ -92,6 +93,17 @@ def read_labels(path: Path) -> list[Row]:
     if not found:
         raise ValueError(f"{path} has no gesture")
     return found
+
+
+def text_of(path: Path) -> str:
+    """A small file of text.
+
+    Raises:  ValueError for other bytes
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: byte {error.start:,} is {error.object[error.start]:#04x}; get it again") from None
 
 
 def trials(source: Path, split: str, *, incomplete: bool) -> list[tuple[Path, Path]]:
@@ -103,7 +115,7 @@ def trials(source: Path, split: str, *, incomplete: bool) -> list[tuple[Path, Pa
     listed = source / LISTS[split]
     if not listed.is_file():
         raise ValueError(f"{source} has no {LISTS[split]}, which says who is in the {split} split; get the whole data set")
-    names = [line.strip() for line in listed.read_text().splitlines() if line.strip()]
+    names = [line.strip() for line in text_of(listed).splitlines() if line.strip()]
     pairs = [(source / name, source / f"{Path(name).stem}_labels.csv") for name in names]
     if any(Path(name).name != name for name in names):
         raise ValueError(f"{listed} names files in other folders; get the data set again")
@@ -120,8 +132,13 @@ def trials(source: Path, split: str, *, incomplete: bool) -> list[tuple[Path, Pa
 
 def cut(source: Path, folder: Path, advance: Callable[[int], None], *, incomplete: bool) -> None:
     """Cut the trials into a file per gesture, folder/split/NN_gesture/trial-NN.npz; those that are there are left out."""
-    for split in LISTS:
-        for recording, labels in trials(source, split, incomplete=incomplete):
+    parted = {split: trials(source, split, incomplete=incomplete) for split in LISTS}
+    everything = [recording for pairs in parted.values() for recording, _ in pairs]
+    if len(set(everything)) < len(everything):
+        twice = next(recording for recording in everything if everything.count(recording) > 1)
+        raise ValueError(f"{twice.name} is listed twice in {' and '.join(LISTS.values())} of {source}; get the lists again")
+    for split, pairs in parted.items():
+        for recording, labels in pairs:
             rows = read_labels(labels)
             targets = [
                 folder / split / folder_name(row.gesture) / f"{recording.stem}-{i:02}.npz" for i, row in enumerate(rows, 1)

@@ -1,5 +1,8 @@
 """Any folder of event recordings by class."""
 
+import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import disk
 from .events import Events
 from .formats import FORMATS, read_events
 from .order import generator
@@ -14,6 +18,7 @@ from .recordings import CACHE, Files, Recordings
 from .samples import require_split
 
 SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
+SENSOR = ".sensor.json"
 SHARE = 5  # where there is no test split, one recording of so many is one
 
 
@@ -23,7 +28,7 @@ def event_folder(
     """A folder with the folders `train` and `test`, each with a folder per class; or with a folder per class alone.
 
     Then a fifth of each class, drawn once and for all from the names in order, is the test split. Every format of
-    `spikewise events` is read; the sensor holds what the first recordings of each class say.
+    `spikewise events` is read; the sensor is as large as the largest recording's, for which all of them are read once.
 
     T, rule, cache:  as of `nmnist`
     Raises:          FileNotFoundError or ValueError for a folder that is missing, or has no recordings
@@ -35,10 +40,11 @@ def event_folder(
         if both["train"].keys() != both["test"].keys():
             only = sorted(both["train"].keys() ^ both["test"].keys())
             raise ValueError(f"{folder}: the class {only[0]} is in train or in test, not in both; give both the same classes")
-        size, files = sensor_of(both["train"]), both[split]
+        size = sensor_of(folder, [file for part in both.values() for found in part.values() for file in found])
+        files = both[split]
     else:
         everything = by_class(folder)
-        size = sensor_of(everything)
+        size = sensor_of(folder, [file for found in everything.values() for file in found])
         files = {name: drawn(found, split, f"event-folder/{name}", 1 / SHARE) for name, found in everything.items()}
     return recordings("event-folder", folder, files, T, rule, cache, partial(read_events, size=size))
 
@@ -72,11 +78,23 @@ def drawn(files: Sequence[Path], split: str, key: str, share: float) -> list[Pat
     return [file for place, file in enumerate(files) if (place in test) == (split == "test")]
 
 
-def sensor_of(files: dict[str, list[Path]]) -> tuple[int, int]:
-    """(height, width) that holds what the first recording of each class and kind of file says of its sensor."""
-    first = {(name, path.suffix.lower()): path for name, found in files.items() for path in reversed(found)}
-    sizes = [read_events(path).size for path in first.values()]
-    return max(height for height, _ in sizes), max(width for _, width in sizes)
+def sensor_of(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
+    """(height, width) that holds every recording: many formats do not tell it, and their events need not reach its border.
+
+    It is kept in the folder, where that can be written, until a recording changes.
+    """
+    abouts = [(path, path.stat()) for path in files]
+    names = "".join(f"{path.relative_to(folder)}\0{about.st_size}\0{about.st_mtime_ns}\n" for path, about in abouts)
+    stamp, kept = hashlib.sha256(os.fsencode(names)).hexdigest(), folder / SENSOR
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one: made again
+        about = json.loads(kept.read_text())
+        if about["stamp"] == stamp:
+            return int(about["height"]), int(about["width"])
+    sizes = [read_events(path).size for path in files]
+    height, width = max(height for height, _ in sizes), max(width for _, width in sizes)
+    with contextlib.suppress(OSError):
+        disk.replace(kept, json.dumps({"stamp": stamp, "height": height, "width": width}).encode())
+    return height, width
 
 
 def recordings(
@@ -93,7 +111,7 @@ def recordings(
     labels = [np.full(len(found), label, dtype=np.int64) for label, found in enumerate(files.values())]
     return Recordings(
         name=name,
-        files=Files(folder, (file for found in files.values() for file in found)),
+        files=Files(folder, (file.relative_to(folder) for found in files.values() for file in found)),
         labels=np.concatenate(labels),
         class_names=class_names or tuple(files),
         T=T,

@@ -62,6 +62,10 @@ def list_files(folder: Path) -> list[Path]:
         raise ValueError(f"{folder} holds no .bin file; unpack N-MNIST again")
     for file in files:  # now, not in the middle of an epoch
         size = file.stat().st_size
-        if size % 5 or not size:
-            raise ValueError(f"{file} holds {size:,} bytes, where each event takes 5: it was cut; unpack it again")
+        if not size:
+            raise ValueError(f"{file} is empty; unpack it again")
+        if size % 5:
+            raise ValueError(
+                f"{file} was cut: the event at byte {size - size % 5:,} has {size % 5} of 5 bytes; unpack it again"
+            )
     return files

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from .events import Events
 from .frames import frames_by_duration
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from matplotlib.figure import Figure
 
 BRIGHTER, DARKER, PAPER = (213, 94, 0), (0, 114, 178), (255, 255, 255)  # vermilion and blue: told apart by colour-blind people
 MOST_POINTS = 60_000  # of a picture in space and time; more would only hide each other
@@ -19,18 +20,26 @@ MOST_POINTS = 60_000  # of a picture in space and time; more would only hide eac
 def draw(events: Events, path: Path, *, frames: int = 8, seconds: float | None = None) -> None:
     """Draw a recording: .gif, an animation; .png, its frames in a row, over its events in space and time.
 
-    frames:   pictures in the row; an animation has four times as many
-    seconds:  how long the animation takes; None: as long as the recording, within 1 and 10 seconds
-    Raises:   ValueError for another kind of file, or a recording without events
+    frames:   pictures in the row, 1 to 100; an animation has four times as many
+    seconds:  how long the animation takes, above 0 and up to 3600; None: as long as the recording, within 1 and 10 seconds
+    Raises:   ValueError for another kind of file, a number out of its range, or a recording without events
     """
+    if not 1 <= frames <= 100:
+        raise ValueError(f"frames={frames}; use 1 to 100")
+    if seconds is not None and not 0 < seconds <= 3600:
+        raise ValueError(f"seconds={seconds}; use a number above 0, up to 3600")
     if not len(events):
         raise ValueError("there is nothing to draw: the recording has no events")
-    if path.suffix.lower() == ".gif":
-        animate(frames_by_duration(events, 4 * frames), path, seconds or min(10.0, max(1.0, duration(events))))
-    elif path.suffix.lower() == ".png":
-        sheet(events, path, frames)
-    else:
+    suffix = path.suffix.lower()
+    if suffix not in (".gif", ".png"):
         raise ValueError(f"{path} is neither .gif (an animation) nor .png (frames, and events in space and time)")
+    try:
+        if suffix == ".gif":
+            animate(frames_by_duration(events, 4 * frames), path, seconds or min(10.0, max(1.0, duration(events))))
+        else:
+            sheet(events, path, frames)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} can't be written: {error.strerror or error}") from None
 
 
 def duration(events: Events) -> float:
@@ -63,24 +72,28 @@ def enlarged(picture: np.ndarray, at_least: int) -> np.ndarray:
 def animate(frames: np.ndarray, path: Path, seconds: float) -> None:
     """Frames [T, 2, H, W] as an animated GIF that goes on for ever."""
     white = full_colour(frames)
-    pictures = [image(enlarged(paint(frame, white), 256)) for frame in frames]
+    pictures = [Image.fromarray(enlarged(paint(frame, white), 256)) for frame in frames]
     wait = max(20, round(1000 * seconds / len(pictures)))  # milliseconds; many programs slow down what is faster than 20
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=wait, loop=0)
 
 
-def image(picture: np.ndarray) -> "Image":
-    from PIL import Image  # of the extra `plots`
+def new_figure(**how: Any) -> "Figure":
+    """An empty figure.
 
-    return Image.fromarray(picture)
+    Raises:  ValueError where matplotlib is missing
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError("pictures need the package matplotlib: pip install 'spikewise[plots]'") from None
+    return Figure(dpi=150, layout="constrained", **how)
 
 
 def sheet(events: Events, path: Path, frames: int) -> None:
     """A row of frames, and below it every event (or a sample of them) by place and time."""
-    from matplotlib.figure import Figure
-
     counts = frames_by_duration(events, frames)
     white, length = full_colour(counts), duration(events)
-    figure = Figure(figsize=(1.5 * frames, 5.6), dpi=150, layout="constrained")
+    figure = new_figure(figsize=(1.5 * frames, 5.6))
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 2.2)))
     for number, (ax, frame) in enumerate(zip(above.subplots(1, frames, squeeze=False)[0], counts, strict=True)):
         ax.imshow(paint(frame, white), interpolation="nearest")
@@ -114,10 +127,8 @@ def in_space_and_time(ax: Any, events: Events) -> None:
 
 def contact_sheet(samples: Sequence[np.ndarray], titles: Sequence[str], path: Path, *, columns: int = 5) -> None:
     """Samples in a grid: images [C, H, W], 0 to 1, or frames [T, 2, H, W], whose sum over time is drawn."""
-    from matplotlib.figure import Figure
-
     rows = -(-len(samples) // columns)
-    figure = Figure(figsize=(1.8 * columns, 2.0 * rows), dpi=150, layout="constrained")
+    figure = new_figure(figsize=(1.8 * columns, 2.0 * rows))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in grid:
         ax.axis("off")

@@ -1,45 +1,23 @@
 """What a data set's source delivers, turned into the folder that a run reads: resumable, counted, whole or not there."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import disk
-from . import cifar10dvs, dvsgesture
-from .folder import IMAGENET_SIZES, check_imagenet
-from .images import CIFAR10
-from .unpack import size_of, unpack
+from .ways import WAYS, Advance, Way
 
 MARKER = "prepared.json"  # in a folder that is whole
-Advance = Callable[[int], None]
-
-
-class Way(NamedTuple):
-    """How one data set is prepared.
-
-    needs:   a function of the source: the bytes that will be written
-    fill:    writes the folder; again and again, it leaves what is there. A function of (source, folder, advance, partial)
-    counts:  recordings per split, or what else is counted, as published
-    tally:   a function of the folder: the same, counted
-    bring:   what the source is
-    digest:  whether the checksum is over the files' contents; else over their names and sizes, where contents take hours
-    """
-
-    needs: Callable[[Path], int]
-    fill: Callable[[Path, Path, Advance, bool], None]
-    counts: dict[str, int]
-    tally: Callable[[Path], dict[str, int]]
-    bring: str
-    digest: bool = True
 
 
 def prepare(
@@ -55,6 +33,7 @@ def prepare(
         raise ValueError(f"`data prepare` knows {', '.join(WAYS)}; given {name!r}")
     way, source, target = WAYS[name], Path(source), Path(root) / name
     if (target / MARKER).is_file():
+        require_unchanged(target, way, partial, say)
         return target
     if target.exists() and any(target.iterdir()):
         raise ValueError(f"{target} is there and was not made by `data prepare`; move it away, or choose another --root")
@@ -62,55 +41,100 @@ def prepare(
         raise FileNotFoundError(f"no {source}; --source is {way.bring}")
     work = target.with_name(f".{name}.preparing")
     work.mkdir(parents=True, exist_ok=True)
-    require_same_source(work, source, partial)
-    needed, free = way.needs(source), shutil.disk_usage(work).free
-    done = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
-    if say:
-        say(f"{name}: about {in_words(needed)} to write into {target}, {in_words(free)} free")
-    if needed - done > free:
-        raise OSError(
-            f"{name} needs about {in_words(needed - done)} more in {Path(root)}, {in_words(free)} are free; make room"
-        )
-    with bar(name, needed, quiet=say is None) as advance:
-        way.fill(source, work, advance, partial)
-    for left in work.rglob(".*.new"):
-        left.unlink()
-    finish(work, way, partial)
-    if target.exists():
-        target.rmdir()
-    disk.rename(work, target)
+    with alone(work):
+        require_same_source(work, source)
+        needed, free = way.needs(source), shutil.disk_usage(work).free
+        done = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
+        if say:
+            say(f"{name}: about {in_words(needed)} to write into {target}, {in_words(free)} free")
+        if needed - done > free:
+            raise OSError(
+                f"{name} needs about {in_words(needed - done)} more in {Path(root)}, {in_words(free)} are free; make room"
+            )
+        with bar(name, needed, quiet=say is None) as advance:
+            way.fill(source, work, advance, partial)
+        for left in work.rglob(".*.new"):
+            left.unlink()
+        finish(work, way, partial)
+        if target.exists():
+            target.rmdir()
+        disk.rename(work, target)
     return target
 
 
-def require_same_source(work: Path, source: Path, partial: bool) -> None:
-    """Refuse to go on with what another source began."""
+@contextlib.contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Hold a folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Raises:  BlockingIOError while another process prepares there: the two would write into each other's files
+    """
+    descriptor = os.open(work, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(f"another process is preparing {work}; wait for it, or choose another --root") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def require_same_source(work: Path, source: Path) -> None:
+    """Refuse to go on with what another source began, unless it left nothing."""
     file = work / ".source.json"
-    mine = json.dumps({"source": str(source.resolve()), "partial": partial})
-    if not file.is_file():
-        disk.replace(file, mine.encode())
-    elif file.read_text() != mine:
-        raise ValueError(f"{work} was begun with {file.read_text()}, not with {mine}; give those, or remove it")
+    mine = json.dumps({"source": str(source.resolve())})
+    if file.is_file() and file.read_text() == mine:
+        return
+    if file.is_file() and any(path.is_file() for path in work.rglob("*") if path != file):
+        raise ValueError(f"{work} was begun with {file.read_text()}, not with {mine}; give that, or remove the folder")
+    disk.replace(file, mine.encode())
+
+
+def require_unchanged(folder: Path, way: Way, partial: bool, say: Callable[[str], None] | None) -> None:
+    """Compare what was prepared with what it says of itself.
+
+    Raises:  ValueError where a file was lost, changed or added since, or where it is a part and all is asked for
+    """
+    about = json.loads((folder / MARKER).read_text())
+    if not about["complete"] and not partial:
+        raise ValueError(
+            f"{folder} was prepared from less than was published: {counted(about['counts'])}; remove it to prepare it from "
+            "all, or take it as it is: --partial"
+        )
+    if say:
+        say(f"{folder} is there; its {about['files']:,} files are compared with {MARKER}")
+    if (now := measured(folder, way)) != {name: about[name] for name in now}:
+        raise ValueError(
+            f"{folder} has changed since it was prepared: {now['files']:,} files of {in_words(now['bytes'])}, "
+            f"{about['files']:,} of {in_words(about['bytes'])} were; remove it, and give the same command again"
+        )
 
 
 def finish(work: Path, way: Way, partial: bool) -> None:
     """Count, take the checksum, and say so in the folder."""
     counts = way.tally(work)
+    if partial and (empty := [name for name, count in counts.items() if not count]):
+        raise ValueError(f"{work} holds nothing of {', '.join(empty)}, too little to be a part; --source is {way.bring}")
     if counts != way.counts and not partial:
         raise ValueError(
             f"{work} holds {counted(counts)}, where {counted(way.counts)} were published; or take it as it is: --partial"
         )
+    about = {"counts": counts, "published": way.counts, "complete": counts == way.counts} | measured(work, way)
+    disk.replace(work / MARKER, (json.dumps(about, indent=2) + "\n").encode())
+    disk.remove(work / ".source.json")
+
+
+def measured(folder: Path, way: Way) -> dict[str, Any]:
+    """Number and bytes of a folder's files, and the checksum of all."""
     digest, files, size = hashlib.sha256(), 0, 0
-    for path in sorted(path for path in all_files(work) if path != work / MARKER):
+    for path in sorted(path for path in all_files(folder) if path != folder / MARKER):
         content = f"{path.stat().st_size}"
         if way.digest:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(work).as_posix()}\0{content}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
         files, size = files + 1, size + path.stat().st_size
-    about = {"counts": counts, "published": way.counts, "complete": counts == way.counts}
-    about |= {"files": files, "bytes": size, "sha256": digest.hexdigest()}
-    disk.replace(work / MARKER, (json.dumps(about, indent=2) + "\n").encode())
-    disk.remove(work / ".source.json")
+    return {"files": files, "bytes": size, "sha256": digest.hexdigest()}
 
 
 def counted(counts: dict[str, int]) -> str:
@@ -135,191 +159,8 @@ def bar(name: str, total: int, *, quiet: bool) -> Iterator[Advance]:
         yield lambda size: progress.update(task, advance=size)
 
 
-# The data sets -----------------------------------------------------------------------------------------------------------
-
-
 def all_files(folder: Path) -> Iterator[Path]:
     """Files that are not hidden, also behind links to folders."""
     for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "."]
         yield from (Path(place, name) for name in names if name[0] != ".")
-
-
-def plain_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and path.name[0] != ".")
-
-
-def copy(source: Path, place: Callable[[str], Path | None], advance: Advance) -> None:
-    """Copy the wanted files of a folder, each whole or not at all."""
-    for path in plain_files(source):
-        target = place(path.relative_to(source).as_posix())
-        if target is None:
-            continue
-        if not (target.is_file() and target.stat().st_size == path.stat().st_size):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as file:
-                disk.stream(target, iter(lambda file=file: file.read(2**20), b""))  # type: ignore[misc]
-        advance(path.stat().st_size)
-
-
-def archives_in(source: Path, names: tuple[str, ...]) -> list[Path]:
-    """Those archives that are in a folder; none of them: it holds the files themselves."""
-    return [source / name for name in names if (source / name).is_file()]
-
-
-def needs_of(names: tuple[str, ...]) -> Callable[[Path], int]:
-    def needs(source: Path) -> int:
-        found = archives_in(source, names)
-        return sum(map(size_of, found)) if found else sum(path.stat().st_size for path in plain_files(source))
-
-    return needs
-
-
-def fill_from(
-    names: tuple[str, ...], place_in: Callable[[Path, str], Path | None]
-) -> Callable[[Path, Path, Advance, bool], None]:
-    """Fill a folder from these archives in the source, or from the source's own files."""
-
-    def fill(source: Path, work: Path, advance: Advance, partial: bool) -> None:
-        if not source.is_dir():
-            raise ValueError(f"{source} is no folder; --source is the folder with {', '.join(names[:2])} and so on")
-        found = archives_in(source, names)
-        missing = [name for name in names if source / name not in found]
-        if found and missing and not partial:
-            raise ValueError(f"{source} has no {missing[0]} ({len(missing)} of {len(names)} archives are missing)")
-        for archive in found:
-            unpack(archive, lambda name: place_in(work, name), advance)
-        if not found:
-            copy(source, lambda name: place_in(work, name), advance)
-
-    return fill
-
-
-NMNIST_ZIPS = ("Train.zip", "Test.zip")
-
-
-def nmnist_place(work: Path, name: str) -> Path | None:
-    """Train/0/00002.bin, wherever an archive has it."""
-    parts = PurePosixPath(name).parts[-3:]
-    wanted = len(parts) == 3 and parts[0] in ("Train", "Test") and parts[1] in tuple("0123456789") and name.endswith(".bin")
-    return work.joinpath(*parts) if wanted and parts[2][0] != "." else None
-
-
-def nmnist_count(work: Path) -> dict[str, int]:
-    return {split: sum(1 for _ in (work / split.capitalize()).glob("*/*.bin")) for split in ("train", "test")}
-
-
-CIFAR_ZIPS = tuple(f"{name}.zip" for name in sorted(CIFAR10))
-
-
-def cifar_place(work: Path, name: str) -> Path | None:
-    """airplane/cifar10_airplane_0.aedat; the class is in the file's own name."""
-    file = PurePosixPath(name).name
-    kind = next((kind for kind in CIFAR10 if file.startswith(f"cifar10_{kind}_")), None)
-    return work / kind / file if kind and file.endswith(".aedat") else None
-
-
-def cifar_count(work: Path) -> dict[str, int]:
-    return {kind: sum(1 for _ in (work / kind).glob("*.aedat")) for kind in sorted(CIFAR10)}
-
-
-def gesture_needs(source: Path) -> int:
-    if source.is_dir():
-        return sum(path.stat().st_size for path in source.rglob("*.aedat"))
-    return 2 * size_of(source)
-
-
-def gesture_fill(source: Path, work: Path, advance: Advance, partial: bool) -> None:
-    base = source
-    if source.is_file():
-        base = work / ".source"
-
-        def place(name: str) -> Path | None:
-            return base / PurePosixPath(name).name if name.endswith((".aedat", ".csv", ".txt")) else None
-
-        unpack(source, place, advance)
-    if not (base / dvsgesture.LISTS["train"]).is_file():  # a folder that holds the folder
-        inside = sorted(base.glob(f"*/{dvsgesture.LISTS['train']}"))
-        base = inside[0].parent if inside else base
-    dvsgesture.cut(base, work, advance, incomplete=partial)
-    disk.remove(work / ".source")
-
-
-def gesture_count(work: Path) -> dict[str, int]:
-    return {split: sum(1 for _ in (work / split).glob("*/*.npz")) for split in dvsgesture.COUNTS}
-
-
-TRAIN_TAR, VAL_TAR = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-SYNSETS = "imagenet_2012_validation_synset_labels.txt"  # a class per line, in the order of the images
-SOLUTION = "LOC_val_solution.csv"  # ImageId, then a class and boxes
-
-
-def imagenet_needs(source: Path) -> int:
-    return sum((source / name).stat().st_size for name in (TRAIN_TAR, VAL_TAR) if (source / name).is_file())
-
-
-def imagenet_fill(source: Path, work: Path, advance: Advance, partial: bool) -> None:
-    """Links to folders that are there already, or the two published archives, unpacked and sorted by class."""
-    if not source.is_dir():
-        raise ValueError(f"{source} is no folder; --source is the folder with train and val, or with {TRAIN_TAR} and {VAL_TAR}")
-    if (source / "train").is_dir() and (source / "val").is_dir():
-        for split in ("train", "val"):
-            disk.link(work / split, str((source / split).resolve()))
-        return
-    for name in (TRAIN_TAR, VAL_TAR):
-        if not (source / name).is_file():
-            raise ValueError(f"{source} has neither the folders train and val nor {name}; get it from image-net.org")
-    classes = validation_classes(source)
-    unpack(source / TRAIN_TAR, lambda name: work / ".classes" / name if name.endswith(".tar") else None, lambda _size: None)
-    for archive in sorted((work / ".classes").glob("*.tar")):
-        folder = work / "train" / archive.stem
-        unpack(archive, lambda name, folder=folder: folder / name if name.endswith(".JPEG") else None, advance)  # type: ignore[misc]
-    unpack(source / VAL_TAR, lambda name: work / "val" / classes[name] / name if name in classes else None, advance)
-    disk.remove(work / ".classes")
-
-
-def validation_classes(source: Path) -> dict[str, str]:
-    """The class of every validation image, by the image's name.
-
-    Raises:  ValueError where neither of the two files that say so is there
-    """
-    if (source / SYNSETS).is_file():
-        lines = (source / SYNSETS).read_text().split()
-        return {f"ILSVRC2012_val_{i:08}.JPEG": name for i, name in enumerate(lines, start=1)}
-    if (source / SOLUTION).is_file():
-        rows = [line.split(",", 1) for line in (source / SOLUTION).read_text().splitlines()[1:] if "," in line]
-        return {f"{image}.JPEG": said.split()[0] for image, said in rows if said.split()}
-    raise ValueError(f"{source} has neither {SYNSETS} nor {SOLUTION}, which say the classes of the validation images")
-
-
-def imagenet_count(work: Path) -> dict[str, int]:
-    return check_imagenet(work, partial=True)
-
-
-WAYS: dict[str, Way] = {
-    "nmnist": Way(
-        needs_of(NMNIST_ZIPS),
-        fill_from(NMNIST_ZIPS, nmnist_place),
-        {"train": 60_000, "test": 10_000},
-        nmnist_count,
-        "the folder with N-MNIST's Train.zip and Test.zip",
-    ),
-    "dvs-gesture": Way(
-        gesture_needs, gesture_fill, dvsgesture.COUNTS, gesture_count, "IBM's DvsGesture.tar.gz, or the folder that is in it"
-    ),
-    "cifar10-dvs": Way(
-        needs_of(CIFAR_ZIPS),
-        fill_from(CIFAR_ZIPS, cifar_place),
-        dict.fromkeys(sorted(CIFAR10), cifar10dvs.PER_CLASS),
-        cifar_count,
-        "the folder with CIFAR10-DVS's airplane.zip to truck.zip",
-    ),
-    "imagenet": Way(
-        imagenet_needs,
-        imagenet_fill,
-        IMAGENET_SIZES,
-        imagenet_count,
-        f"the folder with ImageNet's folders train and val, or with {TRAIN_TAR} and {VAL_TAR}",
-        digest=False,
-    ),
-}

@@ -161,6 +161,8 @@ def read_bytes(address: str, start: int | None = None, end: int | None = None) -
         raise
     except Exception as error:  # each protocol has its own
         raise OSError(f"{address} can't be read: {' '.join(str(error).split()) or type(error).__name__}") from None
+    if start is not None and end is not None and len(content) > end - start:  # of a server that sends all whatever is asked
+        content = content[start:end]
     return bytes(content)
 
 

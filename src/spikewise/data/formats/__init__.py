@@ -46,7 +46,7 @@ def begins(magic: bytes) -> Callable[[bytes], bool]:
 
 
 FORMATS: dict[str, Format] = {
-    "aedat2": Format(read_aedat2, "AEDAT 2.0 of a DVS128 (jAER, CIFAR10-DVS)", (".aedat",), begins(b"#!AER-DAT2")),
+    "aedat2": Format(read_aedat2, "AEDAT 2.0 of a DVS128 or a DAVIS (jAER, CIFAR10-DVS)", (".aedat",), begins(b"#!AER-DAT2")),
     "aedat3": Format(read_aedat3, "AEDAT 3.1 (cAER, DVS128 Gesture)", (".aedat",), begins(b"#!AER-DAT3")),
     "aedat4": Format(read_aedat4, "AEDAT 4 (DV)", (".aedat4",), begins(b"#!AER-DAT4")),
     "atis": Format(read_atis, "five bytes per event (N-MNIST, N-Caltech101)", (".bin",), None),
@@ -111,6 +111,11 @@ def write_events(events: Events, path: str | Path, format: str | None = None) ->
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         disk.rename(beside, path)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else " ".join(str(error).split())  # h5py's takes many lines
+        raise OSError(f"{path} can't be written: {why}") from None
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(beside), str(path))) from None
     finally:
         beside.unlink(missing_ok=True)
 

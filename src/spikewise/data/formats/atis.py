@@ -22,7 +22,8 @@ def read_atis(path: Path, size: tuple[int, int] | None = None) -> Events:
     """
     raw = files.bytes_of(path)
     if len(raw) % BYTES:
-        raise ValueError(f"{path} holds {len(raw):,} bytes, where each event takes 5: it was cut; unpack it again")
+        rest = len(raw) % BYTES
+        raise ValueError(f"{path} was cut: the event at byte {len(raw) - rest:,} has {rest} of 5 bytes; unpack it again")
     arrays = files.decode("decode_atis", raw, len(raw) // BYTES)[0] if files.compiled() else defined(raw)
     return files.recording(path, arrays, size, usual=NMNIST)
 

@@ -13,7 +13,12 @@ import numpy as np
 from ..events import Events
 from . import raw as files
 
-NAMES = {"t": ("t", "ts", "timestamp", "timestamps"), "x": ("x",), "y": ("y",), "p": ("p", "polarity", "pol")}
+NAMES = {
+    "t": ("t", "ts", "time", "timestamp", "timestamps"),
+    "x": ("x", "xs"),
+    "y": ("y", "ys"),
+    "p": ("p", "ps", "pol", "polarity", "polarities"),
+}
 DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError)
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 INFLATED = 64  # times the file that its arrays may take; events compress to a third or so

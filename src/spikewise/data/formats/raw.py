@@ -6,7 +6,8 @@ import importlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,9 +17,29 @@ import numpy as np
 from ..events import Events
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
-NO_EVENTS: Columns = (np.empty(0, np.int64), np.empty(0, np.uint16), np.empty(0, np.uint16), np.empty(0, np.uint8))
-
+KINDS = (np.int64, np.uint16, np.uint16, np.uint8)
+MANY = 2**25  # events: more of them, above 400 MB, lie in a file
 LARGEST = 4096  # pixels: the longest side of a sensor that is believed
+
+
+def room_for(events: int) -> Columns:
+    """Arrays for so many events: in memory, or mapped from a file without a name, which goes with them, where there are many.
+
+    The file lies where the system keeps temporary ones ($TMPDIR); without room there, the arrays are in memory, too.
+    """
+    if events > MANY:
+        starts = np.cumsum([0, *(events * np.dtype(kind).itemsize for kind in KINDS)]).tolist()  # the widest first: aligned
+        with contextlib.suppress(OSError, AttributeError), tempfile.TemporaryFile() as file:
+            os.posix_fallocate(file.fileno(), 0, starts[-1])  # a disk that turns out full would end the process; not on macOS
+            return columns(lambda k: np.memmap(file, KINDS[k], "r+", starts[k], events))
+    return columns(lambda k: np.empty(events, KINDS[k]))
+
+
+def columns(make: Callable[[int], np.ndarray]) -> Columns:
+    return make(0), make(1), make(2), make(3)
+
+
+NO_EVENTS: Columns = room_for(0)
 
 
 def extra(module: str, path: Path) -> ModuleType:
@@ -146,8 +167,7 @@ def decode(function: str, raw: np.ndarray, most: int) -> tuple[Columns, EventsCa
     from ...native import load as native
 
     raw = np.ascontiguousarray(raw)
-    t, polarity = np.empty(most, np.int64), np.empty(most, np.uint8)
-    x, y = np.empty(most, np.uint16), np.empty(most, np.uint16)
+    t, x, y, polarity = room_for(most)
     call = EventsCall(raw.ctypes.data, len(raw), *(array.ctypes.data for array in (t, x, y, polarity)), most)
     getattr(native.load(native.chosen_variant()), function)(ctypes.byref(call))
     n = call.events
