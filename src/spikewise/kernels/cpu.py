@@ -157,7 +157,7 @@ def prepared(
     repeat: int,
 ) -> tuple[bool, tuple[Tensor | None, Tensor | None, Tensor | None], Rules]:
     """Whether the connection is made inside, and what the operators take. A g of the user's own is applied outside."""
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
         raise NotImplementedError(
             "spikewise's fused kernels do not run under vmap, forward-mode or other transforms of torch.func; "
             "build the network with backend='reference'"

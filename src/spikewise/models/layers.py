@@ -204,7 +204,7 @@ def move_running_estimates(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor,
 
 def runs_again() -> bool:
     """Whether this forward runs inside backward, which computes checkpointed activations again."""
-    return torch._C._current_graph_task_id() != -1
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def normalise_again(norm: nn.BatchNorm2d, y: Tensor) -> Tensor:

@@ -47,9 +47,14 @@ def chosen_variant() -> str:
     return allowed[0]
 
 
-@functools.cache
+@torch.compiler.assume_constant_result  # what compiles networks need not look into this
 def reason_against() -> str:
     """Why the library cannot run here; empty where it can."""
+    return _reason_against()
+
+
+@functools.cache
+def _reason_against() -> str:
     if platform.system() not in ("Linux", "Darwin"):
         return f"the CPU kernels are built for Linux and macOS, not for {platform.system()}"
     try:

@@ -1,0 +1,63 @@
+"""torch.compile takes networks whole, forward and backward."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spikewise.models import build_model
+
+# what PyTorch itself says while it compiles
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+def losses(net, x, autocast, steps=3):
+    """Of some steps of learning."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    found = []
+    for _ in range(steps):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = F.cross_entropy(net(x).float(), torch.tensor([1, 3]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(float(loss.detach()))
+    return found
+
+
+def pair(name, **options):
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    net = build_model(name, num_classes=5, **options).train().to(memory_format=torch.channels_last)
+    x = torch.rand(3, 2, 2, 16, 16) * 3 if "7b" in name else torch.rand(2, 3, 32, 32)
+    return net, copy.deepcopy(net), x
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor compiles with g++, which is not here")
+def test_two_blocks_compile_into_one_graph():
+    net, eager, x = pair("sew_7b", num_blocks=2)
+    compiled = torch.compile(net, fullgraph=True)
+    assert losses(compiled, x, False) == pytest.approx(losses(eager, x, False), abs=1e-6)
+    for name, buffer in net.named_buffers():
+        torch.testing.assert_close(buffer, eager.get_buffer(name))
+
+
+@pytest.mark.parametrize("autocast", [True, False], ids=["bfloat16", "float32"])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sew_7b", {"num_blocks": 2, "connect": "IAND"}),
+        ("spiking_7b", {"num_blocks": 2}),
+        ("sew_resnet20", {"T": 3}),
+        ("sew_resnet18", {"T": 2, "connect": "AND"}),
+    ],
+    ids=["sew_7b", "spiking_7b", "sew_resnet20", "sew_resnet18"],
+)
+def test_others_are_traced_into_one_graph(name, options, autocast):
+    """By AOTAutograd alone, which traces forward and backward and generates no code."""
+    net, eager, x = pair(name, **options)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    assert losses(compiled, x, autocast, steps=2) == pytest.approx(losses(eager, x, autocast, steps=2), abs=1e-5)
