@@ -147,6 +147,7 @@ def curves(runs: list[Ran], logs: dict[str, Epochs]) -> "Figure":
         for i, ran in enumerate(runs):
             draw(ax, key, ran, logs.get(ran.arm.log or "", [])[:longest], i, few=longest < FEW)
         ax.set(xlabel="epoch", title=heading)
+        ax.locator_params(axis="x", integer=True)
     legend_below(figure, axes[0], 3)
     return figure
 

@@ -54,7 +54,7 @@ def eq15(o: Options) -> Result:
         Claim(
             "sqrt(N Phi p^k + N (1 - Phi) q^k) (as printed)",
             worst_printed < 1.01,
-            f"up to {worst_printed:.3g} times too large, N = {NEURONS:,}",
+            f"up to {worst_printed:,.0f} times too large, N = {NEURONS:,}",
         ),
     ]
     about = (

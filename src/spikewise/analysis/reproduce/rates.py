@@ -105,5 +105,6 @@ def drawn(rates: Rates, shown: tuple[str, ...]) -> "Figure":
         letter = "A" if what == "branch" else "O"
         ax.set(xlabel="block $l$", ylabel=f"firing rate of ${letter}^l$")
         ax.set_ylim(bottom=0)
+        ax.locator_params(axis="x", integer=True)
     legend_below(figure, axes[0], 1 + len(shown))
     return figure
