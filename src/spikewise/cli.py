@@ -13,6 +13,7 @@ from tyro.conf import Positional
 
 from .config import Config
 from .data_commands import DATA, EVENTS
+from .reproduce_command import reproduce
 
 if TYPE_CHECKING:
     from .engine.report import Result
@@ -29,6 +30,7 @@ class TrainOptions:
     out: Path | None = None  # run folder, new or empty; default runs/RECIPE-SEED
     device: Device = "auto"
     workers: int | None = None  # processes that make batches; 0: this one; None: as suits the device; changes no result
+    until: int | None = None  # stop after this epoch, with the learning rates of the whole run; --resume goes on
     quiet: bool = False  # only the result
     json: bool = False  # only the result, as JSON
 
@@ -42,6 +44,7 @@ class ResumeOptions:
     data_root: str | None = None  # where the data lies now
     device: Device = "auto"
     workers: int | None = None  # processes that make batches; 0: this one; None: as suits the device
+    until: int | None = None  # stop after this epoch
     quiet: bool = False  # only the result
     json: bool = False  # only the result, as JSON
 
@@ -62,6 +65,7 @@ def train(args: list[str]) -> None:
             data_root=how.data_root,
             device=how.device,
             workers=how.workers,
+            until=how.until,
             quiet=how.quiet or how.json,
         )
         show_result(result, how.device, quiet=how.quiet, as_json=how.json, data_root=how.data_root)
@@ -80,7 +84,14 @@ def train(args: list[str]) -> None:
         raise ValueError(
             f"--recipe {given.config.recipe} can't be set; name the recipe first: spikewise train {given.config.recipe}"
         )
-    result = run_training(given.config, given.out, device=given.device, workers=given.workers, quiet=given.quiet or given.json)
+    result = run_training(
+        given.config,
+        given.out,
+        device=given.device,
+        workers=given.workers,
+        until=given.until,
+        quiet=given.quiet or given.json,
+    )
     show_result(result, given.device, quiet=given.quiet, as_json=given.json)
 
 
@@ -318,45 +329,6 @@ def energy(
     print(verdict(found))
 
 
-def reproduce(
-    name: Positional[str] = "list",
-    out: Path = Path("reproduced"),
-    images: Path | None = None,
-    size: int = 112,
-    batch: int = 8,
-    seed: int = 0,
-) -> None:
-    """The paper's figures and equations: numbers, a table held against what the paper says, pictures.
-
-    Args:
-        name: a figure or equation; all of them: all; what there is: list
-        out: folder of NAME.json, NAME.md, NAME.svg and NAME.png
-        images: a folder of photographs for figures 5 to 8; default the embedded digits, enlarged
-        size: their side in pixels, 32 or more
-        batch: how many of them, 2 or more
-        seed: of weights and labels
-    """
-    from .analysis.reproduce import FIGURES, Options
-
-    if name == "list":
-        for key, figure in FIGURES.items():
-            print(f"{key:<8} {first_line(figure)}")
-        return
-    if name != "all" and name not in FIGURES:
-        raise ValueError(f"nothing named {name!r} to reproduce; use list, all, {', '.join(FIGURES)}")
-    options = Options(images=images, size=size, batch=batch, seed=seed)
-    command = "spikewise reproduce {}" + "".join(
-        f" --{field} {value}" for field, value in vars(options).items() if value != getattr(Options(), field)
-    )
-    for key in FIGURES if name == "all" else [name]:
-        result = FIGURES[key](options)
-        files = result.save(out, command.format(key))
-        print(result.title)
-        for claim in result.claims:
-            print(f"  {'so       ' if claim.holds else 'otherwise'}  {claim.says}: {claim.evidence}")
-        print(f"  {', '.join(map(str, files))}")
-
-
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {"data": DATA, "events": EVENTS}
 COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
@@ -377,7 +349,7 @@ commands:
   analyze RUN     firing rate of every block of a finished run
   diagnose RUN|FILE    which block is sick, how that shows, what to change
   energy RUN|FILE    operations, bytes and joules of an inference, beside the ReLU twin's
-  reproduce NAME  a figure or equation of the paper; `spikewise reproduce` lists them
+  reproduce NAME  a figure, table or equation of the paper; `spikewise reproduce` lists them
   data download NAME    fetch a data set
   data prepare NAME --source FILES    turn what a source delivers into what a run reads
   data info NAME  what a data set holds, with a picture if you like
@@ -388,7 +360,7 @@ commands:
 `spikewise COMMAND --help` says more."""
 
 TRAIN_HELP = """usage: spikewise train RECIPE [options]
-       spikewise train --resume DIR [--epochs N] [--data-root DIR] [--device D] [--workers N]
+       spikewise train --resume DIR [--epochs N] [--until N] [--data-root DIR] [--device D] [--workers N]
 
 `spikewise list recipes` shows the recipes, `spikewise train RECIPE --help` every option."""
 

@@ -51,7 +51,7 @@ def test_what_the_paper_says_of_equations_and_logs_holds(name, tmp_path, capsys)
     assert main(["reproduce", name, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / f"{name}.json").read_text())
     assert found["command"] == f"spikewise reproduce {name}"
-    assert [claim["holds"] for claim in found["claims"]] == {"eq15": [True, False], "fig3": [True, True]}.get(name, [True])
+    assert [claim["holds"] for claim in found["claims"]] == {"eq15": [True, False], "fig3": [True] * 3}.get(name, [True])
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".svg", ".png"}
     page = (tmp_path / f"{name}.md").read_text()
     assert f"![{found['title']}]({name}.svg)" in page
@@ -91,7 +91,7 @@ def test_photographs_are_taken_from_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["fig99"], "nothing named 'fig99' to reproduce; use list, all, fig3, fig5"),
+        (["fig99"], "nothing named 'fig99' to reproduce; use list, all, trained, fig3, fig5"),
         (["fig5", "--size", "8"], "size=8 pixels; 152 layers halve an image five times: use 32 or more"),
         (["fig5", "--batch", "1"], "batch=1; batch norm needs 2 or more images"),
     ],
@@ -100,4 +100,4 @@ def test_mistakes_are_a_line(options, message, capsys):
     assert main(["reproduce", *options]) == 2
     assert message in capsys.readouterr().err
     assert main(["reproduce"]) == 0
-    assert "fig5     Fig. 5: firing rates" in capsys.readouterr().out
+    assert "fig5         Fig. 5: firing rates" in capsys.readouterr().out

@@ -84,6 +84,18 @@ def unbroken(tmp_path_factory):
     return folder
 
 
+def test_a_run_may_stop_after_an_epoch_and_go_on(tmp_path):
+    unbroken = train(SMALL, tmp_path / "unbroken", quiet=True)
+    part = train(SMALL, tmp_path / "run", quiet=True, until=1)
+    assert len(trainer.rundir.read_lines(part.run / "metrics.jsonl")) == 1
+    for until in (1, 9):
+        with pytest.raises(ValueError, match=f"until={until} is out of range; use 2 to 2: 1 of 2 epochs are done"):
+            resume(part.run, quiet=True, until=until)
+    resume(part.run, quiet=True)
+    assert_same_run(part.run, unbroken.run)
+    assert resume(part.run, quiet=True, until=2).final == unbroken.final  # finished: only the result
+
+
 def test_a_run_that_dies_at_any_change_of_the_disk_goes_on_as_if_nothing_had_been(unbroken, tmp_path, monkeypatch):
     """Every opening, write, sync, rename, truncation, link, making and removal in turn."""
     total = run_until(SMALL, tmp_path / "count", 10**9, monkeypatch)

@@ -21,11 +21,12 @@ from .rundir import CHECKPOINTS, read_config
 
 @dataclass(frozen=True)
 class Score:
-    """Right answers of `total`, and the mean loss."""
+    """Right answers of `total`, the mean loss, and how often the right class is among the first five."""
 
     correct: int
     total: int
     loss: float
+    correct5: int
 
     @property
     def accuracy(self) -> float:
@@ -38,17 +39,19 @@ def score(
     net: Network, data: Samples, device: torch.device, *, precision: str = "float32", batch: int = 256, workers: int = 0
 ) -> Score:
     """Every sample once, in evaluation mode; the network is left in the mode it was in."""
-    training, correct, loss, batches = net.training, 0, 0.0, TestBatches(data, batch)
+    training, correct, correct5, loss, batches = net.training, 0, 0, 0.0, TestBatches(data, batch)
     net.eval()
     try:
         for samples, labels in load(batches, range(len(batches)), device, workers):
             with autocast(precision, device):
                 logits = net(samples)
             correct += int((logits.argmax(1) == labels).sum())
+            first = logits.topk(min(5, logits.shape[1])).indices
+            correct5 += int((first == labels[:, None]).sum())
             loss += float(cross_entropy(logits, labels)) * len(labels)
     finally:
         net.train(training)
-    return Score(correct, len(data.labels), loss / len(data.labels))
+    return Score(correct, len(data.labels), loss / len(data.labels), correct5)
 
 
 def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = None) -> tuple[Network, Config]:

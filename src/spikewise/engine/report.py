@@ -57,6 +57,7 @@ def record(run: Path, epoch: int, step: int, meter: EpochSums, test: Score) -> d
         "test_accuracy": test.accuracy,
         "test_correct": test.correct,
         "test_total": test.total,
+        "test_correct5": test.correct5,
         "learning_rate": meter.learning_rate,
     }
     rundir.append(run / rundir.METRICS, line)

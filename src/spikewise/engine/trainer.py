@@ -20,7 +20,13 @@ from .training import Meter, Training, guarded_step
 
 
 def train(
-    config: Config, out: str | Path | None = None, *, device: str = "auto", workers: int | None = None, quiet: bool = False
+    config: Config,
+    out: str | Path | None = None,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    quiet: bool = False,
+    until: int | None = None,
 ) -> Result:
     """Train the network of a config and leave a run folder.
 
@@ -28,6 +34,7 @@ def train(
     device:   auto, cpu, cuda or mps
     workers:  processes that make batches; 0: this one; None: as suits the device. The result does not depend on it
     quiet:    no progress bar, no lines
+    until:    stop after this epoch, with the learning rates of the whole run; `resume` goes on
     Raises:   FileExistsError for a folder in use; ValueError for a config that does not fit; NotFinite when a loss or gradient
               is not finite, before that step changes a weight; OutOfMemory; Interrupted after SIGINT or SIGTERM
     """
@@ -36,6 +43,7 @@ def train(
     run = Path(out or f"runs/{config.recipe.replace('/', '-')}-{config.seed}")
     rundir.require_new(run)
     require_workers(workers)
+    require_until(until, 0, config)
     where = choose_device(device)
     training, test = Training(config, load_data(config, "train"), where), load_data(config, "test")
     require_fit(training)
@@ -43,7 +51,7 @@ def train(
     with rundir.locked(run):
         rundir.require_new(run)  # another process may have come and gone meanwhile
         rundir.create(run, config, where)
-        return go_on(training, test, run, number_of_workers(workers, where), quiet)
+        return go_on(training, test, run, number_of_workers(workers, where), quiet, until)
 
 
 def resume(
@@ -54,11 +62,13 @@ def resume(
     device: str = "auto",
     workers: int | None = None,
     quiet: bool = False,
+    until: int | None = None,
 ) -> Result:
     """Go on with a run where it ended, to the bit on the machine where it began; of a finished run, only the result.
 
     epochs:     more epochs than the run was begun with (its learning rates change with it)
     data_root:  where the data lies now
+    until:      stop after this epoch
     Raises:     what `train` raises; FileNotFoundError for a folder that is no run
     """
     run = Path(run)
@@ -79,6 +89,7 @@ def resume(
             save(training, run)  # it may have ended before its links were right
             console.line(f"{run} is finished: {config.optim.epochs} epochs")
             return results(run, config)
+        require_until(until, training.steps_done // training.order.steps_per_epoch, config)
         disk.cut(run / rundir.METRICS, state.metrics_bytes if state else 0)
         kept = {rundir.TIMING: state.timing_bytes, rundir.PROBE: state.probe_bytes} if state else {}
         for name in (rundir.TIMING, rundir.PROBE):
@@ -88,7 +99,7 @@ def resume(
         differs = rundir.note_resume(run, where, config.model.backend)
         if differs and training.steps_done:
             console.line(f"resumed under other conditions ({'; '.join(differs)}): no longer the unbroken run's to the bit")
-        return go_on(training, test, run, number_of_workers(workers, where), quiet)
+        return go_on(training, test, run, number_of_workers(workers, where), quiet, until)
 
 
 def restore(training: Training, run: Path, console: Console) -> checkpoint.State | None:
@@ -132,14 +143,20 @@ def require_workers(workers: int | None) -> None:
         raise ValueError(f"workers={workers} is out of range; use 0 or more processes")
 
 
-def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: bool) -> Result:
-    """Train from where `training` stands to the end, saving on the way."""
+def require_until(until: int | None, done: int, config: Config) -> None:
+    if until is not None and not done < until <= config.optim.epochs:
+        epochs = config.optim.epochs
+        raise ValueError(f"until={until} is out of range; use {done + 1} to {epochs}: {done} of {epochs} epochs are done")
+
+
+def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: bool, until: int | None) -> Result:
+    """Train from where `training` stands to the end, or to the end of epoch `until`, saving on the way."""
     config, steps = training.config, training.order.steps_per_epoch
     console, signals = Console(quiet), faults.Signals()
     console.line(summary(training))
     if training.device.type == "cpu":
         keep_freed_memory()
-    numbers = range(training.steps_done, training.num_steps)
+    numbers = range(training.steps_done, until * steps if until else training.num_steps)
     batches = Waiting(load(TrainingBatches(config, training.data, training.order), numbers, training.device, workers))
     began, seen = time.perf_counter(), 0
     with TensorBoard(run) as board, console.progress(training.num_steps, training.steps_done) as progress, signals.watched():

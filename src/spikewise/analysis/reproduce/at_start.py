@@ -1,17 +1,24 @@
 """Figures 5 to 8: firing rates and gradients of the 152-layer networks before training."""
 
+import math
 import statistics
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...models import build_model
-from ..figures import COLOURS, MARKS, panels
+from ..figures import COLOUR_OF, MARK_OF, legend_below, panels, whole_decades
 from ..initial import BlockAtStart, identity_areas, measure
 from ..pictures import pictures
-from .page import Claim, Clock, Options, Result
+from .options import Options
+from .page import Claim, Clock, Result
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEAST = 1e-20  # gradient that is drawn
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {  # name in the figure: network, options
     "Spiking": ("spiking_resnet152", {}),
     "SEW ADD": ("sew_resnet152", {"connect": "ADD"}),
@@ -72,24 +79,6 @@ def growth(blocks: list[BlockAtStart]) -> float:
 def fig5(o: Options) -> Result:
     """Fig. 5: firing rates of O and A in every block of the 152-layer networks, before training."""
     clock, found = Clock(), curves(o, v_th=1.0, alpha=2.0)
-    figure, axes = panels(2)
-    for ax, what, title in (
-        (axes[0], "output", "(a) output $O^l$"),
-        (axes[1], "branch", "(b) last neurons of the branch, $A^l$"),
-    ):
-        for (name, zero_init), colour, mark in zip(found, COLOURS, MARKS, strict=True):
-            values = [getattr(block, what) for block in found[name, zero_init]]
-            style: dict[str, Any] = {
-                "linestyle": "--" if zero_init else "-",
-                "linewidth": 1.0,
-                "marker": mark,
-                "markevery": 6,
-                "markersize": 3,
-            }
-            ax.plot(values, color=colour, label=label(name, zero_init), **style)
-        mark_changes(ax, found["SEW ADD", False])
-        ax.set(xlabel="block $l$", ylabel="firing rate", title=title)
-    axes[1].legend(fontsize=5.5, frameon=False, loc="center right", bbox_to_anchor=(1, 0.62))
     last = {key: blocks[-1] for key, blocks in found.items()}
     silent, iand = last["SEW AND", False].output, last["SEW IAND", False].output
     add = identity_areas(found["SEW ADD", False])
@@ -121,40 +110,66 @@ def fig5(o: Options) -> Result:
         "change the shape; between them lie the identity mapping areas."
     )
     title = "Fig. 5: firing rates of the 152-layer networks before training"
-    return Result("fig5", title, about, table(found), claims, {"fig5": figure}, float(clock))
+    return Result("fig5", title, about, table(found), claims, {"fig5": draw_rates(found)}, float(clock))
 
 
-def mark_changes(ax: object, blocks: list[BlockAtStart]) -> None:
+def draw_rates(found: Curves) -> "Figure":
+    """O, O once more where ADD does not hide the others, and A."""
+    figure, axes = panels(3)
+    titles = (("output", "(a) output $O^l$"), ("output", "(a), enlarged"), ("branch", "(b) branch's last neurons $A^l$"))
+    for ax, (what, title) in zip(axes, titles, strict=True):
+        for i, ((name, zero_init), blocks) in enumerate(found.items()):
+            values = [getattr(block, what) for block in blocks]
+            line = "--" if zero_init else "-"
+            ax.plot(values, line, label=label(name, zero_init), markevery=(i, 8), **style(name, zero_init=zero_init))
+        mark_changes(ax, found["SEW ADD", False])
+        ax.set(xlabel="block $l$", title=title)
+    axes[0].set_ylabel("firing rate")
+    axes[1].set_ylim(-0.02, 0.5)
+    legend_below(figure, axes[0], 4)
+    return figure
+
+
+def style(name: str, *, zero_init: bool = False) -> dict[str, Any]:
+    """A network's colour and mark; hollow with zero init, so that curves on one another are all seen."""
+    hollow = {"fillstyle": "none", "markersize": 5} if zero_init else {"markersize": 3}
+    return {"color": COLOUR_OF[name], "marker": MARK_OF[name], "linewidth": 1, **hollow}
+
+
+def mark_changes(ax: "Axes", blocks: list[BlockAtStart]) -> None:
     for i, block in enumerate(blocks):
         if block.changes_shape:
-            ax.axvline(i, color="#bbbbbb", linewidth=0.7, linestyle=":", zorder=0)  # type: ignore[attr-defined]
+            ax.axvline(i, color="#bbbbbb", linewidth=0.7, linestyle=":", zorder=0)
 
 
 def gradients(name: str, o: Options, v_th: float, alpha: float) -> tuple[Curves, Result]:
     """Gradient amplitudes of all networks, as figures 6 to 8 draw them."""
     clock, found = Clock(), curves(o, v_th=v_th, alpha=alpha)
+    what = f"gradients of the 152-layer networks before training, V_th = {v_th:g}, alpha = {alpha:g}"
+    title = f"{name.replace('fig', 'Fig. ')}: {what}"
+    silent = sum(block.gradient == 0 for block in found["SEW AND", False])
+    about = (
+        "Norm of the loss's gradient at the input of every block; the gradient comes from the right. Dotted lines: blocks that "
+        f"change the shape. In {silent} of {len(found['SEW AND', False])} blocks of SEW AND without zero init it is exactly 0, "
+        "which a logarithmic axis can't show: branch and shortcut of the last blocks are silent, and a AND s = a s passes to "
+        "either one the gradient times the other."
+    )
+    return found, Result(name, title, about, table(found), [], {name: draw_gradients(found)}, float(clock))
+
+
+def draw_gradients(found: Curves) -> "Figure":
+    """Without and with zero init, as far down as 1e-20."""
     figure, axes = panels(2)
     for ax, zero_init in zip(axes, (False, True), strict=True):
-        for network, colour, mark in zip(NETWORKS, COLOURS, MARKS, strict=False):
-            values = [max(block.gradient, 1e-30) for block in found[network, zero_init]]
-            ax.plot(values, color=colour, label=network, linewidth=1.0, marker=mark, markevery=6, markersize=3)
+        for i, network in enumerate(NETWORKS):
+            values = [block.gradient if block.gradient > LEAST else math.nan for block in found[network, zero_init]]
+            ax.plot(values, label=network, markevery=(2 * i, 8), **style(network))
+        whole_decades(ax)
         mark_changes(ax, found["SEW ADD", False])
-        ax.set(xlabel="block $l$", ylabel=r"$\|\partial L / \partial S^l\|$", yscale="log")
-        ax.set_title("with zero init" if zero_init else "without zero init")
-        low = min(
-            block.gradient
-            for (_, zero), blocks in found.items()
-            for block in blocks
-            if block.gradient > 0 and zero == zero_init
-        )
-        ax.set_ylim(bottom=max(low / 3, 1e-20))
-    axes[0].legend(fontsize=6, frameon=False)
-    title = f"{name.replace('fig', 'Fig. ')}: gradients of the 152-layer networks before training, {v_th=:g}, {alpha=:g}"
-    about = (
-        "Norm of the loss's gradient at the input of every block. From right to left is the way of the gradient. Dotted lines: "
-        "blocks that change the shape."
-    )
-    return found, Result(name, title, about, table(found), [], {name: figure}, float(clock))
+        ax.set(xlabel="block $l$", title="with zero init" if zero_init else "without zero init")
+    axes[0].set_ylabel(r"$\|\partial L / \partial S^l\|$")
+    legend_below(figure, axes[0], 4)
+    return figure
 
 
 def flat(found: Curves) -> list[Claim]:

@@ -1,14 +1,18 @@
 """Eq. 15 and the surrogate of A.5, in numbers."""
 
+from typing import Any
+
 import torch
 
 from ...kernels.surrogate import SURROGATES
-from ..figures import COLOURS, panels
+from ..figures import COLOURS, MARKS, legend_below, panels, whole_decades
 from ..theory import printed_shrinkage, product_of_slopes, shrinkage, slopes
-from .page import Claim, Clock, Options, Result
+from .options import Options
+from .page import Claim, Clock, Result
 
 NEURONS, TRIALS = 100_000, 20
 SURROGATES_OF_A5 = (("atan", 2.0, 1.0), ("atan", 2.0, 0.5), ("scaled_atan", 2.0, 0.5))
+RATES = (0.1, 0.3, 0.6)
 SETTINGS = ((1.0, 2.0), (0.5, 2.0), (1.0, 3.0))
 
 
@@ -16,10 +20,10 @@ def eq15(o: Options) -> Result:
     """Eq. 15 corrected: what k identity blocks of the Spiking kind make of a gradient's norm."""
     clock, rows, worst, worst_printed = Clock(), [], 0.0, 1.0
     rng = torch.Generator().manual_seed(o.seed)
-    figure, axes = panels(len(SETTINGS), width=2.6)
+    figure, axes = panels(len(SETTINGS))
     for ax, (v_th, alpha) in zip(axes, SETTINGS, strict=True):
         p, q = slopes(v_th, "atan", alpha)
-        for rate, colour in zip((0.1, 0.3, 0.6), COLOURS[1:], strict=False):
+        for i, rate in enumerate(RATES):
             measured = []
             for k in range(1, 9):
                 spikes = (torch.rand(TRIALS, NEURONS, generator=rng, dtype=torch.float64) < rate).double()
@@ -29,11 +33,18 @@ def eq15(o: Options) -> Result:
                 theory, printed = shrinkage(rate, k, p, q), printed_shrinkage(rate, k, p, q, NEURONS)
                 rows.append([v_th, alpha, rate, k, measured[-1], theory, measured[-1] / theory - 1, printed])
                 worst, worst_printed = max(worst, abs(measured[-1] / theory - 1)), max(worst_printed, printed / theory)
-            ax.plot(range(1, 9), measured, "o", color=colour, markersize=3, label=rf"measured, $\Phi$ = {rate}")
-            ax.plot(range(1, 9), [shrinkage(rate, k, p, q) for k in range(1, 9)], "-", color=colour, linewidth=1)
-        ax.set(xlabel="blocks $k$", yscale="log", title=f"V_th = {v_th:g}, alpha = {alpha:g}")
+            points: dict[str, Any] = {
+                "marker": MARKS[i],
+                "markersize": 7 - 2 * i,
+                "fillstyle": "none",
+                "linestyle": "none",
+            }  # on one another
+            ax.plot(range(1, 9), measured, color=COLOURS[i + 1], label=rf"measured, $\Phi$ = {rate}", **points)
+            ax.plot(range(1, 9), [shrinkage(rate, k, p, q) for k in range(1, 9)], "-", color=COLOURS[i + 1], linewidth=0.8)
+        ax.set(xlabel="blocks $k$", title=rf"$V_{{th}}$ = {v_th:g}, $\alpha$ = {alpha:g}")
+        whole_decades(ax)
     axes[0].set_ylabel(r"$\|\partial L/\partial S\| / \|\partial L/\partial O\|$")
-    axes[0].legend(fontsize=5.5, frameon=False)
+    legend_below(figure, axes[0], len(RATES))
     claims = [
         Claim(
             "sqrt(Phi p^2k + (1 - Phi) q^2k) (corrected)",
@@ -43,12 +54,13 @@ def eq15(o: Options) -> Result:
         Claim(
             "sqrt(N Phi p^k + N (1 - Phi) q^k) (as printed)",
             worst_printed < 1.01,
-            f"up to {worst_printed:.3g} times too large, N = {NEURONS:,}",
+            f"up to {worst_printed:,.0f} times too large, N = {NEURONS:,}",
         ),
     ]
     about = (
         "Random binary spikes, and gradients independent of them, pass k blocks that are the identity: points, measured; "
-        "lines, the corrected equation. Printed are exponents k for 2k, and the norm of a product as the product of norms."
+        "lines, the corrected equation. At V_th = 0.5 both slopes are the same, so rates make no difference. Printed are "
+        "exponents k for 2k, and the norm of a product as the product of norms."
     )
     columns = ["V_th", "alpha", "rate", "k", "measured", "corrected", "difference", "printed"]
     return Result(
@@ -62,13 +74,14 @@ def a5(_: Options) -> Result:
     figure, (ax,) = panels(1)
     u = torch.linspace(-1.5, 1.5, 301, dtype=torch.float64)
     rows = []
-    for (name, alpha, v_th), colour in zip(SURROGATES_OF_A5, COLOURS, strict=False):
+    for (name, alpha, v_th), colour, line in zip(SURROGATES_OF_A5, COLOURS, ("-", "--", "-"), strict=False):
         p, q = slopes(v_th, name, alpha)
         rows.append([name, alpha, v_th, p, q, p**50, q**50])
-        ax.plot(u, SURROGATES[name](u, alpha), color=colour, linewidth=1, label=f"{name}, V_th = {v_th:g}")
+        label = f"{name.replace('_', ' ')}, $V_{{th}}$ = {v_th:g}"
+        ax.plot(u, SURROGATES[name](u, alpha), line, color=colour, linewidth=1.2, label=label)
         ax.plot([1 - v_th, -v_th], [p, q], "o", color=colour, markersize=4)
-    ax.set(xlabel="$u = H - V_{th}$", ylabel=r"slope $\sigma'(u)$", title="A.5")
-    ax.legend(fontsize=6, frameon=False)
+    ax.set(xlabel="$u = H - V_{th}$", ylabel=r"slope $\sigma'(u)$")
+    legend_below(figure, ax, 2)
     p, q = slopes(0.5, "scaled_atan", 2.0)
     claims = [Claim("slopes 1 at both ends (A.5)", abs(p - 1) < 1e-9 and abs(q - 1) < 1e-9, f"p = {p:.12g}, q = {q:.12g}")]
     columns = ["surrogate", "alpha", "V_th", "slope at a spike, p", "slope at none, q", "p^50", "q^50"]
