@@ -17,7 +17,7 @@ from peers import spikingjelly
 from runner import report, save, take_turns
 from torch import Tensor
 
-from spikewise.kernels import cpu, reference
+from spikewise.kernels import cpu, fused, reference
 from spikewise.kernels.calls import Rules, partial_rows, pointer, prepare_call, run
 from spikewise.neurons import LIF
 
@@ -63,7 +63,7 @@ def into_memory(x: Tensor, upstream: Tensor) -> Callable[[], None]:
     dynamics, one, zero = LIF(tau=2.0).dynamics(), torch.ones(1), torch.zeros(1)
     frames, gradient = (tensor.flatten(1)[..., None, None, None] for tensor in (x, upstream))  # [T, n, 1, 1, 1]
     spikes, grad_x = torch.zeros_like(frames), torch.zeros_like(frames)
-    rules = Rules(cpu.PLAIN, 0, *dynamics[3:])
+    rules = Rules(fused.PLAIN, 0, *dynamics[3:])
     call, _, alive = prepare_call(frames, one, zero, cpu.coefficients(dynamics, x.device), None, None, None, rules)
     sums = torch.empty(partial_rows(call.space), 2, 1)
     call.out, call.grad_out, call.grad_y = map(pointer, (spikes, gradient, grad_x))

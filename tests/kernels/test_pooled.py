@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spikewise import build_model
-from spikewise.kernels import Dynamics, cpu, pooled, reference
+from spikewise.kernels import Dynamics, cpu, fused, pooled, reference
 from spikewise.models.layers import MaxPool
 
 pytestmark = pytest.mark.skipif(bool(cpu.reason_against()), reason=f"no CPU kernels here: {cpu.reason_against()}")
@@ -44,7 +44,7 @@ def test_equal_to_the_two_one_after_the_other(shape, window, dtype, repeat):
     assert pooled.fits(given[0], window, {**options, "shortcut": None, "current": None, "v": None})
     together, _, *statistics = cpu.batch_norm_fire(*given, **options, pool=window)
     spikes, _, *same = cpu.batch_norm_fire(*given, **options)
-    apart = cpu.finished(spikes, None, None, window)
+    apart = fused.finished(spikes, None, None, window)
     assert torch.equal(together, apart)
     assert all(map(torch.equal, statistics, same))
     upstream = torch.randn_like(apart)
@@ -84,7 +84,7 @@ def test_what_does_not_fit_takes_the_longer_way():
     for y in (given[0].detach().contiguous(), given[0].detach()[:, :, :2, :2].contiguous(memory_format=torch.channels_last)):
         assert not pooled.fits(y, window, {**options, "shortcut": None, "current": None, "v": None})
         fused = cpu.batch_norm_fire(y, *given[1:], **options, pool=window)[0]
-        assert torch.equal(fused, cpu.finished(cpu.batch_norm_fire(y, *given[1:], **options)[0], None, None, window))
+        assert torch.equal(fused, fused.finished(cpu.batch_norm_fire(y, *given[1:], **options)[0], None, None, window))
     out, v, *_ = cpu.batch_norm_fire(*given, repeat=4, keep_v=True, pool=window)
     assert v is not None
     assert torch.equal(out, cpu.batch_norm_fire(*given, **options, pool=window)[0])

@@ -1,4 +1,4 @@
-/* The library: every function of the kernels for float32 and for bfloat16 (loaded by kernels/cpu.py), and loops over events. */
+/* The library: every function of the kernels for float32 and for bfloat16 (called by kernels/calls.py), and loops over events. */
 #include "norm_fire.h"
 
 typedef struct {

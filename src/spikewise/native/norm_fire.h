@@ -1,4 +1,4 @@
-/* What both storage types share of norm_fire: the call as Python makes it (cpu.py mirrors this struct). */
+/* What both storage types share of norm_fire: the call as Python makes it (calls.py mirrors this struct). */
 #ifndef NORM_FIRE_H
 #define NORM_FIRE_H
 
