@@ -8,7 +8,7 @@ import pytest
 from spikewise.cli import main
 from spikewise.data import DATASETS, Images
 from spikewise.data.events import Events
-from spikewise.data.pictures import BRIGHTER, DARKER, PAPER, contact_sheet, draw, paint
+from spikewise.data.pictures import BRIGHTER, DARKER, PAPER, coarser, contact_sheet, draw, paint
 from spikewise.data.summary import summary
 
 
@@ -90,3 +90,19 @@ def test_a_thousand_classes_are_not_all_drawn(tmp_path, monkeypatch, capsys):
     assert main(["data", "info", "digits", "--picture", str(tmp_path / "a.png")]) == 0
     assert [len(part) for part in drawn[0]] == [50, 50]
     assert "and 10 more" in capsys.readouterr().out
+
+
+def test_a_huge_sensor_is_drawn_on_coarser_pixels():
+    events = Events(
+        np.arange(4),
+        np.array([0, 1, 4094, 4095], np.uint16),
+        np.array([0, 0, 2999, 2999], np.uint16),
+        np.array([0, 1, 1, 0], np.uint8),
+        (3000, 4096),
+    )
+    small = coarser(events)
+    assert max(small.size) <= 640
+    assert len(small) == 4
+    assert (small.x < small.size[1]).all()
+    assert (small.y < small.size[0]).all()
+    assert coarser(small) is small

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BRIGHTER, DARKER, PAPER = (213, 94, 0), (0, 114, 178), (255, 255, 255)  # vermilion and blue: told apart by colour-blind people
 MOST_POINTS = 60_000  # of a picture in space and time; more would only hide each other
+MOST_PIXELS = 640  # of a picture's longer side
 
 
 def draw(events: Events, path: Path, *, frames: int = 8, seconds: float | None = None) -> None:
@@ -30,7 +31,7 @@ def draw(events: Events, path: Path, *, frames: int = 8, seconds: float | None =
         raise ValueError(f"seconds={seconds}; use a number above 0, up to 3600")
     if not len(events):
         raise ValueError("there is nothing to draw: the recording has no events")
-    suffix = path.suffix.lower()
+    events, suffix = coarser(events), path.suffix.lower()
     if suffix not in (".gif", ".png"):
         raise ValueError(f"{path} is neither .gif (an animation) nor .png (frames, and events in space and time)")
     try:
@@ -40,6 +41,15 @@ def draw(events: Events, path: Path, *, frames: int = 8, seconds: float | None =
             sheet(events, path, frames)
     except OSError as error:
         raise OSError(error.errno, f"{path} can't be written: {error.strerror or error}") from None
+
+
+def coarser(events: Events) -> Events:
+    """The recording on pixels of k x k each, so that its frames fit a picture, and memory."""
+    k = -(-max(events.size) // MOST_PIXELS)
+    if k == 1:
+        return events
+    height, width = (-(-side // k) for side in events.size)
+    return Events(events.t, events.x // k, events.y // k, events.polarity, (height, width))
 
 
 def duration(events: Events) -> float:
