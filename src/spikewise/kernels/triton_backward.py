@@ -10,6 +10,7 @@ import triton.language as tl
 
 from .triton_kernels import ADD, AND, current_at, membranes, read, start
 from .triton_neuron import fires, reset, slope
+from .triton_pooling import windows_sum
 
 
 @triton.jit
@@ -39,6 +40,32 @@ def advance(
 
 
 @triton.jit
+def pooled_place(place, pixel, channel, pixels, height, width, out_height, out_width, channels):
+    """What `through_pooling` must know of a tile whose rows are these pixels."""
+    of_image = out_height * out_width * channels
+    steps_apart = pixels // (height * width) * of_image
+    image = pixel // (height * width) * of_image
+    column, row = (pixel % width).to(tl.int32), (pixel // width % height).to(tl.int32)
+    return (place, steps_apart, image, column, row, channel, out_height, out_width, channels)
+
+
+@triton.jit
+def through_pooling(grad_out, step, pooled, live, WINDOW: tl.constexpr, STEPS: tl.constexpr):
+    """As `read`: the gradient at the spikes, of which max pooling has the gradient `grad_out` at its outputs.
+
+    pooled: place, and how many values it has per step; of the tile's values the offset of their image's outputs, column, row
+            and channel; the outputs' height and width, channels
+    """
+    place, n, image, column, row, channel, height, width, channels = pooled
+    tiles = ()
+    for t in tl.static_range(STEPS):
+        at = (step + t) * n + image
+        of_step = windows_sum(grad_out + at, place + at, column, row, channel, live, height, width, channels, WINDOW)
+        tiles += (of_step,)
+    return tiles
+
+
+@triton.jit
 def backward_steps(
     g_v,
     sums,
@@ -49,6 +76,7 @@ def backward_steps(
     shortcut,
     current,
     grad_out,
+    pooled,
     grad_y,
     grad_shortcut,
     grad_current,
@@ -64,6 +92,7 @@ def backward_steps(
     SURROGATE: tl.constexpr,
     SCALED: tl.constexpr,
     WANT_ABC: tl.constexpr,
+    WINDOW: tl.constexpr,
 ):
     """E5 over STEPS steps, the last first. before: the membrane when `step` begins; g_v: the gradient of the one at their end.
 
@@ -74,7 +103,9 @@ def backward_steps(
     sum_x, sum_xy, sum_a, sum_b, sum_c = sums
     ys = still if REPEAT else read(y, step, place, STEPS)
     currents = read(current, step, place, STEPS)
-    grads = read(grad_out, step, place, STEPS)
+    grads = (
+        read(grad_out, step, place, STEPS) if WINDOW is None else through_pooling(grad_out, step, pooled, live, WINDOW, STEPS)
+    )
     shortcuts = read(shortcut, step, place, STEPS)
     _, hs = membranes(before, ys, currents, affine, neuron, STEPS, REPEAT, HARD)
     for t in tl.static_range(STEPS - 1, -1, -1):
@@ -108,7 +139,9 @@ def backward_steps(
     return g_v, (sum_x, sum_xy, sum_a, sum_b, sum_c)
 
 
-@triton.jit(do_not_specialize=["n", "chunks", "tiles", "v_th", "v_reset", "alpha"])
+@triton.jit(
+    do_not_specialize=["n", "height", "width", "out_height", "out_width", "chunks", "tiles", "v_th", "v_reset", "alpha"]
+)
 def norm_fire_backward_kernel(
     y,
     scale,
@@ -127,8 +160,13 @@ def norm_fire_backward_kernel(
     starts,
     partial,
     partial_abc,
+    pool_place,
     n,
     channels,
+    height,
+    width,
+    out_height,
+    out_width,
     blocks,
     chunks,
     tiles,
@@ -145,6 +183,7 @@ def norm_fire_backward_kernel(
     SURROGATE: tl.constexpr,
     SCALED: tl.constexpr,
     WANT_ABC: tl.constexpr,
+    WINDOW: tl.constexpr,
     UNIT: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -152,6 +191,7 @@ def norm_fire_backward_kernel(
     """Gradients of `tiles` tiles and their sums over rows: partial [programs / blocks, 2, channels], partial_abc [programs, 3].
 
     blocks: of COLUMNS channels; starts: float32 [chunks, n], where LONG
+    pool_place: with max pooling behind the spikes, which place of its WINDOW each output came from
     """
     program = tl.program_id(0)
     column = program % blocks * COLUMNS + tl.arange(0, COLUMNS)[None, :]
@@ -173,6 +213,9 @@ def norm_fire_backward_kernel(
         first_row = first + tile * ROWS
         live = (row < tl.minimum(rows - first_row, ROWS).to(tl.int32)) & inside
         place = (first_row * channels, n, row * channels + column, live)
+        pooled = ()
+        if WINDOW is not None:
+            pooled = pooled_place(pool_place, first_row + row, column, rows, height, width, out_height, out_width, channels)
         at = first_row * channels + row * channels + column
         membrane = start(v, neuron, place)
         g_v = none if grad_v_end is None else tl.load(grad_v_end + at, mask=live, other=0.0)
@@ -180,18 +223,18 @@ def norm_fire_backward_kernel(
         if LONG:
             membrane = advance(membrane, chunks, starts, y, still, current, affine, neuron, place, CHUNK, REPEAT, HARD)
         g_v, sums = backward_steps(
-            g_v, (none, none, none, none, none), membrane, chunks * CHUNK, y, still, shortcut, current, grad_out,
+            g_v, (none, none, none, none, none), membrane, chunks * CHUNK, y, still, shortcut, current, grad_out, pooled,
             grad_y, grad_shortcut, grad_current, affine, neuron, place, alpha,
-            STEPS, REPEAT, CONNECT, HARD, DETACH, SURROGATE, SCALED, WANT_ABC,
+            STEPS, REPEAT, CONNECT, HARD, DETACH, SURROGATE, SCALED, WANT_ABC, WINDOW,
         )  # fmt: skip
         if LONG:
             for done in range(chunks):
                 chunk = chunks - 1 - done
                 before = tl.load(starts + chunk * n + at, mask=live, other=0.0)
                 g_v, sums = backward_steps(
-                    g_v, sums, before, chunk * CHUNK, y, still, shortcut, current, grad_out,
+                    g_v, sums, before, chunk * CHUNK, y, still, shortcut, current, grad_out, pooled,
                     grad_y, grad_shortcut, grad_current, affine, neuron, place, alpha,
-                    CHUNK, REPEAT, CONNECT, HARD, DETACH, SURROGATE, SCALED, WANT_ABC,
+                    CHUNK, REPEAT, CONNECT, HARD, DETACH, SURROGATE, SCALED, WANT_ABC, WINDOW,
                 )  # fmt: skip
         of_tile, of_tile_y = sums[0], sums[1]
         if REPEAT:

@@ -4,21 +4,34 @@ Functions take what the operators' schemas list, in that order. Whatever layout 
 outputs are channels last. Nothing waits for the device: the coefficients of E1 are read there.
 """
 
-import contextlib
 import functools
 import importlib.util
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .calls import Rules, empty, laid_out, require_shape
+from .triton_launch import (
+    CHUNK,
+    DEPTH,
+    bits,
+    chunks_of,
+    groups,
+    launch,
+    nothing,
+    per_channel,
+    power_of_two,
+    shared_out,
+    sums_of,
+    tile_of_backward,
+    tiling,
+    unit,
+)
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-CHUNK = 16  # time steps that are unrolled at most; backward holds their membranes in registers
-DEPTH = 8  # values of statistics that are added in single precision before they go into double precision
-PROGRAMS = 4096  # at most about so many share out the rows of a sum: some for each multiprocessor, and few partial sums
 
 
 @functools.cache
@@ -42,49 +55,6 @@ def reason_against(like: Tensor | None = None) -> str:
     if like.dtype not in DTYPES:
         return f"they take float32, float16 and bfloat16, given {like.dtype}; use backend='reference' or 'auto'"
     return ""
-
-
-def launch(kernel: Any, programs: int, device: torch.device, *args: Any, **constants: Any) -> None:
-    """Run so many programs of a kernel. Products and sums are not fused: a spike must not depend on where it is computed."""
-    if programs:
-        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-            kernel[(programs,)](*args, **constants, num_warps=4, enable_fp_fusion=False)
-
-
-def nothing(like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.empty(0, dtype=dtype, device=like.device)
-
-
-def unit(n: int) -> int:
-    """What is known to divide n when a kernel is compiled: 16 lets it move vectors, and channels are mostly multiples of 16."""
-    return 16 if n % 16 == 0 else 1
-
-
-def groups(steps: int, dtype: torch.dtype) -> int:
-    """Groups of 8 values per program of 128 threads: 16 bytes per thread; half with many steps, which take registers."""
-    return (64 if steps <= 8 else 32) * (1 if dtype == torch.float32 else 2)
-
-
-def tile_of_backward(steps: int, dtype: torch.dtype) -> int:
-    """Values per program of 128 threads: as many as leave a thread about 128 registers or fewer (ptxas, sm_90)."""
-    if steps > 8:
-        return 128
-    return 512 if steps <= 4 and dtype != torch.float32 else 256
-
-
-def chunks_of(steps: int) -> tuple[int, int]:
-    """Full chunks before the last one, and the last one's steps."""
-    before = (steps - 1) // CHUNK if steps else 0
-    return before, steps - before * CHUNK
-
-
-def bits(steps: int, planes: int, n: int, device: torch.device) -> Tensor:
-    """Memory for bit planes [steps, planes, bytes] of n values per step; for none, an empty tensor."""
-    return torch.empty((steps, planes, -(-n // 8)) if planes else 0, dtype=torch.uint8, device=device)
-
-
-def per_channel(x: Tensor) -> Tensor:
-    return x.to(torch.float32).contiguous()
 
 
 def prepared(
@@ -167,23 +137,6 @@ def norm_fire(
     return out, v_end, packed
 
 
-def tiling(rows: int, channels: int, elements: int) -> tuple[int, int, int]:
-    """Rows and columns of a tile of about so many elements, and blocks of columns that all channels make."""
-    columns = min(64, power_of_two(channels))
-    return max(1, min(elements // columns, power_of_two(rows))), columns, -(-channels // columns)
-
-
-def power_of_two(number: int) -> int:
-    """The next one, from `number` on."""
-    return 1 << max(0, number - 1).bit_length()
-
-
-def shared_out(tiles: int, blocks: int) -> tuple[int, int]:
-    """Programs for each block of columns, and tiles of each program: a function of the shape alone, as the order of sums is."""
-    each = max(1, -(-tiles * blocks // PROGRAMS))
-    return -(-tiles // each), each
-
-
 def norm_fire_backward(
     grad_out: Tensor,
     grad_v_end: Tensor | None,
@@ -197,21 +150,39 @@ def norm_fire_backward(
     *rules_and_rest: Any,
 ) -> tuple[Tensor, ...]:
     """As `operators.norm_fire_backward`: rules, centre, scaled, wants -> gradients and sums [2, C]."""
-    from .triton_backward import norm_fire_backward_kernel
-
     *numbers, centre, scaled, wants = rules_and_rest
     rules = Rules(*numbers)
+    require_shape("grad_out", grad_out, (rules.repeat or len(y), *y.shape[-4:]))
+    return backward(grad_out, grad_v_end, y, scale, shift, abc, shortcut, current, v, rules, centre, scaled, wants)
+
+
+def backward(
+    grad_out: Tensor,
+    grad_v_end: Tensor | None,
+    y: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    abc: Tensor,
+    shortcut: Tensor | None,
+    current: Tensor | None,
+    v: Tensor | None,
+    rules: Rules,
+    centre: Tensor,
+    scaled: bool,
+    wants: Sequence[bool],
+    place: Tensor | None = None,
+    window: tuple[int, ...] | None = None,
+) -> tuple[Tensor, ...]:
+    """`norm_fire_backward`; or, with the `place` of a max pooling behind the spikes, from the gradient of what was pooled."""
+    from .triton_backward import norm_fire_backward_kernel
+
     if rules.connect <= 0:
         shortcut = None  # the gradient passes ADD unchanged
     steps, tensors = prepared(y, scale, shift, abc, shortcut, current, v, rules)
     frame, device = y.shape[-4:], y.device
     sequence, channels, n = (steps, *frame), frame[1], frame.numel()
-    for name, tensor, shape in (
-        ("grad_out", grad_out, sequence),
-        ("grad_v", grad_v_end, frame),
-        ("centre", centre, (channels,)),
-    ):
-        require_shape(name, tensor, shape)
+    require_shape("grad_v", grad_v_end, frame)
+    require_shape("centre", centre, (channels,))
     want_shortcut, want_current, want_v, want_abc = wants
     grad_y = empty(y.shape, y.dtype, True, device)
     grad_shortcut = empty(sequence, y.dtype, True, device) if want_shortcut else None
@@ -237,8 +208,11 @@ def norm_fire_backward(
         torch.empty(chunks, n, device=device) if chunks else None,
         partial,
         partial_abc,
+        None if place is None else laid_out(place, inner=True),
         n,
         channels,
+        *frame[2:],
+        *grad_out.shape[-2:],
         blocks,
         chunks,
         tiles,
@@ -255,23 +229,13 @@ def norm_fire_backward(
         SURROGATE=rules.surrogate,
         SCALED=scaled,
         WANT_ABC=want_abc,
+        WINDOW=window,
         UNIT=unit(n),
         ROWS=rows,
         COLUMNS=columns,
     )
     found = [nothing(y) if x is None else x for x in (grad_shortcut, grad_current, grad_v)]
     return grad_y, *found, nothing(y) if partial_abc is None else sums_of(partial_abc), sums_of(partial)
-
-
-def sums_of(partial: Tensor) -> Tensor:
-    """Sums over the first axis in double precision, as float32."""
-    from .triton_statistics import add_rows_kernel
-
-    sums = torch.empty(partial.shape[1:], device=partial.device)
-    columns, wide = sums.numel(), 16
-    rows = min(64, power_of_two(len(partial)))
-    launch(add_rows_kernel, -(-columns // wide), partial.device, partial, sums, len(partial), columns, ROWS=rows, COLUMNS=wide)
-    return sums
 
 
 def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
