@@ -13,7 +13,7 @@ from spikewise.kernels import CONNECT, SURROGATES, Dynamics, reference, triton_g
 assert os.environ.get("TRITON_INTERPRET") == "1", "run by test_triton.py"
 
 RESETS = {"hard": 0.0, "below": -0.25, "soft": None}
-SHAPES = [(1, 1, 1, 1, 1), (4, 2, 16, 3, 2), (3, 1, 70, 3, 5), (16, 1, 5, 3, 3), (17, 2, 3, 1, 5), (33, 1, 16, 2, 1)]
+SHAPES = [(1, 1, 1, 1, 1), (4, 2, 16, 3, 2), (3, 1, 70, 3, 5), (16, 1, 5, 3, 3), (17, 1, 3, 1, 5), (33, 1, 16, 1, 1)]
 WINDOWS = [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 1)]
 IMAGES = [(2, 16, 5, 7), (1, 3, 4, 3), (1, 35, 3, 6)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -176,7 +176,7 @@ def test_backward_in_half_precision(connect, dtype):
 
 
 @dtypes
-@pytest.mark.parametrize("shape", [(4, 2, 16, 5, 3), (3, 2, 7, 3, 5), (2, 2, 70, 21, 13)], ids=str)
+@pytest.mark.parametrize("shape", [(4, 2, 16, 5, 3), (3, 2, 7, 3, 5), (2, 2, 70, 9, 7)], ids=str)
 def test_statistics_are_those_of_float64_within_2_ulp(shape, dtype):
     for offset, spread in ((0.0, 1.0), (100.0, 1.0), (-3.0, 0.01)):
         y = (torch.randn(shape) * spread + offset).to(dtype)
@@ -233,8 +233,11 @@ def test_pooling_is_torchs(shape, window, dtype):
         assert channels_last(out, place, grad)
 
 
-@pytest.mark.parametrize("window", WINDOWS, ids=str)
-@pytest.mark.parametrize(("shape", "steps"), [(IMAGES[0], 3), (IMAGES[1], 4), (IMAGES[1], 18)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "window", "steps"),
+    [(IMAGES[0], WINDOWS[0], 3), *((IMAGES[1], window, 4) for window in WINDOWS), (IMAGES[1], WINDOWS[1], 18)],
+    ids=str,
+)
 def test_pooling_behind_neurons_is_the_two_one_after_the_other(shape, window, steps):
     y, scale, shift, abc = (
         dyadic(*shape),
