@@ -1,4 +1,4 @@
-"""Triton's kernels without a GPU: what they compute, under Triton's interpreter, and what they are compiled to.
+"""Triton's kernels, mostly without a GPU: what they compute under Triton's interpreter, and what they are compiled to.
 
 Triton reads TRITON_INTERPRET when it is imported, for the whole process, so both are run in processes of their own.
 """
@@ -36,6 +36,7 @@ def run(*command, **environment):
 
 
 @needs_triton
+@pytest.mark.timeout(900)  # the interpreter takes some ten seconds on an idle core
 @pytest.mark.parametrize("which", ["forward", "backward", "not forward and not backward"])
 def test_kernels_are_the_reference_under_tritons_interpreter(which):
     done = run(
@@ -45,6 +46,15 @@ def test_kernels_are_the_reference_under_tritons_interpreter(which):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert re.search(r"\d\d passed", done.stdout)
     assert "skipped" not in done.stdout
+
+
+@needs_triton
+@pytest.mark.slow  # some hundred variants of kernels are compiled
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
+def test_kernels_are_the_reference_on_a_gpu():
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "600", str(HERE / "triton_parity.py"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 @needs_triton
@@ -68,6 +78,15 @@ def test_kernels_compile_and_fuse_no_product_with_a_sum(capability, tmp_path):
             assert not kernel["approximate"]
         if kernel["kernel"] in ("norm_fire_kernel", "norm_fire_backward_kernel") and kernel["channels"] % 16 == 0:
             assert kernel["wide"], "64 channels move as vectors"
+
+
+@needs_triton
+def test_another_batch_or_image_size_compiles_nothing():
+    done = run(str(HERE / "triton_compile.py"), "sizes")
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, *more = map(int, done.stdout.split())
+    assert first >= 10
+    assert more == [0, 0, 0, 0]
 
 
 def test_the_launchers_can_be_imported_without_triton():

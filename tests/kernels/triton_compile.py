@@ -70,6 +70,33 @@ def start_all():
         triton_pool_gpu.unpack(triton_pool_gpu.pack(y, 2), y.shape, 2, dtype)
 
 
+def start_one(batch, size):
+    """A layer's kernels, for one batch and image size."""
+    y, one, abc = torch.zeros(4, batch, 64, size, size, dtype=torch.bfloat16), torch.ones(64), torch.ones(3)
+    rules, window = (0, 0, 1.0, 0.0, "atan", 2.0, True), (3, 2, 1)
+    triton_gpu.norm_stats(y, 2)
+    triton_gpu.norm_fire(y, one, one, abc, y, None, None, *rules, False, 2)
+    triton_gpu.norm_fire_backward(y, None, y, one, one, abc, None, None, None, *rules, one, False, [False] * 4)
+    triton_gpu.through_statistics_(y, y, one, torch.ones(3, 64))
+    out, place = triton_pool_gpu.fire_pool(y[0], one, one, abc, -1, 4, *rules[2:], window)
+    triton_pool_gpu.fire_pool_backward(out, place, y[0], one, one, abc, -1, 4, *rules[2:], window, one, False, False)
+    out, place = triton_pool_gpu.max_pool(y[0], *window)
+    triton_pool_gpu.max_pool_backward(out, place, y[0].shape, *window)
+    triton_pool_gpu.unpack(triton_pool_gpu.pack(y, 2), y.shape, 2, y.dtype)
+
+
+def compare_sizes():
+    """Prints how many kernels a layer needs, and how many more the same one with other batches and image sizes."""
+    JITFunction.run = note
+    known = set()
+    for batch, size in ((2, 8), (1, 4), (3, 7), (5, 33), (32, 14)):
+        started.clear()
+        start_one(batch, size)
+        found = {source(*each).hash() for each in started}
+        print(json.dumps(len(found - known)))
+        known |= found
+
+
 def main(capability):
     JITFunction.run = note
     triton_launch.CHUNK = triton_gpu.CHUNK = 4  # as for more than 16 steps, in a quarter of the time
@@ -97,4 +124,4 @@ def main(capability):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    compare_sizes() if sys.argv[1] == "sizes" else main(int(sys.argv[1]))

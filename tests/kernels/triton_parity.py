@@ -1,4 +1,4 @@
-"""Triton's kernels against the reference, under Triton's interpreter: test_triton.py runs this file in a process of its own."""
+"""Triton's kernels against the reference, under Triton's interpreter or on a GPU: test_triton.py runs this file."""
 
 import itertools
 import os
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from spikewise.kernels import CONNECT, SURROGATES, Dynamics, reference, triton_gpu, triton_launch, triton_pool_gpu
 
-assert os.environ.get("TRITON_INTERPRET") == "1", "run by test_triton.py"
+DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 RESETS = {"hard": 0.0, "below": -0.25, "soft": None}
 SHAPES = [(1, 1, 1, 1, 1), (4, 2, 16, 3, 2), (3, 1, 70, 3, 5), (16, 1, 5, 3, 3), (17, 1, 3, 1, 5), (33, 1, 16, 1, 1)]
@@ -18,6 +18,12 @@ WINDOWS = [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 1)]
 IMAGES = [(2, 16, 5, 7), (1, 3, 4, 3), (1, 35, 3, 6)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 dtypes = pytest.mark.parametrize("dtype", triton_gpu.DTYPES, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _on_device():
+    with torch.device(DEVICE):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +63,9 @@ def in_memory(x):
 
 def planes_of(x, planes):
     """As `pack`, in NumPy."""
-    values = in_memory(x).int().numpy()
+    values = in_memory(x).int().cpu().numpy()
     parts = [np.packbits((values >> p & 1).astype(bool), axis=1, bitorder="little") for p in range(planes)]
-    return torch.from_numpy(np.stack(parts, 1))
+    return torch.from_numpy(np.stack(parts, 1)).to(x.device)
 
 
 @pytest.mark.parametrize("connect", [None, *CONNECT])

@@ -23,7 +23,6 @@ from .triton_launch import (
     launch,
     nothing,
     per_channel,
-    power_of_two,
     shared_out,
     sums_of,
     tile_of_backward,
@@ -131,6 +130,7 @@ def norm_fire(
         CONNECT=rules.connect,
         HARD=rules.v_reset is not None,
         PLANES=planes,
+        ALIGN=unit(frame[1]),
         UNIT=unit(n),
         GROUPS=size,
     )
@@ -189,10 +189,10 @@ def backward(
     grad_current = empty(sequence, y.dtype, True, device) if want_current else None
     grad_v = empty(frame, torch.float32, True, device) if want_v else None
     chunks, last = chunks_of(steps)
-    rows, columns, blocks = tiling(n // max(1, channels), channels, tile_of_backward(steps, y.dtype))
+    rows, columns, blocks = tiling(channels, tile_of_backward(steps, y.dtype))
     parts, tiles = shared_out(-(-n // max(1, channels) // rows), blocks)
-    partial = torch.empty(parts, 2, channels, device=device)
-    partial_abc = torch.empty(parts * blocks, 3, device=device) if want_abc else None
+    partial = torch.empty(parts, 2, channels, dtype=torch.float32, device=device)
+    partial_abc = torch.empty(parts * blocks, 3, dtype=torch.float32, device=device) if want_abc else None
     launch(
         norm_fire_backward_kernel,
         parts * blocks,
@@ -205,7 +205,7 @@ def backward(
         grad_shortcut,
         grad_current,
         grad_v,
-        torch.empty(chunks, n, device=device) if chunks else None,
+        torch.empty(chunks, n, dtype=torch.float32, device=device) if chunks else None,
         partial,
         partial_abc,
         None if place is None else laid_out(place, inner=True),
@@ -243,20 +243,20 @@ def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     from .triton_statistics import combine_stats_kernel, norm_stats_kernel
 
     channels = y.shape[channel_axis]
-    mean, variance = torch.empty(channels, device=y.device), torch.empty(channels, device=y.device)
+    mean, variance = (torch.empty(channels, dtype=torch.float32, device=y.device) for _ in range(2))
     if not y.numel():
         return mean.fill_(torch.nan), variance.fill_(torch.nan)
     if y.dim() not in (4, 5) or channel_axis != y.dim() - 3:  # any shape: as rows of channels
         axes = [axis for axis in range(y.dim()) if axis != channel_axis]
         y = y.permute(*axes, channel_axis).reshape(-1, channels, 1, 1)
     y = laid_out(y, inner=True)
-    rows, columns, blocks = tiling(y.numel() // channels, channels, 512 if y.dtype == torch.float32 else 1024)
+    rows, columns, blocks = tiling(channels, 512 if y.dtype == torch.float32 else 1024)
     tiles = -(-y.numel() // channels // (rows * DEPTH))
     parts, groups_each = shared_out(tiles, blocks)
     partial = torch.empty(parts, 2, channels, dtype=torch.float64, device=y.device)
     size, total = {"ROWS": rows, "COLUMNS": columns}, y.numel() // channels
     launch(norm_stats_kernel, parts * blocks, y.device, y, partial, total, channels, blocks, groups_each, DEPTH=DEPTH, **size)
-    size = {"ROWS": min(64, power_of_two(parts)), "COLUMNS": 8}
+    size = {"ROWS": 64, "COLUMNS": 8}
     each = groups_each * DEPTH * rows
     launch(combine_stats_kernel, -(-channels // 8), y.device, partial, mean, variance, total, channels, parts, each, **size)
     return mean, variance
@@ -278,6 +278,7 @@ def through_statistics_(grad: Tensor, y: Tensor, centre: Tensor, coefficients: T
         per_channel(coefficients),
         n,
         y.shape[-3],
+        ALIGN=unit(y.shape[-3]),
         UNIT=unit(n),
         GROUPS=size,
     )

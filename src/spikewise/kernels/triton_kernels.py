@@ -129,9 +129,10 @@ def flat_place(n, UNIT: tl.constexpr, GROUPS: tl.constexpr):
 
 
 @triton.jit
-def channels_of(place, channels):
+def channels_of(place, channels, ALIGN: tl.constexpr):
+    """The channel of each value. ALIGN divides the number of channels: where it is 16, their numbers move as vectors, too."""
     begin, _, lanes, _ = place
-    return ((begin % channels).to(tl.int32) + lanes) % channels
+    return ((begin % channels).to(tl.int32) // ALIGN * ALIGN + lanes) % channels
 
 
 @triton.jit(do_not_specialize=["n", "chunks", "v_th", "v_reset"])
@@ -158,12 +159,13 @@ def norm_fire_kernel(
     CONNECT: tl.constexpr,
     HARD: tl.constexpr,
     PLANES: tl.constexpr,
+    ALIGN: tl.constexpr,
     UNIT: tl.constexpr,
     GROUPS: tl.constexpr,
 ):
     """`chunks` times CHUNK steps (LONG only), then STEPS."""
     place = flat_place(n, UNIT, GROUPS)
-    channel = channels_of(place, channels)
+    channel = channels_of(place, channels, ALIGN)
     affine = (tl.load(scale + channel), tl.load(shift + channel))
     neuron = (tl.load(abc), tl.load(abc + 1), tl.load(abc + 2), v_th, v_reset)
     membrane = start(v, neuron, place)

@@ -24,7 +24,7 @@ def nothing(like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def unit(n: int) -> int:
-    """What is known to divide n when a kernel is compiled: 16 lets it move vectors, and channels are mostly multiples of 16."""
+    """What is known to divide n when a kernel is compiled: 16 lets it move vectors, and most numbers of channels have it."""
     return 16 if n % 16 == 0 else 1
 
 
@@ -55,15 +55,10 @@ def per_channel(x: Tensor) -> Tensor:
     return x.to(torch.float32).contiguous()
 
 
-def tiling(rows: int, channels: int, elements: int) -> tuple[int, int, int]:
-    """Rows and columns of a tile of about so many elements, and blocks of columns that all channels make."""
-    columns = min(64, power_of_two(channels))
-    return max(1, min(elements // columns, power_of_two(rows))), columns, -(-channels // columns)
-
-
-def power_of_two(number: int) -> int:
-    """The next one, from `number` on."""
-    return 1 << max(0, number - 1).bit_length()
+def tiling(channels: int, elements: int) -> tuple[int, int, int]:
+    """Rows and columns of a tile of so many elements, and blocks of columns that all channels make."""
+    columns = min(64, 1 << (channels - 1).bit_length()) if channels else 1
+    return elements // columns, columns, -(-channels // columns)
 
 
 def shared_out(tiles: int, blocks: int) -> tuple[int, int]:
@@ -76,8 +71,7 @@ def sums_of(partial: Tensor) -> Tensor:
     """Sums over the first axis in double precision, as float32."""
     from .triton_statistics import add_rows_kernel
 
-    sums = torch.empty(partial.shape[1:], device=partial.device)
+    sums = torch.empty(partial.shape[1:], dtype=torch.float32, device=partial.device)
     columns, wide = sums.numel(), 16
-    rows = min(64, power_of_two(len(partial)))
-    launch(add_rows_kernel, -(-columns // wide), partial.device, partial, sums, len(partial), columns, ROWS=rows, COLUMNS=wide)
+    launch(add_rows_kernel, -(-columns // wide), partial.device, partial, sums, len(partial), columns, ROWS=64, COLUMNS=wide)
     return sums

@@ -88,11 +88,13 @@ def combine_stats_kernel(partial, mean, variance, rows, channels, parts, each, R
 
 
 @triton.jit(do_not_specialize=["n"])
-def through_statistics_kernel(grad, y, centre, coefficients, n, channels, UNIT: tl.constexpr, GROUPS: tl.constexpr):
+def through_statistics_kernel(
+    grad, y, centre, coefficients, n, channels, ALIGN: tl.constexpr, UNIT: tl.constexpr, GROUPS: tl.constexpr
+):
     """In place: grad = direct grad + (linear (y - centre) + constant). coefficients [3, channels]: direct, linear, constant"""
     place = flat_place(n, UNIT, GROUPS)
     begin, _, lanes, live = place
-    channel = channels_of(place, channels)
+    channel = channels_of(place, channels, ALIGN)
     at = begin + lanes
     off = tl.load(y + at, mask=live, other=0.0).to(tl.float32) - tl.load(centre + channel)
     direct = tl.load(coefficients + channel) * tl.load(grad + at, mask=live, other=0.0).to(tl.float32)
