@@ -21,6 +21,7 @@ SOURCES = Path(triton_gpu.__file__).parent
 TRITON = importlib.util.find_spec("triton")
 PTXAS = Path(TRITON.origin).parent / "backends" / "nvidia" / "bin" / "ptxas" if TRITON and TRITON.origin else None
 needs_triton = pytest.mark.skipif(TRITON is None, reason="Triton is not installed (pip install triton, on Linux)")
+needs_ptxas = pytest.mark.skipif(PTXAS is None or not PTXAS.exists(), reason="this Triton brings no ptxas, NVIDIA's assembler")
 
 
 def run(*command, **environment):
@@ -58,7 +59,7 @@ def test_kernels_are_the_reference_on_a_gpu():
 
 
 @needs_triton
-@pytest.mark.skipif(PTXAS is None or not PTXAS.exists(), reason="this Triton brings no ptxas, the assembler for NVIDIA's GPUs")
+@needs_ptxas
 @pytest.mark.parametrize("capability", [80, 90])
 def test_kernels_compile_and_fuse_no_product_with_a_sum(capability, tmp_path):
     done = run(str(HERE / "triton_compile.py"), str(capability), TRITON_CACHE_DIR=str(tmp_path))
@@ -81,8 +82,9 @@ def test_kernels_compile_and_fuse_no_product_with_a_sum(capability, tmp_path):
 
 
 @needs_triton
-def test_another_batch_or_image_size_compiles_nothing():
-    done = run(str(HERE / "triton_compile.py"), "sizes")
+@needs_ptxas
+def test_another_batch_or_image_size_compiles_nothing(tmp_path):
+    done = run(str(HERE / "triton_compile.py"), "sizes", TRITON_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
     first, *more = map(int, done.stdout.split())
     assert first >= 10

@@ -53,6 +53,8 @@ def reason_against(like: Tensor | None = None) -> str:
         return f"they compute on CUDA, given a tensor on {like.device}"
     if like.dtype not in DTYPES:
         return f"they take float32, float16 and bfloat16, given {like.dtype}; use backend='reference' or 'auto'"
+    if like.device.type == "cuda" and (able := torch.cuda.get_device_capability(like.device)) < (8, 0):
+        return f"Triton compiles for NVIDIA GPUs of compute capability 8.0 or more, this one has {able[0]}.{able[1]}"
     return ""
 
 
