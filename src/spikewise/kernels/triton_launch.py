@@ -1,0 +1,77 @@
+"""Starting Triton's kernels: how work is cut into programs, and memory for it. All of it depends on shapes alone."""
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 16  # time steps that are unrolled at most; backward holds their membranes in registers
+DEPTH = 8  # values of statistics that are added in single precision before they go into double precision
+PROGRAMS = 4096  # at most about so many share out the rows of a sum: some for each multiprocessor, and few partial sums
+
+
+def launch(kernel: Any, programs: int | tuple[int, int], device: torch.device, *args: Any, **constants: Any) -> None:
+    """Run so many programs of a kernel. Products and sums are not fused: a spike must not depend on where it is computed."""
+    grid = (programs,) if isinstance(programs, int) else programs
+    if all(grid):
+        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+            kernel[grid](*args, **constants, num_warps=4, enable_fp_fusion=False)
+
+
+def nothing(like: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(0, dtype=dtype, device=like.device)
+
+
+def unit(n: int) -> int:
+    """What is known to divide n when a kernel is compiled: 16 lets it move vectors, and most numbers of channels have it."""
+    return 16 if n % 16 == 0 else 1
+
+
+def groups(steps: int, dtype: torch.dtype) -> int:
+    """Groups of 8 values per program of 128 threads: 16 bytes per thread; half with many steps, which take registers."""
+    return (64 if steps <= 8 else 32) * (1 if dtype == torch.float32 else 2)
+
+
+def tile_of_backward(steps: int, dtype: torch.dtype) -> int:
+    """Values per program of 128 threads: as many as leave a thread about 128 registers or fewer (ptxas, sm_90)."""
+    if steps > 8:
+        return 128
+    return 512 if steps <= 4 and dtype != torch.float32 else 256
+
+
+def chunks_of(steps: int) -> tuple[int, int]:
+    """Full chunks before the last one, and the last one's steps."""
+    before = (steps - 1) // CHUNK if steps else 0
+    return before, steps - before * CHUNK
+
+
+def bits(steps: int, planes: int, n: int, device: torch.device) -> Tensor:
+    """Memory for bit planes [steps, planes, bytes] of n values per step; for none, an empty tensor."""
+    return torch.empty((steps, planes, -(-n // 8)) if planes else 0, dtype=torch.uint8, device=device)
+
+
+def per_channel(x: Tensor) -> Tensor:
+    return x.to(torch.float32).contiguous()
+
+
+def tiling(channels: int, elements: int) -> tuple[int, int, int]:
+    """Rows and columns of a tile of so many elements, and blocks of columns that all channels make."""
+    columns = min(64, 1 << (channels - 1).bit_length()) if channels else 1
+    return elements // columns, columns, -(-channels // columns)
+
+
+def shared_out(tiles: int, blocks: int) -> tuple[int, int]:
+    """Programs for each block of columns, and tiles of each program: a function of the shape alone, as the order of sums is."""
+    each = max(1, -(-tiles * blocks // PROGRAMS))
+    return -(-tiles // each), each
+
+
+def sums_of(partial: Tensor) -> Tensor:
+    """Sums over the first axis in double precision, as float32."""
+    from .triton_statistics import add_rows_kernel
+
+    sums = torch.empty(partial.shape[1:], dtype=torch.float32, device=partial.device)
+    columns, wide = sums.numel(), 16
+    launch(add_rows_kernel, -(-columns // wide), partial.device, partial, sums, len(partial), columns, ROWS=64, COLUMNS=wide)
+    return sums

@@ -1,0 +1,60 @@
+# mypy: ignore-errors
+"""Neurons: E1 to E4 of docs/equations.md as Triton has them, on tiles of float32 (native/neuron.h is the same in C)."""
+
+import math
+
+import triton
+import triton.language as tl
+
+HALF_PI = tl.constexpr(math.pi / 2)
+QUARTER_PI = tl.constexpr(math.pi / 4)
+ONE_OVER_ROOT_PI = tl.constexpr(1 / math.sqrt(math.pi))
+
+
+@triton.jit
+def charge(v, x, neuron):
+    """E1. neuron: a, b, c, v_th, v_reset. With a = b = 1, c = 0 nothing is rounded, so that IF needs no case of its own"""
+    return neuron[0] * v + neuron[1] * x + neuron[2]
+
+
+@triton.jit
+def fires(h, neuron):
+    """E2: 1.0 or 0.0; NaN does not fire."""
+    return tl.where(h >= neuron[3], 1.0, 0.0)
+
+
+@triton.jit
+def reset(h, s, neuron, HARD: tl.constexpr):
+    """E3."""
+    return (1.0 - s) * h + s * neuron[4] if HARD else h - s * neuron[3]
+
+
+@triton.jit
+def slope(u, alpha, SURROGATE: tl.constexpr):
+    """E4. Divisions are rounded to nearest; exp has a relative error of some 2^-22, which only gradients see."""
+    size = tl.abs(u)
+    one = tl.full(u.shape, 1.0, tl.float32)
+    if SURROGATE == "atan":
+        w = (HALF_PI * alpha) * u
+        f = tl.div_rn(one * (alpha * 0.5), 1.0 + w * w)
+    elif SURROGATE == "sigmoid":
+        e = tl.exp(-alpha * size)
+        s = tl.div_rn(one, 1.0 + e)
+        f = alpha * (s * (e * s))
+    elif SURROGATE == "rectangle":
+        f = tl.where(size < tl.div_rn(one, one * (2.0 * alpha)), alpha, 0.0)
+    elif SURROGATE == "triangle":
+        y = 1.0 - alpha * size
+        f = alpha * tl.where(y < 0.0, 0.0, y)
+    elif SURROGATE == "fast_sigmoid":
+        y = tl.div_rn(one, 1.0 + alpha * size)
+        f = y * y
+    elif SURROGATE == "erf":
+        w = alpha * u
+        f = (alpha * ONE_OVER_ROOT_PI) * tl.exp(-(w * w))
+    else:
+        tl.static_assert(SURROGATE == "scaled_atan")
+        w = (HALF_PI * alpha) * u
+        lift = QUARTER_PI * alpha
+        f = tl.div_rn(one * (1.0 + lift * lift), 1.0 + w * w)
+    return f

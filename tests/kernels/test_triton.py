@@ -1,0 +1,107 @@
+"""Triton's kernels, mostly without a GPU: what they compute under Triton's interpreter, and what they are compiled to.
+
+Triton reads TRITON_INTERPRET when it is imported, for the whole process, so both are run in processes of their own.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from spikewise.kernels import triton_gpu
+
+HERE = Path(__file__).parent
+SOURCES = Path(triton_gpu.__file__).parent
+TRITON = importlib.util.find_spec("triton")
+PTXAS = Path(TRITON.origin).parent / "backends" / "nvidia" / "bin" / "ptxas" if TRITON and TRITON.origin else None
+needs_triton = pytest.mark.skipif(TRITON is None, reason="Triton is not installed (pip install triton, on Linux)")
+needs_ptxas = pytest.mark.skipif(PTXAS is None or not PTXAS.exists(), reason="this Triton brings no ptxas, NVIDIA's assembler")
+
+
+def run(*command, **environment):
+    """Another Python, with one thread, and without what this one's environment says of Triton."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRITON_")}
+    return subprocess.run(
+        [sys.executable, *command],
+        env=kept | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@needs_triton
+@pytest.mark.timeout(900)  # the interpreter takes some ten seconds on an idle core
+@pytest.mark.parametrize("which", ["forward", "backward", "not forward and not backward"])
+def test_kernels_are_the_reference_under_tritons_interpreter(which):
+    done = run(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "triton_parity.py"), "-k", which, TRITON_INTERPRET="1"
+    )
+    print(done.stdout[-3000:])
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert re.search(r"\d\d passed", done.stdout)
+    assert "skipped" not in done.stdout
+
+
+@needs_triton
+@pytest.mark.slow  # some hundred variants of kernels are compiled
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
+def test_kernels_are_the_reference_on_a_gpu():
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "600", str(HERE / "triton_parity.py"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@needs_triton
+@needs_ptxas
+@pytest.mark.parametrize("capability", [80, 90])
+def test_kernels_compile_and_fuse_no_product_with_a_sum(capability, tmp_path):
+    done = run(str(HERE / "triton_compile.py"), str(capability), TRITON_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    written = {
+        name for file in SOURCES.glob("triton_*.py") for name in re.findall(r"^def (\w+_kernel)\(", file.read_text(), re.M)
+    }
+    assert {kernel["kernel"] for kernel in found} == written
+    for kernel in found:
+        assert kernel["target"].startswith(f"sm_{capability}")
+        assert kernel["cubin"] > 0
+        assert not kernel["fused"], "spikes would depend on where they are computed"
+        assert not kernel["flushed"], "denormal numbers would be zero"
+        assert not kernel["atomic"], "sums would depend on timing"
+        if kernel["kernel"] in ("norm_fire_kernel", "fire_pool_kernel"):
+            assert not kernel["approximate"]
+        if kernel["kernel"] in ("norm_fire_kernel", "norm_fire_backward_kernel") and kernel["channels"] % 16 == 0:
+            assert kernel["wide"], "64 channels move as vectors"
+
+
+@needs_triton
+@needs_ptxas
+def test_another_batch_or_image_size_compiles_nothing(tmp_path):
+    done = run(str(HERE / "triton_compile.py"), "sizes", TRITON_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, *more = map(int, done.stdout.split())
+    assert first >= 10
+    assert more == [0, 0, 0, 0]
+
+
+def test_the_launchers_can_be_imported_without_triton():
+    names = "triton_gpu, triton_launch, triton_pool_gpu"
+    done = run("-c", f"import sys; sys.modules['triton'] = None; from spikewise.kernels import {names}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reason_is_given_in_words(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(triton_gpu, "found", lambda: True)
+    assert triton_gpu.reason_against(torch.ones(1)) == "they compute on CUDA, given a tensor on cpu"
+    if not torch.cuda.is_available():
+        assert triton_gpu.reason_against() == "PyTorch sees no CUDA device"
+    monkeypatch.setattr(triton_gpu, "found", lambda: False)
+    assert triton_gpu.reason_against().startswith("Triton is not installed")
