@@ -18,9 +18,11 @@ import tyro
 from runner import report, save, take_turns
 from torch import Tensor
 
-from spikewise.kernels import reference, triton_gpu, triton_pool_gpu
+from spikewise.kernels import reference
 from spikewise.kernels.calls import laid_out
 from spikewise.kernels.connect import add
+from spikewise.kernels.cuda import operators as triton_gpu
+from spikewise.kernels.cuda import pooled as triton_pool_gpu
 from spikewise.neurons import IF, LIF
 
 CALLS = 10  # between two looks at the clock: a kernel is started while the one before it runs

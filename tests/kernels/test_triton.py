@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spikewise.kernels import triton_gpu
+from spikewise.kernels.cuda import operators as triton_gpu
 
 HERE = Path(__file__).parent
 SOURCES = Path(triton_gpu.__file__).parent
@@ -50,6 +50,14 @@ def test_kernels_are_the_reference_under_tritons_interpreter(which):
 
 
 @needs_triton
+@pytest.mark.timeout(900)
+def test_whole_networks_learn_the_same_under_tritons_interpreter():
+    done = run("-W", "ignore", str(HERE / "triton_network.py"), TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert len(done.stdout.splitlines()) == 3
+
+
+@needs_triton
 @pytest.mark.slow  # some hundred variants of kernels are compiled
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA device")
@@ -66,7 +74,7 @@ def test_kernels_compile_and_fuse_no_product_with_a_sum(capability, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]
     written = {
-        name for file in SOURCES.glob("triton_*.py") for name in re.findall(r"^def (\w+_kernel)\(", file.read_text(), re.M)
+        name for file in SOURCES.glob("*_kernels.py") for name in re.findall(r"^def (\w+_kernel)\(", file.read_text(), re.M)
     }
     assert {kernel["kernel"] for kernel in found} == written
     for kernel in found:
@@ -92,8 +100,7 @@ def test_another_batch_or_image_size_compiles_nothing(tmp_path):
 
 
 def test_the_launchers_can_be_imported_without_triton():
-    names = "triton_gpu, triton_launch, triton_pool_gpu"
-    done = run("-c", f"import sys; sys.modules['triton'] = None; from spikewise.kernels import {names}")
+    done = run("-c", "import sys; sys.modules['triton'] = None; from spikewise.kernels.cuda import launch, operators, pooled")
     assert done.returncode == 0, done.stderr
 
 

@@ -8,12 +8,12 @@ from types import ModuleType
 from torch import Tensor
 
 from ..native.load import chosen_variant
-from . import cpu, reference
+from . import cpu, cuda, reference
 from .connect import CONNECT
 from .dynamics import Dynamics
 from .surrogate import SURROGATES
 
-BACKENDS: dict[str, ModuleType] = {"reference": reference, "cpu": cpu}
+BACKENDS: dict[str, ModuleType] = {"reference": reference, "cpu": cpu, "triton": cuda}
 
 __all__ = ["BACKENDS", "CONNECT", "SURROGATES", "Dynamics", "choose_backend", "chosen_name"]
 
@@ -24,14 +24,16 @@ def choose_backend(name: str, like: Tensor | None = None) -> ModuleType:
     Raises:  ValueError if there is no backend of that name, or if it cannot run, with the reason
     """
     if name == "auto":
-        return reference if cpu.reason_against(like) else cpu
+        return next((fused for fused in (cpu, cuda) if not fused.reason_against(like)), reference)
     if name not in BACKENDS:
         raise ValueError(f"no backend named {name!r}; known: auto, {', '.join(BACKENDS)}")
-    if name == "cpu" and (reason := cpu.reason_against(like)):
-        raise ValueError(f"the kernels 'cpu' cannot run: {reason}")
-    return BACKENDS[name]
+    chosen = BACKENDS[name]
+    if chosen is not reference and (reason := chosen.reason_against(like)):
+        raise ValueError(f"the kernels {name!r} cannot run: {reason}")
+    return chosen
 
 
 def chosen_name(name: str, like: Tensor | None = None) -> str:
-    """What runs under this name, for a record of the machine: "reference", or "cpu" with its instruction set."""
-    return f"cpu {chosen_variant()}" if choose_backend(name, like) is cpu else "reference"
+    """What runs under this name, for a record of the machine: "reference", "triton", or "cpu" with its instruction set."""
+    chosen = choose_backend(name, like)
+    return f"cpu {chosen_variant()}" if chosen is cpu else next(key for key, module in BACKENDS.items() if module is chosen)

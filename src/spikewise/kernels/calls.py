@@ -130,6 +130,11 @@ def channels_inner(image: Tensor) -> bool:
     return image.is_contiguous(memory_format=torch.channels_last)
 
 
+def outputs_inner(y: Tensor) -> bool:
+    """Whether what is computed of y [T, N, C, H, W] or [N, C, H, W] has its channels inner: as y on the CPU, always on CUDA."""
+    return y.device.type == "cuda" or channels_inner(y if y.dim() == 4 else y.flatten(0, 1))
+
+
 def laid_out(x: Tensor, inner: bool) -> Tensor:
     """The same values, dense, channels inner or outer; no copy where they lie so already. [T, N, C, H, W] or [N, C, H, W]"""
     layout = torch.channels_last if inner else torch.contiguous_format

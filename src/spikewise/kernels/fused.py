@@ -1,5 +1,6 @@
 """Batch norm, recurrence and connection in one pass over memory, by the operators: in C on the CPU, in Triton on CUDA."""
 
+import functools
 import math
 from typing import Any
 
@@ -165,9 +166,22 @@ def coefficients(dynamics: Dynamics, device: torch.device) -> Tensor:
     """a, b, c of E1 as one tensor [3], float32."""
     numbers = dynamics[:3]
     if not any(isinstance(number, Tensor) for number in numbers):
+        if device.type == "cuda" and not torch.compiler.is_compiling() and not is_fake():
+            return constant(numbers, device)
         return torch.tensor(numbers, dtype=torch.float32, device=device)
     tensors = [number if isinstance(number, Tensor) else torch.tensor([number], device=device) for number in numbers]
     return torch.cat([tensor.float().reshape(1) for tensor in tensors])
+
+
+@functools.cache
+def constant(numbers: tuple[float, float, float], device: torch.device) -> Tensor:
+    """Copied to the device once: a copy waits for all that the device has still to do."""
+    return torch.tensor(numbers, dtype=torch.float32, device=device)
+
+
+def is_fake() -> bool:
+    """Whether tensors are fake, for tracing: none of them may stay."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
 
 
 def max_pool(x: Tensor, size: int, stride: int, padding: int) -> Tensor:

@@ -24,6 +24,7 @@ from .calls import (
     extent,
     laid_out,
     nothing,
+    outputs_inner,
     partial_rows,
     pointer,
     prepare_call,
@@ -222,8 +223,7 @@ def complete(grad_out: Tensor | None, y: Tensor, rules: Rules) -> Tensor:
     """The incoming gradient; zeros where only the membrane has one."""
     if grad_out is not None:
         return grad_out
-    inner = channels_inner(y if y.dim() == 4 else y.flatten(0, 1))
-    return empty((rules.repeat or len(y), *y.shape[-4:]), y.dtype, inner).zero_()
+    return empty((rules.repeat or len(y), *y.shape[-4:]), y.dtype, outputs_inner(y), y.device).zero_()
 
 
 def norm_fire_grads(ctx: Any, grad_out: Tensor | None, grad_v: Tensor | None, *_: Any) -> tuple[Any, ...]:
@@ -269,7 +269,7 @@ def norm_stats_fake(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
 
 def norm_fire_fake(y: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     rules, (keep_v, planes) = Rules(*rest[6:13]), rest[13:15]
-    inner = channels_inner(y if y.dim() == 4 else y.flatten(0, 1))
+    inner = outputs_inner(y)
     out = empty_like((rules.repeat or len(y), *y.shape[-4:]), y, y.dtype, inner)
     v_end = empty_like(y.shape[-4:], y, torch.float32, inner) if keep_v else y.new_empty(0, dtype=torch.float32)
     return out, v_end, y.new_empty(packed_shape(out.shape, planes) if planes else 0, dtype=torch.uint8)
@@ -285,7 +285,7 @@ def batch_norm_fire_fake(y: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 def norm_fire_backward_fake(grad_out: Tensor, grad_v: Tensor | None, y: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     rules, (_, _, wants) = Rules(*rest[6:13]), rest[13:]
-    inner = channels_inner(y if y.dim() == 4 else y.flatten(0, 1))
+    inner = outputs_inner(y)
     none = y.new_empty(0, dtype=torch.float32)
     sequence = (rules.repeat or len(y), *y.shape[-4:])
     return (

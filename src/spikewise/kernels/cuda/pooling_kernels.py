@@ -8,7 +8,7 @@ PyTorch.
 import triton
 import triton.language as tl
 
-from .triton_neuron import charge, fires, reset
+from .neuron_kernels import charge, fires, reset
 
 
 @triton.jit

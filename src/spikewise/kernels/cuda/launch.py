@@ -69,7 +69,7 @@ def shared_out(tiles: int, blocks: int) -> tuple[int, int]:
 
 def sums_of(partial: Tensor) -> Tensor:
     """Sums over the first axis in double precision, as float32."""
-    from .triton_statistics import add_rows_kernel
+    from .statistics_kernels import add_rows_kernel
 
     sums = torch.empty(partial.shape[1:], dtype=torch.float32, device=partial.device)
     columns, wide = sums.numel(), 16

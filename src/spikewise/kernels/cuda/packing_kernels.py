@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from .triton_kernels import flat_place, store_planes
+from .forward_kernels import flat_place, store_planes
 
 
 @triton.jit(do_not_specialize=["n"])

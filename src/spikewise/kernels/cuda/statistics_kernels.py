@@ -8,7 +8,7 @@ time.
 import triton
 import triton.language as tl
 
-from .triton_kernels import channels_of, flat_place
+from .forward_kernels import channels_of, flat_place
 
 
 @triton.jit(do_not_specialize=["rows"])

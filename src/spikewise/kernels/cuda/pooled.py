@@ -1,4 +1,4 @@
-"""Packing and max pooling on CUDA: what torch.ops.spikewise.* runs there, as in triton_gpu.py."""
+"""Packing and max pooling on CUDA: what torch.ops.spikewise.* runs there, as in operators.py."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calls import Rules, empty, laid_out, pooled_shape, require_shape
-from .triton_gpu import backward, prepared
-from .triton_launch import bits, groups, launch, unit
+from ..calls import Rules, empty, laid_out, pooled_shape, require_shape
+from .launch import bits, groups, launch, unit
+from .operators import backward, prepared
 
 BLOCK = 512
 
@@ -24,7 +24,7 @@ def pack(x: Tensor, planes: int) -> Tensor:
 
     Shapes:  x [T, N, C, H, W], or [N, C, H, W] with T = 1; values count in memory's order, channels last
     """
-    from .triton_packing import pack_kernel
+    from .packing_kernels import pack_kernel
 
     steps, n = frames_of(x.shape)
     packed = bits(steps, planes, n, x.device)
@@ -36,7 +36,7 @@ def pack(x: Tensor, planes: int) -> Tensor:
 
 def unpack(packed: Tensor, shape: Sequence[int], planes: int, dtype: torch.dtype) -> Tensor:
     """What `pack` was given, channels last."""
-    from .triton_packing import unpack_kernel
+    from .packing_kernels import unpack_kernel
 
     steps, n = frames_of(shape)
     require_shape("packed", packed, (steps, planes, -(-n // 8)))
@@ -49,7 +49,7 @@ def unpack(packed: Tensor, shape: Sequence[int], planes: int, dtype: torch.dtype
 
 def max_pool(x: Tensor, size: int, stride: int, padding: int) -> tuple[Tensor, Tensor]:
     """As `operators.max_pool`."""
-    from .triton_pooling import max_pool_kernel
+    from .pooling_kernels import max_pool_kernel
 
     x = laid_out(x, inner=True)
     shape = pooled_shape(x.shape, size, stride, padding)
@@ -62,7 +62,7 @@ def max_pool(x: Tensor, size: int, stride: int, padding: int) -> tuple[Tensor, T
 
 def max_pool_backward(grad: Tensor, place: Tensor, shape: Sequence[int], size: int, stride: int, padding: int) -> Tensor:
     """As `operators.max_pool_backward`."""
-    from .triton_pooling import max_pool_backward_kernel
+    from .pooling_kernels import max_pool_backward_kernel
 
     grad_in = empty(shape, grad.dtype, True, grad.device)
     grad, place = laid_out(grad, inner=True), laid_out(place, inner=True)
@@ -84,7 +84,7 @@ def max_pool_backward(grad: Tensor, place: Tensor, shape: Sequence[int], size: i
 
 def fire_pool(y: Tensor, scale: Tensor, shift: Tensor, abc: Tensor, *rules_and_window: Any) -> tuple[Tensor, Tensor]:
     """As `pooled.fire_pool`: rules, window -> pooled spikes, and which place of its window each came from."""
-    from .triton_pooling import fire_pool_kernel
+    from .pooling_kernels import fire_pool_kernel
 
     *numbers, (size, stride, padding) = rules_and_window
     rules = Rules(*numbers)

@@ -4,7 +4,6 @@ Functions take what the operators' schemas list, in that order. Whatever layout 
 outputs are channels last. Nothing waits for the device: the coefficients of E1 are read there.
 """
 
-import functools
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .calls import Rules, empty, laid_out, require_shape
-from .triton_launch import (
+from ..calls import Rules, empty, laid_out, require_shape
+from .launch import (
     CHUNK,
     DEPTH,
     bits,
@@ -33,11 +32,12 @@ from .triton_launch import (
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-@functools.cache
+@torch.compiler.assume_constant_result
 def found() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+@torch.compiler.assume_constant_result
 def interpreted() -> bool:
     """Whether Triton's interpreter runs the kernels, on the CPU."""
     return os.environ.get("TRITON_INTERPRET", "0") == "1"
@@ -45,15 +45,24 @@ def interpreted() -> bool:
 
 def reason_against(like: Tensor | None = None) -> str:
     """Why these kernels cannot run here, or on such a tensor; empty if they can."""
-    if not found():
-        return "Triton is not installed (PyTorch for CUDA brings it along)"
-    if like is None:
-        return "" if interpreted() or torch.cuda.is_available() else "PyTorch sees no CUDA device"
+    if like is None or not found():
+        return machine_reason()
     if like.device.type != "cuda" and not (interpreted() and like.device.type == "cpu"):
         return f"they compute on CUDA, given a tensor on {like.device}"
     if like.dtype not in DTYPES:
         return f"they take float32, float16 and bfloat16, given {like.dtype}; use backend='reference' or 'auto'"
-    if like.device.type == "cuda" and (able := torch.cuda.get_device_capability(like.device)) < (8, 0):
+    return machine_reason() if like.device.type == "cuda" else ""
+
+
+@torch.compiler.assume_constant_result  # what compiles networks need not look into this
+def machine_reason() -> str:
+    """Why this machine cannot run these kernels."""
+    if not found():
+        return "Triton is not installed (PyTorch for CUDA brings it along)"
+    if not torch.cuda.is_available():
+        return "" if interpreted() else "PyTorch sees no CUDA device"
+    able = torch.cuda.get_device_capability()
+    if able < (8, 0):
         return f"Triton compiles for NVIDIA GPUs of compute capability 8.0 or more, this one has {able[0]}.{able[1]}"
     return ""
 
@@ -100,7 +109,7 @@ def norm_fire(
     *rules_and_rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `operators.norm_fire`: rules, keep_v, planes -> output, membrane after the last step, packed output."""
-    from .triton_kernels import norm_fire_kernel
+    from .forward_kernels import norm_fire_kernel
 
     *numbers, keep_v, planes = rules_and_rest
     rules = Rules(*numbers)
@@ -176,7 +185,7 @@ def backward(
     window: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, ...]:
     """`norm_fire_backward`; or, with the `place` of a max pooling behind the spikes, from the gradient of what was pooled."""
-    from .triton_backward import norm_fire_backward_kernel
+    from .backward_kernels import norm_fire_backward_kernel
 
     if rules.connect <= 0:
         shortcut = None  # the gradient passes ADD unchanged
@@ -242,7 +251,7 @@ def backward(
 
 def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     """As `operators.norm_stats`."""
-    from .triton_statistics import combine_stats_kernel, norm_stats_kernel
+    from .statistics_kernels import combine_stats_kernel, norm_stats_kernel
 
     channels = y.shape[channel_axis]
     mean, variance = (torch.empty(channels, dtype=torch.float32, device=y.device) for _ in range(2))
@@ -266,7 +275,7 @@ def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
 
 def through_statistics_(grad: Tensor, y: Tensor, centre: Tensor, coefficients: Tensor) -> None:
     """As `operators.through_statistics_`."""
-    from .triton_statistics import through_statistics_kernel
+    from .statistics_kernels import through_statistics_kernel
 
     n, size = y.numel(), groups(1, y.dtype)
     dense = laid_out(grad, inner=True)

@@ -8,9 +8,9 @@ steps than a chunk has, the membranes at the chunks' starts are kept in memory, 
 import triton
 import triton.language as tl
 
-from .triton_kernels import ADD, AND, current_at, membranes, read, start
-from .triton_neuron import fires, reset, slope
-from .triton_pooling import windows_sum
+from .forward_kernels import ADD, AND, current_at, membranes, read, start
+from .neuron_kernels import fires, reset, slope
+from .pooling_kernels import windows_sum
 
 
 @triton.jit

@@ -12,7 +12,7 @@ place     where a tile lies: its first value within a time step, n, its values' 
 import triton
 import triton.language as tl
 
-from .triton_neuron import charge, fires, reset
+from .neuron_kernels import charge, fires, reset
 
 NONE = tl.constexpr(-1)  # connections, in the order of cpu.CONNECTS
 ADD = tl.constexpr(0)
