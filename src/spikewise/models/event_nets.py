@@ -29,8 +29,12 @@ class EventStage(nn.Module):
     ):
         super().__init__()
         self.widen = ConvNormFire(in_channels, channels, kernel_size, neuron=neuron)
-        self.blocks = nn.ModuleList(block(channels, channels, **block_options) for _ in range(num_blocks))
+        blocks = [block(channels, channels, **block_options) for _ in range(num_blocks)]
+        self.blocks = nn.ModuleList(blocks)
         self.pool = make_pool(pool, 2, 2, 0, neuron)
+        for made in blocks:
+            assert isinstance(made.last, ConvNormFire), "spiking blocks end in spiking layers"
+            made.last.emits = False
 
     def segments(self) -> list[Any]:
         """Each block with the pooling behind it."""

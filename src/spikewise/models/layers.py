@@ -107,6 +107,7 @@ class ConvNormFire(ConvNorm):
         self.neuron, self.connect = neuron(), connect
         self.name = ""  # set by the network: the key of this layer's membrane in a stream's state
         self.observe: Callable[[Tensor], None] | None = None
+        self.emits = True  # bit planes, where it packs; not where max pooling follows, whose outputs are packed
 
     def forward(
         self,
@@ -127,7 +128,7 @@ class ConvNormFire(ConvNorm):
         beside = current if shortcut is None else shortcut
         shortcut, current = (None if given is None else values_of(given) for given in (shortcut, current))
         options = {
-            "most": most if self.observe is None else 0,
+            "most": most if self.observe is None and self.emits else 0,
             "packed_in": beside.packed if isinstance(beside, Spikes) else None,
             "pool": pool.window if pool is not None and self.observe is None else None,
             "shortcut": shortcut,
@@ -151,8 +152,8 @@ class ConvNormFire(ConvNorm):
             self.observe(out)
             out = out if self.connect is None or shortcut is None else self.connect(out, shortcut)
             out = out if pool is None else over_time(pool, out)
-            out = packed(out, most) if packs else out
-        return Spikes(out) if packs and not isinstance(out, Spikes) else out
+            out = packed(out, most) if packs and self.emits else out
+        return Spikes(out, most=most) if packs and not isinstance(out, Spikes) else out
 
 
 class MaxPool(nn.Module):
