@@ -96,6 +96,7 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 #define load JOIN(load, STORAGE)
 #define store JOIN(store, STORAGE)
 #define store_exact JOIN(store_exact, STORAGE)
+#define stream_exact JOIN(stream_exact, STORAGE)
 
 #define STORAGE f32
 #define NAME(function) function##_f32

@@ -136,6 +136,31 @@ INLINE void store_bf16(bf16 *to, vf x, int n) {
 INLINE void store_exact_bf16(bf16 *to, vf x, int n) { store_u16(to, narrow((vu)x >> 16), n); }
 INLINE void store_exact_f32(f32 *to, vf x, int n) { store_f32(to, x, n); }
 
+/* Whole vectors past the cache: what is overwritten need not be read before. `settle` before others read them. */
+INLINE void stream_exact_bf16(bf16 *to, vf x) {
+#if defined(__AVX512F__)
+    if (((uintptr_t)to & 31) == 0) {
+        _mm256_stream_si256((__m256i *)to, (__m256i)narrow((vu)x >> 16));
+        return;
+    }
+#endif
+    store_exact_bf16(to, x, LANES);
+}
+INLINE void stream_exact_f32(f32 *to, vf x) {
+#if defined(__AVX512F__)
+    if (((uintptr_t)to & 63) == 0) {
+        _mm512_stream_ps(to, (__m512)x);
+        return;
+    }
+#endif
+    store_exact_f32(to, x, LANES);
+}
+INLINE void settle(void) {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
 /* n of the values are added */
 INLINE void add_f64(double *to, vf x, int n) {
     if (n >= LANES) {
