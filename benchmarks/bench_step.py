@@ -31,6 +31,7 @@ class Options:
     size: int = 224
     depth: int = 18
     T: int = 4
+    packing: bool = True  # ours keeps spikes as bit planes, as it does unless told otherwise
     slow: bool = False  # our own network on the reference kernels, too
     compiled: bool = False  # the twin under torch.compile, too (minutes to compile)
 
@@ -85,6 +86,7 @@ def resnets(o: Options, build: Callable[..., Callable[[], object]], *, folded: b
     ours = channels_last(sw.build_model(f"sew_resnet{o.depth}", num_classes=1000, T=o.T))
     reference = channels_last(sw.build_model(f"sew_resnet{o.depth}", num_classes=1000, T=o.T, backend="reference"))
     require_parity(ours, reference, images(2, 3, 64, 64))
+    ours.packing = o.packing
     finish = fold if folded else (lambda net: net)
     few, many = images(o.batch, 3, o.size, o.size), images(o.batch * o.T, 3, o.size, o.size)
     twin = finish(channels_last(sw.build_model(f"resnet{o.depth}", num_classes=1000)).eval())
@@ -101,9 +103,12 @@ def resnets(o: Options, build: Callable[..., Callable[[], object]], *, folded: b
     return contestants
 
 
-def event_nets(T: int, batch: int, size: int, build: Callable[..., Callable[[], object]]) -> dict[str, Callable[[], object]]:
+def event_nets(
+    packing: bool, T: int, batch: int, size: int, build: Callable[..., Callable[[], object]]
+) -> dict[str, Callable[[], object]]:
     ours, reference = (channels_last(sw.build_model("sew_7b", num_classes=11, backend=name)) for name in ("auto", "reference"))
     require_parity(ours, reference, images(4, 2, 2, 128, 128))
+    ours.packing = packing
     frames = images(T, batch, 2, size, size)
     twin = nn.Sequential(*[channels_last(ReLU7B(11))])
     return {
@@ -157,9 +162,12 @@ def main(o: Options) -> None:
                 return train_step(net, x, torch.randint(0, 10, (many,)), precision)
 
             shapes = {"T": 16, "batch": 4, "size": 128} if "7B" in what else shape
-            contestants = event_nets(build=build, **shapes) if "7B" in what else resnets(o, build, folded=what == "inference")
+            contestants = (
+                event_nets(o.packing, build=build, **shapes) if "7B" in what else resnets(o, build, folded=what == "inference")
+            )
             seconds = take_turns(contestants, o.rounds)
-            lines = report(title, seconds, "spikewise", **shapes)
+            more = {"packing": o.packing} if "training" in what else {}
+            lines = report(title, seconds, "spikewise", **shapes, **more)
             for line in lines:
                 if "twin" in line["peer"]:
                     line["per_image"] = round(line["ratio"] * shapes["T"], 2)
