@@ -94,6 +94,16 @@ def test_weights_out_of_scale(net, factor, rows):
     assert found(net)["weights out of scale"].where == f"{BLOCK}.conv1"
 
 
+@pytest.mark.parametrize(("steps", "sick"), [(70, []), (5000, ["never left the identity"])])
+def test_a_branch_on_its_way_from_zero_init_is_no_disease_yet(steps, sick):
+    net = trained(network("sew_resnet20")).eval()
+    net.blocks[BLOCK].silence()
+    net.blocks[BLOCK].last.norm.weight.data.fill_(0.05)
+    for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.num_batches_tracked.fill_(steps)
+    assert list(found(net)) == sick
+
+
 def test_weights_copied_over(net):
     net.blocks["layer3.2"].load_state_dict(net.blocks["layer3.1"].state_dict())
     sick = found(net)["weights of another layer"]

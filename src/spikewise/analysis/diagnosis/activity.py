@@ -17,6 +17,7 @@ from .given import block_of, last_of, layers_of
 
 SILENT, DEAD, SATURATED = 1e-3, 1e-5, 0.97  # mean of a block's output; of a layer's neurons, both
 AWAKE = 0.02  # mean of a block's output, behind one that is nearly silent
+GROWING = 0.25  # weights of a norm that zero init set to 0: one that has learnt but little has not brought its branch to fire
 HALF = 0.5  # share of a layer's channels that may be dead, or fire always
 REACH = 5.0  # deviations that a normalised current may reach
 STILL = 2e-3  # share of values that change over time
@@ -143,9 +144,9 @@ def dead_channels(net: Network, shown: Shown) -> list[Finding]:
 
 
 def keeps_identity(block: Block, layer: str, name: str) -> bool:
-    """Whether this is the last layer of a block whose silent branch makes it the identity, and zero init left it so."""
+    """Whether this is the last layer of a block whose silent branch makes it the identity, as zero init left it, or nearly."""
     is_last = layer == f"{name}.conv{len(block.branch)}"
-    return is_last and identity_branch(block) == 0 and not bool(block.last.norm.weight.any())
+    return is_last and identity_branch(block) == 0 and bool((block.last.norm.weight.abs() < GROWING).all())
 
 
 def saturated(net: Network, shown: Shown) -> list[Finding]:

@@ -19,6 +19,7 @@ from .given import AS_TRAINED, block_of, layers_of, same
 
 FADED, BLOWN = 1e-3, 1e3  # a gradient at the shallowest block over that at the deepest
 SMALL, LARGE = 1e-7, 1e4  # a gradient at the deepest block: beyond, the head is at fault
+LONG = 1000  # steps after which branches, too, should have left the identity that zero init made, not their norms only
 RARE = 5e-3  # rate of a layer that batch norm makes steep
 TOO_FAST = {"sgd": 1.0, "adam": 0.02, "adamw": 0.02}  # learning rates for 256 samples
 TOO_SLOW = 1e-5  # of those: nothing is learnt
@@ -82,10 +83,11 @@ def unreached(net: Network, images: Tensor, labels: Tensor) -> list[Finding]:
 
 
 def never_left(net: Network, shown: Shown, steps: int, *, quiet: bool) -> list[Finding]:
-    """Branches that still add nothing after training; in a silent network, only those whose norms say so."""
+    """Branches that still add nothing after training; of silent networks, and early, only those whose norms have not moved."""
     if steps < TRAINED:
         return []
-    idle = [name for name, block in net.blocks.items() if weightless(block) or (not quiet and adds_nothing(name, block, shown))]
+    late = not quiet and steps >= LONG
+    idle = [name for name, block in net.blocks.items() if weightless(block) or (late and adds_nothing(name, block, shown))]
     if not idle:
         return []
     evidence = f"after {steps:,} steps the branches of {len(idle)} of {len(net.blocks)} blocks are constant, first {idle[0]}"
