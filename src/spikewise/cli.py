@@ -261,9 +261,10 @@ def diagnose(
 
     if not 2 <= samples <= BATCH:
         raise ValueError(f"samples={samples}; use 2 to {BATCH}")
-    net, batches, config = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
-    batch, labels = next(batches)
-    found = examine(net, batch, random_labels(net, batch) if labels is None else labels, config)
+    opened = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
+    net, (batch, labels) = opened.net, next(opened.batches)
+    labels = random_labels(net, batch) if labels is None else labels
+    found = examine(net, batch, labels, opened.config, steps_of_run=opened.steps)
     if as_json:
         print(json.dumps([finding._asdict() for finding in found]))
         return
@@ -295,13 +296,10 @@ def energy(
         constants: a JSON file of picojoules that replace those of `spikewise.analysis.energy.Joules`
         as_json: print JSON instead of a table
     """
-    from .analysis.energy import Joules, count, verdict
+    from .analysis.energy import Joules, count, sources, verdict
     from .analysis.opened import open_network
 
-    try:
-        joules = Joules(**json.loads(constants.read_text())) if constants else Joules()
-    except TypeError as error:
-        raise ValueError(f"{constants}: {error}; known: {', '.join(vars(Joules()))}") from None
+    joules = Joules.read(constants) if constants else Joules()
     opened = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
     found = count(opened.net, (batch for batch, _ in opened.batches), joules)
     if as_json:
@@ -311,7 +309,9 @@ def energy(
         )
         print(
             json.dumps(
-                found._asdict() | {"layers": layers, "costs": costs, "constants": vars(joules), "verdict": verdict(found)}
+                found._asdict()
+                | {"layers": layers, "costs": costs, "constants": vars(joules), "sources": sources(joules)}
+                | {"verdict": verdict(found)}
             )
         )
         return
@@ -327,6 +327,7 @@ def energy(
         parts = f"{cost.operations / 1e6:>11,.1f} {cost.weights / 1e6:>11,.1f} {cost.activations / 1e6:>12,.1f}"
         print(f"{cost.what:<28} {parts} {cost.membranes / 1e6:>11,.1f} {cost.total / 1e6:>11,.1f}")
     print(verdict(found))
+    print("\nenergy of one operation or byte; --constants FILE replaces them:", *sources(joules), sep="\n  ")
 
 
 GROUPS: dict[str, dict[str, Callable[..., None]]] = {"data": DATA, "events": EVENTS}

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 import spikewise as sw
-from spikewise.analysis.energy import Joules, count, verdict
+from spikewise.analysis.energy import SOURCES, Joules, count, sources, verdict
 from spikewise.cli import main
-from spikewise.models.layers import ConvNorm
+from spikewise.models.layers import ConvNorm, ConvNormFire
 
 
 def fan_out(conv, x):
@@ -74,6 +74,31 @@ def test_a_network_counted_on_paper():
     assert twin.weights == pytest.approx(4 * sum(layer.weights for layer in energy.layers) * 1300 / 8)
 
 
+def test_bits_between_layers_are_those_of_the_values_that_leave_each():
+    """The block's output goes to the next block, not to the shortcut that is listed behind its last layer."""
+    net = sw.build_model("sew_resnet20", num_classes=10, in_channels=1, T=3).train()
+    x = torch.randn(4, 1, 16, 16)
+    with torch.no_grad():
+        for _ in range(30):
+            net(x)
+    net.eval()
+    out = {}
+    for name, module in net.named_modules():
+        if isinstance(module, ConvNormFire):
+            module.register_forward_hook(lambda _m, _g, o, name=name: out.__setitem__(name, o))
+    energy = count(net, [x], Joules(memory_byte=1.0))
+    assert {layer.name: layer.most_out for layer in energy.layers[:-1]} == {name: int(o.max()) for name, o in out.items()}
+    assert max(layer.most_out for layer in energy.layers) > 1 == energy.layers[0].most_out
+    bits = sum(o[0, 0].numel() * len(bin(int(o.max()))[2:]) for o in out.values())
+    assert energy.costs[0].activations == pytest.approx(2 * 3 * bits / 8)
+
+
+def test_every_constant_has_a_source():
+    assert set(SOURCES) == set(vars(Joules()))
+    assert "dram_byte 1 pJ: replaced, by default 162.5" in sources(Joules(dram_byte=1))
+    assert sum("ISSCC 2014" in line for line in sources(Joules())) == len(SOURCES) - 2
+
+
 def test_constants_can_be_replaced(tmp_path, capsys):
     sw.save_pretrained(sw.build_model("sew_resnet20", num_classes=10, in_channels=1, T=2), tmp_path / "net")
     options = ["energy", str(tmp_path / "net"), "--samples", "2", "--size", "16", "--device", "cpu"]
@@ -85,8 +110,17 @@ def test_constants_can_be_replaced(tmp_path, capsys):
     (tmp_path / "wrong.json").write_text(json.dumps({"dram": 1}))
     assert main([*options, "--constants", str(tmp_path / "wrong.json")]) == 2
     assert "known: add_float32, multiply_float32" in capsys.readouterr().err
+    (tmp_path / "list.json").write_text("[1]")
+    assert main([*options, "--constants", str(tmp_path / "list.json")]) == 2
+    assert "list.json holds no object of numbers; known: add_float32" in capsys.readouterr().err
+    (tmp_path / "cut.json").write_text("{")
+    assert main([*options, "--constants", str(tmp_path / "cut.json")]) == 2
+    assert "cut.json is no JSON" in capsys.readouterr().err
     assert main(options) == 0
-    assert "microjoules per sample" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "microjoules per sample" in said
+    assert 'dram_byte 162.5 pJ: M. Horowitz, "Computing' in said
+    assert "of the ReLU twin, 4 bits, which needs less" in said
     with pytest.raises(ValueError, match="energies are picojoules, 0 or more"):
         Joules(dram_byte=-1)
 

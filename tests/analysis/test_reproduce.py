@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from spikewise.analysis.initial import identity_areas, measure
+from spikewise.analysis.initial import BlockAtStart, identity_areas, measure
 from spikewise.analysis.pictures import pictures
 from spikewise.analysis.reproduce import FIGURES, Options
+from spikewise.analysis.reproduce.at_start import growth, per_area
 from spikewise.analysis.reproduce.logs import published
 from spikewise.cli import main
 from spikewise.kernels.packing import values_of
@@ -69,10 +70,32 @@ def test_the_published_numbers():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fig5", "fig6", "fig7", "fig8"])
 def test_what_the_paper_says_of_152_layers_holds(name, tmp_path):
-    result = FIGURES[name](Options(size=64, batch=4))
+    result = FIGURES[name](Options())
     assert all(claim.holds for claim in result.claims), result.claims
     assert len(result.rows) == 1 + 8 * 50
     result.save(tmp_path, "")
+
+
+@pytest.mark.slow
+def test_with_few_values_for_its_norms_spiking_grows_and_the_page_says_why():
+    """64 values per channel and time step in the longest area, not 392."""
+    result = FIGURES["fig6"](Options(size=64, batch=4))
+    assert [claim.says for claim in result.claims if not claim.holds] == [
+        "Spiking without zero init decays towards shallow blocks"
+    ]
+    assert "too few values for its batch norms" in result.about
+
+
+def identity_area(gradients):
+    """One area, of blocks with these gradients."""
+    return [BlockAtStart(str(i), False, 0.2, 0.2, gradient, 1.0) for i, gradient in enumerate(gradients)]
+
+
+def test_growth_is_counted_towards_shallow_blocks():
+    assert growth(identity_area([4.0, 2.0, 1.0])) == pytest.approx(4.0)
+    assert growth(identity_area([0.1, 0.2, 1.0])) == pytest.approx(0.1)
+    assert growth(identity_area([0.0, 0.0, 1.0])) == 0.0
+    assert per_area(identity_area([4.0, 1.0])) == "by 4 per area (4)"
 
 
 def test_photographs_are_taken_from_a_folder(tmp_path):

@@ -43,6 +43,21 @@ def test_spiking_blocks_multiply_slopes_in_one_time_step(k, v_th, alpha, spikes)
     assert float((found - expected).norm()) < 1e-6 * float(expected.norm())
 
 
+def test_over_time_the_product_of_slopes_is_that_of_the_last_step_only():
+    """Eq. 8's limit: to earlier steps the membranes of silent neurons bring gradients, too."""
+    spikes = (torch.rand(3, 4, 3, 8, 8, dtype=torch.float64) < 0.3).double()
+    upstream = torch.randn_like(spikes)
+    found = gradient_through(stack(SpikingBlock, 3, v_th=1.0, alpha=2.0), spikes, upstream)
+    product = upstream * product_of_slopes(spikes, 3, *slopes(1.0))
+    torch.testing.assert_close(found[-1], product[-1], rtol=1e-6, atol=1e-9)
+    assert float((found[0] - product[0]).norm()) > 0.1 * float(product[0].norm())
+    two = torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1, 1).expand(2, 1, 3, 1, 1)
+    g = torch.randn_like(two)
+    found = gradient_through(stack(SpikingBlock, 1, v_th=1.0, alpha=2.0), two, g)
+    p, q = slopes(1.0)
+    torch.testing.assert_close(found[0], q * g[0] + p * g[1])
+
+
 @pytest.mark.parametrize("connect", ["ADD", "AND", "IAND"])
 @pytest.mark.parametrize("T", [1, 4])
 def test_sew_blocks_pass_gradients_unchanged(connect, T):

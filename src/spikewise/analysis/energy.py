@@ -4,33 +4,46 @@ One image, or one recording, through a network whose batch norms are folded into
 
 - a spike, or an integer k from ADD, is one accumulate, or k, for every weight that it meets;
 - the stem of a still image is multiply-accumulates, once; frames of events are multiply-accumulates at every step;
-- every neuron adds its current to its membrane at every step, and compares; SEW adds the shortcut; pooling compares;
+- every neuron adds its current to its membrane at every step, and compares; SEW adds the shortcut. Pooling, which both do, is
+  left out: of spikes it is an OR;
 - weights come from DRAM once; activations are written and read once in on-chip memory, spikes in as few bits as their largest
   value needs, and membranes, which a ReLU network does not have, are read and written in 32 bits at every step.
 """
 
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.packing import values_of
 from ..models.layers import ConvNorm, ConvNormFire
 from ..models.network import Network
+from ..models.probe import in_mode
 from ..neurons import IF
+
+HOROWITZ = 'M. Horowitz, "Computing\'s energy problem", ISSCC 2014, Fig. 1.1.9'
+SOURCES = {  # of each constant
+    "add_float32": f"{HOROWITZ}: 32-bit floating-point add",
+    "multiply_float32": f"{HOROWITZ}: 32-bit floating-point multiply",
+    "add_int8": f"{HOROWITZ}: 8-bit integer add",
+    "multiply_int8": f"{HOROWITZ}: 8-bit integer multiply",
+    "add_int32": f"{HOROWITZ}: 32-bit integer add",
+    "add_int4": "no measurement: half of the 8-bit adder",
+    "multiply_int4": "no measurement: a quarter of the 8-bit multiplier",
+    "memory_byte": f"{HOROWITZ}: 20 pJ for 64 bits from a 32 KB cache",
+    "dram_byte": f"{HOROWITZ}: 1,300 to 2,600 pJ for 64 bits from DRAM, here the lower one",
+}
 
 
 @dataclass(frozen=True)
 class Joules:
-    """Energy of one operation in picojoules, in 45 nm CMOS at 0.9 V.
-
-    Source:  M. Horowitz, "Computing's energy problem", ISSCC 2014, Fig. 1.1.9: float32 add 0.9, multiply 3.7; int8 add 0.03,
-             multiply 0.2; int32 add 0.1; 64 bits from a 32 KB cache 20; 64 bits from DRAM 1,300 to 2,600 (here the lower one).
-             Four bits are no measurement: a quarter of the 8-bit multiplier, half of the adder.
-    """
+    """Energy of one operation in picojoules, in 45 nm CMOS at 0.9 V; SOURCES says where each comes from."""
 
     add_float32: float = 0.9
     multiply_float32: float = 3.7
@@ -45,8 +58,22 @@ class Joules:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            if not (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0):
                 raise ValueError(f"{entry.name}={value!r}; energies are picojoules, 0 or more")
+
+    @classmethod
+    def read(cls, file: Path) -> "Joules":
+        """Constants from a JSON file; those that it doesn't name stay as they are."""
+        known = ", ".join(SOURCES)
+        try:
+            given = json.loads(file.read_text())
+        except ValueError as error:
+            raise ValueError(f"{file} is no JSON: {error}; it may hold picojoules of {known}") from None
+        if not isinstance(given, dict):
+            raise ValueError(f"{file} holds no object of numbers; known: {known}")
+        if unknown := [name for name in given if name not in SOURCES]:
+            raise ValueError(f"{file}: {unknown[0]!r} is unknown; known: {known}")
+        return cls(**given)
 
 
 class Layer(NamedTuple):
@@ -56,6 +83,7 @@ class Layer(NamedTuple):
     multiplies:  multiply-accumulates of the spiking network
     accumulates: of the spiking network
     rate:        mean of what comes in, per value and time step; most, the largest
+    most_out:    largest value that leaves its neurons, behind the connection
     neurons:     neurons behind it; 0 where there are none
     """
 
@@ -65,6 +93,7 @@ class Layer(NamedTuple):
     accumulates: float
     rate: float
     most: int
+    most_out: int
     neurons: int
     weights: int
 
@@ -106,7 +135,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self.dense = self.spikes_out = self.total = self.count = self.samples = 0.0
-        self.most = 0
+        self.most = self.most_out = 0
         self.outputs = 0
 
 
@@ -124,18 +153,17 @@ def count(net: Network, batches: Iterable[Tensor], joules: Joules | None = None)
     seen = {name: _Seen() for name in layers}
     samples, steps, still = 0, net.T, True
     hooks = [module.conv.register_forward_hook(noting(seen[name])) for name, module in layers.items()]
-    training = net.training
+    hooks += [module.register_forward_hook(noting_output(seen[name])) for name, module in layers.items()]
     try:
-        net.eval()
-        for batch in batches:
-            still = batch.dim() == 4
-            steps = net.T if still else len(batch)
-            samples += len(batch) if still else batch.shape[1]
-            net(batch)
+        with in_mode(net, training=False):
+            for batch in batches:
+                still = batch.dim() == 4
+                steps = net.T if still else len(batch)
+                samples += len(batch) if still else batch.shape[1]
+                net(batch)
     finally:
         for hook in hooks:
             hook.remove()
-        net.train(training)
     if not samples:
         raise ValueError("no samples: nothing was counted")
     first = next(iter(layers))
@@ -158,13 +186,14 @@ def count(net: Network, batches: Iterable[Tensor], joules: Joules | None = None)
                 0.0 if is_stem else sums,
                 float(frames),
                 of.most,
+                of.most_out,
                 neurons,
                 conv.weight.numel() + channels,
             )
         )
     head = net.head
     work = float(head.in_features * head.out_features)
-    counted.append(Layer("head", work, work, 0.0, 0.0, 0, 0, head.weight.numel() + head.out_features))
+    counted.append(Layer("head", work, work, 0.0, 0.0, 0, 0, 0, head.weight.numel() + head.out_features))
     neuron_adds = float(sum(layer.neurons for layer in counted) * steps)
     connects = sum(layer.neurons for layer in counted if connected(layers.get(layer.name)))
     return Energy(
@@ -196,15 +225,21 @@ def noting(seen: _Seen) -> Any:
     return note
 
 
+def noting_output(seen: _Seen) -> Any:
+    def note(_layer: nn.Module, _given: object, out: Tensor) -> None:
+        seen.most_out = max(seen.most_out, math.ceil(float(values_of(out).max())))
+
+    return note
+
+
 def costs(net: Network, layers: list[Layer], T: int, neuron_adds: float, connects: float, joules: Joules) -> list[Cost]:
     """The spiking network in 32-bit floating point and with 8-bit weights, its twin in 32, 8 and 4 bits."""
-    spiking = [layer for layer in layers if layer.name != "head"]
     multiplies, accumulates = sum(layer.multiplies for layer in layers), sum(layer.accumulates for layer in layers)
     dense = sum(layer.dense for layer in layers)
     leaky = any(isinstance(m, ConvNormFire) and not isinstance(m.neuron, IF) for m in net.modules())
     neurons = sum(layer.neurons for layer in layers)
     # what goes between layers, once written and once read; of the spiking network in the bits that its values need
-    bits = sum(layer.neurons * max(1, bit_length(spiking, i)) for i, layer in enumerate(spiking))
+    bits = sum(layer.neurons * max(1, layer.most_out).bit_length() for layer in layers)
     spikes = 2 * T * bits / 8 * joules.memory_byte
     membranes = 2 * 4 * T * neurons * joules.memory_byte
     weights = sum(layer.weights for layer in layers)
@@ -235,16 +270,27 @@ def costs(net: Network, layers: list[Layer], T: int, neuron_adds: float, connect
     return found
 
 
-def bit_length(layers: list[Layer], i: int) -> int:
-    """Bits of a value that leaves layer i, from what the next one saw."""
-    return max(1, layers[i + 1].most).bit_length() if i + 1 < len(layers) else 1
-
-
 def verdict(energy: Energy) -> str:
     """Who needs less, said plainly."""
     by = {cost.what: cost.total for cost in energy.costs}
     said = []
-    for ours, theirs in (("spiking, float32", "ReLU twin, float32"), ("spiking, 8-bit weights", "ReLU twin, 8 bits")):
-        ratio = by[ours] / by[theirs]
-        said.append(f"{ours}: {ratio:.2f} of the {theirs}" + (", which needs less" if ratio > 1 else ""))
+    pairs = (
+        ("spiking, float32", "ReLU twin, float32"),
+        ("spiking, 8-bit weights", "ReLU twin, 8 bits"),
+        ("spiking, 8-bit weights", "ReLU twin, 4 bits"),
+    )
+    for ours, theirs in pairs:
+        if by[theirs]:
+            ratio = by[ours] / by[theirs]
+            said.append(f"{ours}: {ratio:.2f} of the {theirs}" + (", which needs less" if ratio > 1 else ""))
     return "; ".join(said)
+
+
+def sources(joules: Joules) -> list[str]:
+    """Every constant with its source, a line each; those that were replaced say so."""
+    usual = Joules()
+    return [
+        f"{name} {value:g} pJ: "
+        + (SOURCES[name] if value == getattr(usual, name) else f"replaced, by default {getattr(usual, name):g}")
+        for name, value in vars(joules).items()
+    ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..engine.faults import Statistics
 from ..models.network import Network
-from ..models.probe import watched
+from ..models.probe import in_mode, watched
 
 
 class BlockAtStart(NamedTuple):
@@ -34,13 +34,12 @@ class BlockAtStart(NamedTuple):
 @contextmanager
 def unchanged(net: Network, *, training: bool) -> Iterator[None]:
     """While open, the network is in training mode or not; behind, it is what it was, running estimates too."""
-    statistics, was_training = Statistics(net), net.training  # copies them
+    statistics = Statistics(net)  # copies them
     try:
-        net.train(training)
-        yield
+        with in_mode(net, training=training):
+            yield
     finally:
         statistics.restore()
-        net.train(was_training)
 
 
 def measure(net: Network, images: Tensor, labels: Tensor) -> list[BlockAtStart]:

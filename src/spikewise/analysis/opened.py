@@ -1,5 +1,6 @@
 """A network to be looked at, and samples to show it: of a run, or of a file of weights."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +19,15 @@ BATCH = 8
 
 
 class Opened(NamedTuple):
-    """A network, batches of samples with their labels (None: they have none), and the config of its run, if it is one's."""
+    """A network, batches of samples with their labels (None: they have none), and the config of its run, if it is one's.
+
+    steps:  training steps that the run says it took; 0 of a file
+    """
 
     net: Network
     batches: Iterator[tuple[Tensor, Tensor | None]]
     config: Config | None
+    steps: int = 0
 
 
 def open_network(
@@ -46,9 +51,15 @@ def open_network(
         net, config = load_run(path, data_root=data_root)
         test = TestBatches(load_data(config, "test"), min(BATCH, samples))
         numbers = range(min(-(-samples // min(BATCH, samples)), len(test)))
-        return Opened(net.to(where), iter(load(test, numbers, where, workers=0)), config)
+        return Opened(net.to(where), iter(load(test, numbers, where, workers=0)), config, steps_of(path))
     net = channels_last(load_pretrained(path)).to(where)
     if net.spec["name"].endswith("7b"):
         raise ValueError(f"{path} holds a network for event recordings, which a file does not bring; give the run folder")
     shown = pictures(images, size=size, batch=samples, in_channels=net.in_channels).to(where)
     return Opened(net, ((batch, None) for batch in shown.split(BATCH)), None)
+
+
+def steps_of(run: Path) -> int:
+    """Training steps of the last epoch that a run folder tells of."""
+    lines = [line for line in (run / "metrics.jsonl").read_text().splitlines() if line.strip()]
+    return int(json.loads(lines[-1])["step"]) if lines else 0

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..kernels.packing import Spikes, values_of
 from ..neurons import PLIF
@@ -136,7 +136,8 @@ def rates(spikes: Tensor) -> Tensor:
 
 
 def norm(gradient: Tensor) -> float:
-    return float(torch.linalg.vector_norm(gradient.detach(), dtype=torch.float32))
+    dtype = torch.promote_types(gradient.dtype, torch.float32)  # float64 networks keep theirs
+    return float(torch.linalg.vector_norm(gradient.detach(), dtype=dtype))
 
 
 @contextmanager
@@ -158,6 +159,18 @@ def watched(net: Network, *, details: bool = False) -> Iterator[dict[str, Watch]
         yield watches
 
 
+@contextmanager
+def in_mode(net: nn.Module, *, training: bool) -> Iterator[None]:
+    """While open, the network is in training mode or not; behind, each of its modules is as it was, frozen norms too."""
+    before = [(module, module.training) for module in net.modules()]
+    try:
+        net.train(training)
+        yield
+    finally:
+        for module, was_training in before:
+            module.training = was_training
+
+
 @torch.no_grad()
 def firing_rates(net: Network, batches: Iterable[Tensor | tuple[Tensor, Tensor]]) -> dict[str, Activity]:
     """What each block fires over some batches, in evaluation mode; the network is left as it was.
@@ -166,15 +179,12 @@ def firing_rates(net: Network, batches: Iterable[Tensor | tuple[Tensor, Tensor]]
     Returns:  name of the block -> Activity, in the order of depth
     Raises:   ValueError for a network that does not spike, or without a batch
     """
-    training, labels = net.training, []
-    try:
-        with watched(net.eval(), details=True) as watches:
-            for batch in batches:
-                samples, of_batch = batch if isinstance(batch, tuple) else (batch, None)
-                net(samples)
-                labels.append(of_batch)
-    finally:
-        net.train(training)
+    labels = []
+    with in_mode(net, training=False), watched(net, details=True) as watches:
+        for batch in batches:
+            samples, of_batch = batch if isinstance(batch, tuple) else (batch, None)
+            net(samples)
+            labels.append(of_batch)
     if not labels:
         raise ValueError("no batch to measure firing rates on; give one or more")
     known = [of_batch.cpu() for of_batch in labels if of_batch is not None]
