@@ -148,7 +148,8 @@ def alternatives(imagined: Imagination, config: Config, free: int, samples: int)
             here = step(batch, how)
             if not packing and checkpointing == "none" and (here.kept, here.peak) == (found[0].kept, found[0].peak):
                 return [dataclasses.replace(choice, packing=config.memory.packing) for choice in found]
-            needed = {0: here.lasting, batch: process_bytes(here, device)}
+            empty = dataclasses.replace(here, peak=here.lasting)
+            needed = {0: process_bytes(empty, device), batch: process_bytes(here, device)}
             most = largest(lambda n, how=how: process_bytes(step(n, how), device), needed, free, samples)  # type: ignore[misc]
             found.append(Choice(**how, kept=here.kept, peak=here.peak, process=needed[batch], fits=most))
     return found
@@ -192,7 +193,8 @@ def fitting_batch(config: Config, choices: tuple[Choice, ...]) -> int:
 def proposed(config: Config, choices: tuple[Choice, ...]) -> str | None:
     """The cheapest options that fit at this batch; or the largest batch that fits at all; None if none does."""
     batch = config.optim.batch
-    ordered = sorted(choices, key=lambda choice: (("none", "block", "stage").index(choice.checkpointing), not choice.packing))
+    kinds = ("none", "block", "stage")
+    ordered = sorted(choices, key=lambda choice: (kinds.index(choice.checkpointing), choice.packing != config.memory.packing))
     for choice in ordered:
         if choice.fits >= batch:
             return choice.options
