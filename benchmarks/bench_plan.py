@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/bench_plan.py
 
-Each network is built and takes three steps in a process of its own, twice: once PyTorch's profiler notes what its allocator hands
-out and takes back, once the system notes the most memory that the process ever had (VmHWM; what it had before, with all libraries
-loaded and a small network trained, is taken off).
+Each network is built and takes three steps in a process of its own: once PyTorch's profiler notes what its allocator hands out
+and takes back, a few times the system notes the most memory that the process ever had (VmHWM; what it had before, with all
+libraries loaded and a small network trained, is taken off).
 """
 
 import subprocess
