@@ -56,7 +56,7 @@ def test_list_shows_every_table(topic, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["trian"], "no command named 'trian'; known: train, evaluate"),
+        (["trian"], "no command named 'trian'; known: train, plan, evaluate"),
         (["train", "mnist"], "no recipe named 'mnist'; known: digits"),
         (["evaluate", "nowhere"], "nowhere is no run folder: it has no config.json"),
         (["train", "digits", "--data.name", "mnist"], "no data set named 'mnist'; known: digits"),

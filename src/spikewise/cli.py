@@ -13,6 +13,7 @@ from tyro.conf import Positional
 
 from .config import Config
 from .data_commands import DATA, EVENTS
+from .plan_command import of_recipe, plan
 from .reproduce_command import reproduce
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ class ResumeOptions:
 
 def train(args: list[str]) -> None:
     """Train by a recipe or go on with a run; print firing rates by block, and as the last line the result."""
-    from .recipes import RECIPES
-
     if any(arg.partition("=")[0] == "--resume" for arg in args):
         if not args[0].startswith("-"):
             raise ValueError(f"--resume goes on with a run as its config says; leave out {args[0]!r}")
@@ -70,20 +69,9 @@ def train(args: list[str]) -> None:
         )
         show_result(result, how.device, quiet=how.quiet, as_json=how.json, data_root=how.data_root)
         return
-    if args and args[0].startswith("-"):
-        raise ValueError(f"train needs a recipe before its options, or --resume DIR; given {args[0]!r} first")
-    if not args or args[0] not in RECIPES:
-        known = f"known: {', '.join(RECIPES)}"
-        raise ValueError(f"no recipe named {args[0]!r}; {known}" if args else f"train needs a recipe, or --resume DIR; {known}")
-    recipe, options = args[0], args[1:]
-    default = TrainOptions(config=RECIPES[recipe]())
-    given = tyro.cli(TrainOptions, prog=f"spikewise train {recipe}", args=options, default=default)
+    given = of_recipe("train", TrainOptions, args, ", or --resume DIR")
     from .engine.trainer import train as run_training
 
-    if given.config.recipe != recipe:
-        raise ValueError(
-            f"--recipe {given.config.recipe} can't be set; name the recipe first: spikewise train {given.config.recipe}"
-        )
     result = run_training(
         given.config,
         given.out,
@@ -346,6 +334,7 @@ HELP = """usage: spikewise COMMAND ...
 commands:
   train RECIPE    train by a recipe; `spikewise train RECIPE --help` shows every option
   train --resume RUN    go on with a run where it ended
+  plan RECIPE     memory and time of a run before it begins, and what would make it fit; options as of train
   evaluate RUN    score a finished run on its test split
   analyze RUN     firing rate of every block of a finished run
   diagnose RUN|FILE    which block is sick, how that shows, what to change
@@ -364,6 +353,11 @@ TRAIN_HELP = """usage: spikewise train RECIPE [options]
        spikewise train --resume DIR [--epochs N] [--until N] [--data-root DIR] [--device D] [--workers N]
 
 `spikewise list recipes` shows the recipes, `spikewise train RECIPE --help` every option."""
+
+
+PLAN_HELP = """usage: spikewise plan RECIPE [options as for train] [--measure STEPS] [--device D] [--json]
+
+`spikewise list recipes` shows the recipes, `spikewise plan RECIPE --help` every option."""
 
 
 def main(args: list[str] | None = None) -> int:
@@ -412,6 +406,11 @@ def run_command(args: list[str]) -> int:
             print(TRAIN_HELP)
             return 0
         train(rest)
+    elif command == "plan":
+        if rest[:1] in (["-h"], ["--help"]):
+            print(PLAN_HELP)
+            return 0
+        plan(rest)
     elif command == "--version":
         from . import __version__
 
@@ -421,7 +420,7 @@ def run_command(args: list[str]) -> int:
     elif command in COMMANDS:
         tyro.cli(COMMANDS[command], prog=f"spikewise {command}", args=rest)
     else:
-        raise ValueError(f"no command named {command!r}; known: train, {', '.join([*COMMANDS, *GROUPS])}")
+        raise ValueError(f"no command named {command!r}; known: train, plan, {', '.join([*COMMANDS, *GROUPS])}")
     return 0
 
 

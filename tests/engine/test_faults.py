@@ -254,3 +254,13 @@ def test_a_read_only_folder_is_refused_in_words(tmp_path):
     (tmp_path / "run").mkdir(mode=0o500)
     with pytest.raises(OSError, match=r"can't be written to: .*; give another folder with --out"):
         train(TINY, tmp_path / "run", quiet=True)
+
+
+def test_a_containers_limit_is_what_is_free(tmp_path):
+    assert faults.free_in_container(tmp_path) == float("inf")
+    (tmp_path / "memory.current").write_text("3000\n")
+    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 500\n")
+    for limit, free in (("max\n", float("inf")), ("10000\n", 7500), ("1000\n", 0)):
+        (tmp_path / "memory.max").write_text(limit)
+        assert faults.free_in_container(tmp_path) == free
+    assert 0 < faults.free_memory(torch.device("cpu")) <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

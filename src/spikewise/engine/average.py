@@ -1,22 +1,21 @@
 """The moving average of a network's weights: what is evaluated, when a config asks for it."""
 
-import copy
-
 import torch
 
 from ..models import Network
 
 
 class Average:
-    """A copy of a network whose every floating-point tensor follows the original's: average = d average + (1 - d) original.
+    """A network whose every floating-point tensor follows another's: average = d average + (1 - d) original.
 
     Batch norm's running estimates are averaged with the weights they belong to.
+    net:    a copy of the network that is followed
     decay:  d, at least 0 and below 1; in the first steps (1 + step) / (10 + step), where that is smaller, so that the
             fresh weights are soon forgotten
     """
 
     def __init__(self, net: Network, decay: float):
-        self.net, self.decay = copy.deepcopy(net), decay
+        self.net, self.decay = net, decay
 
     @torch.no_grad()
     def update(self, net: Network, step: int) -> None:

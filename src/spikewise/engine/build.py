@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..config import Config
-from ..data import DATASETS, Samples, generator
+from ..data import DATASETS, Samples, Source, Unread, generator
 from ..models import Network, build_model
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,9 +36,37 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 def load_data(config: Config, split: str) -> Samples:
     """A split of the config's data set."""
+    return source_of(config).open(split, config.data.root, **data_options(config))
+
+
+def known_data(config: Config) -> tuple[Samples, bool]:
+    """The training split, or, where its files are not here, one of its size and shape that is all zeros; whether it is read.
+
+    Raises:  what `load_data` raises, but FileNotFoundError of folders of one's own alone
+    """
+    source, options = source_of(config), data_options(config)
+    try:
+        return source.open("train", config.data.root, **options), True
+    except FileNotFoundError:
+        if source.published is None:
+            raise
+    parted = {name: options[name] for name in ("T", "size", "part", "fold", "folds") if name in options}
+    return Unread(config.data.name, source.published, **parted), False
+
+
+def source_of(config: Config) -> Source:
+    """The config's data set, of the table of them."""
     if config.data.name not in DATASETS:
         raise ValueError(f"no data set named {config.data.name!r}; known: {', '.join(DATASETS)}")
-    source, how = DATASETS[config.data.name], config.data
+    return DATASETS[config.data.name]
+
+
+def data_options(config: Config) -> dict[str, Any]:
+    """What the data set is opened with.
+
+    Raises:  ValueError for a field of the config that this data set can't follow
+    """
+    source, how = source_of(config), config.data
     holds = "event recordings" if source.events else "still images"
     for name in ("warp", "resized_crop") if source.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
         if value := getattr(how, name):
@@ -64,7 +92,7 @@ def load_data(config: Config, split: str) -> Samples:
         if how.name != "nmnist":
             raise ValueError(f"data.fold={how.fold} is for nmnist; {how.name} has one split: leave it at None")
         options |= {"fold": how.fold, "folds": how.folds}
-    return source.open(split, how.root, **options)
+    return options
 
 
 def build_network(config: Config, data: Samples) -> Network:

@@ -1,10 +1,12 @@
 """What can go wrong while a network learns, and what is said of it."""
 
+import contextlib
 import math
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -134,7 +136,21 @@ def batch_that_fits(net: Network, samples: Tensor, labels: Tensor, free: int) ->
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
+    """Bytes that are free on a device; of the system's memory with those that its file cache would give up."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(min(int(line.split()[1]) * 1024, free_in_container()))
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
+def free_in_container(folder: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes that a container may still take, its file cache given up; infinite where nothing limits it."""
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or the word "max"
+            most, now = (int((folder / name).read_text()) for name in (limit, used))
+            about = dict(line.split() for line in (folder / limit).with_name("memory.stat").read_text().splitlines())
+            return max(0, most - now + int(about.get("inactive_file", 0)))
+    return math.inf

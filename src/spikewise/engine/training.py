@@ -1,5 +1,6 @@
 """All that moves while a network learns, and one step of it."""
 
+import copy
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -55,11 +56,17 @@ class Training:
         autocast(how.precision, self.device)  # refuses what this device can't do
         autocast(how.eval_precision, self.device)
         self.order = Order(len(self.data.labels), how.batch, self.config.seed)
-        self.net = build_network(self.config, self.data).to(self.device)
+        self.net = self.built()
         self.optimizer = build_optimizer(how, self.net)
-        self.average = Average(self.net, how.ema_decay) if how.ema_decay else None
+        self.average = Average(self.copied(), how.ema_decay) if how.ema_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=how.precision == "float16")
         self.statistics = faults.Statistics(self.net)
+
+    def built(self) -> Network:
+        return build_network(self.config, self.data).to(self.device)
+
+    def copied(self) -> Network:
+        return copy.deepcopy(self.net)
 
     @property
     def evaluated(self) -> Network:
