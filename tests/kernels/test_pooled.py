@@ -83,8 +83,8 @@ def test_what_does_not_fit_takes_the_longer_way():
     window = (3, 2, 1)
     for y in (given[0].detach().contiguous(), given[0].detach()[:, :, :2, :2].contiguous(memory_format=torch.channels_last)):
         assert not pooled.fits(y, window, {**options, "shortcut": None, "current": None, "v": None})
-        fused = cpu.batch_norm_fire(y, *given[1:], **options, pool=window)[0]
-        assert torch.equal(fused, fused.finished(cpu.batch_norm_fire(y, *given[1:], **options)[0], None, None, window))
+        together = cpu.batch_norm_fire(y, *given[1:], **options, pool=window)[0]
+        assert torch.equal(together, fused.finished(cpu.batch_norm_fire(y, *given[1:], **options)[0], None, None, window))
     out, v, *_ = cpu.batch_norm_fire(*given, repeat=4, keep_v=True, pool=window)
     assert v is not None
     assert torch.equal(out, cpu.batch_norm_fire(*given, **options, pool=window)[0])
