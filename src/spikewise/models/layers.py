@@ -58,7 +58,7 @@ class ConvNorm(nn.Module):
 
     def normalised(self, x: Tensor | Spikes) -> Tensor:
         y = self.convolved(x)
-        if self.training:
+        if self.norm.training:
             require_two_values(y)
             if runs_again():
                 return over_time(partial(normalise_again, self.norm), y)
