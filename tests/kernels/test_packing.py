@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spikewise.kernels import CONNECT, Dynamics, cpu, operators, packing
+from spikewise.kernels import CONNECT, Dynamics, cpu, fused, operators, packing
 from spikewise.kernels.convolve import spike_conv
 from spikewise.kernels.packing import Spikes, pack, pack_reference, packed, planes_for, unpack, unpack_reference
 from spikewise.models import build_model
 from spikewise.models.blocks import SEWBlock
-from spikewise.models.layers import MaxPool, SpikeConv
+from spikewise.models.layers import ConvNormFire, MaxPool, SpikeConv
 from spikewise.neurons import IF
 
 IF_ = Dynamics(1.0, 1.0, 0.0)
@@ -250,3 +250,87 @@ def test_operators_keep_pytorchs_rules():
     kept = (grad, bits, weight.detach(), list(images.shape), True, 1, 1, [True, True])
     torch.library.opcheck(ops.conv_backward.default, kept)
     assert operators.ops is ops
+
+
+def test_bit_planes_of_something_else_are_refused():
+    """C would read, or write, beyond the end of memory."""
+    x = torch.randint(0, 2, (2, 1, 8, 4, 4)).float()
+    bits, ops = pack(x, 1), torch.ops.spikewise
+    for shape in ([2, 64, 8, 40, 40], [3, 1, 8, 4, 4], [3, 8, 4, 4], [4, 8, 4, 4]):
+        with pytest.raises(ValueError, match="not those of values"):
+            unpack(bits, shape, torch.float32, inner=True)
+    for wrong in (bits.float(), bits[0]):
+        with pytest.raises(ValueError, match="uint8"):
+            unpack(wrong, x.shape, torch.float32, inner=True)
+    for planes in (-1, 0, 9, 40):
+        with pytest.raises(ValueError, match="out of range"):
+            pack(x, planes)
+    with pytest.raises(ValueError, match="out of range"):
+        unpack(bits.expand(2, 9, 16), x.shape, torch.float32, inner=True)
+    numbers, rules = (torch.ones(8), torch.zeros(8), torch.tensor([1.0, 1.0, 0.0])), (-1, 0, 1.0, 0.0, "atan", 2.0, True)
+    with pytest.raises(ValueError, match="out of range"):
+        ops.norm_fire(laid(x, True), *numbers, None, None, None, *rules, False, 9, None)
+    assert unpack(bits[:0], (0, 1, 8, 4, 4), torch.float32, inner=True).shape == (0, 1, 8, 4, 4)
+
+
+@pytest.mark.parametrize("connect", [*CONNECT, "of one's own"])
+@pytest.mark.parametrize("observed", [True, False])
+def test_a_layer_with_both_a_shortcut_and_a_current_keeps_neithers_planes_for_the_other(connect, observed):
+    found = []
+    for kind in (packed, lambda values, _: values):
+        torch.manual_seed(0)
+        layer = ConvNormFire(8, 8, 3, neuron=IF, connect=CONNECT.get(connect, lambda a, s: a + s)).train()
+        layer.observe = (lambda _: None) if observed else None
+        x, shortcut, current = (kind(torch.randint(0, most + 1, (3, 2, 8, 5, 5)).float(), most) for most in (1, 3, 2))
+        out = packing.values_of(layer(x, shortcut=shortcut, current=current))
+        weighted = (out * torch.linspace(0, 1, out.numel()).view(out.shape)).sum()
+        found.append([out, *torch.autograd.grad(weighted, tuple(layer.parameters()))])
+    assert all(map(torch.equal, *found))
+    y = torch.rand(3, 2, 8, 5, 5)
+    given = y, torch.ones(8), torch.zeros(8), torch.tensor([1.0, 1.0, 0.0], requires_grad=True), y, y, None
+    with pytest.raises(ValueError, match="of the shortcut or of the current"):
+        torch.ops.spikewise.norm_fire(*given, 1, 0, 1.0, 0.0, "atan", 2.0, True, False, 0, pack(y, 1))
+
+
+@pytest.mark.parametrize("name", ["sew_resnet18 ADD", "sew_resnet18 AND", "spiking_resnet18", "sew_7b"])
+@pytest.mark.parametrize("which", ["block", "hidden"])
+def test_values_changed_in_place_are_kept_whole(name, which):
+    """By a hook: their planes are no longer theirs, nor is their bound."""
+    found = []
+    for packing_ in (True, False):
+        net, x = network(name)
+        net.packing = packing_
+        for block in net.blocks.values():
+            at = block if which == "block" else block.conv1
+            at.register_forward_hook(lambda _m, _i, out: (packing.values_of(out).mul_(2.5), None)[1])
+        loss = F.cross_entropy(net(x), torch.tensor([1, 3]))
+        found.append([loss.detach(), *torch.autograd.grad(loss, tuple(net.parameters()))])
+    assert all(map(torch.equal, *found))
+    spikes = packed(torch.ones(2, 1, 3, 4, 4), 1)
+    assert spikes.checked() is spikes
+    spikes.values[0] = 7
+    assert spikes.checked()[1:3] == (None, 0)
+    assert spikes.images()[1:3] == (None, 0)
+
+
+def test_a_convolution_put_in_place_of_ours_sees_tensors():
+    found = []
+    for packing_ in (True, False):
+        net, x = network("sew_resnet18 ADD")
+        net.packing = packing_
+        for block in net.blocks.values():
+            ours = block.conv1.conv
+            theirs = nn.Conv2d(ours.in_channels, ours.out_channels, 3, ours.stride, 1, bias=False)
+            theirs.weight = ours.weight
+            block.conv1.conv = theirs
+        loss = F.cross_entropy(net(x), torch.tensor([1, 3]))
+        found.append(torch.autograd.grad(loss, tuple(net.parameters())))
+    assert all(map(torch.equal, *found))
+
+
+def test_coefficients_first_asked_for_in_inference_mode_serve_training():
+    fused.constant.cache_clear()
+    with torch.inference_mode():
+        fused.constant((1.0, 1.0, 0.0), torch.device("cpu"))
+    assert not fused.constant((1.0, 1.0, 0.0), torch.device("cpu")).is_inference()
+    fused.constant.cache_clear()

@@ -73,3 +73,44 @@ def test_block_inputs_are_kept_as_planes():
     _, packed, _ = learned("sew_resnet18", {}, checkpointing="block", packing=True)
     _, whole, _ = learned("sew_resnet18", {}, checkpointing="block", packing=False)
     assert packed < 0.6 * whole
+
+
+@pytest.mark.parametrize("checkpointing", ["block", "stage"])
+@pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "resnet20"])
+@pytest.mark.parametrize("every", [1, 2], ids=["all", "some"])
+def test_frozen_norms_stay_frozen(name, checkpointing, every):
+    """Norms in evaluation mode within a network in training: fine tuning."""
+    found = []
+    for word in ("none", checkpointing):
+        torch.manual_seed(0)
+        net = build_model(name, num_classes=5).train()
+        norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        for norm in norms[::every]:
+            norm.eval()
+        net.checkpointing = word
+        loss = F.cross_entropy(net(torch.rand(2, 3, 16, 16)), torch.tensor([1, 3]))
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in net.parameters()), *net.buffers()])
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("checkpointing", ["block", "stage"])
+@pytest.mark.parametrize("packing", [True, False], ids=["packed", "whole"])
+def test_random_numbers_are_drawn_again(checkpointing, packing):
+    """A connection of the user's own may drop spikes."""
+    found = []
+    for word in ("none", checkpointing):
+        torch.manual_seed(0)
+        net = build_model("sew_resnet20", num_classes=5, connect=lambda a, s: F.dropout(a, 0.5) + s).train()
+        net.checkpointing, net.packing = word, packing
+        loss = F.cross_entropy(net(torch.rand(2, 3, 16, 16)), torch.tensor([1, 3]))
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in net.parameters())])
+    assert all(map(torch.equal, *found))
+
+
+def test_an_unknown_word_is_refused():
+    net = build_model("sew_resnet20", num_classes=5)
+    with pytest.raises(ValueError, match="checkpointing='blocks' is unknown; use none, block, stage"):
+        net.checkpointing = "blocks"
+    assert net.checkpointing == "none"

@@ -61,3 +61,13 @@ def test_others_are_traced_into_one_graph(name, options, autocast):
     net, eager, x = pair(name, **options)
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     assert losses(compiled, x, autocast, steps=2) == pytest.approx(losses(eager, x, autocast, steps=2), abs=1e-5)
+
+
+@pytest.mark.parametrize("checkpointing", ["block", "stage"])
+def test_a_checkpointed_network_is_traced_into_one_graph(checkpointing):
+    net, eager, x = pair("sew_7b", num_blocks=2)
+    net.checkpointing = eager.checkpointing = checkpointing
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    assert losses(compiled, x, False, steps=2) == pytest.approx(losses(eager, x, False, steps=2), abs=1e-5)
+    for name, buffer in net.named_buffers():
+        torch.testing.assert_close(buffer, eager.get_buffer(name))

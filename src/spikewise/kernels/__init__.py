@@ -1,6 +1,7 @@
 """The recurrence, alone (`fire`) and with batch norm and connection around it (`norm_fire`, `batch_norm_fire`).
 
-A backend is a module with `fire`, `norm_stats`, `norm_fire` and `batch_norm_fire`, as `reference` defines them.
+A backend is a module with `fire`, `norm_stats`, `norm_fire`, `batch_norm_fire`, `max_pool` and `PACKS`, as `reference` defines
+them; all others have `reason_against`, too: why they cannot run here, or on such a tensor.
 """
 
 from types import ModuleType

@@ -31,6 +31,7 @@ def spike_conv(x: Tensor | Spikes, weight: Tensor, stride: int = 1, padding: int
 
     Shapes:  x [N, C, H, W], weight [C', C, k, k] -> [N, C', H', W']
     """
+    x = x.checked() if isinstance(x, Spikes) else x
     values = values_of(x)
     kind = values.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else values.dtype

@@ -14,7 +14,7 @@ from .calls import Rules, channels_inner
 from .connect import CONNECT, Connect
 from .dynamics import Dynamics
 from .operators import ops
-from .packing import Spikes, packed, planes_for
+from .packing import Spikes, packed, planes_for, said_of
 from .pooled import Window
 
 PACKS = True  # hands on bit planes, if asked to
@@ -135,7 +135,7 @@ def handed_on(out: Tensor, bits: Tensor | None, most: int) -> Tensor | Spikes:
     """With its bit planes, where they are asked for."""
     if not planes_for(most):
         return out
-    return packed(out, most) if bits is None else Spikes(out, bits, most)
+    return packed(out, most) if bits is None else said_of(out, bits, most)
 
 
 def prepared(
@@ -175,8 +175,12 @@ def coefficients(dynamics: Dynamics, device: torch.device) -> Tensor:
 
 @functools.cache
 def constant(numbers: tuple[float, float, float], device: torch.device) -> Tensor:
-    """Copied to the device once: a copy waits for all that the device has still to do."""
-    return torch.tensor(numbers, dtype=torch.float32, device=device)
+    """Copied to the device once: a copy waits for all that the device has still to do.
+
+    What was first asked for in inference mode must serve training, too.
+    """
+    with torch.inference_mode(mode=False):
+        return torch.tensor(numbers, dtype=torch.float32, device=device)
 
 
 def is_fake() -> bool:

@@ -33,7 +33,7 @@ from .calls import (
     sums_of,
     team,
 )
-from .packing import packed_shape
+from .packing import packed_shape, require_planes
 
 _lib = torch.library.Library("spikewise", "FRAGMENT")
 RULES = "int connect, int repeat, float v_th, float? v_reset, str surrogate, float alpha, bool detach_reset"
@@ -92,6 +92,8 @@ def norm_fire_cpu(
     out = empty((call.steps, *y.shape[-4:]), y.dtype, inner)
     v_end = empty(y.shape[-4:], torch.float32, inner) if keep_v else nothing()
     call.out, call.v_end = pointer(out), pointer(v_end)
+    if planes:
+        require_planes(planes)
     packed = torch.empty(packed_shape(out.shape, planes) if planes else 0, dtype=torch.uint8, device="cpu")
     if planes and inner:
         call.planes = Planes(pointer(packed), packed.shape[2], planes)
@@ -164,6 +166,8 @@ def saved(ctx: Any, inputs: tuple[Any, ...], scale: Tensor, shift: Tensor, *more
     """Keep for backward what both operators keep."""
     y, _, _, abc, shortcut, current, v, *numbers = inputs
     packed_in = numbers[9]
+    if packed_in is not None and shortcut is not None and current is not None:
+        raise ValueError("packed_in is of the shortcut or of the current; with both of them there, give None")
     ctx.set_materialize_grads(False)
     ctx.rules = Rules(*numbers[:7])
     # the gradient passes ADD unchanged, whatever the shortcut was

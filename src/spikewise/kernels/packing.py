@@ -27,15 +27,35 @@ class Spikes(NamedTuple):
     values:  [T, N, C, H, W], or [T*N, C, H, W] of a layer without time
     packed:  uint8 [T, planes, bytes]; None where the values are to be kept whole
     most:    the largest value that the architecture allows; 0 where it does not say
+    version: of the values, when this was said of them: who changes values in place makes it untrue (None: it is not checked)
+
+    Who hands on other values hands on a tensor, or `Spikes(values)`.
     """
 
     values: Tensor
     packed: Tensor | None = None
     most: int = 0
+    version: int | None = None
 
     def images(self) -> "Spikes":
         """As images [T*N, C, H, W]."""
-        return Spikes(self.values.flatten(0, 1), self.packed, self.most)
+        known = self.checked()
+        return said_of(known.values.flatten(0, 1), known.packed, known.most)
+
+    def checked(self) -> "Spikes":
+        """Itself; without planes and bound where the values were changed in place since."""
+        now = version_of(self.values)
+        return self if None in (self.version, now) or self.version == now else Spikes(self.values)
+
+
+def version_of(values: Tensor) -> int | None:
+    """How often the values were changed in place, as autograd counts; None where nothing counts."""
+    return None if torch.compiler.is_compiling() or values.is_inference() else values._version
+
+
+def said_of(values: Tensor, packed: Tensor | None, most: int) -> Spikes:
+    """`Spikes` of values as they are now."""
+    return Spikes(values, packed, most, version_of(values))
 
 
 def values_of(x: Tensor | Spikes) -> Tensor:
@@ -50,7 +70,7 @@ def planes_for(most: int) -> int:
 def packed(values: Tensor, most: int) -> Spikes:
     """Values [T, N, C, H, W] of 0 to `most`, with their planes; whole where `planes_for(most)` is 0."""
     planes = planes_for(most)
-    return Spikes(values, pack(values, planes), most) if planes else Spikes(values)
+    return said_of(values, pack(values, planes), most) if planes else Spikes(values)
 
 
 def pack(x: Tensor, planes: int) -> Tensor:
@@ -90,11 +110,29 @@ def unpack_reference(packed: Tensor, shape: Sequence[int], dtype: torch.dtype, i
     bits = (packed.int()[..., None] >> shifts & 1).flatten(2)  # [T, planes, values]
     weights = 1 << torch.arange(planes, dtype=torch.int32, device=packed.device)
     out = empty(shape, dtype, inner, packed.device)
+    if not out.numel():
+        return out
     flat = (bits * weights[:, None]).sum(1)[:, : out.numel() // steps].to(dtype).flatten()
     images, channels, height, width = out.numel() // (shape[-1] * shape[-2] * shape[-3]), *shape[-3:]
     if inner:
         flat = flat.view(images, height, width, channels).permute(0, 3, 1, 2)
     return out.copy_(flat.reshape(shape))
+
+
+def require_planes(planes: int) -> None:
+    if not 1 <= planes <= planes_for(MOST):
+        raise ValueError(f"{planes} bit planes are out of range; use 1 to {planes_for(MOST)}")
+
+
+def require_packed(packed: Tensor, shape: Sequence[int]) -> None:
+    """Refuse bit planes that are not of such a tensor: C would read beyond their end."""
+    if packed.dim() != 3 or packed.dtype != torch.uint8:
+        raise ValueError(f"bit planes are uint8 [T, planes, bytes], given {packed.dtype} {list(packed.shape)}")
+    steps, planes, _ = packed.shape
+    require_planes(planes)
+    frames = shape if len(shape) == 5 else (steps, shape[0] // max(steps, 1), *shape[1:])
+    if math.prod(frames) != math.prod(shape) or tuple(packed.shape) != packed_shape(frames, planes):
+        raise ValueError(f"bit planes {list(packed.shape)} are not those of values {list(shape)}")
 
 
 def in_c(dtype: torch.dtype) -> bool:
@@ -107,6 +145,7 @@ def packing_call(values: Tensor, steps: int, packed: Tensor) -> PackingCall:
 
 
 def pack_cpu(x: Tensor, planes: int) -> Tensor:
+    require_planes(planes)
     if not in_c(x.dtype) or not x.numel():
         return pack_reference(x, planes)
     values = laid_out(x, channels_inner(x if x.dim() == 4 else x.flatten(0, 1)))
@@ -116,6 +155,7 @@ def pack_cpu(x: Tensor, planes: int) -> Tensor:
 
 
 def unpack_cpu(packed: Tensor, shape: Sequence[int], dtype: torch.dtype, inner: bool) -> Tensor:
+    require_packed(packed, shape)
     if not in_c(dtype) or not packed.numel():
         return unpack_reference(packed, shape, dtype, inner)
     out = empty(shape, dtype, inner)

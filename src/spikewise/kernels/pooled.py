@@ -31,7 +31,7 @@ from .calls import (
     sums_of,
 )
 from .operators import RULES, _lib, norm_stats_cpu, ops, refuse_double, register
-from .packing import packed_shape
+from .packing import packed_shape, require_planes
 
 Window = tuple[int, int, int]  # size, stride, padding
 
@@ -71,6 +71,8 @@ def fire_pool_cpu(y: Tensor, scale: Tensor, shift: Tensor, abc: Tensor, *rest: A
     out = empty((rules.repeat, *pooled_shape(y.shape, *window)), y.dtype, inner=True)
     place = empty(out.shape, torch.uint8, inner=True)
     call, _alive = pooled_call(y, scale, shift, abc, rules, window, out, place)
+    if planes:
+        require_planes(planes)
     packed = torch.empty(packed_shape(out.shape, planes) if planes else 0, dtype=torch.uint8, device="cpu")
     emits = planes and y.shape[1] % 8 == 0  # no two tasks share a byte
     if emits:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..kernels import choose_backend
 from ..kernels.connect import Connect, most_of
 from ..kernels.convolve import spike_conv
-from ..kernels.packing import Spikes, packed, values_of
+from ..kernels.packing import Spikes, packed, said_of, values_of
 from ..kernels.reference import scale_and_shift
 from ..neurons import Neuron
 from .stream import Carry
@@ -52,9 +52,13 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
         return self.normalised(x)
 
+    def convolved(self, x: Tensor | Spikes) -> Tensor:
+        """What `conv` makes of every frame; a convolution that a user put in its place sees tensors."""
+        return over_time(self.conv, x if isinstance(self.conv, SpikeConv) else values_of(x))
+
     def normalised(self, x: Tensor | Spikes) -> Tensor:
-        y = over_time(self.conv, x)
-        if self.training:
+        y = self.convolved(x)
+        if self.norm.training:
             require_two_values(y)
             if runs_again():
                 return over_time(partial(normalise_again, self.norm), y)
@@ -120,12 +124,15 @@ class ConvNormFire(ConvNorm):
         pool: "MaxPool | None" = None,
         pack: bool = False,
     ) -> Any:
-        y = over_time(self.conv, x)
+        y = self.convolved(x)
         norm, kernels, dynamics = self.norm, self.neuron.kernels(y), self.neuron.dynamics()
         packs, most = kernels.PACKS and (pack or isinstance(x, Spikes)), 0
+        shortcut, current = (given.checked() if isinstance(given, Spikes) else given for given in (shortcut, current))
         if packs:
             most = most_of(self.connect, shortcut if shortcut is None else shortcut.most if isinstance(shortcut, Spikes) else 0)
-        beside = current if shortcut is None else shortcut
+        beside = (
+            current if shortcut is None else shortcut if current is None else None
+        )  # planes of one of them are kept, not of both
         shortcut, current = (None if given is None else values_of(given) for given in (shortcut, current))
         options = {
             "most": most if self.observe is None and self.emits else 0,
@@ -153,7 +160,7 @@ class ConvNormFire(ConvNorm):
             out = out if self.connect is None or shortcut is None else self.connect(out, shortcut)
             out = out if pool is None else over_time(pool, out)
             out = packed(out, most) if packs and self.emits else out
-        return Spikes(out, most=most) if packs and not isinstance(out, Spikes) else out
+        return said_of(out, None, most) if packs and not isinstance(out, Spikes) else out
 
 
 class MaxPool(nn.Module):
@@ -174,6 +181,7 @@ def pooled_over_time(pool: nn.Module, x: Tensor | Spikes) -> Tensor | Spikes:
     """Pool every frame; of `Spikes`, the largest value stays what it was under max pooling, and becomes unknown otherwise."""
     if isinstance(pool, nn.Identity):
         return x
+    x = x.checked() if isinstance(x, Spikes) else x
     out = over_time(pool, values_of(x))
     return packed(out, x.most if isinstance(pool, MaxPool) else 0) if isinstance(x, Spikes) else out
 

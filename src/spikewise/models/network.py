@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import Block
-from .checkpointing import Checkpointing, computed_again
+from .checkpointing import Checkpointing, computed_again, require_checkpointing
 from .layers import ConvNormFire
 from .stream import Carry, State
 
@@ -27,7 +27,7 @@ class Network(nn.Module):
         self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
         self.smallest_image = 1  # pixels
         self.packing = True  # whether training keeps spikes as bit planes, where the kernels can
-        self.checkpointing: Checkpointing = "none"  # what backward computes again: nothing, each block, or each stage
+        self.checkpointing = "none"
 
     def features(self, x: Tensor, carry: Carry | None) -> Tensor:
         """Features of each step: [T, N, F], or [N, F] where a ReLU network sees a still image."""
@@ -47,6 +47,16 @@ class Network(nn.Module):
         """Zero init (E9) of every block."""
         for block in self.blocks.values():
             block.silence()
+
+    @property
+    def checkpointing(self) -> Checkpointing:
+        """What backward computes again: nothing, each block, or each stage."""
+        return self._checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, word: Checkpointing) -> None:
+        require_checkpointing(word)
+        self._checkpointing: Checkpointing = word
 
     @property
     def packs(self) -> bool:
