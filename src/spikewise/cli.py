@@ -84,7 +84,7 @@ def train(args: list[str]) -> None:
 
 
 def show_result(result: "Result", device: str, *, quiet: bool, as_json: bool = False, data_root: str | None = None) -> None:
-    from .engine.rundir import read_config
+    from .engine.rundir import METRICS, read_config, read_lines
     from .models.zoo import MODELS
 
     config = read_config(result.run)
@@ -99,6 +99,8 @@ def show_result(result: "Result", device: str, *, quiet: bool, as_json: bool = F
         f"best {100 * result.best:.1f} % (epoch {result.best_epoch}, chosen on the test split)"
     )
     print(f"{config.recipe}: test accuracy {100 * result.final:.1f} % (seed {config.seed}), run folder {result.run}")
+    if (done := len(read_lines(result.run / METRICS))) < config.optim.epochs:
+        print(f"unfinished, {done} of {config.optim.epochs} epochs: go on with spikewise train --resume {result.run}")
 
 
 def evaluate(
@@ -230,6 +232,8 @@ def diagnose(
     size: int = 64,
     device: Device = "auto",
     data_root: str | None = None,
+    name: str | None = None,
+    connect: str | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """What is wrong with a network that does not learn: which block, how that shows, what to change.
@@ -241,6 +245,8 @@ def diagnose(
         size: for a file, the images' side in pixels
         device: where to compute
         data_root: where a run's data lies now
+        name: of a network, where a file does not tell
+        connect: ADD, AND or IAND, where a file does not tell
         as_json: print JSON instead of sentences
     """
     from .analysis.diagnose import diagnose as examine
@@ -249,7 +255,9 @@ def diagnose(
 
     if not 2 <= samples <= BATCH:
         raise ValueError(f"samples={samples}; use 2 to {BATCH}")
-    opened = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
+    opened = open_network(
+        run, samples=samples, images=images, size=size, device=device, data_root=data_root, name=name, connect=connect
+    )
     net, (batch, labels) = opened.net, next(opened.batches)
     labels = random_labels(net, batch) if labels is None else labels
     found = examine(net, batch, labels, opened.config, steps_of_run=opened.steps)
@@ -269,6 +277,8 @@ def energy(
     size: int = 224,
     device: Device = "auto",
     data_root: str | None = None,
+    name: str | None = None,
+    connect: str | None = None,
     constants: Path | None = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
@@ -281,6 +291,8 @@ def energy(
         size: for a file, the images' side in pixels
         device: where to compute
         data_root: where a run's data lies now
+        name: of a network, where a file does not tell
+        connect: ADD, AND or IAND, where a file does not tell
         constants: a JSON file of picojoules that replace those of `spikewise.analysis.energy.Joules`
         as_json: print JSON instead of a table
     """
@@ -288,7 +300,9 @@ def energy(
     from .analysis.opened import open_network
 
     joules = Joules.read(constants) if constants else Joules()
-    opened = open_network(run, samples=samples, images=images, size=size, device=device, data_root=data_root)
+    opened = open_network(
+        run, samples=samples, images=images, size=size, device=device, data_root=data_root, name=name, connect=connect
+    )
     found = count(opened.net, (batch for batch, _ in opened.batches), joules)
     if as_json:
         layers, costs = (

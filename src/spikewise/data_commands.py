@@ -132,6 +132,8 @@ def events_info(files: Positional[tuple[Path, ...]], format: str | None = None, 
     from .data.formats import FORMATS, read_events, recognise
     from .data.summary import summary
 
+    if not files:
+        raise ValueError("events info needs a recording: spikewise events info FILE")
     for file in files:
         name = format or recognise(file)
         about = {"file": str(file), "format": name} | summary(read_events(file, name))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -49,6 +50,8 @@ def plan(args: list[str]) -> None:
     given = of_recipe("plan", PlanOptions, args)
     from .engine.plan import plan as make
 
+    if given.measure and not given.json and sys.stderr.isatty():  # it takes a while
+        print(f"counting, then timing {given.measure} steps (--measure 0: none)", file=sys.stderr)
     found = make(given.config, device=given.device, measure=given.measure)
     if given.json:
         print(json.dumps(dataclasses.asdict(found) | {"fits": found.fits}))
@@ -71,7 +74,7 @@ def table(found: "Plan") -> list[str]:
         "batch": step.batch,
         "kept for backward": step.kept,
         "peak of all tensors": step.peak,
-        "process at its peak, about": found.process,
+        "process, beyond libraries": found.process,
         "free": found.free,
     }
     lines += [f"{name:<28} {amount(value)}" for name, value in parts.items() if value or name != "moving average"]

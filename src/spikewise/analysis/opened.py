@@ -38,10 +38,13 @@ def open_network(
     size: int = 224,
     device: str = "auto",
     data_root: str | None = None,
+    name: str | None = None,
+    connect: str | None = None,
 ) -> Opened:
     """The network of a run with the first samples of its test split, or of a file with images.
 
     images, size:  for a file: a folder of photographs, or None: the embedded digits, enlarged to `size` pixels
+    name, connect: for a file that does not tell them
     Raises:        FileNotFoundError, ValueError for what can't be read; ValueError for a file of an event network
     """
     if samples < 1:
@@ -52,7 +55,8 @@ def open_network(
         test = TestBatches(load_data(config, "test"), min(BATCH, samples))
         numbers = range(min(-(-samples // min(BATCH, samples)), len(test)))
         return Opened(net.to(where), iter(load(test, numbers, where, workers=0)), config, steps_of(path))
-    net = channels_last(load_pretrained(path)).to(where)
+    told = {key: value for key, value in (("name", name), ("connect", connect)) if value is not None}
+    net = channels_last(load_pretrained(path, **told)).to(where)
     if net.spec["name"].endswith("7b"):
         raise ValueError(f"{path} holds a network for event recordings, which a file does not bring; give the run folder")
     shown = pictures(images, size=size, batch=samples, in_channels=net.in_channels).to(where)

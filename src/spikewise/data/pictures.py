@@ -121,9 +121,10 @@ def in_space_and_time(ax: Any, events: Events) -> None:
     height, width = events.size
     colours = np.array([DARKER, BRIGHTER])[polarity] / 255
     look = {"s": 1.2, "alpha": min(1.0, 0.15 + 6000 / len(t)), "linewidths": 0, "depthshade": False}
+    look["clip_on"] = False  # the cloud is wider than the square that 3-D axes are cut to
     ax.scatter(t, x, height - 1 - y.astype(np.int64), c=colours, **look)
     ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=1.6)
-    ax.set(xlabel="ms", ylim=(0, width - 1), zlim=(0, height - 1), xlim=(0, max(float(t.max()), 1e-3)))
+    ax.set(xlabel="ms", ylabel="x", zlabel="y", ylim=(0, width - 1), zlim=(0, height - 1), xlim=(0, max(float(t.max()), 1e-3)))
     ax.set_yticks([0, width - 1])
     ax.set_zticks([0, height - 1])
     ax.tick_params(labelsize=7)

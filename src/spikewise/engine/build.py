@@ -30,7 +30,10 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     Raises:  ValueError for float16 on a CPU
     """
     if precision == "float16" and device.type == "cpu":
-        raise ValueError("precision float16 needs a GPU: on a CPU its gradients vanish unscaled; use bfloat16 or float32")
+        raise ValueError(
+            "precision float16 needs a GPU: on a CPU its gradients vanish unscaled; use bfloat16 or float32 "
+            "(--optim.precision bfloat16)"
+        )
     return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
 
 

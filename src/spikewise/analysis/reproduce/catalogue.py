@@ -1,6 +1,7 @@
 """What can be reproduced, by name, and which options belong to what."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def require_fitting(name: str, o: Options) -> None:
     names = (*GROUPS, *FIGURES, *TRAINED)
     if name not in names:
         raise ValueError(f"nothing named {name!r} to reproduce; use list, {', '.join(names)}")
+    if importlib.util.find_spec("matplotlib") is None:  # before anything is trained
+        raise ValueError("pictures need the package matplotlib: pip install 'spikewise[plots]'")
     for option in o.changed():
         if option != "seed" and option not in options_of(name):
             takes = ", ".join(other for other in names if option in options_of(other))
