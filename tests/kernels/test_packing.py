@@ -159,6 +159,22 @@ def test_a_network_learns_the_same_with_packing_and_keeps_less(name, autocast):
     assert less < (0.85 if "own" in name or "avg" in name or "spiking" in name else 0.72) * more
 
 
+def test_frozen_convolutions_keep_less_too():
+    found = []
+    for packing_ in (True, False):
+        net, x = network("sew_resnet18 ADD")
+        net.packing = packing_
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.requires_grad_(False)
+        loss, kept = kept_by(lambda net=net, x=x: F.cross_entropy(net(x), torch.tensor([1, 3])), net)
+        loss.backward()
+        found.append((kept, [loss.detach(), *(p.grad for p in net.parameters() if p.requires_grad)]))
+    (less, ours), (more, expected) = found
+    assert all(map(torch.equal, ours, expected))
+    assert less < 0.72 * more
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("loud", [True, False], ids=["all fire", "as built"])
 def test_planes_hold_every_value_that_flows(name, loud, monkeypatch):
