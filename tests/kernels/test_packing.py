@@ -68,7 +68,7 @@ def test_neurons_emit_the_planes_of_what_they_write(shape, inner, connect, dtype
     assert torch.equal(still.packed, pack_reference(still.values, 1))
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 9, 7), (1, 5, 8, 8), (3, 24, 6, 5)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 16, 9, 7), (1, 5, 8, 8), (3, 24, 6, 5), (3, 5, 9, 7)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_pooled_neurons_emit_planes_too(shape, dtype):
     y = torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
@@ -159,6 +159,22 @@ def test_a_network_learns_the_same_with_packing_and_keeps_less(name, autocast):
     assert less < (0.85 if "own" in name or "avg" in name or "spiking" in name else 0.72) * more
 
 
+def test_frozen_convolutions_keep_less_too():
+    found = []
+    for packing_ in (True, False):
+        net, x = network("sew_resnet18 ADD")
+        net.packing = packing_
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.requires_grad_(False)
+        loss, kept = kept_by(lambda net=net, x=x: F.cross_entropy(net(x), torch.tensor([1, 3])), net)
+        loss.backward()
+        found.append((kept, [loss.detach(), *(p.grad for p in net.parameters() if p.requires_grad)]))
+    (less, ours), (more, expected) = found
+    assert all(map(torch.equal, ours, expected))
+    assert less < 0.72 * more
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("loud", [True, False], ids=["all fire", "as built"])
 def test_planes_hold_every_value_that_flows(name, loud, monkeypatch):
@@ -206,6 +222,19 @@ def test_what_a_user_feeds_a_block_is_kept_whole():
     assert handed_on.most == 0
 
 
+@pytest.mark.parametrize("connect", [lambda a, s: 2 * a + 3 * s, lambda a, s: a - s / 2, lambda a, s: 300 * (a + s)])
+def test_what_a_connection_of_ones_own_makes_is_kept_whole(connect):
+    """Values that have no bound, or are no integers."""
+    found = []
+    for packing_ in (True, False):
+        torch.manual_seed(0)
+        net = build_model("sew_resnet20", num_classes=5, connect=connect).train()
+        net.packing = packing_
+        loss = F.cross_entropy(net(torch.rand(2, 3, 16, 16)), torch.tensor([1, 3]))
+        found.append(torch.autograd.grad(loss, tuple(net.parameters())))
+    assert all(map(torch.equal, *found))
+
+
 def test_what_is_too_large_or_unknown_is_not_packed():
     assert [planes_for(most) for most in (0, 1, 2, 3, 4, 7, 8, 255, 256)] == [0, 1, 2, 2, 3, 3, 4, 8, 0]
     x = torch.rand(2, 1, 3, 4, 4)
@@ -225,6 +254,17 @@ def test_layers_hand_on_tensors_but_in_training():
         prepare()
         net(x)
         assert set(kinds) == {torch.Tensor}
+
+
+def test_nothing_is_packed_twice_where_pooling_follows(monkeypatch):
+    net, x = network("sew_7b")
+    kinds, packs = [], []
+    for block in net.blocks.values():
+        block.register_forward_hook(lambda _m, _i, out: kinds.append((out.packed, out.most)))
+    monkeypatch.setattr(packing, "pack", lambda *given: (packs.append(given[1]), pack(*given))[1])
+    net(x)
+    assert kinds == [(None, 2), (None, 3), (None, 4)]
+    assert packs == [2, 2, 3]
 
 
 def test_max_pooling_keeps_the_bound():

@@ -182,3 +182,20 @@ def test_batch_norm_fire_is_batch_norm_then_norm_fire():
     torch.testing.assert_close(v, w, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(mean, y.mean((0, 1, 3, 4)))
     torch.testing.assert_close(variance, y.var((0, 1, 3, 4), correction=0))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # by torch.func itself
+def test_transforms_of_torch_func_run_on_the_reference():
+    """As the fused kernels say of it, which refuse them."""
+    x, direction = torch.randn(5, 3, 4), torch.randn(5, 3, 4)
+
+    def fired(x):
+        return (fire(x, Dynamics(*LIF_COEFFICIENTS))[0] * torch.arange(4)).sum()
+
+    leaf = x.clone().requires_grad_()
+    expected = torch.autograd.grad(fired(leaf), leaf)[0]
+    assert torch.equal(torch.func.grad(fired)(x), expected)
+    by_sample = torch.func.vmap(torch.func.grad(lambda x: fired(x[:, None])), in_dims=1, out_dims=1)(x)
+    assert torch.equal(by_sample, expected)
+    _, along = torch.func.jvp(fired, (x,), (direction,))
+    torch.testing.assert_close(along, (expected * direction).sum())

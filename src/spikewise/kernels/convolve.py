@@ -36,7 +36,8 @@ def spike_conv(x: Tensor | Spikes, weight: Tensor, stride: int = 1, padding: int
     kind = values.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else values.dtype
     own = isinstance(x, Spikes) or product_is_faster(values.to(dtype), weight.to(dtype), stride, padding)
-    if not own or not weight.requires_grad or not torch.is_grad_enabled():
+    needed = weight.requires_grad or (isinstance(x, Spikes) and values.requires_grad)  # PyTorch keeps x for frozen weights, too
+    if not own or not needed or not torch.is_grad_enabled():
         return F.conv2d(values.to(dtype), weight.to(dtype), None, stride, padding)
     return torch.ops.spikewise.conv(values, x.packed if isinstance(x, Spikes) else None, weight, stride, padding, dtype)
 

@@ -57,11 +57,22 @@ SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
 class _Step(torch.autograd.Function):
     """E2 forward, E4 backward."""
 
+    generate_vmap_rule = True  # for torch.func, as `setup_context` is
+
     @staticmethod
-    def forward(ctx, u: Tensor, surrogate: str, alpha: float) -> Tensor:
-        ctx.save_for_backward(u)
-        ctx.surrogate, ctx.alpha = surrogate, alpha
+    def forward(u: Tensor, surrogate: str, alpha: float) -> Tensor:
         return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        u, ctx.surrogate, ctx.alpha = inputs
+        ctx.save_for_backward(u)
+        ctx.save_for_forward(u)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        (u,) = ctx.saved_tensors
+        return tangents[0] * SURROGATES[ctx.surrogate](u, ctx.alpha)
 
     @staticmethod
     def backward(ctx, *grads: Tensor):
