@@ -306,9 +306,9 @@ def write_shards(source: str | Path, folder: str | Path, *, megabytes: int = 256
     if not 1 <= megabytes <= 100_000:
         raise ValueError(f"megabytes={megabytes}; use 1 to 100,000")
     folder, listed = Path(folder), {}
+    parts = {"train": image_folder("train", source), "val": image_folder("test", source)}  # refused before anything is made
     folder.mkdir(parents=True, exist_ok=True)
-    for split, part in (("train", "train"), ("test", "val")):
-        data = image_folder(split, source)
+    for part, data in parts.items():
         order = generator(0, f"shards/{part}").permutation(len(data))
         sizes = np.array([data.files[i].stat().st_size + 2048 for i in order])
         number = np.cumsum(sizes) // (megabytes * 10**6)
