@@ -1,10 +1,14 @@
+import importlib.util
 import json
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from spikewise.cli import main
+from spikewise.models import build_model
+from spikewise.models.weights import to_published
 
 TINY = ["--model.name", "sew_7b", "--model.neuron", "IF", "--model.num-blocks", "2", "--model.T", "2"]
 SHORT = ["--optim.epochs", "1", "--optim.batch", "256", "--optim.warmup-epochs", "0", "--optim.ema-decay", "0"]
@@ -164,3 +168,36 @@ def test_damaged_data_is_one_line_and_status_2(capsys, tmp_path):
     status, _, err = run(capsys, "train", "nmnist", *options)
     assert (status, err.count("\n")) == (2, 1)
     assert "holds no .bin file; unpack N-MNIST again" in err
+
+
+def test_a_run_that_stopped_early_says_how_it_goes_on(capsys, tmp_path):
+    options = [*TINY, *SHORT[2:], "--optim.epochs", "2", "--until", "1"]
+    status, out, _ = run(capsys, "train", "digits", *options, "--out", str(tmp_path / "run"))
+    assert status == 0
+    assert out.splitlines()[-1] == f"unfinished, 1 of 2 epochs: go on with spikewise train --resume {tmp_path / 'run'}"
+
+
+def test_events_info_wants_a_file(capsys):
+    assert run(capsys, "events", "info") == (2, "", "spikewise: events info needs a recording: spikewise events info FILE\n")
+
+
+def test_a_published_file_is_looked_at_once_connect_is_told(capsys, tmp_path):
+    net = build_model("sew_resnet18", num_classes=5)
+    torch.save({"model": to_published(net)}, tmp_path / "file.pth")
+    for command in ("diagnose", "energy"):
+        given = command, str(tmp_path / "file.pth"), "--samples", "2", "--size", "32"
+        status, _, err = run(capsys, *given)
+        assert status == 2
+        assert "connect" in err
+        status, out, _ = run(capsys, *given, "--connect", "ADD")
+        assert status == 0
+        assert out
+
+
+def test_nothing_is_trained_for_pictures_that_cannot_be_drawn(capsys, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "matplotlib" else find(name, *rest))
+    status, _, err = run(capsys, "reproduce", "tab5", "--check", "--out", str(tmp_path / "out"))
+    assert status == 2
+    assert "spikewise[plots]" in err
+    assert not (tmp_path / "out").exists()

@@ -8,7 +8,7 @@ import pytest
 from spikewise.cli import main
 from spikewise.data import DATASETS, Images
 from spikewise.data.events import Events
-from spikewise.data.pictures import BRIGHTER, DARKER, PAPER, coarser, contact_sheet, draw, paint
+from spikewise.data.pictures import BRIGHTER, DARKER, PAPER, coarser, contact_sheet, draw, in_space_and_time, new_figure, paint
 from spikewise.data.summary import summary
 
 
@@ -106,3 +106,11 @@ def test_a_huge_sensor_is_drawn_on_coarser_pixels():
     assert (small.x < small.size[1]).all()
     assert (small.y < small.size[0]).all()
     assert coarser(small) is small
+
+
+def test_no_event_is_cut_off_in_space_and_time():
+    ax = new_figure().add_subplot(projection="3d")
+    in_space_and_time(ax, moving_dot())
+    (cloud,) = ax.collections
+    assert not cloud.get_clip_on()
+    assert len(cloud.get_offsets()) == len(moving_dot())

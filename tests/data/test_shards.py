@@ -207,3 +207,9 @@ def test_a_stand_in_trains_from_folders_and_from_shards(name, tmp_path, capsys):
     assert main(["train", "imagenet/sew-resnet18", "--out", str(tmp_path / "run"), *options]) == 0, capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "run"), "--device", "cpu"]) == 0
     assert " of 6), loss" in capsys.readouterr().out
+
+
+def test_what_cannot_be_packed_leaves_no_folder(tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError)):
+        write_shards(tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
