@@ -1,6 +1,6 @@
 """Files of event cameras: events decoded per second, on one core.
 
-    .venv/bin/pip install --no-deps spikingjelly==2.0.0 loguru h5py
+    .venv/bin/pip install --no-deps spikingjelly==2.0.0 loguru h5py tqdm scipy
     .venv/bin/python benchmarks/bench_events.py
 
 AEDAT 3.1 beside SpikingJelly's reader, in turns and with the same events; AEDAT 2.0 and N-MNIST's files alone. The files lie
