@@ -21,7 +21,7 @@ import tyro
 from peers import spikingjelly
 from runner import report, save, take_turns
 
-from spikewise.data.formats import read_events
+from spikewise.data.events.formats import read_events
 
 
 @dataclass

@@ -17,8 +17,8 @@ from PIL import Image
 from runner import median_and_interval, report, save, take_turns
 
 from spikewise.data.augment import flip, resized_crop_box
-from spikewise.data.folder import image_folder
-from spikewise.data.order import generator
+from spikewise.data.datasets.image_folder import image_folder
+from spikewise.data.sampler import generator
 
 
 @dataclass

@@ -21,11 +21,11 @@ from runner import save
 
 from spikewise.config import Config, Data, Optim
 from spikewise.data import Order
-from spikewise.data.dvsgesture import SIZE, small_npz
-from spikewise.data.events import Events
-from spikewise.data.formats import read_events
-from spikewise.data.recordings import Files, Recordings
-from spikewise.engine.batches import TrainingBatches, load
+from spikewise.data.datasets.dvs_gesture import SIZE, small_npz
+from spikewise.data.events.events import Events
+from spikewise.data.events.formats import read_events
+from spikewise.data.events.recordings import Files, Recordings
+from spikewise.engine.loader import TrainingBatches, load
 
 EVENTS, BATCH = 350_000, 16
 

@@ -18,11 +18,11 @@ import torch
 import tyro
 
 from spikewise.config import Config, Data, Memory, Model, Optim
-from spikewise.engine.allocator import keep_freed_memory
 from spikewise.engine.build import known_data
-from spikewise.engine.ledger import Imagination, random_batch, shape_of_sample
-from spikewise.engine.plan import process_bytes
-from spikewise.engine.training import Training
+from spikewise.engine.memory.allocator import keep_freed_memory
+from spikewise.engine.memory.estimate import Imagination, random_batch, shape_of_sample
+from spikewise.engine.memory.plan import process_bytes
+from spikewise.engine.step import Training
 
 IMAGENET, GESTURE = Data(name="imagenet"), Data(name="dvs-gesture", frames=16)
 BFLOAT16 = Optim(batch=8, precision="bfloat16")

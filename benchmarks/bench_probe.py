@@ -15,10 +15,10 @@ from runner import median_and_interval, report, save, take_turns
 from spikewise import RECIPES
 from spikewise.config import Config, Data, Keep, Model, Optim
 from spikewise.data import DATASETS
-from spikewise.data.images import Images
-from spikewise.engine.allocator import keep_freed_memory
-from spikewise.engine.batches import channels_last
-from spikewise.engine.training import Training
+from spikewise.data.images.arrays import Images
+from spikewise.engine.loader import channels_last
+from spikewise.engine.memory.allocator import keep_freed_memory
+from spikewise.engine.step import Training
 
 
 @dataclass

@@ -18,11 +18,11 @@ import torch
 import tyro
 
 from spikewise.config import Config, Data, Model, Optim
-from spikewise.data.images import Images, digits
-from spikewise.engine import rundir
-from spikewise.engine.allocator import keep_freed_memory
-from spikewise.engine.batches import TrainingBatches, load
-from spikewise.engine.training import Training
+from spikewise.data.images.arrays import Images, digits
+from spikewise.engine.loader import TrainingBatches, load
+from spikewise.engine.memory.allocator import keep_freed_memory
+from spikewise.engine.run import folder as rundir
+from spikewise.engine.step import Training
 
 DIGITS = Config(model=Model(name="sew_resnet20"), optim=Optim(batch=64, lr_batch=64, epochs=100))
 LARGE = Config(model=Model(name="sew_resnet18"), optim=Optim(batch=8, lr_batch=256, epochs=100, precision="bfloat16"))

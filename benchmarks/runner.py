@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from spikewise.engine.allocator import keep_freed_memory
-from spikewise.engine.rundir import cpu_name
+from spikewise.engine.memory.allocator import keep_freed_memory
+from spikewise.engine.run.folder import cpu_name
 from spikewise.kernels import chosen_name
 
 RESULTS = Path(__file__).parent / "results"

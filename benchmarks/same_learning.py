@@ -15,10 +15,10 @@ import torch
 import tyro
 from runner import RESULTS, where
 
-from spikewise.data.images import digits
-from spikewise.engine.batches import TrainingBatches
+from spikewise.data.images.arrays import digits
 from spikewise.engine.evaluate import score
-from spikewise.engine.training import Training
+from spikewise.engine.loader import TrainingBatches
+from spikewise.engine.step import Training
 from spikewise.recipes import RECIPES
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from spikewise.cli import main
+from spikewise.cli.main import main
 from spikewise.models import build_model
 from spikewise.models.weights import to_published
 
@@ -93,7 +93,7 @@ def test_help_is_there(capsys):
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch):
-    monkeypatch.setattr("spikewise.cli.run_command", lambda _: 1 / 0)
+    monkeypatch.setattr("spikewise.cli.main.run_command", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["list"])
 

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from spikewise.config import Config, Data, Model, Optim, from_json, to_json
-from spikewise.models.zoo import DEFAULTS
+from spikewise.models.registry import DEFAULTS
 from spikewise.recipes import RECIPES
 
 

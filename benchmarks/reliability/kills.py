@@ -21,7 +21,8 @@ from pathlib import Path
 import tyro
 
 from spikewise.config import Config, Data, Keep, Model, Optim, to_json
-from spikewise.engine import checkpoint, rundir
+from spikewise.engine.run import checkpoint
+from spikewise.engine.run import folder as rundir
 
 CONFIG = Config(
     recipe="kills",
@@ -35,7 +36,7 @@ import sys
 from pathlib import Path
 import torch
 from spikewise.config import from_json
-from spikewise.engine.trainer import resume, train
+from spikewise.engine.loop import resume, train
 torch.set_num_threads(1)
 config, run = Path(sys.argv[1]), Path(sys.argv[2])
 if (run / "config.json").exists():

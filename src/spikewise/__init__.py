@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .data import DATASETS
     from .engine.evaluate import evaluate
-    from .engine.trainer import resume, train
+    from .engine.loop import resume, train
     from .kernels import BACKENDS, SURROGATES
     from .models import CONNECT, MODELS, build_model
     from .models.weights import load_pretrained, save_pretrained
@@ -23,7 +23,7 @@ _HOME = {
     "BACKENDS": ".kernels",
     "CONNECT": ".models",
     "DATASETS": ".data",
-    "resume": ".engine.trainer",
+    "resume": ".engine.loop",
     "Config": ".config",
     "MODELS": ".models",
     "NEURONS": ".neurons",
@@ -33,7 +33,7 @@ _HOME = {
     "evaluate": ".engine.evaluate",
     "load_pretrained": ".models.weights",
     "save_pretrained": ".models.weights",
-    "train": ".engine.trainer",
+    "train": ".engine.loop",
 }
 __all__ = [
     "BACKENDS",

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 import spikewise as sw
-from spikewise.analysis.diagnose import diagnose, random_labels
+from spikewise.analysis.diagnosis.diagnose import diagnose, random_labels
 
 
 def images(n=8, side=32):

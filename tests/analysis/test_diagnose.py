@@ -8,7 +8,7 @@ import torch
 from patients import found, frames, images, network, trained
 
 import spikewise as sw
-from spikewise.cli import main
+from spikewise.cli.main import main
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_learning_rates_out_of_scale():
 
 
 def diagnose_settings(config):
-    from spikewise.analysis.diagnose import settings
+    from spikewise.analysis.diagnosis.diagnose import settings
 
     return settings(network(), config)
 

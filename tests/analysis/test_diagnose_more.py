@@ -8,7 +8,7 @@ import torch
 from patients import found, frames, images, network, trained
 
 import spikewise as sw
-from spikewise.analysis.diagnose import diagnose, random_labels
+from spikewise.analysis.diagnosis.diagnose import diagnose, random_labels
 
 BLOCK = "layer2.1"
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import spikewise as sw
 from spikewise.analysis.energy import SOURCES, Joules, count, sources, verdict
-from spikewise.cli import main
+from spikewise.cli.main import main
 from spikewise.models.layers import ConvNorm, ConvNormFire
 
 

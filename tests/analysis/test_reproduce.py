@@ -8,12 +8,12 @@ import torch.nn.functional as F
 
 from spikewise.analysis.initial import BlockAtStart, identity_areas, measure
 from spikewise.analysis.pictures import pictures
-from spikewise.analysis.reproduce import FIGURES, Options
-from spikewise.analysis.reproduce.at_start import growth, per_area
-from spikewise.analysis.reproduce.logs import published
-from spikewise.cli import main
+from spikewise.cli.main import main
 from spikewise.kernels.packing import values_of
 from spikewise.models import build_model
+from spikewise.paper import FIGURES, Options
+from spikewise.paper.at_start import growth, per_area
+from spikewise.paper.logs import published
 
 
 @pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20"])

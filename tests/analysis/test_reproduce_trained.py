@@ -6,16 +6,16 @@ import json
 import pytest
 import torch
 
-from spikewise.analysis.reproduce import TRAINED, Options, catalogue, rates, runs, stand_ins
-from spikewise.analysis.reproduce.arms import CITED_IN_TAB5, DELETE, FIG4, GESTURE, TAB2, TAB3, Arm
-from spikewise.analysis.reproduce.compare import beside, compared, curves, near_paper, on_page, table
-from spikewise.analysis.reproduce.logs import published
-from spikewise.analysis.reproduce.page import duration
-from spikewise.analysis.reproduce.runs import Ran, run_arm, train_command
-from spikewise.cli import main
+from spikewise.cli.main import main
 from spikewise.config import Config, Data, Model, Optim
 from spikewise.models import build_model
 from spikewise.models.weights import to_published
+from spikewise.paper import TRAINED, Options, catalogue, rates, runs, stand_ins
+from spikewise.paper.arms import CITED_IN_TAB5, DELETE, FIG4, GESTURE, TAB2, TAB3, Arm
+from spikewise.paper.compare import beside, compared, curves, near_paper, on_page, table
+from spikewise.paper.logs import published
+from spikewise.paper.page import duration
+from spikewise.paper.runs import Ran, run_arm, train_command
 from spikewise.recipes import RECIPES
 
 LOGS = published()
@@ -285,6 +285,6 @@ def test_rows_of_others_fit_the_table():
 
 
 def table_of(rows):
-    from spikewise.analysis.reproduce import Result
+    from spikewise.paper import Result
 
     return Result("tab", "Tab.", "", rows)

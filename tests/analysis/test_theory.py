@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikewise.analysis.theory import printed_shrinkage, product_of_slopes, shrinkage, slopes
-from spikewise.models.blocks import SEWBlock, SpikingBlock
+from spikewise.models.residual import SEWBlock, SpikingBlock
 from spikewise.neurons import IF
 
 

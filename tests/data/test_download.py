@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import pytest
 
-from spikewise.data.download import SOURCES, download
-from spikewise.data.images import unpack_cifar
+from spikewise.data.fetch.download import SOURCES, download
+from spikewise.data.images.arrays import unpack_cifar
 
 CONTENT = bytes(range(256)) * 4000
 

@@ -8,14 +8,14 @@ import encoders
 import numpy as np
 import pytest
 
-from spikewise.cli import main
+from spikewise.cli.main import main
 from spikewise.data import DATASETS
-from spikewise.data.cifar10dvs import cifar10_dvs
-from spikewise.data.dvsgesture import GESTURES, dvs_gesture, read_labels
-from spikewise.data.event_folder import event_folder
-from spikewise.data.formats import read_events
-from spikewise.data.images import CIFAR10
-from spikewise.data.prepare import prepare
+from spikewise.data.datasets.cifar10_dvs import cifar10_dvs
+from spikewise.data.datasets.dvs_gesture import GESTURES, dvs_gesture, read_labels
+from spikewise.data.datasets.event_folder import event_folder
+from spikewise.data.events.formats import read_events
+from spikewise.data.fetch.prepare import prepare
+from spikewise.data.images.arrays import CIFAR10
 
 REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data") / "event_files"
 QUICK = (
@@ -231,7 +231,9 @@ def test_the_sensor_holds_every_recording(parted, tmp_path, monkeypatch):
     for split in ("train", "test"):
         data = event_folder(split, tmp_path, T=2)
         assert all(data.sample(i).shape == (2, 2, 12, 12) and data.sample(i).sum() == 1 for i in range(len(data)))
-    monkeypatch.setattr(sys.modules["spikewise.data.event_folder"], "read_events", lambda _path: pytest.fail("read again"))
+    monkeypatch.setattr(
+        sys.modules["spikewise.data.datasets.event_folder"], "read_events", lambda _path: pytest.fail("read again")
+    )
     assert len(event_folder("train", tmp_path)) >= 4  # what was found is kept
     monkeypatch.undo()
     (tmp_path / ".sensor.json").write_text("[]")

@@ -22,10 +22,10 @@ from PIL import Image
 from spikewise.config import Config, Data, Optim
 from spikewise.data import DATASETS, Order, generator
 from spikewise.data.augment import resized_crop_box
-from spikewise.data.folder import check_imagenet, image_folder, imagenet, imagenet_classes
-from spikewise.data.photographs import MEAN, STD, normalised
-from spikewise.engine.batches import TestBatches, TrainingBatches, load
+from spikewise.data.datasets.image_folder import check_imagenet, image_folder, imagenet, imagenet_classes
+from spikewise.data.images.photographs import MEAN, STD, normalised
 from spikewise.engine.build import load_data
+from spikewise.engine.loader import TestBatches, TrainingBatches, load
 
 CPU = torch.device("cpu")
 

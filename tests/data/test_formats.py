@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spikewise.data.events import Events
-from spikewise.data.formats import FORMATS, aedat2, aedat3, atis, raw, read_events, recognise, write_events
-from spikewise.data.frames import FRAMES
+from spikewise.data.events.events import Events
+from spikewise.data.events.formats import FORMATS, aedat2, aedat3, atis, raw, read_events, recognise, write_events
+from spikewise.data.events.frames import FRAMES
 
 REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data") / "event_files"
 SMALL = encoders.random_events(300, height=30, width=32, last=200_000)

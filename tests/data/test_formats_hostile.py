@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from spikewise.data.events import Events
-from spikewise.data.formats import aedat4, raw, read_events, recognise, write_events
-from spikewise.data.pictures import draw
+from spikewise.data.events.events import Events
+from spikewise.data.events.formats import aedat4, raw, read_events, recognise, write_events
+from spikewise.data.events.plot import draw
 
 TEN = np.arange(10)
 COLUMNS = {"t": TEN, "x": TEN, "y": TEN, "p": TEN % 2}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikewise.data.events import Events
-from spikewise.data.frames import FRAMES, frames_by_count, frames_by_duration
+from spikewise.data.events.events import Events
+from spikewise.data.events.frames import FRAMES, frames_by_count, frames_by_duration
 from spikewise.native import load as native
 
 needs_c = pytest.mark.skipif(bool(native.reason_against()), reason=native.reason_against())

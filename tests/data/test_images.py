@@ -2,8 +2,8 @@ import numpy as np
 
 from spikewise.data import DATASETS
 from spikewise.data.augment import bilinear, shift, warp
-from spikewise.data.images import digits
-from spikewise.data.order import generator
+from spikewise.data.images.arrays import digits
+from spikewise.data.sampler import generator
 
 
 def test_the_digits_are_whole():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spikewise.data.order import Order, generator
+from spikewise.data.sampler import Order, generator
 
 
 @given(st.integers(1, 300), st.data(), st.integers(0, 2**40), st.integers(0, 5))

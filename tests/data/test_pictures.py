@@ -5,11 +5,21 @@ import sys
 import numpy as np
 import pytest
 
-from spikewise.cli import main
+from spikewise.cli.main import main
 from spikewise.data import DATASETS, Images
-from spikewise.data.events import Events
-from spikewise.data.pictures import BRIGHTER, DARKER, PAPER, coarser, contact_sheet, draw, in_space_and_time, new_figure, paint
-from spikewise.data.summary import summary
+from spikewise.data.events.events import Events
+from spikewise.data.events.plot import (
+    BRIGHTER,
+    DARKER,
+    PAPER,
+    coarser,
+    contact_sheet,
+    draw,
+    in_space_and_time,
+    new_figure,
+    paint,
+)
+from spikewise.data.events.summary import summary
 
 
 def moving_dot(n=200, size=(12, 20)):
@@ -86,7 +96,9 @@ def test_a_thousand_classes_are_not_all_drawn(tmp_path, monkeypatch, capsys):
     many = Images("many", images, np.arange(60), tuple(map(str, range(60))), 255)
     monkeypatch.setitem(DATASETS, "digits", DATASETS["digits"]._replace(open=lambda _split, _root: many))
     drawn = []
-    monkeypatch.setattr("spikewise.data.pictures.contact_sheet", lambda samples, titles, _path: drawn.append((samples, titles)))
+    monkeypatch.setattr(
+        "spikewise.data.events.plot.contact_sheet", lambda samples, titles, _path: drawn.append((samples, titles))
+    )
     assert main(["data", "info", "digits", "--picture", str(tmp_path / "a.png")]) == 0
     assert [len(part) for part in drawn[0]] == [50, 50]
     assert "and 10 more" in capsys.readouterr().out

@@ -14,10 +14,10 @@ from test_event_sets import cifar_source, gesture_source
 
 from dying import Crash, Dying
 from spikewise import disk
-from spikewise.cli import main
-from spikewise.data import prepare as preparing
-from spikewise.data.nmnist import nmnist
-from spikewise.data.prepare import MARKER, in_words, prepare
+from spikewise.cli.main import main
+from spikewise.data.datasets.nmnist import nmnist
+from spikewise.data.fetch import prepare as preparing
+from spikewise.data.fetch.prepare import MARKER, in_words, prepare
 
 
 def nmnist_source(folder, each=2):

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikewise.data.events import Events
-from spikewise.data.formats.atis import read_atis
-from spikewise.data.frames import frames_by_count
-from spikewise.data.idx import read_idx
-from spikewise.data.images import cifar10, cifar100, fashion_mnist
-from spikewise.data.nmnist import nmnist
+from spikewise.data.datasets.nmnist import nmnist
+from spikewise.data.events.events import Events
+from spikewise.data.events.formats.atis import read_atis
+from spikewise.data.events.frames import frames_by_count
+from spikewise.data.images.arrays import cifar10, cifar100, fashion_mnist
+from spikewise.data.images.idx import read_idx
 
 REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
 needs_real_data = pytest.mark.skipif(

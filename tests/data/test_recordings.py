@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikewise.data.events import Events
-from spikewise.data.frames import FRAMES
-from spikewise.data.recordings import Files, Recordings
+from spikewise.data.events.events import Events
+from spikewise.data.events.frames import FRAMES
+from spikewise.data.events.recordings import Files, Recordings
 
 SIZE = (6, 9)
 

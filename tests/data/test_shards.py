@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from pictures_of import image_set, jpeg
 
-from spikewise.cli import main
-from spikewise.data.folder import image_folder
-from spikewise.data.order import generator
-from spikewise.data.shards import Entries, expand, image_shards, write_shards
+from spikewise.cli.main import main
+from spikewise.data.datasets.image_folder import image_folder
+from spikewise.data.datasets.image_shards import Entries, expand, image_shards, write_shards
+from spikewise.data.sampler import generator
 
 
 def tar(path, *members):

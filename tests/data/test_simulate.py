@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikewise.data.simulate import awake, crossings, digits_events, simulate
+from spikewise.data.events.simulate import awake, crossings, digits_events, simulate
 
 QUIET = {"noise_hz": 0.0, "spread": 0.0, "refractory_us": 0}
 

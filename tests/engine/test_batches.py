@@ -10,12 +10,12 @@ from test_training import TINY, with_optim
 from spikewise.config import Data
 from spikewise.data import Order, generator
 from spikewise.data.augment import crop, flip, temporal_delete
-from spikewise.data.events import Events
-from spikewise.data.recordings import Files, Recordings
-from spikewise.engine.batches import TestBatches, TrainingBatches, Waiting, load, number_of_workers, to_tensors
+from spikewise.data.events.events import Events
+from spikewise.data.events.recordings import Files, Recordings
 from spikewise.engine.build import load_data
-from spikewise.engine.trainer import train
-from spikewise.engine.training import Training
+from spikewise.engine.loader import TestBatches, TrainingBatches, Waiting, load, number_of_workers, to_tensors
+from spikewise.engine.loop import train
+from spikewise.engine.step import Training
 
 CPU = torch.device("cpu")
 
@@ -184,7 +184,7 @@ def test_mixed_targets_depend_on_seed_and_step_alone(how):
 
 def test_with_both_mixes_a_batch_gets_one_or_the_other():
     config = dataclasses.replace(TINY, data=Data(mixup=0.3, cutmix=1.0))
-    from spikewise.engine.batches import chosen_mix
+    from spikewise.engine.loader import chosen_mix
 
     names = [chosen_mix(config.data, generator(k))[0].__name__ for k in range(200)]
     assert 70 < names.count("mixup") < 130  # 4 standard deviations

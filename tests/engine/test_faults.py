@@ -11,13 +11,16 @@ import torch
 from test_training import TINY, with_optim
 
 from spikewise.config import Data, Model, Optim
-from spikewise.engine import checkpoint, faults, rundir, trainer
-from spikewise.engine.batches import TrainingBatches
+from spikewise.engine import faults
+from spikewise.engine import loop as trainer
 from spikewise.engine.build import load_data
 from spikewise.engine.faults import NotFinite, OutOfMemory
+from spikewise.engine.loader import TrainingBatches
+from spikewise.engine.loop import restore, resume, save, train
 from spikewise.engine.report import Console
-from spikewise.engine.trainer import restore, resume, save, train
-from spikewise.engine.training import Training, guarded_step
+from spikewise.engine.run import checkpoint
+from spikewise.engine.run import folder as rundir
+from spikewise.engine.step import Training, guarded_step
 from spikewise.kernels.packing import values_of
 
 CPU = torch.device("cpu")

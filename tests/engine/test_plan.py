@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from spikewise.cli import main
+from spikewise.cli.main import main
 from spikewise.config import Config, Data, Memory, Model, Optim
 from spikewise.data import DATASETS, Unread
-from spikewise.engine import plan as planning
 from spikewise.engine.build import autocast, known_data
-from spikewise.engine.ledger import Imagination, Ledger, random_batch, shape_of_sample
-from spikewise.engine.plan import largest, plan
-from spikewise.engine.training import Training
+from spikewise.engine.memory import plan as planning
+from spikewise.engine.memory.estimate import Imagination, Ledger, random_batch, shape_of_sample
+from spikewise.engine.memory.plan import largest, plan
+from spikewise.engine.step import Training
 from spikewise.recipes import RECIPES
 
 CPU = torch.device("cpu")

@@ -19,10 +19,11 @@ from test_training import TINY, with_optim
 from dying import Crash, Dying
 from spikewise import disk
 from spikewise.config import Keep
-from spikewise.engine import checkpoint, trainer
+from spikewise.engine import loop as trainer
 from spikewise.engine.build import load_data
-from spikewise.engine.identity import changes, identity
-from spikewise.engine.trainer import resume, train
+from spikewise.engine.loop import resume, train
+from spikewise.engine.run import checkpoint
+from spikewise.engine.run.fingerprint import changes, identity
 
 SMALL = dataclasses.replace(
     with_optim(ema_decay=0.9, batch=32, lr_batch=32),

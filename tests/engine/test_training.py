@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from spikewise.config import Config, Data, Keep, Model, Optim
-from spikewise.engine.batches import TrainingBatches
 from spikewise.engine.build import build_network, choose_device, load_data
 from spikewise.engine.evaluate import evaluate
+from spikewise.engine.loader import TrainingBatches
+from spikewise.engine.loop import train
 from spikewise.engine.loss import cross_entropy
 from spikewise.engine.optim import build_optimizer, learning_rate, set_learning_rate
-from spikewise.engine.trainer import train
-from spikewise.engine.training import Training
+from spikewise.engine.step import Training
 from spikewise.models.weights import load_pretrained
 
 TINY = Config(

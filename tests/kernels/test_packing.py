@@ -9,8 +9,8 @@ from spikewise.kernels import CONNECT, Dynamics, cpu, fused, operators, packing
 from spikewise.kernels.convolve import spike_conv
 from spikewise.kernels.packing import Spikes, pack, pack_reference, packed, planes_for, unpack, unpack_reference
 from spikewise.models import build_model
-from spikewise.models.blocks import SEWBlock
 from spikewise.models.layers import ConvNormFire, MaxPool, SpikeConv
+from spikewise.models.residual import SEWBlock
 from spikewise.neurons import IF
 
 IF_ = Dynamics(1.0, 1.0, 0.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikewise.kernels.connect import CONNECT, add, and_, iand
-from spikewise.models.blocks import PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
+from spikewise.models.residual import PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
 from spikewise.neurons import IF, LIF, PLIF
 
 NEURONS = {

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from spikewise.models import build_model
-from spikewise.models.probe import watched
+from spikewise.models.recorder import watched
 
 NETWORKS = [
     ("sew_resnet18", {}),

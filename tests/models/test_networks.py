@@ -6,7 +6,7 @@ import torch
 
 from spikewise.models import CONNECT, MODELS, build_model
 from spikewise.models.layers import MaxPool
-from spikewise.models.zoo import DEFAULTS
+from spikewise.models.registry import DEFAULTS
 from spikewise.neurons import IF, LIF, Neuron
 
 PARAMETERS = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}

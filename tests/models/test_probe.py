@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from spikewise.models import build_model
-from spikewise.models.probe import firing_rates, summary, watched
+from spikewise.models.recorder import firing_rates, summary, watched
 
 
 def batches(number=3):

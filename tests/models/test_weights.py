@@ -8,7 +8,7 @@ from published import KEYS, key_list, numbered, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 from spikewise.models import CONNECT, build_model
-from spikewise.models.names import published_names, torchvision_names
+from spikewise.models.key_maps import published_names, torchvision_names
 from spikewise.models.weights import load_pretrained, save_pretrained, to_published, to_torchvision
 from spikewise.neurons import IF
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..engine.batches import TestBatches, load
 from ..engine.build import choose_device, load_data
 from ..engine.evaluate import load_run
+from ..engine.loader import TestBatches, load
 from ..models.network import Network
-from ..models.probe import Activity, firing_rates, time_constants
+from ..models.recorder import Activity, firing_rates, time_constants
 from .figures import panels
 from .initial import measure
 from .theory import along_shortcut

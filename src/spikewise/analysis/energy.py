@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..kernels.packing import values_of
 from ..models.layers import ConvNorm, ConvNormFire
 from ..models.network import Network
-from ..models.probe import in_mode
+from ..models.recorder import in_mode
 from ..neurons import IF
 
 HOROWITZ = 'M. Horowitz, "Computing\'s energy problem", ISSCC 2014, Fig. 1.1.9'

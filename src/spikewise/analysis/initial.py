@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..engine.faults import Statistics
 from ..models.network import Network
-from ..models.probe import in_mode, watched
+from ..models.recorder import in_mode, watched
 
 
 class BlockAtStart(NamedTuple):

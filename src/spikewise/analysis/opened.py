@@ -8,9 +8,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..config import Config
-from ..engine.batches import TestBatches, load
 from ..engine.build import channels_last, choose_device, load_data
 from ..engine.evaluate import load_run
+from ..engine.loader import TestBatches, load
 from ..models import Network
 from ..models.weights import load_pretrained
 from .pictures import pictures

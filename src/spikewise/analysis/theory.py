@@ -6,8 +6,8 @@ import torch
 
 from ..kernels.connect import CONNECT
 from ..kernels.surrogate import SURROGATES
-from ..models.blocks import Block, SEWBlock, SpikingBlock
 from ..models.layers import ConvNormFire
+from ..models.residual import Block, SEWBlock, SpikingBlock
 
 
 def slopes(v_th: float, surrogate: str = "atan", alpha: float = 2.0) -> tuple[float, float]:

@@ -3,20 +3,20 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .cifar10dvs import SPLITS as CIFAR_PARTS
-from .cifar10dvs import cifar10_dvs
-from .dvsgesture import SPLITS as GESTURE_PARTS
-from .dvsgesture import dvs_gesture
-from .event_folder import event_folder
-from .folder import image_folder, imagenet
-from .images import Images, cifar10, cifar100, digits, fashion_mnist
-from .nmnist import nmnist
-from .order import Order, generator
+from .dataset import Samples
+from .datasets.cifar10_dvs import SPLITS as CIFAR_PARTS
+from .datasets.cifar10_dvs import cifar10_dvs
+from .datasets.dvs_gesture import SPLITS as GESTURE_PARTS
+from .datasets.dvs_gesture import dvs_gesture
+from .datasets.event_folder import event_folder
+from .datasets.image_folder import image_folder, imagenet
+from .datasets.image_shards import image_shards
+from .datasets.nmnist import nmnist
+from .events.recordings import Recordings
+from .events.simulate import digits_events
+from .images.arrays import Images, cifar10, cifar100, digits, fashion_mnist
 from .published import Published, Unread
-from .recordings import Recordings
-from .samples import Samples
-from .shards import image_shards
-from .simulate import digits_events
+from .sampler import Order, generator
 
 
 class Source(NamedTuple):

@@ -9,7 +9,7 @@ from ..kernels import BACKENDS, choose_backend, chosen_name
 from ..native.build import Unavailable, library
 from ..native.load import able_variants, chosen_variant, gomp_parallel, runtimes
 from ..version import __version__
-from .rundir import cpu_name
+from .run.folder import cpu_name
 
 
 def examine() -> dict[str, Any]:

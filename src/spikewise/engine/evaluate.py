@@ -11,12 +11,12 @@ from ..config import Config
 from ..data import Samples
 from ..models import Network
 from ..models.weights import find_file, load_pretrained
-from .batches import TestBatches, load
 from .build import autocast, channels_last, choose_device, load_data
-from .checkpoint import find_damage, read_state
-from .identity import changes, identity
+from .loader import TestBatches, load
 from .loss import cross_entropy
-from .rundir import CHECKPOINTS, read_config
+from .run.checkpoint import find_damage, read_state
+from .run.fingerprint import changes, identity
+from .run.folder import CHECKPOINTS, read_config
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..kernels.packing import values_of
 from ..models import Network
-from ..models.blocks import Block
 from ..models.layers import ConvNorm
+from ..models.residual import Block
 from .loss import cross_entropy
 
 

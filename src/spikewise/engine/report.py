@@ -13,8 +13,8 @@ from tensorboardX import SummaryWriter
 
 from .. import disk
 from ..config import Config
-from . import rundir
 from .evaluate import Score
+from .run import folder as rundir
 
 
 @dataclass(frozen=True)

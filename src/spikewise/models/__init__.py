@@ -1,10 +1,10 @@
 """Networks: residual blocks of spiking neurons, and what is built from them."""
 
 from ..kernels import CONNECT
-from .blocks import PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
 from .network import Network
+from .registry import MODELS, build_model
+from .residual import PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
 from .stream import State
-from .zoo import MODELS, build_model
 
 __all__ = [
     "CONNECT",

@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..kernels.packing import values_of
-from .blocks import Block
 from .layers import ConvNormFire, NeuronFactory, make_pool, pooled_over_time
 from .network import Network
+from .residual import Block
 from .stream import Carry
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .blocks import Block
 from .checkpointing import Checkpointing, computed_again, require_checkpointing
 from .layers import ConvNormFire
+from .residual import Block
 from .stream import Carry, State
 
 

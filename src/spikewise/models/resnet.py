@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..kernels.packing import values_of
-from .blocks import Block
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, MaxPool, NeuronFactory, make_pool, over_time, pooled_over_time
 from .network import Network
+from .residual import Block
 from .stream import Carry
 
 IMAGENET_WIDTHS = (64, 128, 256, 512)

@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .names import published_names, torchvision_names
+from .infer_spec import recognise, some
+from .key_maps import published_names, torchvision_names
 from .network import Network
-from .recognise import recognise, some
-from .zoo import build_model
+from .registry import build_model
 
 WEIGHTS = "model.safetensors"
 FORMAT_VERSION = 1

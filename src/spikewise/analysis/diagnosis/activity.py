@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels.packing import values_of
-from ...models.blocks import Block, SEWBlock, SpikingBlock, branch_of_identity
 from ...models.layers import ConvNormFire
 from ...models.network import Network
-from ...models.probe import watched
+from ...models.recorder import watched
+from ...models.residual import Block, SEWBlock, SpikingBlock, branch_of_identity
 from ..initial import unchanged
 from .finding import Finding
 from .given import block_of, last_of, layers_of

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ...kernels.connect import CONNECT
-from ...models.blocks import SEWBlock
 from ...models.layers import ConvNorm
 from ...models.network import Network
-from ...models.probe import time_constants
+from ...models.recorder import time_constants
+from ...models.residual import SEWBlock
 from ...neurons import Neuron
 from .finding import Finding
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...config import Config, Optim
-from ...models.blocks import Block, SEWBlock, SpikingBlock
 from ...models.network import Network
-from ...models.probe import in_mode
+from ...models.recorder import in_mode
+from ...models.residual import Block, SEWBlock, SpikingBlock
 from ...recipes import RECIPES
 from ..initial import BlockAtStart, unchanged
 from .activity import DEAD, SILENT, Shown, identity_branch, keeps_identity

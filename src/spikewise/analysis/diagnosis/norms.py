@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ...models.layers import ConvNorm
 from ...models.network import Network
-from ...models.probe import in_mode
+from ...models.recorder import in_mode
 from .finding import TRAINED, Finding, batches_seen, never_moved, norms_of
 from .given import layers_of
 

@@ -1,0 +1,1 @@
+"""How data sets are brought: download, unpack, prepare."""
