@@ -26,14 +26,14 @@ class Kernels(BuildHookInterface):
         build = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(build)
         try:
-            compiler = build.compiler()
-        except build.Unavailable as reason:
+            compiler = build.find_compiler()
+        except build.NativeUnavailable as reason:
             self.app.display_warning(f"a wheel without CPU kernels: {reason}")
             return
         self.folder = tempfile.mkdtemp()  # not into the sources, which another process may be using
-        for variant in build.variants_of(platform.machine()):
-            path = Path(self.folder, build.prebuilt(variant).name)
-            build.compile_to(path, variant, compiler)
+        for variant in build.variants_for(platform.machine()):
+            path = Path(self.folder, build.prebuilt_path(variant).name)
+            build.compile_variant(path, variant, compiler)
             build_data["force_include"][str(path)] = f"spikewise/native/lib/{path.name}"
         tag = next(tag for tag in sys_tags() if "manylinux" not in tag.platform and "musllinux" not in tag.platform)
         build_data["pure_python"] = False

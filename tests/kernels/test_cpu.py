@@ -8,14 +8,22 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from given import given_norm
 from torch.utils.checkpoint import checkpoint
 
 from spikewise import build_model
-from spikewise.kernels import CONNECT, SURROGATES, Dynamics, choose_backend, cpu, operators, reference
+from spikewise.kernels import BACKENDS, CONNECT, SURROGATES, NeuronParams, NormParams, get_backend
+from spikewise.kernels.cpu import norm_fire as cpu_norm_fire
+from spikewise.kernels.reference import scale_and_shift
+from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec
 from spikewise.native import build
 from spikewise.native import load as native
 
-pytestmark = pytest.mark.skipif(bool(cpu.reason_against()), reason=f"no CPU kernels here: {cpu.reason_against()}")
+cpu, reference = BACKENDS["cpu"], BACKENDS["reference"]
+
+pytestmark = pytest.mark.skipif(
+    bool(cpu.unavailable_reason(None)), reason=f"no CPU kernels here: {cpu.unavailable_reason(None)}"
+)
 
 NEURONS = {"IF": (1.0, 1.0, 0.0), "LIF": (0.5, 0.5, -0.125), "no_decay": (0.75, 1.0, 0.25)}
 RESETS = {"hard": 0.0, "below": -0.25, "soft": None}
@@ -34,13 +42,17 @@ dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=[
 @pytest.fixture(autouse=True)
 def _poisoned(monkeypatch):
     """Memory that a kernel is to fill holds NaN before: what it leaves out is seen."""
-    real, plain = operators.empty, torch.empty
+    real, plain = cpu_norm_fire.empty, torch.empty
 
     def poisoned_empty(*args, **kwargs):
         made = plain(*args, **kwargs)
         return made.fill_(torch.nan) if made.is_floating_point() and made.device.type == "cpu" else made
 
-    monkeypatch.setattr(operators, "empty", lambda *args, **kwargs: real(*args, **kwargs).fill_(torch.nan))
+    monkeypatch.setattr(
+        cpu_norm_fire,
+        "empty",
+        lambda shape, dtype, *rest: real(shape, dtype, *rest).fill_(torch.nan if dtype.is_floating_point else 255),
+    )
     monkeypatch.setattr(torch, "empty", poisoned_empty)
 
 
@@ -69,16 +81,19 @@ def relative(got, expected):
 def test_fire_is_the_reference_to_the_bit_on_dyadic_numbers(shape, neuron, reset, dtype):
     x, v = dyadic(*shape).to(dtype), dyadic(*shape[1:])
     for start in (None, v):
-        dynamics = Dynamics(*NEURONS[neuron], v_reset=RESETS[reset])
+        dynamics = NeuronParams(*NEURONS[neuron], v_reset=RESETS[reset])
         got, expected = cpu.fire(x, dynamics, v=start), reference.fire(x, dynamics, v=start)
         assert all(map(torch.equal, got, expected))
-        got, expected = cpu.fire(x[0], dynamics, v=start, repeat=21), reference.fire(x[0], dynamics, v=start, repeat=21)
+        got, expected = (
+            cpu.fire(x[0], dynamics, v=start, repeat_steps=21),
+            reference.fire(x[0], dynamics, v=start, repeat_steps=21),
+        )
         assert all(map(torch.equal, got, expected))
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (4, 63), (2, 3, 4, 5)], ids=str)
 def test_fire_takes_any_shape_and_layout(shape):
-    x, dynamics = dyadic(*shape).transpose(1, -1), Dynamics(1.0, 1.0, 0.0)
+    x, dynamics = dyadic(*shape).transpose(1, -1), NeuronParams(1.0, 1.0, 0.0)
     assert all(map(torch.equal, cpu.fire(x, dynamics), reference.fire(x, dynamics)))
 
 
@@ -91,10 +106,10 @@ def test_norm_fire_is_the_reference_to_the_bit_given_scale_and_shift(connect, sh
     scale, shift = torch.rand(shape[2]) + 0.5, torch.randn(shape[2])
     options = {"shortcut": shortcut, "connect": CONNECT[connect]} if connect else {}
     for more, neuron in itertools.product(({}, {"current": current}, {"v": torch.randn(shape[1:])}), NEURONS.values()):
-        dynamics = Dynamics(*neuron, v_reset=-0.25)
-        got = cpu.norm_fire(y, scale, shift, dynamics, **options, **more)
-        expected = reference.norm_fire(y, scale, shift, dynamics, **options, **more)
-        assert all(map(torch.equal, got, expected))
+        dynamics = NeuronParams(*neuron, v_reset=-0.25)
+        got = cpu.norm_fire(y, given_norm(scale, shift), dynamics, **options, **more)
+        expected = reference.norm_fire(y, given_norm(scale, shift), dynamics, **options, **more)
+        assert all(map(torch.equal, got[:2], expected[:2]))
         assert got[0].stride() == y.stride() or min(shape) == 1
 
 
@@ -110,8 +125,8 @@ def test_gradients_of_fire_are_the_references(surrogate, reset, detach_reset, sh
         upstream, at_end = torch.randn(repeat or shape[0], *shape[1:]), torch.randn(shape[1:])
         for kernels, dtype in ((cpu, torch.float32), (reference, torch.float32), (reference, torch.float64)):
             current, start, coefficients = (t.to(dtype).requires_grad_() for t in (x[0] if repeat else x, v, abc))
-            dynamics = Dynamics(*coefficients.split(1), 1.0, RESETS[reset], surrogate, 1.7, detach_reset)
-            outputs = kernels.fire(current, dynamics, v=start, repeat=repeat)
+            dynamics = NeuronParams(*coefficients.split(1), 1.0, RESETS[reset], surrogate, 1.7, detach_reset)
+            outputs = kernels.fire(current, dynamics, v=start, repeat_steps=repeat)
             gradients = torch.autograd.grad(outputs, [current, start, coefficients], [upstream.to(dtype), at_end.to(dtype)])
             found.append([outputs[0].detach(), *gradients])
         assert torch.equal(found[0][0], found[1][0])
@@ -146,16 +161,16 @@ def test_gradients_of_norm_fire_are_the_references(connect, extra, training, sha
     for kernels, dtype in ((cpu, torch.float32), (reference, torch.float32), (reference, torch.float64)):
         tensors = leaves(y, weight, bias, shortcut if g else None, current, torch.zeros(shape[1:]))
         cast = [None if t is None else t.to(dtype) for t in tensors]
-        options = {"shortcut": cast[3], "connect": g, "repeat": repeat}
+        options = {"shortcut": cast[3], "connect": g, "repeat_steps": repeat}
         options |= {"current": cast[4]} if extra == "current" else {}
         options |= {"v": cast[5]} if extra == "v" else {}
-        dynamics = Dynamics(0.75, 1.0, 0.0)
+        dynamics = NeuronParams(0.75, 1.0, 0.0)
         if training:
-            out, _, mean, variance = kernels.batch_norm_fire(*cast[:3], 1e-5, dynamics, **options)
-            given = reference.scale_and_shift(*cast[1:3], mean, variance, 1e-5)
-            assert torch.equal(out, kernels.norm_fire(cast[0], *given, dynamics, **options)[0])
+            out, _, mean, variance = kernels.norm_fire(cast[0], NormParams(*cast[1:3]), dynamics, **options)
+            again = kernels.norm_fire(cast[0], NormParams(*cast[1:3], 1e-5, mean, variance), dynamics, **options)
+            assert torch.equal(out, again[0])
         else:
-            out, _ = kernels.norm_fire(*cast[:3], dynamics, **options)
+            out, *_ = kernels.norm_fire(cast[0], given_norm(*cast[1:3]), dynamics, **options)
         wanted = [t for t in tensors if t is not None]
         gradients = torch.autograd.grad(out, wanted, upstream.to(dtype), allow_unused=True)
         found.append([out.detach(), *gradients])
@@ -170,7 +185,7 @@ def test_gradients_of_norm_fire_are_the_references(connect, extra, training, sha
 def test_statistics_are_those_of_float64_within_2_ulp(shape, layout, dtype):
     for offset, spread in ((0.0, 1.0), (100.0, 1.0), (-3.0, 0.01)):
         y = laid(torch.randn(shape) * spread + offset, layout).to(dtype)
-        mean, variance = cpu.norm_stats(y, channel_axis=2)
+        mean, variance = cpu.norm_stats(y, 2)
         exact_variance, exact_mean = torch.var_mean(y.double(), (0, 1, 3, 4), correction=0)
         ulp = torch.finfo(torch.float32).eps
         assert ((mean - exact_mean).abs() <= 2 * ulp * exact_mean.abs().clamp(min=spread)).all()
@@ -179,11 +194,11 @@ def test_statistics_are_those_of_float64_within_2_ulp(shape, layout, dtype):
 
 def test_flipped_spikes_lie_within_4_ulp_of_the_threshold():
     y, weight, bias = laid(torch.randn(4, 8, 64, 28, 28), "last"), torch.rand(64) + 0.5, torch.randn(64)
-    dynamics = Dynamics(1.0, 1.0, 0.0)
-    got, *_, mean, variance = cpu.batch_norm_fire(y, weight, bias, 1e-5, dynamics)
-    expected, *_ = reference.batch_norm_fire(y, weight, bias, 1e-5, dynamics)
+    dynamics = NeuronParams(1.0, 1.0, 0.0)
+    got, *_, mean, variance = cpu.norm_fire(y, NormParams(weight, bias), dynamics)
+    expected, *_ = reference.norm_fire(y, NormParams(weight, bias), dynamics)
     first = (got != expected).int().cumsum(0).eq(1) & (got != expected)  # later flips of a neuron follow from its first
-    scale, shift = reference.scale_and_shift(weight, bias, mean, variance, 1e-5)
+    scale, shift = scale_and_shift(NormParams(weight, bias, 1e-5, mean, variance))
     x = y * scale[:, None, None] + shift[:, None, None]
     v, h = torch.zeros_like(x[0]), []
     for x_t, s_t in zip(x, got, strict=True):
@@ -208,9 +223,9 @@ def test_a_result_does_not_depend_on_the_number_of_threads(layout):
             tensors = leaves(y, weight, bias, shortcut)
             w = torch.tensor([0.1], requires_grad=True)
             leak = torch.sigmoid(w)
-            dynamics = Dynamics(1 - leak, leak, leak * 0)
+            dynamics = NeuronParams(1 - leak, leak, leak * 0)
             options = {"shortcut": tensors[3], "connect": CONNECT["IAND"]}
-            out, _, mean, variance = cpu.batch_norm_fire(*tensors[:3], 1e-5, dynamics, **options)
+            out, _, mean, variance = cpu.norm_fire(tensors[0], NormParams(*tensors[1:3]), dynamics, **options)
             found.append([out.detach(), mean, variance, *torch.autograd.grad(out, [*tensors, w], upstream)])
         finally:
             torch.set_num_threads(1)
@@ -219,16 +234,19 @@ def test_a_result_does_not_depend_on_the_number_of_threads(layout):
 
 VARIANT_SCRIPT = """
 import torch
-from spikewise.kernels import CONNECT, SURROGATES, Dynamics, cpu
+from spikewise.kernels import BACKENDS, CONNECT, SURROGATES, NeuronParams, NormParams
+cpu = BACKENDS["cpu"]
 torch.manual_seed(0)
 for shape in ((4, 2, 16, 5, 3), (3, 2, 7, 3, 5), (18, 2, 33, 4, 4)):
     for dtype in (torch.float32, torch.bfloat16):
         for surrogate in SURROGATES:
             y = torch.randn(shape).flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, shape[:2]).to(dtype)
             y, weight, s = (t.requires_grad_() for t in (y, torch.rand(shape[2]), (torch.randn(shape) > 0).to(dtype)))
-            mean, variance = cpu.norm_stats(y.detach(), channel_axis=2)
-            out, v = cpu.norm_fire(y, weight, torch.ones(shape[2]) / 8, Dynamics(0.75, 1.0, 0.0, surrogate=surrogate),
-                                   shortcut=s, connect=CONNECT["AND"])
+            mean, variance = cpu.norm_stats(y.detach(), 2)
+            zero, one = torch.zeros(shape[2]), torch.ones(shape[2])
+            norm = NormParams(weight, one / 8, 0.0, zero, one)
+            neuron = NeuronParams(0.75, 1.0, 0.0, surrogate=surrogate)
+            out, v, _, _ = cpu.norm_fire(y, norm, neuron, shortcut=s, connect=CONNECT["AND"])
             got = torch.autograd.grad(out, [y, weight, s], torch.randn(out.shape).to(dtype))
             print(*(x.double().flatten()[::7].tolist() for x in (out, v, mean, variance, *got)), sep=";")
 x = (torch.randn(2, 33, 9, 7) > 0).float().contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -238,11 +256,11 @@ print(out.flatten().tolist(), torch.autograd.grad(out, x, torch.randn(out.shape)
 
 
 def test_every_variant_gives_the_same_spikes_and_gradients():
-    able = [variant for variant in build.VARIANTS if variant in native.able_variants()]
+    able = [variant for variant in build.VARIANTS if variant in native.supported_variants()]
     assert able
     found = {}
     for variant in able:
-        script = f"from spikewise.native import load; assert load.chosen_variant() == {variant!r}\n" + VARIANT_SCRIPT
+        script = f"from spikewise.native import load; assert load.selected_variant() == {variant!r}\n" + VARIANT_SCRIPT
         run = subprocess.run(
             [sys.executable, "-c", script],
             env=os.environ | {"SPIKEWISE_CPU_VARIANT": variant},
@@ -275,21 +293,20 @@ def test_max_pool_is_torchs(shape, window, dtype):
 
 
 def examples():
-    y = laid(torch.randn(3, 2, 4, 3, 5), "last").requires_grad_()
-    shortcut, current = torch.rand(3, 2, 4, 3, 5).round().requires_grad_(), torch.randn(3, 2, 4, 3, 5, requires_grad=True)
-    v, abc = torch.randn(2, 4, 3, 5, requires_grad=True), torch.tensor([0.5, 0.5, 0.0], requires_grad=True)
-    scale, shift = torch.rand(4, requires_grad=True), torch.rand(4, requires_grad=True)
-    tail = (1, 0, 1.0, None, "atan", 2.0, True)
+    y = laid(torch.randn(3, 2, 4, 3, 5), "last")
+    shortcut, current, v = torch.rand(3, 2, 4, 3, 5).round(), torch.randn(3, 2, 4, 3, 5), torch.randn(2, 4, 3, 5)
+    numbers = torch.rand(4), torch.rand(4), torch.tensor([0.5, 0.5, 0.0])
+    whole, spec = FireTensors(y, *numbers, shortcut, current, v), FireSpec(v_reset=None, connect=Connect.AND)
+    still = FireTensors(y[0], *numbers)
     yield "norm_stats", (y, 2)
-    yield "norm_fire", (y, scale, shift, abc, shortcut, current, v, *tail, True, 0, None)
-    yield "norm_fire", (y, scale, shift, abc, None, None, None, -1, *tail[1:], False, 1, None)
-    yield "norm_fire", (y.detach()[0].requires_grad_(), scale, shift, abc, None, None, None, -1, 5, *tail[2:], True, 1, None)
-    yield "batch_norm_fire", (y, scale, shift, abc, shortcut, current, v, *tail, True, 2, None, 1e-5)
-    grad = torch.randn(3, 2, 4, 3, 5)
-    detached = [t.detach() for t in (y, scale, shift, abc, shortcut, current, v)]
-    yield "norm_fire_backward", (grad, None, *detached, *tail, torch.zeros(4), True, [True] * 4)
-    yield "through_statistics_", (laid(grad, "last"), y.detach(), torch.zeros(4), torch.rand(3, 4))
-    yield "max_pool", (laid(torch.randn(2, 4, 6, 6), "last").requires_grad_(), 3, 2, 1)
+    yield "norm_fire", (*whole, *spec._replace(return_membrane=True, num_planes=2))
+    yield "norm_fire", (*FireTensors(y, *numbers), *FireSpec(num_planes=1))
+    yield "norm_fire", (*still, *FireSpec(repeat_steps=5, return_membrane=True))
+    yield "norm_fire", (*still, *FireSpec(repeat_steps=5, pool=[3, 2, 1], num_planes=1))
+    grads = FireGrads(torch.randn(3, 2, 4, 3, 5), None, torch.zeros(4))
+    yield "norm_fire_backward", (*grads, *whole, *spec, *GradSpec(True, True, True, True, True))
+    yield "batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, torch.zeros(4), torch.rand(3, 4))
+    yield "max_pool", (laid(torch.randn(2, 4, 6, 6), "last"), 3, 2, 1)
 
 
 @pytest.mark.parametrize("number", range(8))
@@ -301,7 +318,7 @@ def test_operators_keep_pytorchs_rules(number):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # by torch.func itself
 def test_double_backward_and_vmap_refuse_in_words():
     x = torch.randn(3, 2, 4, requires_grad=True)
-    (g,) = torch.autograd.grad(cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0].sum(), x, create_graph=True)
+    (g,) = torch.autograd.grad(cpu.fire(x, NeuronParams(1.0, 1.0, 0.0))[0].sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match="no second derivative; build the network with backend='reference'"):
         torch.autograd.grad(g.sum(), x)
     for transform in (
@@ -310,16 +327,16 @@ def test_double_backward_and_vmap_refuse_in_words():
         lambda f: torch.func.grad(lambda x: f(x).sum())(torch.randn(3, 2, 4)),
     ):
         with pytest.raises(NotImplementedError, match=r"do not run under vmap, .*; build the network with backend='reference'"):
-            transform(lambda x: cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0])
+            transform(lambda x: cpu.fire(x, NeuronParams(1.0, 1.0, 0.0))[0])
 
 
 def test_a_backend_asked_for_by_name_runs_or_says_why_not():
     x = torch.randn(3, 2, 4)
-    assert choose_backend("cpu", x) is cpu
-    assert choose_backend("auto", x) is cpu
-    assert choose_backend("auto", x.double()) is reference
+    assert get_backend("cpu", x) is cpu
+    assert get_backend("auto", x) is cpu
+    assert get_backend("auto", x.double()) is reference
     with pytest.raises(ValueError, match=r"'cpu' cannot run: they take float32 and bfloat16, given torch.float64"):
-        choose_backend("cpu", x.double())
+        get_backend("cpu", x.double())
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
@@ -329,7 +346,7 @@ def test_checkpointed_activations_move_the_running_estimates_once(reentrant):
     for again in (False, True):
         torch.manual_seed(1)
         net = build_model("spiking_resnet20", num_classes=3, in_channels=1, T=2)
-        hidden = net.stem(images, repeat=2).detach().requires_grad_()
+        hidden = net.stem(images, repeat_steps=2).detach().requires_grad_()
         block = net.layer2[0]
         out = checkpoint(block, hidden, use_reentrant=reentrant) if again else block(hidden)
         out.sum().backward()
@@ -341,13 +358,15 @@ def test_a_forked_process_computes_too():
     """Of OpenMP's threads a fork has only one; waiting for the others would take for ever."""
     script = """
 import os, torch
-from spikewise.kernels import Dynamics, cpu
+from spikewise.kernels import BACKENDS, NeuronParams
+cpu = BACKENDS["cpu"]
 torch.set_num_threads(2)
 x = torch.randn(4, 64, 1000)
-expected = cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0]
+expected = cpu.fire(x, NeuronParams(1.0, 1.0, 0.0))[0]
 child = os.fork()
 if not child:
-    os._exit(not (cpu.fire(x, Dynamics(1.0, 1.0, 0.0))[0].numpy() == expected.numpy()).all())  # torch.equal itself would hang
+    spikes = cpu.fire(x, NeuronParams(1.0, 1.0, 0.0))[0]
+    os._exit(not (spikes.numpy() == expected.numpy()).all())  # torch.equal itself would hang
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", script], timeout=60, capture_output=True, check=False)
@@ -389,10 +408,10 @@ def test_gradients_in_bfloat16_are_as_good_as_the_references(connect, T, trainin
     for kernels, dtype in ((reference, torch.float64), (cpu, torch.bfloat16), (reference, torch.bfloat16)):
         wide = torch.promote_types(dtype, torch.float32)
         tensors = leaves(y.to(dtype), weight.to(wide), bias.to(wide), s.to(dtype), leak.to(wide))
-        dynamics = Dynamics(1 - tensors[4], tensors[4], tensors[4] * 0)
+        dynamics = NeuronParams(1 - tensors[4], tensors[4], tensors[4] * 0)
         options = {"shortcut": tensors[3], "connect": CONNECT[connect]}
-        call = (kernels.batch_norm_fire, (1e-5,)) if training else (kernels.norm_fire, ())
-        out = call[0](*tensors[:3], *call[1], dynamics, **options)[0]
+        norm = NormParams(*tensors[1:3]) if training else given_norm(*tensors[1:3])
+        out = kernels.norm_fire(tensors[0], norm, dynamics, **options)[0]
         found.append([out.detach().double(), *torch.autograd.grad(out, tensors, upstream.to(dtype))])
     flips = (found[1][0] != found[0][0]).double().mean()
     assert flips < 1e-3
@@ -402,7 +421,7 @@ def test_gradients_in_bfloat16_are_as_good_as_the_references(connect, T, trainin
 
 
 def test_what_does_not_fit_is_refused_and_never_read():
-    y, dynamics = torch.randn(4, 2, 8, 5, 5), Dynamics(1.0, 1.0, 0.0)
+    y, dynamics = torch.randn(4, 2, 8, 5, 5), NeuronParams(1.0, 1.0, 0.0)
     scale, shift = torch.ones(8), torch.zeros(8)
     wrong = [
         ({"current": torch.randn(3, 2, 8, 5, 5)}, r"current is .*3, 2, 8, 5, 5.*4, 2, 8, 5, 5.* would fit"),
@@ -410,40 +429,44 @@ def test_what_does_not_fit_is_refused_and_never_read():
     ]
     for options, message in wrong:
         with pytest.raises(ValueError, match=message):
-            cpu.norm_fire(y, scale, shift, dynamics, **options)
+            cpu.norm_fire(y, given_norm(scale, shift), dynamics, **options)
     with pytest.raises(ValueError, match=r"scale is .*1.*8.* would fit"):
-        cpu.norm_fire(y, torch.ones(1), shift, dynamics)
+        cpu.norm_fire(y, given_norm(torch.ones(1), torch.zeros(1)), dynamics)
     with pytest.raises(ValueError, match="does not fit currents of"):
         cpu.fire(torch.randn(4, 3, 6), dynamics, v=torch.zeros(2))
     for kernels in (cpu, reference):
         with pytest.raises(ValueError, match="give only one of them"):
-            kernels.norm_fire(y[0], scale, shift, dynamics, current=y[0], repeat=4)
+            kernels.norm_fire(y[0], given_norm(scale, shift), dynamics, current=y[0], repeat_steps=4)
     for shortcut in (torch.ones(4, 2, 8, 1, 1), torch.ones(8, 5, 5)):  # as the reference: spread over what it lacks
         options = {"shortcut": shortcut, "connect": CONNECT["ADD"]}
-        assert torch.equal(*(k.norm_fire(y, scale, shift, dynamics, **options)[0] for k in (cpu, reference)))
+        assert torch.equal(*(k.norm_fire(y, given_norm(scale, shift), dynamics, **options)[0] for k in (cpu, reference)))
 
 
 def test_currents_in_another_precision_are_added_in_the_wider_one():
     y, current = torch.randn(4, 2, 8, 5, 5).bfloat16(), torch.randn(4, 2, 8, 5, 5)
-    scale, shift, dynamics = torch.rand(8), torch.rand(8), Dynamics(1.0, 1.0, 0.0)
-    got, expected = (k.norm_fire(y, scale, shift, dynamics, current=current) for k in (cpu, reference))
+    scale, shift, dynamics = torch.rand(8), torch.rand(8), NeuronParams(1.0, 1.0, 0.0)
+    got, expected = (k.norm_fire(y, given_norm(scale, shift), dynamics, current=current) for k in (cpu, reference))
     assert all(map(torch.equal, got, expected))
 
 
 def test_an_empty_batch_gives_empty_spikes():
-    y, dynamics = torch.randn(4, 0, 8, 5, 5), Dynamics(1.0, 1.0, 0.0)
+    y, dynamics = torch.randn(4, 0, 8, 5, 5), NeuronParams(1.0, 1.0, 0.0)
     for kernels in (cpu, reference):
         assert kernels.fire(y, dynamics)[0].shape == y.shape
-        assert kernels.norm_fire(y, torch.ones(8), torch.ones(8), dynamics)[0].shape == y.shape
-    assert cpu.norm_stats(y, channel_axis=2)[0].isnan().all()
+        assert kernels.norm_fire(y, given_norm(torch.ones(8), torch.ones(8)), dynamics)[0].shape == y.shape
+    assert cpu.norm_stats(y, 2)[0].isnan().all()
 
 
 def test_outputs_may_be_changed_in_place():
     x = torch.randn(3, 2, 4, 5, 5, requires_grad=True)
     for kernels in (cpu, reference):
-        (grad,) = torch.autograd.grad(kernels.fire(x, Dynamics(1.0, 1.0, 0.0))[0].mul_(2).sum(), x)
+        (grad,) = torch.autograd.grad(kernels.fire(x, NeuronParams(1.0, 1.0, 0.0))[0].mul_(2).sum(), x)
         own = kernels.norm_fire(
-            x, torch.ones(4), torch.zeros(4), Dynamics(1.0, 1.0, 0.0), shortcut=x.detach(), connect=lambda a, s: a.mul_(s)
+            x,
+            given_norm(torch.ones(4), torch.zeros(4)),
+            NeuronParams(1.0, 1.0, 0.0),
+            shortcut=x.detach(),
+            connect=lambda a, s: a.mul_(s),
         )
         assert grad.shape == own[0].shape
 
@@ -453,6 +476,7 @@ def test_the_time_constant_learns_from_slices_of_larger_tensors():
     found = []
     for kernels in (cpu, reference):
         abc = torch.tensor([0.5, 0.5, 0.0], requires_grad=True)
-        out, _ = kernels.norm_fire(big[..., ::2], torch.ones(16), torch.ones(16) / 2, Dynamics(*abc.split(1)))
+        norm = given_norm(torch.ones(16), torch.ones(16) / 2)
+        out, *_ = kernels.norm_fire(big[..., ::2], norm, NeuronParams(*abc.split(1)))
         found.append(torch.autograd.grad(out, abc, upstream)[0])
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)

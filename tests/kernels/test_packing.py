@@ -5,15 +5,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spikewise.kernels import CONNECT, Dynamics, cpu, fused, operators, packing
-from spikewise.kernels.convolve import spike_conv
-from spikewise.kernels.packing import Spikes, pack, pack_reference, packed, planes_for, unpack, unpack_reference
+from spikewise.kernels import BACKENDS, CONNECT, NeuronParams, NormParams, fused, packing
+from spikewise.kernels.layout import empty, is_channels_last
+from spikewise.kernels.packing import known, note, note_planes, num_planes, pack, pack_reference, unpack, unpack_reference
+from spikewise.kernels.spec import FireSpec, FireTensors
+from spikewise.kernels.spike_conv import spike_conv
 from spikewise.models import build_model
-from spikewise.models.layers import ConvNormFire, MaxPool, SpikeConv
+from spikewise.models.layers import ConvNormFire, MaxPool, SpikeConv, pool_framewise
 from spikewise.models.residual import SEWBlock
 from spikewise.neurons import IF
 
-IF_ = Dynamics(1.0, 1.0, 0.0)
+cpu, IF_ = BACKENDS["cpu"], NeuronParams(1.0, 1.0, 0.0)
 layouts = pytest.mark.parametrize("inner", [True, False], ids=["last", "contiguous"])
 shapes = pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1, 1), (4, 2, 16, 5, 3), (3, 2, 7, 3, 5), (17, 1, 33, 4, 4), (2, 3, 5, 40, 17)], ids=str
@@ -34,10 +36,10 @@ def test_what_is_unpacked_is_what_was_packed(shape, inner, planes, dtype):
     bits = pack(x, planes)
     assert torch.equal(bits, pack_reference(x, planes))
     assert bits.shape == (shape[0], planes, (x[0].numel() + 7) // 8)
-    for again in (unpack(bits, x.shape, dtype, inner=inner), unpack_reference(bits, x.shape, dtype, inner)):
+    for again in (unpack(bits, x.shape, dtype, channels_last=inner), unpack_reference(bits, x.shape, dtype, inner)):
         assert torch.equal(again, x)
-        assert again.stride() == packing.empty(shape, dtype, inner).stride()
-    images = unpack(bits, x.flatten(0, 1).shape, torch.float32, inner=inner)  # in another type, and without time
+        assert again.stride() == empty(shape, dtype, inner).stride()
+    images = unpack(bits, x.flatten(0, 1).shape, torch.float32, channels_last=inner)  # in another type, and without time
     assert torch.equal(images, x.flatten(0, 1).float())
     assert torch.equal(pack(x[0], planes)[0], bits[0])
 
@@ -59,25 +61,31 @@ def test_neurons_emit_the_planes_of_what_they_write(shape, inner, connect, dtype
     )
     y = laid(torch.randint(-32, 48, shape) / 16, inner).to(dtype)
     shortcut = None if connect is None else laid(torch.randint(0, 4, shape), inner).to(dtype)
-    given = y, torch.ones(shape[2]), torch.zeros(shape[2]), IF_
-    plain, _ = cpu.norm_fire(*given, shortcut=shortcut, connect=CONNECT.get(connect))
-    spikes, _ = cpu.norm_fire(*given, shortcut=shortcut, connect=CONNECT.get(connect), most=5)
-    assert torch.equal(spikes.values, plain)
-    assert torch.equal(spikes.packed, pack_reference(plain, 3))
-    still, _ = cpu.norm_fire(y[0], *given[1:], repeat=3, most=1)
-    assert torch.equal(still.packed, pack_reference(still.values, 1))
+    norm = NormParams(torch.ones(shape[2]), torch.zeros(shape[2]), 0.0, torch.zeros(shape[2]), torch.ones(shape[2]))
+    options = {"shortcut": shortcut, "connect": CONNECT.get(connect)}
+    plain = cpu.norm_fire(y, norm, IF_, **options)[0]
+    assert known(plain) is None
+    if shortcut is not None:
+        note(shortcut, 4)
+    spikes = cpu.norm_fire(y, norm, IF_, **options, packing=True)[0]
+    assert torch.equal(spikes, plain)
+    assert known(spikes).max_value == {None: 1, "ADD": 5}.get(connect, 4)
+    assert torch.equal(known(spikes).planes, pack_reference(plain, 1 if connect is None else 3))
+    still = cpu.norm_fire(y[0], norm, IF_, repeat_steps=3, packing=True)[0]
+    assert torch.equal(known(still).planes, pack_reference(still, 1))
 
 
 @pytest.mark.parametrize("shape", [(2, 16, 9, 7), (1, 5, 8, 8), (3, 24, 6, 5), (3, 5, 9, 7)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_pooled_neurons_emit_planes_too(shape, dtype):
     y = torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
-    given = y, torch.rand(shape[1]), torch.rand(shape[1]), 1e-5, IF_
-    for backend_pool in ((3, 2, 1), (2, 2, 0)):
-        spikes = cpu.batch_norm_fire(*given, repeat=4, keep_v=False, pool=backend_pool, most=1)[0]
-        plain = cpu.batch_norm_fire(*given, repeat=4, keep_v=False, pool=backend_pool)[0]
-        assert torch.equal(spikes.values, plain)
-        assert torch.equal(spikes.packed, pack_reference(plain, 1))
+    norm = NormParams(torch.rand(shape[1]), torch.rand(shape[1]))
+    options = {"repeat_steps": 4, "return_membrane": False}
+    for window in ((3, 2, 1), (2, 2, 0)):
+        spikes = cpu.norm_fire(y, norm, IF_, **options, pool=window, packing=True)[0]
+        plain = cpu.norm_fire(y, norm, IF_, **options, pool=window)[0]
+        assert torch.equal(spikes, plain)
+        assert torch.equal(known(spikes).planes, pack_reference(plain, 1))
 
 
 @layouts
@@ -86,9 +94,10 @@ def test_pooled_neurons_emit_planes_too(shape, dtype):
 def test_a_convolution_with_planes_has_the_gradients_of_one_without(inner, autocast, size, stride):
     x = laid(torch.randint(0, 4, (3, 2, 64, 6, 5)).float(), inner).flatten(0, 1).requires_grad_()
     weight = torch.randn(72, 64, size, size, requires_grad=True)
-    bits = packed(x.detach().unflatten(0, (3, 2)), 3).packed
+    bits = pack(x.detach().unflatten(0, (3, 2)), 2)
     found = []
-    for given in (x, Spikes(x), Spikes(x, bits, 3)):
+    for planes in (None, bits):
+        given = note(x.view_as(x), 3, planes)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             out = spike_conv(given, weight, stride, size // 2)
         found.append([out, *torch.autograd.grad(out, (x, weight), torch.ones_like(out))])
@@ -97,7 +106,7 @@ def test_a_convolution_with_planes_has_the_gradients_of_one_without(inner, autoc
             assert mine.dtype == expected.dtype
             assert torch.equal(mine, expected)
     for wanted in (x, weight):  # one of them alone
-        out = spike_conv(Spikes(x if wanted is x else x.detach(), bits, 3), weight, stride, size // 2)
+        out = spike_conv(note(x.view_as(x) if wanted is x else x.detach(), 3, bits), weight, stride, size // 2)
         assert torch.autograd.grad(out, wanted, torch.ones_like(out))[0].shape == wanted.shape
 
 
@@ -182,16 +191,15 @@ def test_planes_hold_every_value_that_flows(name, loud, monkeypatch):
     seen = []
     forward = SpikeConv.forward
 
-    def watched(self, x):
-        if isinstance(x, Spikes) and x.packed is not None:
-            again = unpack(x.packed, x.values.shape, x.values.dtype, inner=packing.channels_inner(x.values))
-            assert torch.equal(again, x.values)
-            most = float(x.values.detach().max())
-            seen.append(most == x.most)
-            assert most <= x.most
+    def checked(self, x):
+        if known(x) is not None and known(x).planes is not None:
+            assert torch.equal(unpack(known(x).planes, x.shape, x.dtype, channels_last=is_channels_last(x)), x)
+            largest = float(x.detach().max())
+            seen.append(largest == known(x).max_value)
+            assert largest <= known(x).max_value
         return forward(self, x)
 
-    monkeypatch.setattr(SpikeConv, "forward", watched)
+    monkeypatch.setattr(SpikeConv, "forward", checked)
     net, x = network(name)
     if loud:
         for module in net.modules():
@@ -213,13 +221,10 @@ def test_what_a_user_feeds_a_block_is_kept_whole():
         for layer in block.branch:
             layer.neuron.backend = backend
         out = block(x)
-        assert isinstance(out, torch.Tensor)
         found.append([out, *torch.autograd.grad(out.sum(), block.conv1.conv.weight)])
     assert torch.equal(found[0][0], found[1][0])
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-2)
-    handed_on = block(Spikes(x))  # within a network, the largest value unknown
-    assert handed_on.packed is None
-    assert handed_on.most == 0
+    assert known(block(x)) is None
 
 
 @pytest.mark.parametrize("connect", [lambda a, s: 2 * a + 3 * s, lambda a, s: a - s / 2, lambda a, s: 300 * (a + s)])
@@ -236,60 +241,71 @@ def test_what_a_connection_of_ones_own_makes_is_kept_whole(connect):
 
 
 def test_what_is_too_large_or_unknown_is_not_packed():
-    assert [planes_for(most) for most in (0, 1, 2, 3, 4, 7, 8, 255, 256)] == [0, 1, 2, 2, 3, 3, 4, 8, 0]
+    assert [num_planes(largest) for largest in (0, 1, 2, 3, 4, 7, 8, 255, 256)] == [0, 1, 2, 2, 3, 3, 4, 8, 0]
     x = torch.rand(2, 1, 3, 4, 4)
-    assert packed(x, 0).packed is None
-    assert packed(x, 256).packed is None
+    assert known(note_planes(x, 0)) is None
+    assert known(note_planes(x, 256)).planes is None
 
 
-def test_layers_hand_on_tensors_but_in_training():
+@pytest.mark.parametrize("name", ["sew_resnet18 ADD", "sew_7b", "spiking_7b"])
+def test_hooks_see_tensors(name):
+    """Hooks of any module, and global ones, in training as in evaluation."""
+    net, x = network(name)
+    kinds = set()
+
+    def see(_module, args, out):
+        kinds.update(type(value) for value in (*args, out))
+
+    for module in (net, *net.blocks.values(), *net.spiking_layers.values()):
+        module.register_forward_hook(see)
+    with_hooks = net(x)
+    handle = nn.modules.module.register_module_forward_hook(see)
+    try:
+        torch.testing.assert_close(net(x), with_hooks, rtol=1e-4, atol=1e-4)  # one by one, so rounded otherwise
+    finally:
+        handle.remove()
+    net.eval()(x)
+    assert kinds <= {torch.Tensor, type(None)}
+
+
+def test_only_training_with_packing_makes_planes(monkeypatch):
     net, x = network("sew_resnet20")
-    kinds = []
+    made = []
     for block in net.blocks.values():
-        block.register_forward_hook(lambda _m, _i, out: kinds.append(type(out)))
+        block.register_forward_hook(lambda _m, _i, out: made.append(known(out) is not None and known(out).planes is not None))
     net(x)
-    assert set(kinds) == {Spikes}
+    assert all(made)
     for prepare in (net.eval, lambda: net.train() and setattr(net, "packing", False)):
-        kinds.clear()
+        made.clear()
         prepare()
         net(x)
-        assert set(kinds) == {torch.Tensor}
+        assert not any(made)
 
 
 def test_nothing_is_packed_twice_where_pooling_follows(monkeypatch):
     net, x = network("sew_7b")
-    kinds, packs = [], []
+    bounds, packs = [], []
     for block in net.blocks.values():
-        block.register_forward_hook(lambda _m, _i, out: kinds.append((out.packed, out.most)))
+        block.register_forward_hook(lambda _m, _i, out: bounds.append(known(out)[:2]))
     monkeypatch.setattr(packing, "pack", lambda *given: (packs.append(given[1]), pack(*given))[1])
     net(x)
-    assert kinds == [(None, 2), (None, 3), (None, 4)]
+    assert bounds == [(2, None), (3, None), (4, None)]
     assert packs == [2, 2, 3]
 
 
 def test_max_pooling_keeps_the_bound():
-    from spikewise.models.layers import pooled_over_time
-
     x = torch.randint(0, 4, (2, 2, 8, 6, 6)).float()
-    out = pooled_over_time(MaxPool(2, 2, backend="auto"), packed(x, 3))
-    assert out.most == 3
-    assert torch.equal(unpack(out.packed, out.values.shape, torch.float32, inner=False), out.values)
-    assert pooled_over_time(nn.AvgPool2d(2), packed(x, 3)).packed is None
+    out = pool_framewise(MaxPool(2, 2, backend="auto"), note_planes(x, 3))
+    assert known(out).max_value == 3
+    assert torch.equal(unpack(known(out).planes, out.shape, torch.float32, channels_last=False), out)
+    assert known(pool_framewise(nn.AvgPool2d(2), note_planes(x, 3))) is None
 
 
 def test_operators_keep_pytorchs_rules():
     x = torch.randint(0, 4, (3, 2, 8, 6, 5)).float()
     ops, bits = torch.ops.spikewise, pack(x, 2)
-    weight = torch.randn(4, 8, 3, 3, requires_grad=True)
-    images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last).requires_grad_()
     torch.library.opcheck(ops.pack.default, (x, 2))
     torch.library.opcheck(ops.unpack.default, (bits, list(x.shape), torch.bfloat16, True))
-    for planes in (None, pack(images.detach().unflatten(0, (3, 2)), 2)):
-        torch.library.opcheck(ops.conv.default, (images, planes, weight, 1, 1, torch.float32))
-    grad = torch.randn(6, 4, 6, 5).contiguous(memory_format=torch.channels_last)
-    kept = (grad, bits, weight.detach(), list(images.shape), True, 1, 1, [True, True])
-    torch.library.opcheck(ops.conv_backward.default, kept)
-    assert operators.ops is ops
 
 
 def test_bit_planes_of_something_else_are_refused():
@@ -298,38 +314,35 @@ def test_bit_planes_of_something_else_are_refused():
     bits, ops = pack(x, 1), torch.ops.spikewise
     for shape in ([2, 64, 8, 40, 40], [3, 1, 8, 4, 4], [3, 8, 4, 4], [4, 8, 4, 4]):
         with pytest.raises(ValueError, match="not those of values"):
-            unpack(bits, shape, torch.float32, inner=True)
+            unpack(bits, shape, torch.float32, channels_last=True)
     for wrong in (bits.float(), bits[0]):
         with pytest.raises(ValueError, match="uint8"):
-            unpack(wrong, x.shape, torch.float32, inner=True)
+            unpack(wrong, x.shape, torch.float32, channels_last=True)
     for planes in (-1, 0, 9, 40):
         with pytest.raises(ValueError, match="out of range"):
             pack(x, planes)
     with pytest.raises(ValueError, match="out of range"):
-        unpack(bits.expand(2, 9, 16), x.shape, torch.float32, inner=True)
-    numbers, rules = (torch.ones(8), torch.zeros(8), torch.tensor([1.0, 1.0, 0.0])), (-1, 0, 1.0, 0.0, "atan", 2.0, True)
+        unpack(bits.expand(2, 9, 16), x.shape, torch.float32, channels_last=True)
+    tensors = FireTensors(laid(x, True), torch.ones(8), torch.zeros(8), torch.tensor([1.0, 1.0, 0.0]))
     with pytest.raises(ValueError, match="out of range"):
-        ops.norm_fire(laid(x, True), *numbers, None, None, None, *rules, False, 9, None)
-    assert unpack(bits[:0], (0, 1, 8, 4, 4), torch.float32, inner=True).shape == (0, 1, 8, 4, 4)
+        ops.norm_fire(*tensors, *FireSpec(num_planes=9))
+    assert unpack(bits[:0], (0, 1, 8, 4, 4), torch.float32, channels_last=True).shape == (0, 1, 8, 4, 4)
 
 
 @pytest.mark.parametrize("connect", [*CONNECT, "of one's own"])
 @pytest.mark.parametrize("observed", [True, False])
 def test_a_layer_with_both_a_shortcut_and_a_current_keeps_neithers_planes_for_the_other(connect, observed):
     found = []
-    for kind in (packed, lambda values, _: values):
+    for kind in (note_planes, lambda values, _: values):
         torch.manual_seed(0)
         layer = ConvNormFire(8, 8, 3, neuron=IF, connect=CONNECT.get(connect, lambda a, s: a + s)).train()
-        layer.observe = (lambda _: None) if observed else None
+        if observed:
+            layer.spikes.register_forward_hook(lambda *_: None)
         x, shortcut, current = (kind(torch.randint(0, most + 1, (3, 2, 8, 5, 5)).float(), most) for most in (1, 3, 2))
-        out = packing.values_of(layer(x, shortcut=shortcut, current=current))
+        out = layer(x, shortcut=shortcut, current=current)
         weighted = (out * torch.linspace(0, 1, out.numel()).view(out.shape)).sum()
         found.append([out, *torch.autograd.grad(weighted, tuple(layer.parameters()))])
     assert all(map(torch.equal, *found))
-    y = torch.rand(3, 2, 8, 5, 5)
-    given = y, torch.ones(8), torch.zeros(8), torch.tensor([1.0, 1.0, 0.0], requires_grad=True), y, y, None
-    with pytest.raises(ValueError, match="of the shortcut or of the current"):
-        torch.ops.spikewise.norm_fire(*given, 1, 0, 1.0, 0.0, "atan", 2.0, True, False, 0, pack(y, 1))
 
 
 @pytest.mark.parametrize("name", ["sew_resnet18 ADD", "sew_resnet18 AND", "spiking_resnet18", "sew_7b"])
@@ -342,15 +355,15 @@ def test_values_changed_in_place_are_kept_whole(name, which):
         net.packing = packing_
         for block in net.blocks.values():
             at = block if which == "block" else block.conv1
-            at.register_forward_hook(lambda _m, _i, out: (packing.values_of(out).mul_(2.5), None)[1])
+            at.register_forward_hook(lambda _m, _i, out: (out.mul_(2.5), None)[1])
         loss = F.cross_entropy(net(x), torch.tensor([1, 3]))
         found.append([loss.detach(), *torch.autograd.grad(loss, tuple(net.parameters()))])
     assert all(map(torch.equal, *found))
-    spikes = packed(torch.ones(2, 1, 3, 4, 4), 1)
-    assert spikes.checked() is spikes
-    spikes.values[0] = 7
-    assert spikes.checked()[1:3] == (None, 0)
-    assert spikes.images()[1:3] == (None, 0)
+    spikes = note_planes(torch.ones(2, 1, 3, 4, 4), 1)
+    images = packing.flatten_time(spikes)
+    assert known(images)[:2] == known(spikes)[:2] != (0, None)
+    spikes[0] = 7
+    assert known(spikes) is known(images) is None
 
 
 def test_a_convolution_put_in_place_of_ours_sees_tensors():
@@ -369,8 +382,8 @@ def test_a_convolution_put_in_place_of_ours_sees_tensors():
 
 
 def test_coefficients_first_asked_for_in_inference_mode_serve_training():
-    fused.constant.cache_clear()
+    fused.cached_constant.cache_clear()
     with torch.inference_mode():
-        fused.constant((1.0, 1.0, 0.0), torch.device("cpu"))
-    assert not fused.constant((1.0, 1.0, 0.0), torch.device("cpu")).is_inference()
-    fused.constant.cache_clear()
+        fused.cached_constant((1.0, 1.0, 0.0), torch.device("cpu"))
+    assert not fused.cached_constant((1.0, 1.0, 0.0), torch.device("cpu")).is_inference()
+    fused.cached_constant.cache_clear()

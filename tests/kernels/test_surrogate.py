@@ -3,16 +3,16 @@ import math
 import pytest
 import torch
 
-from spikewise.kernels.surrogate import SURROGATES, step
+from spikewise.kernels.surrogate import SURROGATES, heaviside
 
-UNIT_AREA = ["atan", "sigmoid", "rectangle", "triangle", "erf"]
+UNIT_AREA = ["atan", "sigmoid", "rectangular", "triangular", "erf"]
 
 # slope at u = 0 and at u = -0.25 for alpha = 2, worked out by hand from E4
 BY_HAND = {
     "atan": (1.0, 1 / (1 + (math.pi / 4) ** 2)),
     "sigmoid": (0.5, 2 * math.exp(0.5) / (1 + math.exp(0.5)) ** 2),
-    "rectangle": (2.0, 0.0),  # the edge of the box, 1 / (2 alpha), lies outside
-    "triangle": (2.0, 1.0),
+    "rectangular": (2.0, 0.0),  # the edge of the box, 1 / (2 alpha), lies outside
+    "triangular": (2.0, 1.0),
     "fast_sigmoid": (1.0, 1 / 2.25),
     "erf": (2 / math.sqrt(math.pi), 2 / math.sqrt(math.pi) * math.exp(-0.25)),
     "scaled_atan": (1 + math.pi**2 / 4, (1 + math.pi**2 / 4) / (1 + math.pi**2 / 16)),
@@ -56,12 +56,12 @@ def test_scaled_atan_has_slope_one_for_silence_and_for_a_spike():
 
 def test_step_fires_at_the_threshold_and_not_for_nan():
     below = -torch.finfo(torch.float32).tiny
-    assert step(torch.tensor([0.0, below, float("nan"), 1.0]), "atan", 2.0).tolist() == [1, 0, 0, 1]
+    assert heaviside(torch.tensor([0.0, below, float("nan"), 1.0]), "atan", 2.0).tolist() == [1, 0, 0, 1]
 
 
 @pytest.mark.parametrize("name", SURROGATES)
 def test_gradient_of_the_step_is_the_slope(name):
     u = torch.linspace(-1, 1, 9, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(9, dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(step(u, name, 2.0), u, upstream)
+    (gradient,) = torch.autograd.grad(heaviside(u, name, 2.0), u, upstream)
     assert torch.equal(gradient, upstream * SURROGATES[name](u.detach(), 2.0))

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from spikewise.kernels.cuda import operators as triton_gpu
 
 HERE = Path(__file__).parent

@@ -9,14 +9,14 @@ import sys
 from typing import Any
 
 import torch
+from spikewise.kernels.cuda import launch as triton_launch
+from spikewise.kernels.cuda import operators as triton_gpu
+from spikewise.kernels.cuda import pooled as triton_pool_gpu
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from spikewise.kernels import SURROGATES
-from spikewise.kernels.cuda import launch as triton_launch
-from spikewise.kernels.cuda import operators as triton_gpu
-from spikewise.kernels.cuda import pooled as triton_pool_gpu
 
 compiled: dict[int, tuple[str, Any, int]] = {}
 

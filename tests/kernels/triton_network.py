@@ -5,9 +5,9 @@ The operators' CPU kernels are replaced by those of CUDA, which the interpreter 
 
 import torch
 import torch.nn.functional as F
+from spikewise.kernels.cuda import KERNELS
 
 from spikewise.kernels import choose_backend
-from spikewise.kernels.cuda import KERNELS
 from spikewise.models import build_model
 
 NETWORKS = (  # name, options, shape of the input, under autocast to bfloat16

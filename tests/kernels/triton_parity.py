@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-
-from spikewise.kernels import CONNECT, SURROGATES, Dynamics, reference
 from spikewise.kernels.cuda import launch as triton_launch
 from spikewise.kernels.cuda import operators as triton_gpu
 from spikewise.kernels.cuda import pooled as triton_pool_gpu
+
+from spikewise.kernels import CONNECT, SURROGATES, Dynamics, reference
 
 DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 

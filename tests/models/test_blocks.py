@@ -52,8 +52,8 @@ def test_branch_and_shortcut_keep_their_roles(connect, bottleneck):
     """A branch that fires everywhere, then nowhere: swapped roles give another output for IAND."""
     block, s = sew(connect, bottleneck=bottleneck), random_spikes(4, 2, 8, 5, 5)
     for always, expected in ((True, {"ADD": 1 + s, "AND": s, "IAND": 0 * s}), (False, {"ADD": s, "AND": 0 * s, "IAND": s})):
-        block.last.norm.weight.data.zero_()
-        block.last.norm.bias.data.fill_(1.0 if always else 0.0)
+        block.last_layer.norm.weight.data.zero_()
+        block.last_layer.norm.bias.data.fill_(1.0 if always else 0.0)
         assert torch.equal(block(s), expected["IAND" if connect == "function" else connect])
 
 
@@ -63,7 +63,7 @@ def test_branch_and_shortcut_keep_their_roles(connect, bottleneck):
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_zero_init_block_is_the_identity(connect, bottleneck, neuron, training):
     block = sew(connect, neuron, bottleneck).train(training)
-    block.silence()
+    block.zero_init_()
     s = random_spikes(6, 2, 8, 5, 5)
     assert torch.equal(block(s), s)
 
@@ -72,7 +72,7 @@ def test_zero_init_block_is_the_identity(connect, bottleneck, neuron, training):
 @every_connect
 def test_a_block_that_was_zero_initialised_stays_the_identity_in_float64(connect, neuron):
     block = sew(connect, neuron)
-    block.silence()
+    block.zero_init_()
     s = random_spikes(12, 2, 8, 5, 5).double()
     assert torch.equal(block.double()(s), s)
 
@@ -80,7 +80,7 @@ def test_a_block_that_was_zero_initialised_stays_the_identity_in_float64(connect
 @every_connect
 def test_zero_init_of_a_block_that_changes_shape_passes_its_shortcut(connect):
     block = SEWBlock(8, 16, 2, neuron=IF, connect=masked if connect == "function" else connect)
-    block.silence()
+    block.zero_init_()
     s = random_spikes(4, 2, 8, 6, 6)
     assert torch.equal(block(s), block.shortcut(s))
 
@@ -91,7 +91,7 @@ def test_gradient_through_zero_init_sew_blocks_is_exactly_one(neuron, connect):
     """Eq. 11."""
     blocks = torch.nn.Sequential(*(sew(connect, neuron) for _ in range(6)))
     for block in blocks:
-        block.silence()
+        block.zero_init_()
     s = random_spikes(4, 2, 8, 5, 5).requires_grad_()
     upstream = torch.randn(4, 2, 8, 5, 5)
     (gradient,) = torch.autograd.grad(blocks(s), s, upstream)
@@ -104,7 +104,7 @@ def test_gradient_through_spiking_identity_blocks_is_the_product_of_slopes(num_b
     """Eq. 8, which holds at T = 1."""
     blocks = [SpikingBlock(8, 8, neuron=lambda: IF(v_th=v_th, alpha=alpha)).double() for _ in range(num_blocks)]
     for block in blocks:
-        block.silence()
+        block.zero_init_()
     s = random_spikes(1, 2, 8, 5, 5).double().requires_grad_()
     out = torch.nn.Sequential(*blocks)(s)
     assert torch.equal(out, s)
@@ -116,7 +116,7 @@ def test_gradient_through_spiking_identity_blocks_is_the_product_of_slopes(num_b
 @every_kind
 def test_zero_init_spiking_block_is_the_identity_for_integrate_and_fire(bottleneck):
     block = SpikingBlock(8, 2 if bottleneck else 8, neuron=IF, bottleneck=bottleneck)
-    block.silence()
+    block.zero_init_()
     s = random_spikes(6, 2, 8, 5, 5)
     assert torch.equal(block(s), s)
 
@@ -125,7 +125,7 @@ def test_zero_init_spiking_block_is_the_identity_for_integrate_and_fire(bottlene
 def test_a_spiking_block_of_leaky_neurons_cannot_be_the_identity(neuron):
     """Sec. 3.2: at tau = 2 a lone spike charges the membrane to 1/2 only, and two in a row to 3/4."""
     block = SpikingBlock(8, 8, neuron=neuron)
-    block.silence()
+    block.zero_init_()
     s = random_spikes(6, 2, 8, 5, 5)
     assert not block(s).any()
 
@@ -138,7 +138,7 @@ def test_add_stays_below_its_bound(bottleneck):
     blocks += [SEWBlock(16, width, neuron=IF, bottleneck=bottleneck) for _ in range(5)]
     x = random_spikes(5, 3, 8, 12, 12)
     for block in blocks:  # all fire as much as they can
-        block.last.norm.bias.data.fill_(1.0)
+        block.last_layer.norm.bias.data.fill_(1.0)
         if block.shortcut is not None:
             block.shortcut.norm.bias.data.fill_(1.0)
     for number, block in enumerate(blocks, start=1):
@@ -152,8 +152,8 @@ def test_add_without_a_change_of_shape_is_at_most_k_plus_one_after_k_blocks():
     x = random_spikes(4, 2, 8, 6, 6)
     for number in range(1, 5):
         block = SEWBlock(8, 8, neuron=IF)
-        block.last.norm.weight.data.zero_()
-        block.last.norm.bias.data.fill_(1.0)
+        block.last_layer.norm.weight.data.zero_()
+        block.last_layer.norm.bias.data.fill_(1.0)
         x = block(x)
         assert x.max() == number + 1
 
@@ -191,4 +191,4 @@ def test_an_unknown_connect_is_refused_with_the_known_ones():
 def test_zero_init_refuses_a_connect_that_has_no_identity():
     block = SEWBlock(8, 8, neuron=IF, connect=lambda a, s: a * 0 + s * 2)
     with pytest.raises(ValueError, match="makes this connect the identity"):
-        block.silence()
+        block.zero_init_()

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from spikewise.models import build_model
-from spikewise.models.recorder import watched
+from spikewise.models.recorder import record_activity
 
 NETWORKS = [
     ("sew_resnet18", {}),
@@ -36,7 +36,7 @@ def learned(name, options, *, checkpointing, packing, autocast=False, watch=Fals
         torch.autocast("cpu", torch.bfloat16, enabled=autocast),
     ):
         if watch:
-            with watched(net) as seen:
+            with record_activity(net) as seen:
                 loss = F.cross_entropy(net(x).float(), torch.tensor([1, 3]))
                 loss.backward()
         else:

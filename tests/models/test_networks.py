@@ -302,7 +302,7 @@ def test_tau_and_input_decay_reach_every_neuron():
 @pytest.mark.parametrize("name", ["sew_resnet18", "spiking_resnet50", "sew_7b"])
 def test_the_last_surrogate_reaches_the_last_neurons_of_blocks_alone(name):
     net = build_model(name, num_classes=5, last_surrogate="scaled_atan")
-    last = {id(block.last.neuron) for block in net.blocks.values()}
+    last = {id(block.last_layer.neuron) for block in net.blocks.values()}
     for neuron in neurons_of(net):
         assert neuron.surrogate == ("scaled_atan" if id(neuron) in last else "atan")
 

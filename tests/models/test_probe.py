@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from spikewise.models import build_model
-from spikewise.models.recorder import firing_rates, summary, watched
+from spikewise.models.recorder import firing_rates, step_summary, record_activity
 
 
 def batches(number=3):
@@ -26,7 +26,7 @@ def test_rates_are_the_means_of_what_blocks_fire(name):
     for batch in batches():
         net(batch)
     assert rates["layer1.0"].output == pytest.approx(float(torch.cat(outputs, 1).mean()), rel=1e-6)
-    assert rates["layer1.0"].most == float(torch.cat(outputs, 1).max())
+    assert rates["layer1.0"].max_value == float(torch.cat(outputs, 1).max())
 
 
 def test_add_puts_the_branch_on_top_of_the_shortcut():
@@ -49,7 +49,7 @@ def test_observation_changes_nothing_and_leaves_nothing_behind():
     firing_rates(net, batches())
     assert net.training
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in before.items())
-    assert all(block.last.observe is None and not block._forward_hooks for block in net.blocks.values())
+    assert not any(block.last_layer.spikes._forward_hooks or block._forward_hooks for block in net.blocks.values())
     assert torch.equal(net.eval()(batches()[0]), expected)
 
 
@@ -89,7 +89,7 @@ def test_distance_from_the_identity_is_the_share_of_values_that_differ(connect):
 @pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "sew_7b"])
 @pytest.mark.parametrize("connect", ["ADD", "AND", "IAND"])
 def test_a_watched_step_of_training_is_the_same_step(name, connect):
-    """To the bit: so a run may be watched, and stays the run it was."""
+    """To the bit: so a run may be record_activity, and stays the run it was."""
     if name == "spiking_resnet20" and connect != "ADD":
         pytest.skip("has no connection")
     size = {"num_blocks": 3} if name == "sew_7b" else {"in_channels": 3}
@@ -99,13 +99,13 @@ def test_a_watched_step_of_training_is_the_same_step(name, connect):
     other = copy.deepcopy(net)
     labels = torch.arange(2 if name == "sew_7b" else 4)
     F.cross_entropy(net.train()(x), labels).backward()
-    with watched(other.train(), details=True) as watches:
+    with record_activity(other.train(), details=True) as watches:
         F.cross_entropy(other(x), labels).backward()
     for a, b in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(a.grad, b.grad)
     for a, b in zip(net.buffers(), other.buffers(), strict=True):
         assert torch.equal(a, b)
-    said = summary(other, watches)
+    said = step_summary(other, watches)
     assert list(said["blocks"]) == list(net.blocks)
     assert all(block["gradient"] >= 0 for block in list(said["blocks"].values())[1:])
     assert (said["tau"] != {}) == (name == "sew_7b")

@@ -29,9 +29,10 @@ def test_networks_compute_what_the_published_classes_compute(entry, tmp_path):
     with torch.no_grad():
         close(net(x), facts["eval_logits"])
     rates = {}
-    for layer in net.modules():
-        if isinstance(layer, ConvNormFire):
-            layer.observe = lambda spikes, name=layer.name: rates.update({name: float(spikes.detach().mean())})
+    for name, layer in net.spiking_layers.items():
+        layer.spikes.register_forward_hook(
+            lambda _module, _args, spikes, name=name: rates.update({name: float(spikes.detach().mean())})
+        )
     net.train()
     logits = net(x)
     loss = torch.nn.functional.cross_entropy(logits, labels)

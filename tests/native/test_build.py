@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from spikewise.native import build
-from spikewise.native.build import Unavailable, library, private_folder
+from spikewise.native.build import NativeUnavailable, library_path, cache_folder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the build is tried on Linux")
 
 
 def have_compiler():
     try:
-        return bool(build.compiler())
-    except Unavailable:
+        return bool(build.find_compiler())
+    except NativeUnavailable:
         return False
 
 
@@ -43,10 +43,10 @@ def doctor(**environment):
 def test_it_is_compiled_once_into_a_private_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKEWISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
-    path = library("generic")
+    path = library_path("generic")
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
     before = path.stat().st_mtime_ns
-    assert library("generic") == path
+    assert library_path("generic") == path
     assert path.stat().st_mtime_ns == before
     assert sorted(entry.name for entry in (tmp_path / "cache").iterdir()) == sorted(["lock", path.name])
 
@@ -55,24 +55,24 @@ def test_it_is_compiled_once_into_a_private_folder(tmp_path, monkeypatch):
 def test_its_name_depends_on_sources_flags_and_compiler(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKEWISE_CACHE", str(tmp_path))
     monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
-    first = build.key("generic")
-    assert build.key("avx2") != first
+    first = build.source_hash("generic")
+    assert build.source_hash("avx2") != first
     monkeypatch.setattr(build, "FLAGS", [*build.FLAGS, "-g"])
-    assert build.key("generic") != first
+    assert build.source_hash("generic") != first
     monkeypatch.undo()
     monkeypatch.setattr(build, "SOURCES", tmp_path / "sources")
     (tmp_path / "sources").mkdir()
     (tmp_path / "sources" / "kernels.c").write_text("int changed;")
-    assert build.key("generic") != first
+    assert build.source_hash("generic") != first
 
 
 @needs_compiler
 def test_many_at_once_compile_once(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIKEWISE_CACHE", str(tmp_path))
     monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
-    calls, real = [], build.compile_to
-    monkeypatch.setattr(build, "compile_to", lambda *args: (calls.append(args), real(*args)))
-    threads = [threading.Thread(target=library, args=("generic",)) for _ in range(4)]
+    calls, real = [], build.compile_variant
+    monkeypatch.setattr(build, "compile_variant", lambda *args: (calls.append(args), real(*args)))
+    threads = [threading.Thread(target=library_path, args=("generic",)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -85,14 +85,14 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
     shared.mkdir(mode=0o777)
     shared.chmod(0o777)
     monkeypatch.setenv("SPIKEWISE_CACHE", str(shared))
-    with pytest.raises(Unavailable, match=r"no folder that is writable by you alone among .*shared; set \$SPIKEWISE_CACHE"):
-        private_folder()
+    with pytest.raises(NativeUnavailable, match=r"no folder that is writable by you alone among .*shared; set \$SPIKEWISE_CACHE"):
+        cache_folder()
     link = tmp_path / "link"
     (tmp_path / "own").mkdir(mode=0o700)
     link.symlink_to(tmp_path / "own")
     monkeypatch.setenv("SPIKEWISE_CACHE", str(link))
-    with pytest.raises(Unavailable):
-        private_folder()
+    with pytest.raises(NativeUnavailable):
+        cache_folder()
 
 
 def test_without_a_writable_home_a_temporary_folder_serves(tmp_path, monkeypatch):
@@ -100,7 +100,7 @@ def test_without_a_writable_home_a_temporary_folder_serves(tmp_path, monkeypatch
     monkeypatch.delenv("SPIKEWISE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(build.tempfile, "gettempdir", lambda: str(tmp_path))
-    assert private_folder() == tmp_path / f"spikewise-{os.getuid()}"
+    assert cache_folder() == tmp_path / f"spikewise-{os.getuid()}"
 
 
 def test_without_a_compiler_the_reference_runs_and_doctor_says_why(tmp_path):

@@ -60,15 +60,15 @@ def test_gradient_of_plif_reaches_w_from_every_neuron_and_step(decay_input):
 def test_firing_current_fires_at_every_step_and_is_the_smallest(kind, v_reset, dtype, v_th, decay_input):
     how = {} if kind == "IF" else {"tau": 3.0, "decay_input": decay_input}
     neuron = NEURONS[kind](v_th=v_th, v_reset=v_reset, **how)
-    current = torch.full((12, 1), neuron.firing_current(), dtype=dtype)
+    current = torch.full((12, 1), neuron.min_always_firing_current(), dtype=dtype)
     neuron = neuron.to(dtype)  # what was found in float32 holds in float64, too
     assert neuron(current).all()
     assert not neuron(current[:1] * (1 - 1e-5)).any()
 
 
 def test_a_plif_of_tau_2_needs_twice_the_threshold_to_fire_at_every_step():
-    assert PLIF(2.0).firing_current() == 2.0
-    assert IF().firing_current() == 1.0
+    assert PLIF(2.0).min_always_firing_current() == 2.0
+    assert IF().min_always_firing_current() == 1.0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from ..engine.build import choose_device, load_data
 from ..engine.evaluate import load_run
 from ..engine.loader import TestBatches, load
 from ..models.network import Network
-from ..models.recorder import Activity, firing_rates, time_constants
+from ..models.recorder import BlockActivity, firing_rates, time_constants
 from .figures import panels
 from .initial import measure
 from .theory import along_shortcut
@@ -34,7 +34,7 @@ class Gradients(NamedTuple):
 class Analysis(NamedTuple):
     """Everything `spikewise analyze` tells, by block; tau by layer, of PLIF neurons."""
 
-    activity: dict[str, Activity]
+    activity: dict[str, BlockActivity]
     gradients: dict[str, Gradients]
     tau: dict[str, float]
     class_names: tuple[str, ...]
@@ -97,7 +97,7 @@ def table(found: Analysis) -> list[str]:
         distance = "-" if at.distance is None else f"{at.distance:.4f}"
         theory = "-" if gradient.theory is None else f"{gradient.theory:.3g}"
         lines.append(
-            f"{name:<18} {at.branch:>9.4f} {at.output:>9.4f} {at.most:>10.0f} {distance:>9} {gradient.into:>10.3g} {theory:>10}"
+            f"{name:<18} {at.branch:>9.4f} {at.output:>9.4f} {at.max_value:>10.0f} {distance:>9} {gradient.into:>10.3g} {theory:>10}"
         )
     if found.tau:
         lines.append("tau of PLIF, in time steps: " + ", ".join(f"{name} {tau:.3g}" for name, tau in found.tau.items()))

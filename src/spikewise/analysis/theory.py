@@ -6,8 +6,7 @@ import torch
 
 from ..kernels.connect import CONNECT
 from ..kernels.surrogate import SURROGATES
-from ..models.layers import ConvNormFire
-from ..models.residual import Block, SEWBlock, SpikingBlock
+from ..models.residual import Block
 
 
 def slopes(v_th: float, surrogate: str = "atan", alpha: float = 2.0) -> tuple[float, float]:
@@ -52,13 +51,12 @@ def along_shortcut(block: Block, branch: float, output: float) -> float | None:
     branch, output:  firing rates of A and O
     Returns:         None for blocks whose shortcut is a convolution, is not there, or whose connection is the user's own
     """
-    if block.changes_shape:
+    if block.has_projection:
         return None
-    if isinstance(block, SpikingBlock):
-        assert isinstance(block.last, ConvNormFire), "spiking blocks end in spiking layers"
-        neuron = block.last.neuron
+    if block.meets == "before":
+        neuron = block.last_layer.neuron
         return shrinkage(min(output, 1.0), 1, *slopes(neuron.v_th, neuron.surrogate, neuron.alpha))
-    if isinstance(block, SEWBlock):
+    if block.connect is not None:
         share = {CONNECT["ADD"]: 1.0, CONNECT["AND"]: branch, CONNECT["IAND"]: 1 - branch}.get(block.connect)
         return None if share is None else math.sqrt(share)
     return None

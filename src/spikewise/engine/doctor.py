@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from ..kernels import BACKENDS, choose_backend, chosen_name
-from ..native.build import Unavailable, library
-from ..native.load import able_variants, chosen_variant, gomp_parallel, runtimes
+from ..kernels import BACKENDS, describe_backend, get_backend
+from ..native.build import NativeUnavailable, library_path
+from ..native.load import gomp_parallel_address, openmp_runtimes, selected_variant, supported_variants
 from ..version import __version__
 from .run.folder import cpu_name
 
@@ -20,18 +20,18 @@ def examine() -> dict[str, Any]:
         "cpu": cpu_name(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none that PyTorch sees",
-        "kernels in use": chosen_name("auto"),
+        "kernels in use": describe_backend("auto"),
     }
     for name in BACKENDS:
         try:
-            choose_backend(name)
+            get_backend(name)
             found[f"backend {name}"] = "runs"
         except ValueError as error:
             found[f"backend {name}"] = str(error)
     try:
-        found["kernel variants"] = f"{chosen_variant()} chosen of {', '.join(able_variants())}"
-        found["kernel library"] = str(library(chosen_variant()))
-    except Unavailable as error:
+        found["kernel variants"] = f"{selected_variant()} chosen of {', '.join(supported_variants())}"
+        found["kernel library"] = str(library_path(selected_variant()))
+    except NativeUnavailable as error:
         found["kernel library"] = f"none: {error}"
-    found["openmp"] = f"{runtimes()[0]}" if gomp_parallel() else "none found: the CPU kernels run on one thread"
+    found["openmp"] = f"{openmp_runtimes()[0]}" if gomp_parallel_address() else "none found: the CPU kernels run on one thread"
     return found

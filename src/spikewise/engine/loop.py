@@ -161,7 +161,11 @@ def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: boo
     numbers = range(training.steps_done, until * steps if until else training.num_steps)
     batches = Waiting(load(TrainingBatches(config, training.data, training.order), numbers, training.device, workers))
     began, seen = time.perf_counter(), 0
-    with TensorBoard(run) as board, console.progress(training.num_steps, training.steps_done) as progress, signals.watched():
+    with (
+        TensorBoard(run) as board,
+        console.progress(training.num_steps, training.steps_done) as progress,
+        signals.watched(),
+    ):
         for samples, labels in batches:
             loss = guarded_step(training, samples, labels)
             if training.probed:
@@ -229,7 +233,7 @@ def save(training: Training, run: Path) -> None:
 def require_fit(training: Training) -> None:
     """Refuse samples that the network can't take, before anything is written."""
     samples = ready(TrainingBatches(training.config, training.data, training.order)[0][0], training.device)
-    training.net.check(samples, dims=(4, 5))
+    training.net.check_input(samples, dims=(4, 5))
     sizes = {len(training.order.indices(step)) for step in (0, training.order.steps_per_epoch - 1)}
     if min(sizes) == 1:  # batch norm may need more than one value, deep down where an image has become a pixel
         few = samples[:1] if samples.dim() == 4 else samples[:, :1]

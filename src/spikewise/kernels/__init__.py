@@ -1,40 +1,61 @@
-"""The recurrence, alone (`fire`) and with batch norm and connection around it (`norm_fire`, `batch_norm_fire`).
+"""The recurrence, alone (`fire`) and with batch norm and connection around it (`norm_fire`).
 
-A backend is a module with `fire`, `norm_stats`, `norm_fire`, `batch_norm_fire`, `max_pool` and `PACKS`, as `reference` defines
-them; all others have `reason_against`, too: why they cannot run here, or on such a tensor.
+`reference` defines both; `fused` computes the same in one pass over memory, by kernels in C (cpu/) or in Triton (triton/).
 """
 
-from types import ModuleType
+from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import Tensor
 
-from ..native.load import chosen_variant
-from . import cpu, cuda, reference
+from ..native.load import selected_variant
+from . import cpu, fused, reference, triton
 from .connect import CONNECT
-from .dynamics import Dynamics
+from .spec import NeuronParams, NormParams
 from .surrogate import SURROGATES
 
-BACKENDS: dict[str, ModuleType] = {"reference": reference, "cpu": cpu, "triton": cuda}
 
-__all__ = ["BACKENDS", "CONNECT", "SURROGATES", "Dynamics", "choose_backend", "chosen_name"]
+class Backend(NamedTuple):
+    """Kernels: the functions of `reference`, and why they cannot run here, or on such a tensor ("" if they can)."""
+
+    name: str
+    fire: Callable
+    norm_fire: Callable
+    norm_stats: Callable
+    max_pool: Callable
+    supports_packing: bool
+    unavailable_reason: Callable[[Tensor | None], str]
 
 
-def choose_backend(name: str, like: Tensor | None = None) -> ModuleType:
+FUSED = (fused.fire, fused.norm_fire, fused.norm_stats, fused.max_pool, True)
+BACKENDS: dict[str, Backend] = {
+    # autograd keeps every step of the reference: bit planes would save nothing
+    "reference": Backend(
+        "reference", reference.fire, reference.norm_fire, reference.norm_stats, reference.max_pool, False, lambda _: ""
+    ),
+    "cpu": Backend("cpu", *FUSED, cpu.unavailable_reason),
+    "triton": Backend("triton", *FUSED, triton.unavailable_reason),
+}
+
+__all__ = ["BACKENDS", "CONNECT", "SURROGATES", "Backend", "NeuronParams", "NormParams", "describe_backend", "get_backend"]
+
+
+def get_backend(name: str, like: Tensor | None = None) -> Backend:
     """The kernels that `name` stands for; "auto" is the fastest that runs here and on tensors such as `like`.
 
     Raises:  ValueError if there is no backend of that name, or if it cannot run, with the reason
     """
     if name == "auto":
-        return next((fused for fused in (cpu, cuda) if not fused.reason_against(like)), reference)
+        able = (backend for key, backend in BACKENDS.items() if key != "reference" and not backend.unavailable_reason(like))
+        return next(able, BACKENDS["reference"])
     if name not in BACKENDS:
         raise ValueError(f"no backend named {name!r}; known: auto, {', '.join(BACKENDS)}")
-    chosen = BACKENDS[name]
-    if chosen is not reference and (reason := chosen.reason_against(like)):
+    if reason := BACKENDS[name].unavailable_reason(like):
         raise ValueError(f"the kernels {name!r} cannot run: {reason}")
-    return chosen
+    return BACKENDS[name]
 
 
-def chosen_name(name: str, like: Tensor | None = None) -> str:
+def describe_backend(name: str, like: Tensor | None = None) -> str:
     """What runs under this name, for a record of the machine: "reference", "triton", or "cpu" with its instruction set."""
-    chosen = choose_backend(name, like)
-    return f"cpu {chosen_variant()}" if chosen is cpu else next(key for key, module in BACKENDS.items() if module is chosen)
+    chosen = get_backend(name, like).name
+    return f"cpu {selected_variant()}" if chosen == "cpu" else chosen

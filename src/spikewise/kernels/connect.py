@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-Connect = Callable[[Tensor, Tensor], Tensor]
+ConnectFn = Callable[[Tensor, Tensor], Tensor]
 
 
 def add(a: Tensor, s: Tensor) -> Tensor:
@@ -22,13 +22,13 @@ def iand(a: Tensor, s: Tensor) -> Tensor:
     return (1 - a) * s
 
 
-CONNECT: dict[str, Connect] = {"ADD": add, "AND": and_, "IAND": iand}
+CONNECT: dict[str, ConnectFn] = {"ADD": add, "AND": and_, "IAND": iand}
 
 
-def most_of(connect: Connect | None, shortcut: int | None) -> int:
-    """The largest value of g where the shortcut's is this (None: there is no shortcut). 0: nothing is known of it."""
-    if connect is None or shortcut is None:
+def max_connected_value(connect: ConnectFn | None, shortcut: int) -> int:
+    """The largest value of g, of spikes and a shortcut of at most `shortcut`; 0: not known."""
+    if connect is None:
         return 1
-    if shortcut == 0 or connect not in CONNECT.values():
+    if shortcut == 0 or connect not in (add, and_, iand):
         return 0
     return shortcut + 1 if connect is add else shortcut

@@ -1,4 +1,8 @@
-"""Batch norm, recurrence and connection in one pass over memory, by the operators: in C on the CPU, in Triton on CUDA."""
+"""Batch norm, recurrence, connection and pooling in one pass over memory: in C on the CPU, in Triton on CUDA.
+
+The same functions as `reference`, for float32 and half precision. What the operator does not do itself, a connection of the
+user's own or a pooling in another layout, is done behind it.
+"""
 
 import functools
 import math
@@ -8,173 +12,135 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import max_pool as _max_pool  # noqa: F401  registers its operators
-from . import pooled, reference
-from .calls import Rules, channels_inner
-from .connect import CONNECT, Connect
-from .dynamics import Dynamics
-from .operators import ops
-from .packing import Spikes, packed, planes_for, said_of
-from .pooled import Window
-
-PACKS = True  # hands on bit planes, if asked to
-CONNECTS = list(CONNECT.values())
-PLAIN = -1  # no connection
+from . import reference
+from .connect import ConnectFn, max_connected_value
+from .layout import is_channels_last, supports_fused_pool
+from .ops import MaxPool, NormFire, ops
+from .packing import known, note, note_planes, num_planes
+from .reference import REPEAT_WITH_CURRENT
+from .spec import CONNECT_CODES, SURROGATE_CODES, Connect, FireSpec, NeuronParams, NormParams, PoolWindow
+from .surrogate import SURROGATES
 
 
 def fire(
-    x: Tensor, dynamics: Dynamics, *, v: Tensor | None = None, repeat: int = 0, keep_v: bool = True
+    x: Tensor, neuron: NeuronParams, *, v: Tensor | None = None, repeat_steps: int = 0, return_membrane: bool = True
 ) -> tuple[Tensor, Tensor | None]:
     """As `reference.fire`."""
-    shape = x.shape if repeat else x.shape[1:]
+    shape = x.shape if repeat_steps else x.shape[1:]
     if v is not None and v.shape != shape:
         raise ValueError(f"a membrane of {list(v.shape)} does not fit currents of {list(shape)} per time step")
-    flat = x.reshape(math.prod(shape)) if repeat else x.reshape(len(x), math.prod(shape))
-    one, zero = x.new_ones(1, dtype=torch.float32), x.new_zeros(1, dtype=torch.float32)
-    frames = flat[..., None, None, None]  # [T, n, 1, 1, 1]: one channel
-    membrane = None if v is None else v.reshape(math.prod(shape))[:, None, None, None]
-    out, v_end = norm_fire(frames, one, zero, dynamics, v=membrane, repeat=repeat, keep_v=keep_v)
-    assert isinstance(out, Tensor), "no planes were asked for"
-    return out.reshape(len(out), *shape), None if v_end is None else v_end.reshape(shape)
+    size = math.prod(shape)
+    frames = x.reshape(size if repeat_steps else (len(x), size))[..., None, None, None]  # [T, n, 1, 1, 1]: one channel
+    membrane = None if v is None else v.reshape(size)[:, None, None, None]
+    one, zero = torch.ones(1, device=x.device), torch.zeros(1, device=x.device)
+    norm = NormParams(one, zero, 0.0, zero, one)
+    out, v_last, _, _ = norm_fire(frames, norm, neuron, v=membrane, repeat_steps=repeat_steps, return_membrane=return_membrane)
+    return out.reshape(len(out), *shape), None if v_last is None else v_last.reshape(shape)
 
 
-def norm_stats(y: Tensor, *, channel_axis: int) -> tuple[Tensor, Tensor]:
-    """As `reference.norm_stats`."""
+def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
+    """As `reference.norm_stats`; without gradients, which `norm_fire` has."""
     return ops.norm_stats(y, channel_axis)
 
 
 def norm_fire(
     y: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    dynamics: Dynamics,
+    norm: NormParams,
+    neuron: NeuronParams,
     *,
     shortcut: Tensor | None = None,
-    connect: Connect | None = None,
+    connect: ConnectFn | None = None,
     current: Tensor | None = None,
     v: Tensor | None = None,
-    repeat: int = 0,
-    keep_v: bool = True,
-    pool: Window | None = None,
-    most: int = 0,
-    packed_in: Tensor | None = None,
-) -> tuple[Tensor | Spikes, Tensor | None]:
+    repeat_steps: int = 0,
+    return_membrane: bool = True,
+    pool: PoolWindow | None = None,
+    packing: bool = False,
+    emit_planes: bool = True,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """As `reference.norm_fire`."""
-    options: dict[str, Any] = {
-        "shortcut": shortcut,
-        "connect": connect,
-        "current": current,
-        "v": v,
-        "repeat": repeat,
-        "keep_v": keep_v,
-    }
+    require_no_transform()
+    if repeat_steps and current is not None:
+        raise ValueError(REPEAT_WITH_CURRENT)
     if current is not None and current.dtype != y.dtype:  # added in the wider of the two
-        return reference.norm_fire(y, scale, shift, dynamics, **options, pool=pool, most=most)
-    inside, tensors, rules = prepared(y, dynamics, shortcut, connect, current, v, repeat)
-    given = (y, scale.float(), shift.float(), coefficients(dynamics, y.device))
-    planes = planes_for(most)
-    if pool is not None and pooled.fits(y, pool, options):
-        out, _, bits = ops.fire_pool(*given, *rules, pool, planes)
-        return handed_on(out, bits, most), None
-    last = pool is None and (inside or connect is None or shortcut is None)  # nothing happens to the output any more
-    out, v_end, bits = ops.norm_fire(*given, *tensors, *rules, keep_v, planes * last, packed_in)
-    if not last:
-        out, bits = finished(out, None if inside else connect, shortcut, pool), None
-    return handed_on(out, bits, most), v_end if keep_v else None
+        given: dict[str, Any] = {"shortcut": shortcut, "connect": connect, "current": current, "v": v, "pool": pool}
+        return reference.norm_fire(y, norm, neuron, return_membrane=return_membrane, **given)
+    if connect is None or shortcut is None:
+        connect = shortcut = None
+    code = Connect.NONE
+    if shortcut is not None and shortcut.dtype == y.dtype and shortcut.shape == (repeat_steps or len(y), *y.shape[-4:]):
+        code = CONNECT_CODES.get(connect, Connect.NONE)  # type: ignore[arg-type]
+    fuse_pool = pool is not None and connect is None and current is None and v is None and not return_membrane
+    fuse_pool = fuse_pool and repeat_steps > 0 and supports_fused_pool(y, pool)  # type: ignore[arg-type]
+    is_complete = (code != Connect.NONE or connect is None) and (pool is None or fuse_pool)
+
+    max_value, input_planes = 0, None
+    if packing and not torch.compiler.is_compiling():
+        of_shortcut, of_current = (None if x is None else known(x) for x in (shortcut, current))
+        max_value = max_connected_value(connect, 0 if of_shortcut is None else of_shortcut.max_value)
+        if shortcut is None or current is None:  # planes of one of them are kept, not of both
+            only = of_shortcut or of_current
+            input_planes = None if only is None else only.planes
+    spec = FireSpec(
+        v_th=float(neuron.v_th),
+        v_reset=None if neuron.v_reset is None else float(neuron.v_reset),
+        surrogate=SURROGATE_CODES[SURROGATES[neuron.surrogate]],
+        alpha=neuron.alpha,
+        detach_reset=neuron.detach_reset,
+        connect=code,
+        repeat_steps=repeat_steps,
+        pool=list(pool) if pool is not None and fuse_pool else None,
+        return_membrane=return_membrane,
+        num_planes=num_planes(max_value) if emit_planes and is_complete else 0,
+    )
+    out, v_last, planes, mean, variance = NormFire.apply(
+        spec,
+        input_planes,
+        norm.eps,
+        None if norm.mean is None else norm.mean.float(),
+        None if norm.variance is None else norm.variance.float(),
+        y,
+        norm.weight.float(),
+        norm.bias.float(),
+        coefficients(neuron, y.device),
+        shortcut if code != Connect.NONE else None,
+        current,
+        None if v is None else v.float(),
+    )
+    if is_complete:
+        out = note(out, max_value, planes if spec.num_planes else None)
+    else:
+        if connect is not None and shortcut is not None and code == Connect.NONE:
+            out = connect(out, shortcut)
+        if pool is not None and not fuse_pool:
+            out = max_pool(out.flatten(0, 1), *pool).unflatten(0, out.shape[:2])
+        out = note_planes(out, max_value) if emit_planes else note(out, max_value)
+    return out, v_last if return_membrane else None, mean, variance
 
 
-def batch_norm_fire(
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    dynamics: Dynamics,
-    *,
-    shortcut: Tensor | None = None,
-    connect: Connect | None = None,
-    current: Tensor | None = None,
-    v: Tensor | None = None,
-    repeat: int = 0,
-    keep_v: bool = True,
-    pool: Window | None = None,
-    most: int = 0,
-    packed_in: Tensor | None = None,
-) -> tuple[Tensor | Spikes, Tensor | None, Tensor, Tensor]:
-    """As `reference.batch_norm_fire`."""
-    options: dict[str, Any] = {
-        "shortcut": shortcut,
-        "connect": connect,
-        "current": current,
-        "v": v,
-        "repeat": repeat,
-        "keep_v": keep_v,
-    }
-    if current is not None and current.dtype != y.dtype:  # added in the wider of the two
-        return reference.batch_norm_fire(y, weight, bias, eps, dynamics, **options, pool=pool, most=most)
-    inside, tensors, rules = prepared(y, dynamics, shortcut, connect, current, v, repeat)
-    given = (y, weight.float(), bias.float(), coefficients(dynamics, y.device))
-    planes = planes_for(most)
-    if pool is not None and pooled.fits(y, pool, options):
-        out, _, bits, mean, variance = ops.batch_norm_fire_pool(*given, *rules, pool, planes, eps)
-        return handed_on(out, bits, most), None, mean, variance
-    last = pool is None and (inside or connect is None or shortcut is None)
-    out, v_end, bits, mean, variance = ops.batch_norm_fire(*given, *tensors, *rules, keep_v, planes * last, packed_in, eps)
-    if not last:
-        out, bits = finished(out, None if inside else connect, shortcut, pool), None
-    return handed_on(out, bits, most), v_end if keep_v else None, mean, variance
-
-
-def finished(out: Tensor, connect: Connect | None, shortcut: Tensor | None, pool: Window | None) -> Tensor:
-    """What the operators leave to be done: a connection of the user's own, max pooling of every time step."""
-    if connect is not None and shortcut is not None:
-        out = connect(out, shortcut)
-    return out if pool is None else max_pool(out.flatten(0, 1), *pool).unflatten(0, out.shape[:2])
-
-
-def handed_on(out: Tensor, bits: Tensor | None, most: int) -> Tensor | Spikes:
-    """With its bit planes, where they are asked for."""
-    if not planes_for(most):
-        return out
-    return packed(out, most) if bits is None else said_of(out, bits, most)
-
-
-def prepared(
-    y: Tensor,
-    dynamics: Dynamics,
-    shortcut: Tensor | None,
-    connect: Connect | None,
-    current: Tensor | None,
-    v: Tensor | None,
-    repeat: int,
-) -> tuple[bool, tuple[Tensor | None, Tensor | None, Tensor | None], Rules]:
-    """Whether the connection is made inside, and what the operators take. A g of the user's own is applied outside."""
-    if not torch.compiler.is_compiling() and (torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0):
+def require_no_transform() -> None:
+    if torch.compiler.is_compiling():
+        return
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         raise NotImplementedError(
             "spikewise's fused kernels do not run under vmap, forward-mode or other transforms of torch.func; "
             "build the network with backend='reference'"
         )
-    if repeat and current is not None:
-        raise ValueError(reference.SEQUENCE_OR_REPEAT)
-    sequence = (repeat or len(y), *y.shape[-4:])
-    fits = shortcut is not None and shortcut.dtype == y.dtype and shortcut.shape == sequence
-    inside = connect in CONNECTS and fits
-    rules = Rules(CONNECTS.index(connect) if inside else PLAIN, repeat, *dynamics[3:])  # type: ignore[arg-type]
-    return inside, (shortcut if inside else None, current, None if v is None else v.float()), rules
 
 
-def coefficients(dynamics: Dynamics, device: torch.device) -> Tensor:
+def coefficients(neuron: NeuronParams, device: torch.device) -> Tensor:
     """a, b, c of E1 as one tensor [3], float32."""
-    numbers = dynamics[:3]
+    numbers = neuron[:3]
     if not any(isinstance(number, Tensor) for number in numbers):
-        if device.type == "cuda" and not torch.compiler.is_compiling() and not is_fake():
-            return constant(numbers, device)
-        return torch.tensor(numbers, dtype=torch.float32, device=device)
+        if torch.compiler.is_compiling() or in_fake_mode():
+            return torch.tensor(numbers, dtype=torch.float32, device=device)
+        return cached_constant(numbers, device)
     tensors = [number if isinstance(number, Tensor) else torch.tensor([number], device=device) for number in numbers]
     return torch.cat([tensor.float().reshape(1) for tensor in tensors])
 
 
 @functools.cache
-def constant(numbers: tuple[float, float, float], device: torch.device) -> Tensor:
+def cached_constant(numbers: tuple[float, float, float], device: torch.device) -> Tensor:
     """Copied to the device once: a copy waits for all that the device has still to do.
 
     What was first asked for in inference mode must serve training, too.
@@ -183,13 +149,13 @@ def constant(numbers: tuple[float, float, float], device: torch.device) -> Tenso
         return torch.tensor(numbers, dtype=torch.float32, device=device)
 
 
-def is_fake() -> bool:
+def in_fake_mode() -> bool:
     """Whether tensors are fake, for tracing: none of them may stay."""
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
 
 
-def max_pool(x: Tensor, size: int, stride: int, padding: int) -> Tensor:
+def max_pool(x: Tensor, size: int, stride: int, padding: int = 0) -> Tensor:
     """As `reference.max_pool`; backward keeps a byte per output."""
-    if not channels_inner(x) or size * size > 256 or stride < 1 or 2 * padding > size:
+    if not is_channels_last(x) or size * size > 256 or stride < 1 or 2 * padding > size:
         return reference.max_pool(x, size, stride, padding)
-    return ops.max_pool(x, size, stride, padding)[0]
+    return MaxPool.apply(x, size, stride, padding)

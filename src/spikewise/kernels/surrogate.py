@@ -1,4 +1,4 @@
-"""Slopes: what stands in for the derivative of the firing step (E4)."""
+"""Surrogate gradients: what stands in for the derivative of the firing step (E4)."""
 
 import math
 from collections.abc import Callable
@@ -18,12 +18,12 @@ def sigmoid(u: Tensor, alpha: float) -> Tensor:
     return alpha * s * (1 - s)
 
 
-def rectangle(u: Tensor, alpha: float) -> Tensor:
+def rectangular(u: Tensor, alpha: float) -> Tensor:
     """A box of unit area: alpha where |u| < 1 / (2 alpha), else 0. Wu et al. 2018."""
     return alpha * (u.abs() < 1 / (2 * alpha)).to(u.dtype)
 
 
-def triangle(u: Tensor, alpha: float) -> Tensor:
+def triangular(u: Tensor, alpha: float) -> Tensor:
     """A triangle of unit area: alpha max(0, 1 - alpha |u|). Esser et al. 2016, Bellec et al. 2018."""
     return alpha * (1 - alpha * u.abs()).clamp(min=0)
 
@@ -46,15 +46,15 @@ def scaled_atan(u: Tensor, alpha: float) -> Tensor:
 SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "atan": atan,
     "sigmoid": sigmoid,
-    "rectangle": rectangle,
-    "triangle": triangle,
+    "rectangular": rectangular,
+    "triangular": triangular,
     "fast_sigmoid": fast_sigmoid,
     "erf": erf,
     "scaled_atan": scaled_atan,
 }
 
 
-class _Step(torch.autograd.Function):
+class _Heaviside(torch.autograd.Function):
     """E2 forward, E4 backward."""
 
     generate_vmap_rule = True  # for torch.func, as `setup_context` is
@@ -80,9 +80,9 @@ class _Step(torch.autograd.Function):
         return grads[0] * SURROGATES[ctx.surrogate](u, ctx.alpha), None, None
 
 
-def step(u: Tensor, surrogate: str, alpha: float) -> Tensor:
+def heaviside(u: Tensor, surrogate: str, alpha: float) -> Tensor:
     """Fire: 1 where u = h - v_th is at least 0 (E2), with the slope of `surrogate` in backward (E4).
 
     Shapes:  u [...] -> spikes [...], 0.0 or 1.0, same dtype
     """
-    return _Step.apply(u, surrogate, alpha)
+    return _Heaviside.apply(u, surrogate, alpha)

@@ -4,7 +4,7 @@ from ..kernels import CONNECT
 from .network import Network
 from .registry import MODELS, build_model
 from .residual import PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
-from .stream import State
+from .stream import StreamState
 
 __all__ = [
     "CONNECT",
@@ -14,6 +14,6 @@ __all__ = [
     "ReLUBlock",
     "SEWBlock",
     "SpikingBlock",
-    "State",
+    "StreamState",
     "build_model",
 ]

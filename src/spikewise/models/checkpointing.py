@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..kernels.calls import channels_inner
-from ..kernels.packing import Spikes, said_of, unpack
+from ..kernels.layout import is_channels_last
+from ..kernels.packing import known, note, unpack
 
 Checkpointing = Literal["none", "block", "stage"]
 
@@ -18,27 +18,26 @@ def require_checkpointing(word: str) -> None:
         raise ValueError(f"checkpointing={word!r} is unknown; use {', '.join(get_args(Checkpointing))}")
 
 
-def computed_again(segment: Callable[[Any], Any], x: Tensor | Spikes) -> Any:
+def checkpointed(segment: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`segment(x)`; for backward x alone is kept, as bit planes where it has them.
 
     Gradients are the same to the bit, also where a part of the user's own draws random numbers, which are drawn again; running
-    estimates move once (`layers.runs_again`).
+    statistics move once (`layers.is_recomputing`).
     """
-    x = x.checked() if isinstance(x, Spikes) else x
-    if not isinstance(x, Spikes) or x.packed is None:
+    found = known(x)
+    if found is None or found.planes is None:
         return checkpoint(segment, x, use_reentrant=False)
-    values, most = x.values, x.most
-    shape, dtype, inner = values.shape, values.dtype, channels_inner(values.flatten(0, 1))
-    first = [] if torch.compiler.is_compiling() else [values.detach()]  # compilers take no list that changes
+    max_value, shape, dtype, channels_last = found.max_value, x.shape, x.dtype, is_channels_last(x)
+    first = [x.detach()]
 
-    def from_planes(stand_in: Tensor, packed: Tensor) -> Any:
-        again = first.pop() if first else unpack(packed, shape, dtype, inner=inner)
-        return segment(said_of(_Restore.apply(stand_in, again), packed, most))
+    def run_from_planes(placeholder: Tensor, planes: Tensor) -> Tensor:
+        values = first.pop() if first else unpack(planes, shape, dtype, channels_last=channels_last)
+        return segment(note(_Substitute.apply(placeholder, values), max_value, planes))
 
-    return checkpoint(from_planes, _StandIn.apply(values), x.packed, use_reentrant=False)
+    return checkpoint(run_from_planes, _Placeholder.apply(x), found.planes, use_reentrant=False)
 
 
-class _StandIn(torch.autograd.Function):
+class _Placeholder(torch.autograd.Function):
     """A tensor of the same shape that takes no memory; gradients pass."""
 
     @staticmethod
@@ -50,11 +49,11 @@ class _StandIn(torch.autograd.Function):
         return grads[0]
 
 
-class _Restore(torch.autograd.Function):
+class _Substitute(torch.autograd.Function):
     """The values in place of their stand-in; gradients pass."""
 
     @staticmethod
-    def forward(_: Any, stand_in: Tensor, values: Tensor) -> Tensor:
+    def forward(_: Any, placeholder: Tensor, values: Tensor) -> Tensor:
         return values.view_as(values)
 
     @staticmethod

@@ -5,11 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..kernels.packing import values_of
-from .layers import ConvNormFire, NeuronFactory, make_pool, pooled_over_time
+from .layers import ConvNormFire, NeuronFactory, build_pool, pool_framewise
 from .network import Network
 from .residual import Block
-from .stream import Carry
+from .stream import NeuronStates
 
 
 class EventStage(nn.Module):
@@ -31,17 +30,16 @@ class EventStage(nn.Module):
         self.widen = ConvNormFire(in_channels, channels, kernel_size, neuron=neuron)
         blocks = [block(channels, channels, **block_options) for _ in range(num_blocks)]
         self.blocks = nn.ModuleList(blocks)
-        self.pool = make_pool(pool, 2, 2, 0, neuron)
+        self.pool = build_pool(pool, 2, 2, 0, neuron)
         for made in blocks:
-            assert isinstance(made.last, ConvNormFire), "spiking blocks end in spiking layers"
-            made.last.emits = False
+            made.last_layer.emit_planes = False  # the pooling behind it does
 
     def segments(self) -> list[Any]:
         """Each block with the pooling behind it."""
-        return [partial(self.block_and_pool, block) for block in self.blocks]
+        return [partial(self.forward_block, block) for block in self.blocks]
 
-    def block_and_pool(self, block: nn.Module, x: Any, carry: Carry | None) -> Any:
-        return pooled_over_time(self.pool, block(x, carry))
+    def forward_block(self, block: nn.Module, x: Tensor, states: NeuronStates | None) -> Tensor:
+        return pool_framewise(self.pool, block(x, states))
 
 
 class EventNet(Network):
@@ -86,8 +84,7 @@ class EventNet(Network):
             self.add_module(f"stage{number}", stage)
             channels = width
         self.out = nn.Linear(channels, num_classes)
-        self.smallest_image = 2 ** sum(count for _, count in stages)
-        self.name_layers()
+        self.min_image_size = 2 ** sum(count for _, count in stages)
 
     @property
     def stages(self) -> list[EventStage]:
@@ -97,10 +94,10 @@ class EventNet(Network):
     def head(self) -> nn.Linear:
         return self.out
 
-    def features(self, x: Any, carry: Carry | None) -> Tensor:
-        repeat = self.T if x.dim() == 4 else 0
+    def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
+        repeat_steps = self.T if x.dim() == 4 else 0
         for stage in self.stages:
-            x = stage.widen(x, carry, repeat=repeat, pack=self.packs)
-            x = self.run_stage(stage.segments(), x, carry)
-            repeat = 0
-        return values_of(x).mean((-2, -1))
+            x = stage.widen(x, states, repeat_steps=repeat_steps)
+            x = self.forward_stage(stage.segments(), x, states)
+            repeat_steps = 0
+        return x.mean((-2, -1))

@@ -15,7 +15,7 @@ from .resnet import IMAGENET_DEPTHS
 Infer = Callable[[dict[str, Tensor], dict[str, Any], dict[str, Any]], dict[str, Any]]
 
 
-def recognise(tensors: dict[str, Tensor]) -> tuple[Infer, Callable[[Network], dict[str, str]]]:
+def detect_layout(tensors: dict[str, Tensor]) -> tuple[Infer, Callable[[Network], dict[str, str]]]:
     """Whose names these are: how to infer the network, and how to rename its tensors."""
     if "layer1.0.conv1.module.0.weight" in tensors:
         return infer_published_resnet, published_names
@@ -24,11 +24,11 @@ def recognise(tensors: dict[str, Tensor]) -> tuple[Infer, Callable[[Network], di
     if "layer1.0.conv1.weight" in tensors and "bn1.weight" in tensors:
         return infer_torchvision, torchvision_names
     if {"stem.conv.weight", "stage1.widen.conv.weight"} & set(tensors):
-        return infer_own, lambda net: {name: name for name in net.state_dict()}
-    raise ValueError(f"these tensor names belong to no network known here: {some(list(tensors))}")
+        return infer_native, lambda net: {name: name for name in net.state_dict()}
+    raise ValueError(f"these tensor names belong to no network known here: {summarize_names(list(tensors))}")
 
 
-def infer_published_resnet(tensors: dict[str, Tensor], about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def infer_published_resnet(tensors: dict[str, Tensor], metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     kind = None
     if any(".downsample.0.module." in name for name in tensors):
         kind = "sew"
@@ -36,35 +36,37 @@ def infer_published_resnet(tensors: dict[str, Tensor], about: dict[str, Any], ov
         kind = "spiking"
     if kind is None:
         raise ValueError("no block has a shortcut of its own, so neither a SEW nor a Spiking ResNet")
-    spec = {"name": f"{kind}_resnet{resnet_depth(tensors, '.module.0')}", **image_shapes(tensors)}
+    spec = {"name": f"{kind}_resnet{infer_resnet_depth(tensors, '.module.0')}", **infer_image_shapes(tensors)}
     if kind == "sew":
-        spec |= connect_of(about, overrides)
-    steps = about.get("args", {}).get("T")
+        spec |= infer_connect(metadata, overrides)
+    steps = metadata.get("args", {}).get("T")
     return spec | ({"T": steps} if isinstance(steps, int) else {})  # else 4, build_model's default and all published ones'
 
 
-def infer_published_event_net(tensors: dict[str, Tensor], about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def infer_published_event_net(
+    tensors: dict[str, Tensor], metadata: dict[str, Any], overrides: dict[str, Any]
+) -> dict[str, Any]:
     stages: list[list[int]] = []
     index = 0
     while True:
         widen = f"conv.{index}.0.module.0.weight"
         if widen in tensors:
-            stages.append([shape_of(tensors, widen, 4)[0], 0])
+            stages.append([tensor_shape(tensors, widen, 4)[0], 0])
             index += 1
         elif f"conv.{index}.conv.0.0.module.0.weight" in tensors:
             stages[-1][1] += 1
             index += 2
         else:
             break
-    head, stem = shape_of(tensors, "out.weight", 2), shape_of(tensors, "conv.0.0.module.0.weight", 4)
+    head, stem = tensor_shape(tensors, "out.weight", 2), tensor_shape(tensors, "conv.0.0.module.0.weight", 4)
     spec: dict[str, Any] = {"num_classes": head[0], "in_channels": stem[1], "stem": f"{stem[2]}x{stem[2]}"}
-    arguments = about.get("args", {})
+    arguments = metadata.get("args", {})
     if isinstance(arguments.get("T"), int):
         spec["T"] = arguments["T"]
     if not any(name.endswith(".w") for name in tensors) and "neuron" not in overrides:
         raise ValueError("its neurons have no parameters, so they are no PLIF; pass neuron='IF' or neuron='LIF' with its tau")
     if stages == [[64, 4], [128, 3]]:
-        return spec | {"name": "sew_wide7b"} | connect_of(about, overrides)
+        return spec | {"name": "sew_wide7b"} | infer_connect(metadata, overrides)
     if len(stages) != 1 or stages[0][0] != 32 or stages[0][1] < 1:
         raise ValueError(f"no network here has stages of (channels, blocks) {[tuple(stage) for stage in stages]}")
     spec["num_blocks"] = stages[0][1]
@@ -73,39 +75,39 @@ def infer_published_event_net(tensors: dict[str, Tensor], about: dict[str, Any],
     # a Plain and a SEW network have the same names: the script's arguments or the caller must tell
     if str(arguments.get("model", "")).lower().startswith("plain") or overrides.get("name") == "plain_7b":
         return spec | {"name": "plain_7b"}
-    if "name" not in overrides and not connect_known(about, overrides):
+    if "name" not in overrides and not has_connect(metadata, overrides):
         raise ValueError("a Plain and a SEW network have the same tensor names; pass name='plain_7b', or connect= (SEW)")
-    return spec | {"name": "sew_7b"} | connect_of(about, overrides)
+    return spec | {"name": "sew_7b"} | infer_connect(metadata, overrides)
 
 
-def infer_torchvision(tensors: dict[str, Tensor], about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    spec = {"name": f"resnet{resnet_depth(tensors, '')}", **image_shapes(tensors)}
-    return spec | (connect_of(about, overrides) if str(overrides.get("name", "")).startswith("sew_") else {})
+def infer_torchvision(tensors: dict[str, Tensor], metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    spec = {"name": f"resnet{infer_resnet_depth(tensors, '')}", **infer_image_shapes(tensors)}
+    return spec | (infer_connect(metadata, overrides) if str(overrides.get("name", "")).startswith("sew_") else {})
 
 
-def infer_own(tensors: dict[str, Tensor], about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def infer_native(tensors: dict[str, Tensor], metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """Our own names without a header: a bare state dict."""
     if "name" not in overrides:
         raise ValueError("these are spikewise's own names without its header; pass name=, and what else build_model was given")
     stem, head = ("stem", "fc") if "stem.conv.weight" in tensors else ("stage1.widen", "out")
-    classes, channels = shape_of(tensors, f"{head}.weight", 2)[0], shape_of(tensors, f"{stem}.conv.weight", 4)[1]
+    classes, channels = tensor_shape(tensors, f"{head}.weight", 2)[0], tensor_shape(tensors, f"{stem}.conv.weight", 4)[1]
     return {"num_classes": classes, "in_channels": channels}
 
 
-def connect_known(about: dict[str, Any], overrides: dict[str, Any]) -> bool:
-    return "connect" in overrides or isinstance(about.get("args", {}).get("connect_f"), str)
+def has_connect(metadata: dict[str, Any], overrides: dict[str, Any]) -> bool:
+    return "connect" in overrides or isinstance(metadata.get("args", {}).get("connect_f"), str)
 
 
-def connect_of(about: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def infer_connect(metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """g, which no tensor name tells: from the script's arguments (upper or lower case) or the caller."""
     if "connect" in overrides:
         return {}
-    if not connect_known(about, overrides):
+    if not has_connect(metadata, overrides):
         raise ValueError(f"the file doesn't tell how blocks connect; pass connect={' or '.join(repr(g) for g in CONNECT)}")
-    return {"connect": str(about["args"]["connect_f"]).upper()}
+    return {"connect": str(metadata["args"]["connect_f"]).upper()}
 
 
-def resnet_depth(tensors: dict[str, Tensor], suffix: str) -> int:
+def infer_resnet_depth(tensors: dict[str, Tensor], suffix: str) -> int:
     """18 to 152, from the number of blocks in each stage and of convolutions in a block."""
     pattern = re.compile(r"layer(\d)\.(\d+)\.conv1" + re.escape(suffix) + r"\.weight")
     found = [match.groups() for name in tensors if (match := pattern.fullmatch(name))]
@@ -117,18 +119,18 @@ def resnet_depth(tensors: dict[str, Tensor], suffix: str) -> int:
     raise ValueError(f"no network here has {stages} {'bottleneck' if bottleneck else 'basic'} blocks in its stages")
 
 
-def image_shapes(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    stem, head = shape_of(tensors, "conv1.weight", 4), shape_of(tensors, "fc.weight", 2)
+def infer_image_shapes(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    stem, head = tensor_shape(tensors, "conv1.weight", 4), tensor_shape(tensors, "fc.weight", 2)
     return {"num_classes": head[0], "in_channels": stem[1], "stem": f"{stem[2]}x{stem[2]}"}
 
 
-def shape_of(tensors: dict[str, Tensor], name: str, dims: int) -> torch.Size:
+def tensor_shape(tensors: dict[str, Tensor], name: str, dims: int) -> torch.Size:
     if name not in tensors or tensors[name].dim() != dims:
         found = f"has shape {list(tensors[name].shape)}" if name in tensors else "is missing"
         raise ValueError(f"{name!r} {found}; a tensor of {dims} dimensions was expected")
     return tensors[name].shape
 
 
-def some(words: list[str], most: int = 3) -> str:
+def summarize_names(words: list[str], most: int = 3) -> str:
     more = f" and {len(words) - most} more" if len(words) > most else ""
     return ", ".join(words[:most]) + more

@@ -24,65 +24,65 @@ def published_names(net: Network) -> dict[str, str]:
         kinds = {type(block) for block in net.blocks.values()}
         if not kinds <= {SEWBlock, SpikingBlock} or net.num_stages != 4:
             raise ValueError(
-                f"{describe(net)}: there are no published names for it, only for SEW and Spiking ResNet-18 to -152"
+                f"{model_name(net)}: there are no published names for it, only for SEW and Spiking ResNet-18 to -152"
             )
         down = "downsample.0.module" if kinds == {SEWBlock} else "downsample.module"
-        parts = resnet_parts(net, conv="{layer}.module.0", norm="{layer}.module.1", down=(f"{down}.0", f"{down}.1"))
+        key_map = resnet_key_map(net, conv="{layer}.module.0", norm="{layer}.module.1", down=(f"{down}.0", f"{down}.1"))
     else:
         assert isinstance(net, EventNet), f"no rule for {type(net).__name__}"
-        parts = event_parts(net)
-    return rename_all(net, parts)
+        key_map = event_net_key_map(net)
+    return map_state_dict_keys(net, key_map)
 
 
 def torchvision_names(net: Network) -> dict[str, str]:
     """Our name -> torchvision's, for every tensor of an image network. (SpikingJelly 0.0.0.0.14 and later use the same.)"""
     if not isinstance(net, ResNet) or net.num_stages != 4:
-        raise ValueError(f"{describe(net)}: torchvision has no such network, only ResNet-18 to -152")
-    return rename_all(net, resnet_parts(net, conv="{layer}", norm="{bn}", down=("downsample.0", "downsample.1")))
+        raise ValueError(f"{model_name(net)}: torchvision has no such network, only ResNet-18 to -152")
+    return map_state_dict_keys(net, resnet_key_map(net, conv="{layer}", norm="{bn}", down=("downsample.0", "downsample.1")))
 
 
-def resnet_parts(net: ResNet, *, conv: str, norm: str, down: tuple[str, str]) -> dict[str, str]:
-    parts = {"stem.conv": "conv1", "stem.norm": "bn1", "fc": "fc"}
+def resnet_key_map(net: ResNet, *, conv: str, norm: str, down: tuple[str, str]) -> dict[str, str]:
+    key_map = {"stem.conv": "conv1", "stem.norm": "bn1", "fc": "fc"}
     for name, block in net.blocks.items():
         for number in range(1, len(block.branch) + 1):
             words = {"layer": f"{name}.conv{number}", "bn": f"{name}.bn{number}"}
-            parts[f"{name}.conv{number}.conv"] = conv.format(**words)
-            parts[f"{name}.conv{number}.norm"] = norm.format(**words)
-        parts[f"{name}.shortcut.conv"], parts[f"{name}.shortcut.norm"] = f"{name}.{down[0]}", f"{name}.{down[1]}"
-    return parts
+            key_map[f"{name}.conv{number}.conv"] = conv.format(**words)
+            key_map[f"{name}.conv{number}.norm"] = norm.format(**words)
+        key_map[f"{name}.shortcut.conv"], key_map[f"{name}.shortcut.norm"] = f"{name}.{down[0]}", f"{name}.{down[1]}"
+    return key_map
 
 
-def event_parts(net: EventNet) -> dict[str, str]:
+def event_net_key_map(net: EventNet) -> dict[str, str]:
     """The published networks number through: one for a convolution, two for a block and its pool."""
-    parts, index = {"out": "out"}, 0
+    key_map, index = {"out": "out"}, 0
     for number, stage in enumerate(net.stages, start=1):
-        parts |= layer_parts(f"stage{number}.widen", f"conv.{index}.0.module", f"conv.{index}.1")
+        key_map |= layer_key_map(f"stage{number}.widen", f"conv.{index}.0.module", f"conv.{index}.1")
         index += 1
         for position, block in enumerate(stage.blocks):
             ours, theirs = f"stage{number}.blocks.{position}", f"conv.{index}"
-            parts |= layer_parts(f"{ours}.conv1", f"{theirs}.conv.0.0.module", f"{theirs}.conv.0.1")
+            key_map |= layer_key_map(f"{ours}.conv1", f"{theirs}.conv.0.0.module", f"{theirs}.conv.0.1")
             if isinstance(block, SpikingBlock):
-                parts |= layer_parts(f"{ours}.conv2", f"{theirs}.conv.1.module", f"{theirs}.sn")
+                key_map |= layer_key_map(f"{ours}.conv2", f"{theirs}.conv.1.module", f"{theirs}.sn")
             else:
-                parts |= layer_parts(f"{ours}.conv2", f"{theirs}.conv.1.0.module", f"{theirs}.conv.1.1")
+                key_map |= layer_key_map(f"{ours}.conv2", f"{theirs}.conv.1.0.module", f"{theirs}.conv.1.1")
             index += 2
-    return parts
+    return key_map
 
 
-def layer_parts(ours: str, module: str, neuron: str) -> dict[str, str]:
+def layer_key_map(ours: str, module: str, neuron: str) -> dict[str, str]:
     return {f"{ours}.conv": f"{module}.0", f"{ours}.norm": f"{module}.1", f"{ours}.neuron": neuron}
 
 
-def rename_all(net: nn.Module, parts: dict[str, str]) -> dict[str, str]:
+def map_state_dict_keys(net: nn.Module, key_map: dict[str, str]) -> dict[str, str]:
     """Rename every tensor by its module's part."""
     names = {}
     for ours in net.state_dict():
         module, _, tensor = ours.rpartition(".")
-        if module not in parts:
-            raise ValueError(f"{describe(net)}: {ours!r} has no counterpart there; the published networks have no such tensor")
-        names[ours] = f"{parts[module]}.{tensor}"
+        if module not in key_map:
+            raise ValueError(f"{model_name(net)}: {ours!r} has no counterpart in the published networks")
+        names[ours] = f"{key_map[module]}.{tensor}"
     return names
 
 
-def describe(net: nn.Module) -> str:
+def model_name(net: nn.Module) -> str:
     return str(getattr(net, "spec", {}).get("name", type(net).__name__))

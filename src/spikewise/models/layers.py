@@ -1,38 +1,36 @@
 """The layers all networks are made of: a convolution, its batch norm, and what fires behind them."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
-from ..kernels import choose_backend
-from ..kernels.connect import Connect, most_of
-from ..kernels.convolve import spike_conv
-from ..kernels.packing import Spikes, packed, said_of, values_of
-from ..kernels.reference import scale_and_shift
-from ..neurons import Neuron
-from .stream import Carry
+from ..kernels import NeuronParams, NormParams, get_backend
+from ..kernels.connect import ConnectFn, max_connected_value
+from ..kernels.packing import flatten_time, known, note, note_planes
+from ..kernels.reference import compute_dtype
+from ..kernels.spec import PoolWindow
+from ..kernels.spike_conv import spike_conv
+from ..neurons import Neuron, StateCell
+from .stream import NeuronStates
 
 NeuronFactory = Callable[[], Neuron]
 
 
-def over_time(module: Callable[..., Tensor], x: Tensor | Spikes) -> Tensor:
+def framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a stateless module to every frame at once: [T, N, ...] is seen as [T*N, ...] (no copy); [N, ...] as it is."""
-    values = values_of(x)
-    if values.dim() == 4:
-        return module(x)
-    return module(x.images() if isinstance(x, Spikes) else x.flatten(0, 1)).unflatten(0, values.shape[:2])
+    return module(x) if x.dim() == 4 else module(flatten_time(x)).unflatten(0, x.shape[:2])
 
 
 class SpikeConv(nn.Conv2d):
     """nn.Conv2d, by the convolution of `kernels`; square windows. (A bias is there once batch norm is folded.)"""
 
-    def forward(self, input: Tensor | Spikes) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         if self.bias is not None:
-            return super().forward(values_of(input))
+            return super().forward(input)
         return spike_conv(input, self.weight, self.stride[0], int(self.padding[0]))
 
 
@@ -42,60 +40,59 @@ class ConvNorm(nn.Module):
     Shapes:  x [T, N, C, H, W] or [N, C, H, W] -> the same with `out_channels`, and H, W divided by `stride`
     """
 
-    convolution = nn.Conv2d
+    conv_class = nn.Conv2d
+    is_spiking = False
+    norm: Any  # a batch norm, or what a user put in its place
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
         super().__init__()
-        self.conv = self.convolution(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+        self.conv = self.conv_class(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
 
-    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
-        return self.normalised(x)
+    def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        return self.normalize(framewise(self.conv, x))
 
-    def convolved(self, x: Tensor | Spikes) -> Tensor:
-        """What `conv` makes of every frame; a convolution that a user put in its place sees tensors."""
-        return over_time(self.conv, x if isinstance(self.conv, SpikeConv) else values_of(x))
-
-    def normalised(self, x: Tensor | Spikes) -> Tensor:
-        y = self.convolved(x)
+    def normalize(self, y: Tensor) -> Tensor:
+        """What `norm` makes of every frame of y."""
         if self.norm.training:
-            require_two_values(y)
-            if runs_again():
-                return over_time(partial(normalise_again, self.norm), y)
-        return over_time(self.norm, y)
+            require_batch_norm_size(y)
+        if not is_recomputing():
+            return framewise(self.norm, y)
+        with buffers_kept(self.norm):
+            return framewise(self.norm, y)
 
 
 class SpikeConvNorm(ConvNorm):
     """The same, of spikes."""
 
-    convolution = SpikeConv
-
-    def forward(self, x: Tensor | Spikes, carry: Carry | None = None) -> Tensor:
-        return self.normalised(x)
+    conv_class = SpikeConv
 
 
 class ConvNormReLU(ConvNorm):
     """Convolution, batch norm, and a rectifier: the layer of the ReLU twins. `current` is added before it."""
 
-    def forward(self, x: Tensor, carry: Carry | None = None, *, current: Tensor | None = None) -> Tensor:
-        y = self.normalised(x)
+    def forward(self, x: Tensor, states: NeuronStates | None = None, *, current: Tensor | None = None) -> Tensor:
+        y = self.normalize(framewise(self.conv, x))
         return torch.relu(y if current is None else y + current)
 
 
 class ConvNormFire(ConvNorm):
     """Convolution, batch norm, spiking neurons, and the connection with the shortcut: all of a block's last layer.
 
-    Shapes:    x [T, N, C, H, W] -> spikes [T, N, C', H', W']; or a still image x [N, C, H, W], convolved and normalised
-               once and read `repeat` times
-    connect:   g of E6, a function of (a, s); None where no shortcut arrives
-    shortcut:  s of E6 [T, N, C', H', W'], connected after the neurons (SEW)
-    current:   added before the neurons (the shortcut of a Spiking block, E8)
-    pool:      max pooling of the output
-    pack:      hand the spikes on with their bit planes, as `Spikes`; so it does, too, where it was given `Spikes`
-    observe:   called with the spikes before they are connected, when set (see probe.py)
+    The parts are modules, and are called as such where one of them is the user's own or carries a hook; else everything behind
+    the convolution is one operator.
+
+    Shapes:        x [T, N, C, H, W] -> spikes [T, N, C', H', W']; or a still image x [N, C, H, W], convolved and normalised
+                   once and read `repeat_steps` times
+    connect:       g of E6, a function of (a, s); None where no shortcut arrives
+    spikes:        a place for hooks: what the neurons fired, before it is connected
+    shortcut:      s of E6 [T, N, C', H', W'], connected after the neurons (SEW)
+    current:       added before the neurons (the shortcut of a Spiking block, E8)
+    pool:          max pooling of the output
     """
 
-    convolution = SpikeConv
+    conv_class = SpikeConv
+    is_spiking = True
 
     def __init__(
         self,
@@ -105,62 +102,111 @@ class ConvNormFire(ConvNorm):
         stride: int = 1,
         *,
         neuron: NeuronFactory,
-        connect: Connect | None = None,
+        connect: ConnectFn | None = None,
     ):
         super().__init__(in_channels, out_channels, kernel_size, stride)
         self.neuron, self.connect = neuron(), connect
-        self.name = ""  # set by the network: the key of this layer's membrane in a stream's state
-        self.observe: Callable[[Tensor], None] | None = None
-        self.emits = True  # bit planes, where it packs; not where max pooling follows, whose outputs are packed
+        self.spikes = nn.Identity()
+        self.state_key = ""  # set by the network: the name of these neurons' state in a stream
+        self.packing = True  # whether training notes on the output how backward may keep it (kernels/packing.py)
+        self.emit_planes = True  # not where pooling follows, whose outputs are packed
 
     def forward(
         self,
-        x: Any,  # Tensor or Spikes, as what is returned
-        carry: Carry | None = None,
+        x: Tensor,
+        states: NeuronStates | None = None,
         *,
-        shortcut: Tensor | Spikes | None = None,
-        current: Tensor | Spikes | None = None,
-        repeat: int = 0,
+        shortcut: Tensor | None = None,
+        current: Tensor | None = None,
+        repeat_steps: int = 0,
         pool: "MaxPool | None" = None,
-        pack: bool = False,
-    ) -> Any:
-        y = self.convolved(x)
-        norm, kernels, dynamics = self.norm, self.neuron.kernels(y), self.neuron.dynamics()
-        packs, most = kernels.PACKS and (pack or isinstance(x, Spikes)), 0
-        shortcut, current = (given.checked() if isinstance(given, Spikes) else given for given in (shortcut, current))
-        if packs:
-            most = most_of(self.connect, shortcut if shortcut is None else shortcut.most if isinstance(shortcut, Spikes) else 0)
-        beside = (
-            current if shortcut is None else shortcut if current is None else None
-        )  # planes of one of them are kept, not of both
-        shortcut, current = (None if given is None else values_of(given) for given in (shortcut, current))
-        options = {
-            "most": most if self.observe is None and self.emits else 0,
-            "packed_in": beside.packed if isinstance(beside, Spikes) else None,
-            "pool": pool.window if pool is not None and self.observe is None else None,
-            "shortcut": shortcut,
-            "connect": self.connect if self.observe is None else None,
-            "current": current,
-            "v": None if carry is None else carry.take(self.name, y.shape[-4:], torch.promote_types(y.dtype, torch.float32)),
-            "repeat": repeat,
-            "keep_v": carry is not None,
-        }
-        if norm.training:
-            require_two_values(y)
-            out, v, mean, variance = kernels.batch_norm_fire(y, norm.weight, norm.bias, norm.eps, dynamics, **options)
-            move_running_estimates(norm, mean, variance, y.numel() // y.shape[-3])
+    ) -> Tensor:
+        y = framewise(self.conv, x)
+        params = self.fusible_params()
+        if params is not None and not is_watched(self.spikes) and (pool is None or not is_watched(pool)):
+            return self.norm_fire(y, params, states, current, repeat_steps, shortcut, self.connect, pool)
+        if params is not None:
+            a = self.norm_fire(y, params, states, current, repeat_steps)
         else:
-            assert norm.running_mean is not None and norm.running_var is not None, "our norms always track running estimates"
-            scale, shift = scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
-            out, v = kernels.norm_fire(y, scale, shift, dynamics, **options)
-        if carry is not None:
-            carry.keep(self.name, v)
-        if self.observe is not None:
-            self.observe(out)
-            out = out if self.connect is None or shortcut is None else self.connect(out, shortcut)
-            out = out if pool is None else over_time(pool, out)
-            out = packed(out, most) if packs and self.emits else out
-        return said_of(out, None, most) if packs and not isinstance(out, Spikes) else out
+            a = self.norm_then_fire(y, states, current, repeat_steps)
+        a = self.spikes(a)
+        out = a if self.connect is None or shortcut is None else self.connect(a, shortcut)
+        if (of_a := known(a)) is not None:
+            bound = of_a.max_value if out is a else self.bound(shortcut)
+            out = note_planes(out, bound) if self.emit_planes else note(out, bound)
+        return out if pool is None else pool_framewise(pool, out)
+
+    def fusible_params(self) -> NeuronParams | None:
+        """What a kernel must know of the neurons, where norm and neurons are ours, as built: one operator computes what their
+        calls would. None where they must be called.
+        """
+        norm, neuron = self.norm, self.neuron
+        plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
+        if not plain or "forward" in norm.__dict__ or is_watched(norm) or not isinstance(neuron, Neuron) or is_watched(neuron):
+            return None
+        return neuron.fusible_params()
+
+    def norm_fire(
+        self,
+        y: Tensor,
+        params: NeuronParams,
+        states: NeuronStates | None,
+        current: Tensor | None,
+        repeat_steps: int,
+        shortcut: Tensor | None = None,
+        connect: ConnectFn | None = None,
+        pool: "MaxPool | None" = None,
+    ) -> Tensor:
+        """Norm and neurons as one operator, with connection and pooling where these are given."""
+        norm, backend, cell = self.norm, get_backend(self.neuron.backend, y), self.cell_of(states, y)
+        if norm.training:
+            require_batch_norm_size(y)
+        out, v_last, mean, variance = backend.norm_fire(
+            y,
+            NormParams(norm.weight, norm.bias, norm.eps)
+            if norm.training
+            else NormParams(norm.weight, norm.bias, norm.eps, norm.running_mean, norm.running_var),
+            params,
+            shortcut=shortcut,
+            connect=connect,
+            current=current,
+            v=None if cell is None else cell.state,
+            repeat_steps=repeat_steps,
+            return_membrane=cell is not None,
+            pool=None if pool is None else pool.window,
+            packing=self.packing and self.training and backend.supports_packing and torch.is_grad_enabled(),
+            emit_planes=self.emit_planes and not is_watched(self.spikes),
+        )
+        if norm.training and not is_recomputing():
+            update_running_stats(norm, mean, variance, y.numel() // y.shape[-3])
+        if cell is not None:
+            cell.state = v_last
+        return out
+
+    def norm_then_fire(self, y: Tensor, states: NeuronStates | None, current: Tensor | None, repeat_steps: int) -> Tensor:
+        """Norm and neurons one after the other, each called as a module: whatever they are, and whatever hooks they carry."""
+        x = self.normalize(y.to(compute_dtype(y.dtype)))
+        if repeat_steps:
+            x = x.expand(repeat_steps, *x.shape)
+        if current is not None:
+            x = x + current.to(x.dtype)
+        cell = self.cell_of(states, y)
+        if cell is None:
+            return self.neuron(x).to(y.dtype)
+        if not isinstance(self.neuron, Neuron) or type(self.neuron).forward is not Neuron.forward:
+            raise ValueError(
+                f"{self.state_key}: {type(self.neuron).__name__} has a forward of its own, without state between frames; "
+                "to stream, let it be a spikewise Neuron that says its step"
+            )
+        return self.neuron(x, cell).to(y.dtype)
+
+    def cell_of(self, states: NeuronStates | None, y: Tensor) -> StateCell | None:
+        return None if states is None else states.cell(self.state_key, y.shape[-4:], compute_dtype(y.dtype))
+
+    def bound(self, shortcut: Tensor | None) -> int:
+        """The largest value that the connection makes of spikes and this shortcut; 0: not known."""
+        of_s = None if shortcut is None else known(shortcut)
+        return max_connected_value(self.connect, 0 if of_s is None else of_s.max_value)
 
 
 class MaxPool(nn.Module):
@@ -168,62 +214,74 @@ class MaxPool(nn.Module):
 
     def __init__(self, size: int, stride: int, padding: int = 0, *, backend: str):
         super().__init__()
-        self.window, self.backend = (size, stride, padding), backend
+        self.window, self.backend = PoolWindow(size, stride, padding), backend
 
     def forward(self, x: Tensor) -> Tensor:
-        return choose_backend(self.backend, x).max_pool(x, *self.window)
+        return get_backend(self.backend, x).max_pool(x, *self.window)
 
     def extra_repr(self) -> str:
         return "size={}, stride={}, padding={}".format(*self.window)
 
 
-def pooled_over_time(pool: nn.Module, x: Tensor | Spikes) -> Tensor | Spikes:
-    """Pool every frame; of `Spikes`, the largest value stays what it was under max pooling, and becomes unknown otherwise."""
+def pool_framewise(pool: nn.Module, x: Tensor) -> Tensor:
+    """Pool every frame; under max pooling the largest value stays what it was, and becomes unknown otherwise."""
     if isinstance(pool, nn.Identity):
         return x
-    x = x.checked() if isinstance(x, Spikes) else x
-    out = over_time(pool, values_of(x))
-    return packed(out, x.most if isinstance(pool, MaxPool) else 0) if isinstance(x, Spikes) else out
+    out, found = framewise(pool, x), known(x)
+    return out if found is None or not isinstance(pool, MaxPool) else note_planes(out, found.max_value)
 
 
-POOLS = ("max", "avg")
+POOL_KINDS = ("max", "avg")
 
 
-def make_pool(kind: str, size: int, stride: int, padding: int, neuron: NeuronFactory | None) -> nn.Module:
-    """Pooling of a kind of POOLS, by the kernels these neurons run on; None: by PyTorch."""
+def build_pool(kind: str, size: int, stride: int, padding: int, neuron: NeuronFactory | None) -> nn.Module:
+    """Pooling of a kind of POOL_KINDS, by the kernels these neurons run on; None: by PyTorch."""
     if kind == "avg":
         return nn.AvgPool2d(size, stride, padding)
     return MaxPool(size, stride, padding, backend="reference" if neuron is None else neuron().backend)
 
 
 @torch.no_grad()
-def move_running_estimates(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Move the running estimates by `momentum` towards this batch's; the running variance is the unbiased one.
-
-    Not when backward runs a checkpointed forward again: once per step is enough.
-    """
-    if runs_again():
-        return
+def update_running_stats(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Move the running statistics by `momentum` towards this batch's; the running variance is the unbiased one."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-    assert norm.momentum is not None, "our norms move by a fixed momentum"
+    assert norm.momentum is not None, "else the norm is called as a module"
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
     norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
     norm.num_batches_tracked.add_(1)
 
 
-def runs_again() -> bool:
+def is_watched(module: nn.Module) -> bool:
+    """Whether a call of this module is seen by hooks, its own or global ones."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or _has_any_global_hook()
+        or "parametrizations" in module._modules
+    )
+
+
+def is_recomputing() -> bool:
     """Whether this forward runs inside backward, which computes checkpointed activations again."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
-def normalise_again(norm: nn.BatchNorm2d, y: Tensor) -> Tensor:
-    """What `norm` makes of y in training; its running estimates stay as they are."""
-    assert norm.running_mean is not None and norm.running_var is not None, "our norms always track running estimates"
-    copies = norm.running_mean.clone(), norm.running_var.clone()
-    return F.batch_norm(y, *copies, norm.weight, norm.bias, True, 0.0, norm.eps)
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """While open, the module computes with copies of its buffers: statistics move once per step."""
+    before = [(part, dict(part._buffers)) for part in module.modules()]
+    for part, buffers in before:
+        part._buffers.update({name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()})
+    try:
+        yield
+    finally:
+        for part, buffers in before:
+            part._buffers.update(buffers)
 
 
-def require_two_values(y: Tensor) -> None:
+def require_batch_norm_size(y: Tensor) -> None:
     if y.numel() // y.shape[-3] < 2:
         raise ValueError(
             f"batch norm in training needs at least 2 values per channel, given {list(y.shape)}; "

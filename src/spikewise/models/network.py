@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpointing import Checkpointing, computed_again, require_checkpointing
+from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import ConvNormFire
 from .residual import Block
-from .stream import Carry, State
+from .stream import NeuronStates, StreamState
 
 
 class Network(nn.Module):
@@ -25,11 +25,10 @@ class Network(nn.Module):
         require_positive(in_channels=in_channels, num_classes=num_classes, T=T)
         self.in_channels, self.num_classes, self.T, self.spiking = in_channels, num_classes, T, spiking
         self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
-        self.smallest_image = 1  # pixels
-        self.packing = True  # whether training keeps spikes as bit planes, where the kernels can
+        self.min_image_size = 1  # pixels
         self.checkpointing = "none"
 
-    def features(self, x: Tensor, carry: Carry | None) -> Tensor:
+    def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         """Features of each step: [T, N, F], or [N, F] where a ReLU network sees a still image."""
         raise NotImplementedError(f"{type(self).__name__} must say how it makes features of frames")
 
@@ -42,11 +41,26 @@ class Network(nn.Module):
         """The residual blocks by name, in the order of depth."""
         return {name: module for name, module in self.named_modules() if isinstance(module, Block)}
 
+    @property
+    def spiking_layers(self) -> dict[str, ConvNormFire]:
+        """The spiking layers by name."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, ConvNormFire)}
+
     @torch.no_grad()
-    def silence(self) -> None:
+    def zero_init_(self) -> None:
         """Zero init (E9) of every block."""
         for block in self.blocks.values():
-            block.silence()
+            block.zero_init_()
+
+    @property
+    def packing(self) -> bool:
+        """Whether training keeps spikes as bit planes, where the kernels can."""
+        return all(layer.packing for layer in self.spiking_layers.values())
+
+    @packing.setter
+    def packing(self, on: bool) -> None:
+        for layer in self.spiking_layers.values():
+            layer.packing = on
 
     @property
     def checkpointing(self) -> Checkpointing:
@@ -58,37 +72,26 @@ class Network(nn.Module):
         require_checkpointing(word)
         self._checkpointing: Checkpointing = word
 
-    @property
-    def packs(self) -> bool:
-        """Whether layers hand on `Spikes`, bit planes beside the values: what backward keeps."""
-        return self.packing and self.training and torch.is_grad_enabled()
+    def forward_stage(self, segments: Iterable[Any], x: Tensor, states: NeuronStates | None) -> Tensor:
+        """The segments of a stage, functions of (x, states), one after another; under checkpointing as it says."""
+        recompute = self.checkpointing if self.training and torch.is_grad_enabled() and states is None else "none"
 
-    def run_stage(self, segments: Iterable[Any], x: Any, carry: Carry | None) -> Any:
-        """The segments of a stage, functions of (x, carry), one after another; under checkpointing as it says."""
-        again = self.checkpointing if self.training and torch.is_grad_enabled() and carry is None else "none"
-
-        def whole(x: Any) -> Any:
+        def forward_segments(x: Tensor) -> Tensor:
             for segment in segments:
-                x = computed_again(partial(segment, carry=carry), x) if again == "block" else segment(x, carry)
+                x = checkpointed(partial(segment, states=states), x) if recompute == "block" else segment(x, states)
             return x
 
-        return computed_again(whole, x) if again == "stage" else whole(x)
-
-    def name_layers(self) -> None:
-        """Tell each spiking layer its name. Called once, when all layers stand."""
-        for name, module in self.named_modules():
-            if isinstance(module, ConvNormFire):
-                module.name = name
+        return checkpointed(forward_segments, x) if recompute == "stage" else forward_segments(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, num_classes] of still images [N, C, H, W] or frames [T, N, C, H, W]."""
-        self.check(x, dims=(4, 5))
+        self.check_input(x, dims=(4, 5))
         features = self.features(x, None)
         if features.dim() == 3:
             features = sum_over_time(features) / len(features)
         return self.head(features)
 
-    def step(self, frame: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: StreamState | None = None) -> tuple[Tensor, StreamState]:
         """See one more frame of a stream: the logits after t frames are those of `net(frames[:t])`.
 
         Shapes:  frame [N, C, H, W] -> logits [N, num_classes]
@@ -98,22 +101,29 @@ class Network(nn.Module):
         """
         if self.training:
             raise RuntimeError("net.step streams in evaluation mode; call net.eval() first")
-        self.check(frame, dims=(4,))
-        if state is not None and not isinstance(state, State):
+        self.check_input(frame, dims=(4,))
+        if state is not None and not isinstance(state, StreamState):
             raise ValueError(
                 f"given a state of type {type(state).__name__}; pass what the last call returned, or None at first"
             )
-        if state is not None and len(state.total) != len(frame):
-            raise ValueError(f"the state is of {len(state.total)} streams, the frame of {len(frame)}; pass them alike")
-        carry = Carry(None if state is None else state.membranes)
-        features = self.features(frame[None], carry)[0]
-        total = features if state is None else state.total + features
-        if state is not None and set(state.membranes) != set(carry.after):
+        if state is not None and len(state.feature_sum) != len(frame):
+            raise ValueError(f"the state is of {len(state.feature_sum)} streams, the frame of {len(frame)}; pass them alike")
+        if state is None:
+            self.assign_state_keys()
+        states = NeuronStates(None if state is None else state.membranes)
+        features = self.features(frame[None], states)[0]
+        feature_sum, num_steps = (features, 1) if state is None else (state.feature_sum + features, state.num_steps + 1)
+        membranes = states.collected()
+        if state is not None and set(state.membranes) != set(membranes):
             raise ValueError("the state has membranes this network does not have: it comes from another network")
-        num_steps = 1 if state is None else state.num_steps + 1
-        return self.head(total / num_steps), State(carry.after, total, num_steps)
+        return self.head(feature_sum / num_steps), StreamState(membranes, feature_sum, num_steps)
 
-    def check(self, x: Tensor, dims: tuple[int, ...]) -> None:
+    def assign_state_keys(self) -> None:
+        """Tell each spiking layer the name of its neurons' state. At the first frame of a stream: layers may be the user's."""
+        for name, layer in self.spiking_layers.items():
+            layer.state_key = name
+
+    def check_input(self, x: Tensor, dims: tuple[int, ...]) -> None:
         """Refuse an input that does not fit, in words."""
         images, frames = f"[N, {self.in_channels}, H, W]", f"[T, N, {self.in_channels}, H, W]"
         fits = f"images {images} or frames {frames}" if 5 in dims else f"one frame {images}"
@@ -126,8 +136,8 @@ class Network(nn.Module):
             raise ValueError(f"given {list(x.shape)}; this network takes {fits}{hint}")
         if x.dim() == 5 and len(x) == 0:
             raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
-        if min(x.shape[-2:]) < self.smallest_image:
-            least = self.smallest_image
+        if min(x.shape[-2:]) < self.min_image_size:
+            least = self.min_image_size
             raise ValueError(
                 f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, as each block halves them: "
                 "pass a smaller num_blocks"

@@ -7,23 +7,32 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..kernels import CONNECT
-from ..kernels.connect import Connect
+from ..kernels.connect import ConnectFn
 from ..neurons import NEURONS, Neuron
 from .event_nets import EventNet
-from .layers import POOLS
+from .layers import POOL_KINDS
 from .network import Network, require_positive
-from .residual import Block, PlainBlock, ReLUBlock, SEWBlock, SpikingBlock, branch_of_identity, resolve_connect
-from .resnet import BOTTLENECKS, CIFAR_DEPTHS, CIFAR_WIDTHS, IMAGENET_DEPTHS, IMAGENET_WIDTHS, ResNet
+from .residual import (
+    Block,
+    PlainBlock,
+    ReLUBlock,
+    SEWBlock,
+    SpikingBlock,
+    identity_branch_value,
+    require_identity,
+    resolve_connect,
+)
+from .resnet import BOTTLENECK_DEPTHS, CIFAR_DEPTHS, CIFAR_WIDTHS, IMAGENET_DEPTHS, IMAGENET_WIDTHS, ResNet
 
 
-class Architecture(NamedTuple):
+class ModelEntry(NamedTuple):
     """A line of the table: which blocks, how many, and which options of `build_model` mean something for them.
 
     stages:  blocks per stage (images), or (channels, blocks) per stage (events)
     stems:   the stems to choose from, the first is the default
     """
 
-    kind: str  # "imagenet", "cifar" or "event"
+    family: str  # "imagenet", "cifar" or "event"
     block: type[Block]
     stages: tuple
     bottleneck: bool = False
@@ -36,74 +45,74 @@ class Architecture(NamedTuple):
     @property
     def options(self) -> set[str]:
         """The options of `build_model` that this network has."""
-        return OPTIONS_OF_KIND[self.kind] | OPTIONS_OF_BLOCK[self.block] | {"num_classes", "in_channels"}
+        return FAMILY_OPTIONS[self.family] | BLOCK_OPTIONS[self.block] | {"num_classes", "in_channels"}
 
 
 NEURON_OPTIONS = {"T", "neuron", "v_th", "v_reset", "tau", "decay_input", "surrogate", "alpha", "detach_reset"}
 NEURON_OPTIONS |= {"last_surrogate", "backend"}
-OPTIONS_OF_BLOCK: dict[type[Block], set[str]] = {
+BLOCK_OPTIONS: dict[type[Block], set[str]] = {
     SEWBlock: NEURON_OPTIONS | {"connect", "zero_init"},
     SpikingBlock: NEURON_OPTIONS | {"zero_init"},
     PlainBlock: NEURON_OPTIONS,
     ReLUBlock: {"zero_init"},
 }
-OPTIONS_OF_KIND = {"imagenet": {"stem", "pool"}, "cifar": set(), "event": {"stem", "pool", "num_blocks"}}
+FAMILY_OPTIONS = {"imagenet": {"stem", "pool"}, "cifar": set(), "event": {"stem", "pool", "num_blocks"}}
 
 
-def imagenet(block: type[Block], depth: int) -> Architecture:
-    return Architecture("imagenet", block, IMAGENET_DEPTHS[depth], depth in BOTTLENECKS, ("7x7", "3x3"))
+def imagenet_entry(block: type[Block], depth: int) -> ModelEntry:
+    return ModelEntry("imagenet", block, IMAGENET_DEPTHS[depth], depth in BOTTLENECK_DEPTHS, ("7x7", "3x3"))
 
 
-def cifar(block: type[Block], depth: int) -> Architecture:
-    return Architecture("cifar", block, CIFAR_DEPTHS[depth], stems=("3x3",))
+def cifar_entry(block: type[Block], depth: int) -> ModelEntry:
+    return ModelEntry("cifar", block, CIFAR_DEPTHS[depth], stems=("3x3",))
 
 
-def event(block: type[Block], *stages: tuple[int, int]) -> Architecture:
-    return Architecture("event", block, stages, stems=("1x1", "3x3"))
+def event_entry(block: type[Block], *stages: tuple[int, int]) -> ModelEntry:
+    return ModelEntry("event", block, stages, stems=("1x1", "3x3"))
 
 
-MODELS: dict[str, Architecture] = {
-    "sew_resnet18": imagenet(SEWBlock, 18),
-    "sew_resnet34": imagenet(SEWBlock, 34),
-    "sew_resnet50": imagenet(SEWBlock, 50),
-    "sew_resnet101": imagenet(SEWBlock, 101),
-    "sew_resnet152": imagenet(SEWBlock, 152),
-    "spiking_resnet18": imagenet(SpikingBlock, 18),
-    "spiking_resnet34": imagenet(SpikingBlock, 34),
-    "spiking_resnet50": imagenet(SpikingBlock, 50),
-    "spiking_resnet101": imagenet(SpikingBlock, 101),
-    "spiking_resnet152": imagenet(SpikingBlock, 152),
-    "plain_resnet18": imagenet(PlainBlock, 18),
-    "plain_resnet34": imagenet(PlainBlock, 34),
-    "resnet18": imagenet(ReLUBlock, 18),
-    "resnet34": imagenet(ReLUBlock, 34),
-    "resnet50": imagenet(ReLUBlock, 50),
-    "resnet101": imagenet(ReLUBlock, 101),
-    "resnet152": imagenet(ReLUBlock, 152),
-    "sew_resnet20": cifar(SEWBlock, 20),
-    "sew_resnet32": cifar(SEWBlock, 32),
-    "sew_resnet44": cifar(SEWBlock, 44),
-    "sew_resnet56": cifar(SEWBlock, 56),
-    "sew_resnet110": cifar(SEWBlock, 110),
-    "spiking_resnet20": cifar(SpikingBlock, 20),
-    "spiking_resnet32": cifar(SpikingBlock, 32),
-    "spiking_resnet44": cifar(SpikingBlock, 44),
-    "spiking_resnet56": cifar(SpikingBlock, 56),
-    "spiking_resnet110": cifar(SpikingBlock, 110),
-    "plain_resnet20": cifar(PlainBlock, 20),
-    "plain_resnet32": cifar(PlainBlock, 32),
-    "plain_resnet44": cifar(PlainBlock, 44),
-    "plain_resnet56": cifar(PlainBlock, 56),
-    "plain_resnet110": cifar(PlainBlock, 110),
-    "resnet20": cifar(ReLUBlock, 20),
-    "resnet32": cifar(ReLUBlock, 32),
-    "resnet44": cifar(ReLUBlock, 44),
-    "resnet56": cifar(ReLUBlock, 56),
-    "resnet110": cifar(ReLUBlock, 110),
-    "sew_7b": event(SEWBlock, (32, 7)),
-    "spiking_7b": event(SpikingBlock, (32, 7)),
-    "plain_7b": event(PlainBlock, (32, 7)),
-    "sew_wide7b": event(SEWBlock, (64, 4), (128, 3)),
+MODELS: dict[str, ModelEntry] = {
+    "sew_resnet18": imagenet_entry(SEWBlock, 18),
+    "sew_resnet34": imagenet_entry(SEWBlock, 34),
+    "sew_resnet50": imagenet_entry(SEWBlock, 50),
+    "sew_resnet101": imagenet_entry(SEWBlock, 101),
+    "sew_resnet152": imagenet_entry(SEWBlock, 152),
+    "spiking_resnet18": imagenet_entry(SpikingBlock, 18),
+    "spiking_resnet34": imagenet_entry(SpikingBlock, 34),
+    "spiking_resnet50": imagenet_entry(SpikingBlock, 50),
+    "spiking_resnet101": imagenet_entry(SpikingBlock, 101),
+    "spiking_resnet152": imagenet_entry(SpikingBlock, 152),
+    "plain_resnet18": imagenet_entry(PlainBlock, 18),
+    "plain_resnet34": imagenet_entry(PlainBlock, 34),
+    "resnet18": imagenet_entry(ReLUBlock, 18),
+    "resnet34": imagenet_entry(ReLUBlock, 34),
+    "resnet50": imagenet_entry(ReLUBlock, 50),
+    "resnet101": imagenet_entry(ReLUBlock, 101),
+    "resnet152": imagenet_entry(ReLUBlock, 152),
+    "sew_resnet20": cifar_entry(SEWBlock, 20),
+    "sew_resnet32": cifar_entry(SEWBlock, 32),
+    "sew_resnet44": cifar_entry(SEWBlock, 44),
+    "sew_resnet56": cifar_entry(SEWBlock, 56),
+    "sew_resnet110": cifar_entry(SEWBlock, 110),
+    "spiking_resnet20": cifar_entry(SpikingBlock, 20),
+    "spiking_resnet32": cifar_entry(SpikingBlock, 32),
+    "spiking_resnet44": cifar_entry(SpikingBlock, 44),
+    "spiking_resnet56": cifar_entry(SpikingBlock, 56),
+    "spiking_resnet110": cifar_entry(SpikingBlock, 110),
+    "plain_resnet20": cifar_entry(PlainBlock, 20),
+    "plain_resnet32": cifar_entry(PlainBlock, 32),
+    "plain_resnet44": cifar_entry(PlainBlock, 44),
+    "plain_resnet56": cifar_entry(PlainBlock, 56),
+    "plain_resnet110": cifar_entry(PlainBlock, 110),
+    "resnet20": cifar_entry(ReLUBlock, 20),
+    "resnet32": cifar_entry(ReLUBlock, 32),
+    "resnet44": cifar_entry(ReLUBlock, 44),
+    "resnet56": cifar_entry(ReLUBlock, 56),
+    "resnet110": cifar_entry(ReLUBlock, 110),
+    "sew_7b": event_entry(SEWBlock, (32, 7)),
+    "spiking_7b": event_entry(SpikingBlock, (32, 7)),
+    "plain_7b": event_entry(PlainBlock, (32, 7)),
+    "sew_wide7b": event_entry(SEWBlock, (64, 4), (128, 3)),
 }
 
 
@@ -112,7 +121,7 @@ def build_model(
     *,
     num_classes: int,
     T: int = 4,
-    connect: str | Connect = "ADD",
+    connect: str | ConnectFn = "ADD",
     neuron: str | Callable[..., Neuron] | None = None,
     v_th: float = 1.0,
     v_reset: float | None = 0.0,
@@ -151,41 +160,41 @@ def build_model(
     backend:         kernels, a name of BACKENDS or "auto"
     Raises:          ValueError for a name, value or option that this network does not have
     """
-    given = {key: value for key, value in locals().items() if key != "name"}
-    architecture = find_architecture(name)
-    refuse_foreign_options(name, architecture, given)
-    kind, block, stages = architecture.kind, architecture.block, architecture.stages
+    options = {key: value for key, value in locals().items() if key != "name"}
+    entry = find_model(name)
+    check_options(name, entry, options)
+    family, block, stages = entry.family, entry.block, entry.stages
     block_options: dict[str, Any] = {}
-    how: dict[str, Any] = {"num_classes": num_classes, "T": T, "neuron": None, "block_options": block_options}
-    if architecture.spiking:
+    kwargs: dict[str, Any] = {"num_classes": num_classes, "T": T, "neuron": None, "block_options": block_options}
+    if entry.spiking:
         make = partial(
-            neuron_factory(neuron or ("PLIF" if kind == "event" else "IF"), tau, decay_input),
+            neuron_factory(neuron or ("PLIF" if family == "event" else "IF"), tau, decay_input),
             **{"v_th": v_th, "v_reset": v_reset, "alpha": alpha, "detach_reset": detach_reset, "backend": backend},
         )
-        how["neuron"] = block_options["neuron"] = partial(make, surrogate=surrogate)
+        kwargs["neuron"] = block_options["neuron"] = partial(make, surrogate=surrogate)
         block_options["last_neuron"] = partial(make, surrogate=last_surrogate or surrogate)
     if block is SEWBlock:
         block_options["connect"] = resolve_connect(connect)
         if zero_init:
-            branch_of_identity(block_options["connect"])  # refuses before anything is built
+            require_identity(identity_branch_value(block_options["connect"]))  # refuses before anything is built
     if in_channels is not None:
-        how["in_channels"] = in_channels
-    how["stem"] = choose("stem", stem or architecture.stems[0], architecture.stems)
-    how["pool"] = choose("pool", pool, POOLS)
-    if kind == "event":
+        kwargs["in_channels"] = in_channels
+    kwargs["stem"] = check_choice("stem", stem or entry.stems[0], entry.stems)
+    kwargs["pool"] = check_choice("pool", pool, POOL_KINDS)
+    if family == "event":
         if num_blocks is not None:
             require_positive(num_blocks=num_blocks)
             if num_blocks > 16:
                 raise ValueError(f"num_blocks={num_blocks}: each halves the frame, so that 16 need 65,536 pixels; use fewer")
             ((channels, _),) = stages
             stages = ((channels, num_blocks),)
-        net: Network = EventNet(block, stages, **how)
+        net: Network = EventNet(block, stages, **kwargs)
     else:
-        block_options["bottleneck"] = architecture.bottleneck
-        net = ResNet(block, stages, IMAGENET_WIDTHS if kind == "imagenet" else CIFAR_WIDTHS, **how)
+        block_options["bottleneck"] = entry.bottleneck
+        net = ResNet(block, stages, IMAGENET_WIDTHS if family == "imagenet" else CIFAR_WIDTHS, **kwargs)
     if zero_init:
-        net.silence()
-    net.spec = {"name": name, **given, "connect": name_of(connect, CONNECT), "neuron": name_of(neuron, NEURONS)}
+        net.zero_init_()
+    net.spec = {"name": name, **options, "connect": table_key(connect, CONNECT), "neuron": table_key(neuron, NEURONS)}
     return net
 
 
@@ -196,7 +205,7 @@ DEFAULTS = {
 }
 
 
-def find_architecture(name: str) -> Architecture:
+def find_model(name: str) -> ModelEntry:
     if name not in MODELS:
         near = difflib.get_close_matches(str(name).lower(), MODELS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -204,23 +213,23 @@ def find_architecture(name: str) -> Architecture:
     return MODELS[name]
 
 
-def refuse_foreign_options(name: str, architecture: Architecture, given: dict[str, Any]) -> None:
+def check_options(name: str, entry: ModelEntry, options: dict[str, Any]) -> None:
     """An option that this network does not have may only stand at its default."""
-    for key, value in given.items():
-        if key not in architecture.options and value != DEFAULTS[key]:
-            raise ValueError(f"{name} has no {key!r}, given {value!r}; its options: {', '.join(sorted(architecture.options))}")
-    if given["num_blocks"] is not None and len(architecture.stages) > 1:
-        raise ValueError(f"{name} has no 'num_blocks', given {given['num_blocks']!r}; its stages are {architecture.stages}")
-    if callable(given["neuron"]) and given["neuron"] not in NEURONS.values():
+    for key, value in options.items():
+        if key not in entry.options and value != DEFAULTS[key]:
+            raise ValueError(f"{name} has no {key!r}, given {value!r}; its options: {', '.join(sorted(entry.options))}")
+    if options["num_blocks"] is not None and len(entry.stages) > 1:
+        raise ValueError(f"{name} has no 'num_blocks', given {options['num_blocks']!r}; its stages are {entry.stages}")
+    if callable(options["neuron"]) and options["neuron"] not in NEURONS.values():
         for key in ("tau", "decay_input"):
-            if given[key] != DEFAULTS[key]:
+            if options[key] != DEFAULTS[key]:
                 raise ValueError(
-                    f"{key}={given[key]!r} would not reach a neuron that is a function; give it to the function itself"
+                    f"{key}={options[key]!r} would not reach a neuron that is a function; give it to the function itself"
                 )
-    elif given["neuron"] in ("IF", NEURONS["IF"]) or (given["neuron"] is None and architecture.kind != "event"):
+    elif options["neuron"] in ("IF", NEURONS["IF"]) or (options["neuron"] is None and entry.family != "event"):
         for key in ("tau", "decay_input"):
-            if given[key] != DEFAULTS[key]:
-                raise ValueError(f"IF has no {key!r}, given {given[key]!r}; use neuron='LIF' or 'PLIF'")
+            if options[key] != DEFAULTS[key]:
+                raise ValueError(f"IF has no {key!r}, given {options[key]!r}; use neuron='LIF' or 'PLIF'")
 
 
 def neuron_factory(neuron: str | Callable[..., Neuron], tau: float, decay_input: bool) -> Callable[..., Neuron]:
@@ -233,14 +242,14 @@ def neuron_factory(neuron: str | Callable[..., Neuron], tau: float, decay_input:
     return kind if kind is NEURONS["IF"] else partial(kind, tau, decay_input=decay_input)
 
 
-def name_of(value: Any, table: dict[str, Any]) -> Any:
+def table_key(value: Any, table: dict[str, Any]) -> Any:
     """The word that stands for `value` in a table, if one does: a file can hold a word, but no function."""
     if isinstance(value, str):
         return value.upper() if value.upper() in table else value
     return next((word for word, entry in table.items() if entry is value), value)
 
 
-def choose(option: str, value: str, allowed: tuple[str, ...]) -> str:
+def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ValueError(f"{option}={value!r} is unknown; use {' or '.join(repr(word) for word in allowed)}")
     return value

@@ -1,77 +1,94 @@
 """The residual blocks (E7-E9)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..kernels import CONNECT
-from ..kernels.connect import Connect
-from ..kernels.packing import Spikes
+from ..kernels.connect import ConnectFn
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory, SpikeConvNorm
-from .stream import Carry
+from .stream import NeuronStates
 
-EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3x3 convolution
+BOTTLENECK_EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3x3 convolution
 
 
 class Block(nn.Module):
     """A residual branch of two (basic) or three (bottleneck) layers, and a shortcut that fits.
 
-    Shapes:  x [T, N, C, H, W] -> [T, N, C', H', W'], H' = H / stride; C' = channels, or 4 channels in a bottleneck;
-             of `Spikes`, which a network's layers hand on in training, again `Spikes`
+    What a kind of block says of itself, to whoever analyses networks:
+    meets:              where branch and shortcut meet: "after" the last neurons, "before" them, or None, without a shortcut
+    has_projection:     whether the block changes the shape, so that the shortcut is a convolution
+
+    Shapes:  x [T, N, C, H, W] -> [T, N, C', H', W'], H' = H / stride; C' = channels, or 4 channels in a bottleneck
     The bottleneck's stride is on its 3x3 convolution (ResNet v1.5), as in the published networks.
     """
 
+    meets: str | None = None
+    is_spiking = True
+
     def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool):
         super().__init__()
-        self.out_channels = channels * EXPANSION if bottleneck else channels
+        self.out_channels = channels * BOTTLENECK_EXPANSION if bottleneck else channels
         self.stride = stride
-        self.changes_shape = stride != 1 or in_channels != self.out_channels
-        self.shapes = (  # in, out, kernel size, stride of each convolution of the branch
+        self.has_projection = stride != 1 or in_channels != self.out_channels
+        self.conv_shapes = (  # in, out, kernel size, stride of each convolution of the branch
             [(in_channels, channels, 1, 1), (channels, channels, 3, stride), (channels, self.out_channels, 1, 1)]
             if bottleneck
             else [(in_channels, channels, 3, stride), (channels, channels, 3, 1)]
         )
         self.shortcut_shape = (in_channels, self.out_channels, 1, stride)
 
-    def spiking_layers(
-        self, neuron: NeuronFactory, last_neuron: NeuronFactory | None, connect: Connect | None = None
+    def build_spiking_branch(
+        self, neuron: NeuronFactory, last_neuron: NeuronFactory | None, connect: ConnectFn | None = None
     ) -> list[ConvNormFire]:
         """The branch as spiking layers; the last one may have neurons of its own, and connects."""
-        *shapes, last = self.shapes
+        *shapes, last = self.conv_shapes
         layers = [ConvNormFire(*shape, neuron=neuron) for shape in shapes]
         return [*layers, ConvNormFire(*last, neuron=last_neuron or neuron, connect=connect)]
 
-    def set_layers(self, layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> None:
+    def register_layers(self, layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> None:
         """Register the branch as conv1, conv2, (conv3) and the shortcut, in this order."""
         for number, layer in enumerate(layers, start=1):
             self.add_module(f"conv{number}", layer)
         self.shortcut = shortcut
 
     @property
-    def branch(self) -> list[ConvNorm]:
-        return [getattr(self, f"conv{number}") for number in range(1, len(self.shapes) + 1)]
+    def branch(self) -> list[Any]:
+        """The layers of the residual branch."""
+        return [getattr(self, f"conv{number}") for number in range(1, len(self.conv_shapes) + 1)]
 
     @property
-    def last(self) -> ConvNorm:
+    def last_layer(self) -> Any:
         """The branch's last layer."""
         return self.branch[-1]
 
-    def hidden(self, x: Tensor | Spikes, carry: Carry | None) -> Tensor | Spikes:
+    @property
+    def connect(self) -> ConnectFn | None:
+        """G of E6; None where branch and shortcut do not meet after the neurons."""
+        return getattr(self.last_layer, "connect", None)
+
+    @property
+    def identity_branch(self) -> int | None:
+        """The constant branch, 0 or 1, with which the block is the identity on spikes; None: there is none."""
+        return None
+
+    def forward_hidden(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         """The branch up to its last layer."""
         for layer in self.branch[:-1]:
-            x = layer(x, carry)
+            x = layer(x, states)
         return x
 
-    def carried(self, x: Tensor | Spikes, carry: Carry | None) -> Tensor | Spikes:
+    def forward_shortcut(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         """What comes along the shortcut."""
-        return x if self.shortcut is None else self.shortcut(x, carry)
+        return x if self.shortcut is None else self.shortcut(x, states)
 
     @torch.no_grad()
-    def silence(self) -> None:
+    def zero_init_(self) -> None:
         """Zero init (E9): the last norm starts with weight 0 and bias 0."""
-        self.last.norm.weight.zero_()
-        self.last.norm.bias.zero_()
+        self.last_layer.norm.weight.zero_()
+        self.last_layer.norm.bias.zero_()
 
 
 class SEWBlock(Block):
@@ -82,6 +99,8 @@ class SEWBlock(Block):
     Source:       E6, E7; Fang et al. 2021, Eq. 9, Fig. 2(b)
     """
 
+    meets = "after"
+
     def __init__(
         self,
         in_channels: int,
@@ -90,25 +109,28 @@ class SEWBlock(Block):
         *,
         neuron: NeuronFactory,
         last_neuron: NeuronFactory | None = None,
-        connect: str | Connect = "ADD",
+        connect: str | ConnectFn = "ADD",
         bottleneck: bool = False,
     ):
         super().__init__(in_channels, channels, stride, bottleneck)
-        self.connect = resolve_connect(connect)
-        shortcut = ConvNormFire(*self.shortcut_shape, neuron=neuron) if self.changes_shape else None
-        self.set_layers(self.spiking_layers(neuron, last_neuron, self.connect), shortcut)
+        shortcut = ConvNormFire(*self.shortcut_shape, neuron=neuron) if self.has_projection else None
+        self.register_layers(self.build_spiking_branch(neuron, last_neuron, resolve_connect(connect)), shortcut)
 
-    def forward(self, x: Tensor | Spikes, carry: Carry | None = None) -> Tensor | Spikes:
-        hidden = self.hidden(x, carry)
-        return self.last(hidden, carry, shortcut=self.carried(x, carry))
+    def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        hidden = self.forward_hidden(x, states)
+        return self.last_layer(hidden, states, shortcut=self.forward_shortcut(x, states))
+
+    @property
+    def identity_branch(self) -> int | None:
+        assert self.connect is not None, "a SEW block connects"
+        return identity_branch_value(self.connect)
 
     @torch.no_grad()
-    def silence(self) -> None:
+    def zero_init_(self) -> None:
         """Zero init (E9): the branch is constant, 0 (ADD, IAND) or 1 (AND), whichever leaves the shortcut unchanged."""
-        super().silence()
-        if branch_of_identity(self.connect) == 1:
-            assert isinstance(self.last, ConvNormFire)
-            self.last.norm.bias.fill_(self.last.neuron.firing_current())
+        super().zero_init_()
+        if require_identity(self.identity_branch) == 1:
+            self.last_layer.norm.bias.fill_(self.last_layer.neuron.min_always_firing_current())
 
 
 class SpikingBlock(Block):
@@ -120,6 +142,8 @@ class SpikingBlock(Block):
     silent.
     """
 
+    meets = "before"
+
     def __init__(
         self,
         in_channels: int,
@@ -131,12 +155,12 @@ class SpikingBlock(Block):
         bottleneck: bool = False,
     ):
         super().__init__(in_channels, channels, stride, bottleneck)
-        shortcut = SpikeConvNorm(*self.shortcut_shape) if self.changes_shape else None
-        self.set_layers(self.spiking_layers(neuron, last_neuron), shortcut)
+        shortcut = SpikeConvNorm(*self.shortcut_shape) if self.has_projection else None
+        self.register_layers(self.build_spiking_branch(neuron, last_neuron), shortcut)
 
-    def forward(self, x: Tensor | Spikes, carry: Carry | None = None) -> Tensor | Spikes:
-        hidden = self.hidden(x, carry)
-        return self.last(hidden, carry, current=self.carried(x, carry))
+    def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        hidden = self.forward_hidden(x, states)
+        return self.last_layer(hidden, states, current=self.forward_shortcut(x, states))
 
 
 class PlainBlock(Block):
@@ -153,26 +177,29 @@ class PlainBlock(Block):
         bottleneck: bool = False,
     ):
         super().__init__(in_channels, channels, stride, bottleneck)
-        self.set_layers(self.spiking_layers(neuron, last_neuron))
+        self.register_layers(self.build_spiking_branch(neuron, last_neuron))
 
-    def forward(self, x: Tensor | Spikes, carry: Carry | None = None) -> Tensor | Spikes:
-        return self.last(self.hidden(x, carry), carry)
+    def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        return self.last_layer(self.forward_hidden(x, states), states)
 
 
 class ReLUBlock(Block):
     """The block of the ReLU twin: relu(F(x) + x), x [N, C, H, W] or [T, N, C, H, W] (He et al. 2016)."""
 
+    meets = "before"
+    is_spiking = False
+
     def __init__(self, in_channels: int, channels: int, stride: int = 1, *, bottleneck: bool = False):
         super().__init__(in_channels, channels, stride, bottleneck)
-        layers = [ConvNormReLU(*shape) for shape in self.shapes]
-        self.set_layers(layers, ConvNorm(*self.shortcut_shape) if self.changes_shape else None)
+        layers = [ConvNormReLU(*shape) for shape in self.conv_shapes]
+        self.register_layers(layers, ConvNorm(*self.shortcut_shape) if self.has_projection else None)
 
-    def forward(self, x: Tensor, carry: Carry | None = None) -> Tensor:
-        hidden = self.hidden(x, carry)
-        return self.last(hidden, carry, current=self.carried(x, carry))
+    def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        hidden = self.forward_hidden(x, states)
+        return self.last_layer(hidden, states, current=self.forward_shortcut(x, states))
 
 
-def resolve_connect(connect: str | Connect) -> Connect:
+def resolve_connect(connect: str | ConnectFn) -> ConnectFn:
     """The function that a word of CONNECT (upper or lower case) stands for; a function stands for itself."""
     if callable(connect):
         return connect
@@ -181,13 +208,13 @@ def resolve_connect(connect: str | Connect) -> Connect:
     return CONNECT[connect.upper()]
 
 
-def branch_of_identity(connect: Connect) -> int:
-    """The constant output of the branch, 0 or 1, that leaves every spike of the shortcut unchanged under `connect`.
-
-    Raises:  ValueError if neither does
-    """
+def identity_branch_value(connect: ConnectFn) -> int | None:
+    """The constant branch, 0 or 1, that leaves every spike of the shortcut unchanged under `connect`, if there is one."""
     s = torch.tensor([0.0, 1.0], device="cpu")  # also where networks are built without memory, on the meta device
-    for a in (0, 1):
-        if torch.equal(connect(torch.full_like(s, a), s), s):
-            return a
-    raise ValueError("zero_init: neither a silent nor an always firing branch makes this connect the identity")
+    return next((a for a in (0, 1) if torch.equal(connect(torch.full_like(s, a), s), s)), None)
+
+
+def require_identity(branch: int | None) -> int:
+    if branch is None:
+        raise ValueError("zero_init: neither a silent nor an always firing branch makes this connect the identity")
+    return branch

@@ -4,11 +4,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..kernels.packing import values_of
-from .layers import ConvNorm, ConvNormFire, ConvNormReLU, MaxPool, NeuronFactory, make_pool, over_time, pooled_over_time
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, MaxPool, NeuronFactory, build_pool, pool_framewise
 from .network import Network
 from .residual import Block
-from .stream import Carry
+from .stream import NeuronStates
 
 IMAGENET_WIDTHS = (64, 128, 256, 512)
 IMAGENET_DEPTHS: dict[int, tuple[int, ...]] = {
@@ -18,7 +17,7 @@ IMAGENET_DEPTHS: dict[int, tuple[int, ...]] = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-BOTTLENECKS = {50, 101, 152}
+BOTTLENECK_DEPTHS = {50, 101, 152}
 
 CIFAR_WIDTHS = (16, 32, 64)
 CIFAR_DEPTHS: dict[int, tuple[int, ...]] = {depth: ((depth - 2) // 6,) * 3 for depth in (20, 32, 44, 56, 110)}
@@ -55,7 +54,7 @@ class ResNet(Network):
         kernel_size, stride = {"7x7": (7, 2), "3x3": (3, 1)}[stem]
         shape = (in_channels, widths[0], kernel_size, stride)
         self.stem: ConvNorm = ConvNormReLU(*shape) if neuron is None else ConvNormFire(*shape, neuron=neuron)
-        self.pool = make_pool(pool, 3, 2, 1, neuron) if stem == "7x7" else nn.Identity()
+        self.pool = build_pool(pool, 3, 2, 1, neuron) if stem == "7x7" else nn.Identity()
         channels = widths[0]
         self.num_stages = len(widths)
         for number, (width, count) in enumerate(zip(widths, num_blocks, strict=True), start=1):
@@ -69,7 +68,6 @@ class ResNet(Network):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.name_layers()
 
     @property
     def stages(self) -> list[nn.ModuleList]:
@@ -79,15 +77,13 @@ class ResNet(Network):
     def head(self) -> nn.Linear:
         return self.fc
 
-    def features(self, x: Any, carry: Carry | None) -> Tensor:
-        still = {"repeat": self.T} if self.spiking and x.dim() == 4 else {}
-        if isinstance(self.stem, ConvNormFire):
-            inside = self.pool if isinstance(self.pool, MaxPool) else None
-            x = self.stem(x, carry, pool=inside, pack=self.packs, **still)
-            if inside is None:
-                x = pooled_over_time(self.pool, x)
+    def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
+        if self.spiking:
+            fused_pool = self.pool if isinstance(self.pool, MaxPool) else None
+            x = self.stem(x, states, repeat_steps=self.T if x.dim() == 4 else 0, pool=fused_pool)
+            x = x if fused_pool is not None else pool_framewise(self.pool, x)
         else:
-            x = over_time(self.pool, self.stem(x))
+            x = pool_framewise(self.pool, self.stem(x))
         for stage in self.stages:
-            x = self.run_stage(stage, x, carry)
-        return values_of(x).mean((-2, -1))
+            x = self.forward_stage(stage, x, states)
+        return x.mean((-2, -1))

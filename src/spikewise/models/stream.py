@@ -1,56 +1,67 @@
 """What a network remembers between two frames, held by the caller."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ..neurons import StateCell
 
 
 @dataclass(frozen=True)
-class State:
+class StreamState:
     """A network between two frames: nothing of it lives in the network.
 
-    membranes:  name of a layer -> membrane of its neurons [N, C, H, W], float32 or float64
-    total:      sum of the features of all frames so far [N, F]
-    num_steps:  frames seen
+    membranes:    name of a layer -> state of its neurons: the membrane [N, C, H, W], float32 or float64; of a neuron with a
+                  state of its own, that state
+    feature_sum:  sum of the features of all frames so far [N, F]
+    num_steps:    frames seen
     """
 
-    membranes: dict[str, Tensor]
-    total: Tensor
+    membranes: dict[str, Any]
+    feature_sum: Tensor
     num_steps: int
 
-    def to(self, device: torch.device | str) -> "State":
+    def to(self, device: torch.device | str) -> "StreamState":
         """The same state on another device."""
-        return State({k: v.to(device) for k, v in self.membranes.items()}, self.total.to(device), self.num_steps)
+        return self.map(lambda tensor: tensor.to(device))
 
-    def detach(self) -> "State":
+    def detach(self) -> "StreamState":
         """The same state without its history: cuts backpropagation through time here."""
-        return State({k: v.detach() for k, v in self.membranes.items()}, self.total.detach(), self.num_steps)
+        return self.map(torch.Tensor.detach)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "StreamState":
+        """The same state with a function applied to each of its tensors."""
+        return StreamState(tree_map(function, self.membranes), function(self.feature_sum), self.num_steps)
 
 
-class Carry:
-    """Hands each layer its membrane of the last frame and collects those of this one."""
+class NeuronStates:
+    """Hands each layer the state of its neurons after the last frame, and collects those after this one."""
 
-    def __init__(self, before: dict[str, Tensor] | None):
-        self.before = before
-        self.after: dict[str, Tensor] = {}
+    def __init__(self, previous: dict[str, Any] | None):
+        self.previous = previous
+        self.cells: dict[str, StateCell] = {}
 
-    def take(self, layer: str, shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
-        """The membrane `layer` left behind; None at the first frame.
+    def cell(self, layer: str, shape: torch.Size, dtype: torch.dtype) -> StateCell:
+        """The state that `layer` left behind, to be replaced; empty at the first frame.
 
         Raises:  ValueError for a state of another network, or of frames of another size or dtype
         """
-        if self.before is None:
-            return None
-        v = self.before.get(layer)
-        if v is None:
-            raise ValueError(f"the state has no membrane for {layer!r}: it comes from another network")
-        if v.shape != shape or v.dtype != dtype:
-            raise ValueError(
-                f"the state's membrane of {layer!r} is {list(v.shape)} {v.dtype}, this frame needs {list(shape)} {dtype}: "
-                "it comes from frames of another size or dtype"
-            )
-        return v
+        state = None
+        if self.previous is not None:
+            if layer not in self.previous:
+                raise ValueError(f"the state has no membrane for {layer!r}: it comes from another network")
+            state = self.previous[layer]
+        for v in tree_leaves(state):
+            if isinstance(v, Tensor) and v.dim() == len(shape) and (v.shape != shape or v.dtype != dtype):
+                raise ValueError(
+                    f"the state's membrane of {layer!r} is {list(v.shape)} {v.dtype}, this frame needs {list(shape)} {dtype}: "
+                    "it comes from frames of another size or dtype"
+                )
+        return self.cells.setdefault(layer, StateCell(state))
 
-    def keep(self, layer: str, v: Tensor) -> None:
-        self.after[layer] = v
+    def collected(self) -> dict[str, Any]:
+        return {name: cell.state for name, cell in self.cells.items()}

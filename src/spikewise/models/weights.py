@@ -12,14 +12,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .infer_spec import recognise, some
+from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
 from .network import Network
 from .registry import build_model
 
-WEIGHTS = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 FORMAT_VERSION = 1
-CONTAINERS = ("model", "net", "state_dict")  # keys under which checkpoints keep their tensors; "model" and "net": published
+STATE_DICT_KEYS = ("model", "net", "state_dict")  # where checkpoints keep their tensors; "model" and "net": the published ones
 
 
 def save_pretrained(net: Network, folder: str | Path) -> Path:
@@ -28,16 +28,16 @@ def save_pretrained(net: Network, folder: str | Path) -> Path:
     Returns:  the file
     Raises:   ValueError for a network that `build_model` did not build
     """
-    path = Path(folder) / WEIGHTS
-    content = pretrained_bytes(net)
+    path = Path(folder) / WEIGHTS_FILE
+    content = serialize_pretrained(net)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{WEIGHTS}.new")
+    beside = path.with_name(f".{WEIGHTS_FILE}.new")
     beside.write_bytes(content)
     beside.replace(path)
     return path
 
 
-def pretrained_bytes(net: Network) -> bytes:
+def serialize_pretrained(net: Network) -> bytes:
     """The content of the file that `save_pretrained` writes."""
     if not net.spec:
         raise ValueError("save_pretrained: this network was not built by build_model, so the file could not say what it is")
@@ -60,47 +60,47 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
     torchvision's names make the ReLU twin, unless `name` says otherwise. The network comes in evaluation mode.
     Raises:     FileNotFoundError; ValueError that says what doesn't fit, or which override is needed
     """
-    file = find_file(Path(path))
-    tensors, about = read_file(file)
+    file = resolve_weights_file(Path(path))
+    tensors, metadata = read_weights(file)
     try:
-        if "name" in about:  # one of ours
-            functions = [key for key in about.pop("functions") if key not in overrides]
+        if "name" in metadata:  # one of ours
+            functions = [key for key in metadata.pop("functions") if key not in overrides]
             if functions:
                 raise ValueError(f"it was saved with a function for {functions[0]!r}, which a file can't hold; pass it again")
-            net, names = build(about | overrides), None
+            net, names = build_empty(metadata | overrides), None
         else:
-            infer, rename = recognise(tensors)
-            spec = infer(tensors, about, overrides) | overrides
-            net = build(spec)
+            infer, rename = detect_layout(tensors)
+            spec = infer(tensors, metadata, overrides) | overrides
+            net = build_empty(spec)
             names = rename(net)
-        fill(net, tensors, names)
+        assign_tensors(net, tensors, names)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # a hostile header may hold anything
         raise ValueError(f"{file}: {error}") from None
     return net.eval()
 
 
-def find_file(path: Path) -> Path:
+def resolve_weights_file(path: Path) -> Path:
     """The weights file of a folder; a file itself."""
     if path.is_dir():
-        for inside in (WEIGHTS, f"checkpoints/last/{WEIGHTS}", f"checkpoints/best/{WEIGHTS}"):
+        for inside in (WEIGHTS_FILE, f"checkpoints/last/{WEIGHTS_FILE}", f"checkpoints/best/{WEIGHTS_FILE}"):
             if (path / inside).is_file():
                 return path / inside
-        raise FileNotFoundError(f"{path} holds no {WEIGHTS}, neither itself nor in checkpoints/last or checkpoints/best")
+        raise FileNotFoundError(f"{path} holds no {WEIGHTS_FILE}, neither itself nor in checkpoints/last or checkpoints/best")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give a weights file, a folder of save_pretrained or a run folder")
     return path
 
 
-def read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file, and what it says about them: our own spec, or the arguments of the script that wrote it."""
     if file.suffix == ".safetensors":
         try:
             with safe_open(file, "pt") as opened:
-                header = checked_header(json.loads((opened.metadata() or {}).get("spikewise", "{}")))
+                header = validate_header(json.loads((opened.metadata() or {}).get("spikewise", "{}")))
                 tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
         except (SafetensorError, ValueError, OSError, RecursionError) as error:
             raise ValueError(f"{file} is not a readable safetensors file: {error}") from None
-        return tensors, own_spec(header)
+        return tensors, spec_from_header(header)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on pickle protocols; what can't be read is refused below
@@ -113,10 +113,10 @@ def read_file(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(
             f"{file} is not a checkpoint of plain tensors: {cause.group(0) if cause else type(error).__name__}"
         ) from None
-    return unwrap(file, content)
+    return unwrap_checkpoint(file, content)
 
 
-def checked_header(header: Any) -> dict[str, Any]:
+def validate_header(header: Any) -> dict[str, Any]:
     """The header of one of our files, or an empty one."""
     if not isinstance(header, dict) or not isinstance(header.get("model", {}), dict):
         raise ValueError("its spikewise header is damaged")
@@ -128,7 +128,7 @@ def checked_header(header: Any) -> dict[str, Any]:
     return header
 
 
-def own_spec(header: dict[str, Any]) -> dict[str, Any]:
+def spec_from_header(header: dict[str, Any]) -> dict[str, Any]:
     """What one of our files was built with, and under "functions" the options that were functions; {} for another's file."""
     if "model" not in header:
         return {}
@@ -136,32 +136,32 @@ def own_spec(header: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in header["model"].items() if key not in functions}, "functions": functions}
 
 
-def unwrap(file: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def unwrap_checkpoint(file: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Find the tensors in what torch.save wrote, and the arguments of the training script beside them."""
-    about: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     if isinstance(content, dict):
         arguments = content.get("args")
         if isinstance(arguments, argparse.Namespace):
             arguments = vars(arguments)
-        about = {"args": arguments if isinstance(arguments, dict) else {}}
-        for key in CONTAINERS:
+        metadata = {"args": arguments if isinstance(arguments, dict) else {}}
+        for key in STATE_DICT_KEYS:
             if isinstance(content.get(key), dict):
                 content = content[key]
                 break
     if not isinstance(content, dict) or not content:
-        raise ValueError(f"{file} holds no dict of tensors, neither itself nor under {', '.join(CONTAINERS)}")
+        raise ValueError(f"{file} holds no dict of tensors, neither itself nor under {', '.join(STATE_DICT_KEYS)}")
     strangers = [str(key) for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
     if strangers:
-        raise ValueError(f"{file}: these entries are no tensors: {some(strangers)}")
+        raise ValueError(f"{file}: these entries are no tensors: {summarize_names(strangers)}")
     for name, tensor in content.items():  # a tiny file can claim a tensor of any size by strides of 0
         if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(f"{file}: {name!r} is no plain tensor, or larger than what the file holds of it")
     if all(name.startswith("module.") for name in content):  # saved from inside a DistributedDataParallel
         content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    return content, about
+    return content, metadata
 
 
-def build(spec: dict[str, Any]) -> Network:
+def build_empty(spec: dict[str, Any]) -> Network:
     """Build an empty network; `fill` gives it its weights."""
     known = set(build_model.__kwdefaults__ or {}) | {"num_classes", "name"}
     strange = sorted(set(spec) - known)
@@ -175,7 +175,7 @@ def build(spec: dict[str, Any]) -> Network:
     return net
 
 
-def fill(net: Network, tensors: dict[str, Tensor], names: dict[str, str] | None) -> None:
+def assign_tensors(net: Network, tensors: dict[str, Tensor], names: dict[str, str] | None) -> None:
     """Give `net` the tensors of a file, strictly: every one used, none missing, shapes equal, dtype as in the file.
 
     names:  our name -> the file's; None where they are the same
@@ -189,7 +189,11 @@ def fill(net: Network, tensors: dict[str, Tensor], names: dict[str, str] | None)
     if missing or unexpected:
         raise ValueError(
             f"the tensors are not those of {net.spec['name']}: "
-            + "; ".join(f"{word}: {some(found)}" for word, found in (("missing", missing), ("not in it", unexpected)) if found)
+            + "; ".join(
+                f"{word}: {summarize_names(found)}"
+                for word, found in (("missing", missing), ("not in it", unexpected))
+                if found
+            )
         )
     state = {}
     for name, theirs in names.items():

@@ -28,16 +28,16 @@ VARIANTS = {
 }
 
 
-class Unavailable(RuntimeError):
+class NativeUnavailable(RuntimeError):
     """The library cannot be had here; the message says why."""
 
 
-def variants_of(machine: str) -> list[str]:
+def variants_for(machine: str) -> list[str]:
     """The variants that make sense on a kind of machine (`platform.machine()`), the fastest first."""
     return list(VARIANTS) if machine in ("x86_64", "AMD64") else ["generic"]
 
 
-def key(variant: str) -> str:
+def source_hash(variant: str) -> str:
     """What the compiled library depends on, but for the compiler: sources and flags."""
     digest = hashlib.blake2b(repr((FLAGS, VARIANTS[variant], platform.system(), platform.machine())).encode(), digest_size=8)
     for path in sorted([*SOURCES.glob("*.c"), *SOURCES.glob("*.h"), *SOURCES.glob("*.inc")]):
@@ -45,12 +45,12 @@ def key(variant: str) -> str:
     return digest.hexdigest()
 
 
-def prebuilt(variant: str) -> Path:
+def prebuilt_path(variant: str) -> Path:
     """Where a wheel has the library; its name tells whether it was built from these sources."""
-    return PREBUILT / f"kernels-{variant}-{key(variant)}.so"
+    return PREBUILT / f"kernels-{variant}-{source_hash(variant)}.so"
 
 
-def compiler() -> list[str]:
+def find_compiler() -> list[str]:
     """The C compiler of $CC, or the first of cc, gcc, clang.
 
     Raises:  Unavailable
@@ -59,14 +59,14 @@ def compiler() -> list[str]:
         try:
             return shlex.split(named)
         except ValueError as error:
-            raise Unavailable(f"CC={named!r} is no command: {error}") from None
+            raise NativeUnavailable(f"CC={named!r} is no command: {error}") from None
     for name in ("cc", "gcc", "clang"):
         if found := shutil.which(name):
             return [found]
-    raise Unavailable("no C compiler (cc, gcc, clang) was found, and $CC names none")
+    raise NativeUnavailable("no C compiler (cc, gcc, clang) was found, and $CC names none")
 
 
-def compile_to(target: Path, variant: str, cc: list[str]) -> None:
+def compile_variant(target: Path, variant: str, cc: list[str]) -> None:
     """Compile one variant; the file appears whole or not at all.
 
     Raises:  Unavailable with the compiler's first complaint
@@ -81,39 +81,39 @@ def compile_to(target: Path, variant: str, cc: list[str]) -> None:
         )
         if done.returncode:
             complaint = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-            raise Unavailable(f"{' '.join(cc)} could not compile the kernels: {complaint}")
+            raise NativeUnavailable(f"{' '.join(cc)} could not compile the kernels: {complaint}")
         beside.replace(target)
     except OSError as error:
-        raise Unavailable(f"the kernels could not be compiled: {error}") from None
+        raise NativeUnavailable(f"the kernels could not be compiled: {error}") from None
     finally:
         beside.unlink(missing_ok=True)
 
 
-def library(variant: str) -> Path:
+def library_path(variant: str) -> Path:
     """The compiled library: the wheel's, or the one in the private folder, compiled now if need be.
 
     Raises:  Unavailable
     """
-    if prebuilt(variant).is_file():
-        return prebuilt(variant)
-    cc = compiler()
+    if prebuilt_path(variant).is_file():
+        return prebuilt_path(variant)
+    cc = find_compiler()
     version = subprocess.run([*cc, "--version"], capture_output=True, check=False).stdout if shutil.which(cc[0]) else b""
     name = hashlib.blake2b(repr((cc, version)).encode(), digest_size=4).hexdigest()
-    folder = private_folder()
-    path = folder / f"kernels-{variant}-{key(variant)}-{name}.so"
+    folder = cache_folder()
+    path = folder / f"kernels-{variant}-{source_hash(variant)}-{name}.so"
     if not path.is_file():
         try:
             lock = (folder / "lock").open("w")
         except OSError as error:
-            raise Unavailable(f"the kernels could not be compiled: {error}") from None
+            raise NativeUnavailable(f"the kernels could not be compiled: {error}") from None
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not path.is_file():
-                compile_to(path, variant, cc)
+                compile_variant(path, variant, cc)
     return path
 
 
-def private_folder() -> Path:
+def cache_folder() -> Path:
     """A folder that only this user can write to: $SPIKEWISE_CACHE, or the user's cache, or, were that read-only, /tmp.
 
     Raises:  Unavailable
@@ -129,6 +129,6 @@ def private_folder() -> Path:
             private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
             if private and os.access(place, os.W_OK):
                 return place
-    raise Unavailable(
+    raise NativeUnavailable(
         f"no folder that is writable by you alone among {', '.join(map(str, places))}; set $SPIKEWISE_CACHE to one"
     )

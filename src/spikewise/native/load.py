@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from .build import VARIANTS, Unavailable, library, variants_of
+from .build import VARIANTS, NativeUnavailable, library_path, variants_for
 
 
 @functools.cache
@@ -19,55 +19,55 @@ def load(variant: str) -> ctypes.CDLL:
     Raises:  Unavailable
     """
     try:
-        return ctypes.CDLL(str(library(variant)))
+        return ctypes.CDLL(str(library_path(variant)))
     except OSError as error:
-        raise Unavailable(f"the compiled kernels could not be loaded: {error}") from None
+        raise NativeUnavailable(f"the compiled kernels could not be loaded: {error}") from None
 
 
-def able_variants() -> list[str]:
+def supported_variants() -> list[str]:
     """The variants that this CPU can run, the fastest first."""
     able = {"AVX512": ["avx512", "avx2", "generic"], "AVX2": ["avx2", "generic"]}.get(
         torch.backends.cpu.get_cpu_capability(), ["generic"]
     )
     if able[0] == "avx512" and torch.cpu._is_avx512_bf16_supported():
         able.insert(0, "avx512_bf16")
-    return [variant for variant in able if variant in variants_of(platform.machine())]
+    return [variant for variant in able if variant in variants_for(platform.machine())]
 
 
-def chosen_variant() -> str:
+def selected_variant() -> str:
     """The fastest variant, or the one that $SPIKEWISE_CPU_VARIANT names.
 
     Raises:  Unavailable for a name that this machine does not have
     """
-    allowed = able_variants()
+    allowed = supported_variants()
     if named := os.environ.get("SPIKEWISE_CPU_VARIANT"):
         if named not in allowed:
-            raise Unavailable(f"SPIKEWISE_CPU_VARIANT={named!r} is none of this CPU's: {', '.join(allowed)}")
+            raise NativeUnavailable(f"SPIKEWISE_CPU_VARIANT={named!r} is none of this CPU's: {', '.join(allowed)}")
         return named
     return allowed[0]
 
 
 @torch.compiler.assume_constant_result  # what compiles networks need not look into this
-def reason_against() -> str:
+def unavailable_reason() -> str:
     """Why the library cannot run here; empty where it can."""
-    return _reason_against()
+    return _unavailable_reason()
 
 
 @functools.cache
-def _reason_against() -> str:
+def _unavailable_reason() -> str:
     if platform.system() not in ("Linux", "Darwin"):
         return f"the CPU kernels are built for Linux and macOS, not for {platform.system()}"
     try:
-        load(chosen_variant())
-    except Unavailable as error:
+        load(selected_variant())
+    except NativeUnavailable as error:
         return str(error)
     return ""
 
 
 @functools.cache
-def gomp_parallel() -> int:
+def gomp_parallel_address() -> int:
     """Address of the entry to the OpenMP runtime that torch has loaded; 0 if there is none: then one thread computes."""
-    for path in runtimes():
+    for path in openmp_runtimes():
         try:
             found = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
             return ctypes.cast(found.GOMP_parallel, ctypes.c_void_p).value or 0
@@ -76,7 +76,7 @@ def gomp_parallel() -> int:
     return 0
 
 
-def runtimes() -> list[str]:
+def openmp_runtimes() -> list[str]:
     """OpenMP runtimes in this process, torch's own first."""
     own = Path(torch.__file__).parent
     maps = Path("/proc/self/maps")
@@ -90,7 +90,7 @@ def runtimes() -> list[str]:
 _PROCESS = os.getpid()
 
 
-def threads() -> int:
+def num_threads() -> int:
     """Threads a call may use: as many as torch does; one in a forked child, where the parent's OpenMP threads are missing."""
     forked = os.getpid() != _PROCESS or (
         multiprocessing.parent_process() is not None and multiprocessing.get_start_method(allow_none=True) in (None, "fork")
@@ -98,4 +98,13 @@ def threads() -> int:
     return 1 if forked else torch.get_num_threads()
 
 
-__all__ = ["VARIANTS", "Unavailable", "able_variants", "chosen_variant", "gomp_parallel", "load", "reason_against", "threads"]
+__all__ = [
+    "VARIANTS",
+    "NativeUnavailable",
+    "gomp_parallel_address",
+    "load",
+    "num_threads",
+    "selected_variant",
+    "supported_variants",
+    "unavailable_reason",
+]

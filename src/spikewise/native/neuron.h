@@ -4,13 +4,14 @@
 
 #include "vector.h"
 
-enum { ATAN, SIGMOID, RECTANGLE, TRIANGLE, FAST_SIGMOID, ERF, SCALED_ATAN }; /* in the order of SURROGATES */
+/* The numbers of `Surrogate` in kernels/spec.py */
+enum { ATAN = 0, SIGMOID = 1, RECTANGULAR = 2, TRIANGULAR = 3, FAST_SIGMOID = 4, ERF = 5, SCALED_ATAN = 6 };
 
 typedef struct {
     float a, b, c; /* E1 */
-    float v_th, v_reset, rest;
+    float v_th, v_reset, v_rest;
     float alpha;
-    int32_t surrogate, hard, detach_reset, plain; /* plain: a = b = 1, c = 0 */
+    int32_t surrogate, hard_reset, detach_reset, plain; /* plain: a = b = 1, c = 0 */
 } neuron;
 
 INLINE vf charge(const neuron n, vf v, vf x) { return n.plain ? v + x : n.a * v + n.b * x + n.c; }
@@ -18,7 +19,7 @@ INLINE vf charge(const neuron n, vf v, vf x) { return n.plain ? v + x : n.a * v 
 /* 1.0 or 0.0; NaN does not fire */
 INLINE vf fires(const neuron n, vf h) { return where(h >= n.v_th, splat(1.0f), splat(0.0f)); }
 
-INLINE vf reset(const neuron n, vf h, vf s) { return n.hard ? (1.0f - s) * h + s * n.v_reset : h - s * n.v_th; }
+INLINE vf reset(const neuron n, vf h, vf s) { return n.hard_reset ? (1.0f - s) * h + s * n.v_reset : h - s * n.v_th; }
 
 /* exp(x) to 2 ulp for -87 <= x <= 0: 2^k times a polynomial on [-ln 2 / 2, ln 2 / 2] */
 INLINE vf exp_of_negative(vf x) {
@@ -51,9 +52,9 @@ INLINE vf slope(const neuron n, vf u) {
             vf e = exp_of_negative(-alpha * size), s = 1.0f / (1.0f + e);
             return alpha * (s * (e * s));
         }
-        case RECTANGLE:
+        case RECTANGULAR:
             return where(size < 1.0f / (2 * alpha), splat(alpha), splat(0.0f));
-        case TRIANGLE: {
+        case TRIANGULAR: {
             vf y = 1.0f - alpha * size;
             return alpha * where(y < 0.0f, splat(0.0f), y);
         }

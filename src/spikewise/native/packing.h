@@ -16,13 +16,13 @@ typedef struct {
 } planes_of;
 
 typedef struct {
-    team threads;
+    thread_team threads;
     int64_t steps, elements; /* of one time step */
     planes_of to;
     void *values; /* [steps][elements] */
-} packing_call;
+} packing_args;
 
-INLINE int64_t tasks_per_step(const packing_call *k) { return (k->elements + PACKED_AT_ONCE - 1) / PACKED_AT_ONCE; }
+INLINE int64_t tasks_per_step(const packing_args *k) { return (k->elements + PACKED_AT_ONCE - 1) / PACKED_AT_ONCE; }
 
 /* Bit p of each value, the first value's in the lowest bit */
 INLINE uint32_t bits_of(vi values, int p) {

@@ -13,7 +13,7 @@ typedef void (*gomp_parallel)(void (*body)(void *), void *argument, unsigned thr
 typedef struct {
     gomp_parallel run; /* may be NULL: one thread */
     int32_t threads;
-} team;
+} thread_team;
 
 typedef struct {
     void (*task)(void *context, int64_t number);
@@ -30,7 +30,7 @@ static void take_tasks(void *argument) {
     }
 }
 
-static void in_parallel(const team *t, void (*task)(void *, int64_t), void *context, int64_t tasks) {
+static void in_parallel(const thread_team *t, void (*task)(void *, int64_t), void *context, int64_t tasks) {
     job j = {task, context, tasks, 0};
     if (t->run == 0 || t->threads <= 1 || tasks <= 1)
         take_tasks(&j);

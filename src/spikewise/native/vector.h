@@ -31,8 +31,8 @@ typedef uint8_t vb __attribute__((vector_size(LANES)));
 typedef double vd __attribute__((vector_size(LANES * 8)));
 
 /* Memory that is soon read, or written, is asked for now; beyond an array's end that does nothing. */
-INLINE void will_read(const void *at) { __builtin_prefetch(at, 0); }
-INLINE void will_write(const void *at) { __builtin_prefetch(at, 1); }
+INLINE void prefetch_read(const void *at) { __builtin_prefetch(at, 0); }
+INLINE void prefetch_write(const void *at) { __builtin_prefetch(at, 1); }
 
 typedef float f32;
 typedef uint16_t bf16;
@@ -136,7 +136,7 @@ INLINE void store_bf16(bf16 *to, vf x, int n) {
 INLINE void store_exact_bf16(bf16 *to, vf x, int n) { store_u16(to, narrow((vu)x >> 16), n); }
 INLINE void store_exact_f32(f32 *to, vf x, int n) { store_f32(to, x, n); }
 
-/* Whole vectors past the cache: what is overwritten need not be read before. `settle` before others read them. */
+/* Whole vectors past the cache: what is overwritten need not be read before. `flush_stores` before others read them. */
 INLINE void stream_exact_bf16(bf16 *to, vf x) {
 #if defined(__AVX512F__)
     if (((uintptr_t)to & 31) == 0) {
@@ -155,7 +155,7 @@ INLINE void stream_exact_f32(f32 *to, vf x) {
 #endif
     store_exact_f32(to, x, LANES);
 }
-INLINE void settle(void) {
+INLINE void flush_stores(void) {
 #if defined(__SSE2__)
     _mm_sfence();
 #endif

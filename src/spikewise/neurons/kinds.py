@@ -23,16 +23,16 @@ class LIF(Neuron):
 
     tau:          membrane time constant in time steps, > 1; at tau = 1 nothing would be remembered
     decay_input:  whether the input is divided by tau, too, as in the paper
-    Source:       E1 with a = 1 - 1/tau, b = 1/tau (or 1), c = rest/tau; Fang et al. 2021, Eq. 5
+    Source:       E1 with a = 1 - 1/tau, b = 1/tau (or 1), c = v_rest/tau; Fang et al. 2021, Eq. 5
     """
 
     def __init__(self, tau: float = 2.0, *, decay_input: bool = True, **threshold):
         super().__init__(**threshold)
-        require_memory("LIF", tau)
+        require_tau("LIF", tau)
         self.leak, self.decay_input = 1 / tau, decay_input
 
     def coefficients(self):
-        return 1 - self.leak, self.leak if self.decay_input else 1.0, self.leak * self.rest
+        return 1 - self.leak, self.leak if self.decay_input else 1.0, self.leak * self.v_rest
 
     def extra_repr(self) -> str:
         return f"tau={1 / self.leak:g}, decay_input={self.decay_input}, {super().extra_repr()}"
@@ -49,7 +49,7 @@ class PLIF(Neuron):
 
     def __init__(self, tau: float = 2.0, *, decay_input: bool = True, **threshold):
         super().__init__(**threshold)
-        require_memory("PLIF", tau)
+        require_tau("PLIF", tau)
         self.decay_input = decay_input
         self.w = nn.Parameter(torch.tensor([-math.log(tau - 1)]))
 
@@ -58,16 +58,20 @@ class PLIF(Neuron):
         """The time constant now, in time steps."""
         return 1 / float(torch.sigmoid(self.w.detach().cpu().double()))
 
+    @property
+    def time_constant(self) -> float:
+        return self.tau
+
     def coefficients(self):
         w: Tensor = self.w if self.w.dtype == torch.float64 else self.w.float()
         leak = torch.sigmoid(w)
-        return 1 - leak, leak if self.decay_input else 1.0, leak * self.rest
+        return 1 - leak, leak if self.decay_input else 1.0, leak * self.v_rest
 
     def extra_repr(self) -> str:
         return f"tau={self.tau:g}, decay_input={self.decay_input}, {super().extra_repr()}"
 
 
-def require_memory(kind: str, tau: float) -> None:
+def require_tau(kind: str, tau: float) -> None:
     if not (math.isfinite(tau) and tau > 1):
         raise ValueError(f"{kind}: tau={tau} time steps is outside its range; use a finite tau > 1, or IF for no leak")
 

@@ -2,32 +2,47 @@
 
 import copy
 import math
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..kernels import SURROGATES, Dynamics, choose_backend
+from ..aliases import renamed
+from ..kernels import SURROGATES, Backend, NeuronParams, get_backend, reference
+
+
+class StateCell:
+    """Where a layer of neurons finds the state that the last frame left, and puts its own; None: at rest."""
+
+    def __init__(self, state: Any = None):
+        self.state = state
 
 
 class Neuron(nn.Module):
     """A layer of spiking neurons: current goes in, spikes come out, one step after another.
 
+    A kind of neuron is written in one of two ways. One whose membrane follows E1 says its `coefficients`; the fused kernels
+    compute it. Any other says its `step`, and `initial_state` if that is more than a membrane at rest; its state may be a
+    tensor, a named tuple, tuple or dict of tensors, and is streamed like a membrane.
+
     Shapes:        x [T, N, ...] input current, in units of the threshold -> spikes [T, N, ...], 0.0 or 1.0
-    v_th:          threshold; above the resting potential
+    v_th:          threshold; above the resting potential. A number, or a tensor of one value, or of one per channel;
+                   an nn.Parameter is learned (on the reference)
     v_reset:       membrane after a spike, and at rest (hard reset); None subtracts v_th instead and rests at 0 (soft reset)
     surrogate:     slope of the firing step in backward, a name in SURROGATES
     alpha:         the surrogate's slope parameter, > 0
     detach_reset:  whether gradients ignore the reset's dependence on the spike, as in the paper
-    backend:       a name in BACKENDS, or "auto"
+    backend:       a name in BACKENDS, or "auto": what cannot be fused runs on the reference
     Source:        E1-E5 (docs/equations.md); Fang et al. 2021, sec. 3.1 and A.1
     Raises:        ValueError for a value outside its range
     """
 
+    v_th: float | Tensor
+
     def __init__(
         self,
         *,
-        v_th: float = 1.0,
+        v_th: float | Tensor = 1.0,
         v_reset: float | None = 0.0,
         surrogate: str = "atan",
         alpha: float = 2.0,
@@ -35,51 +50,100 @@ class Neuron(nn.Module):
         backend: str = "auto",
     ):
         super().__init__()
-        self.v_th, self.v_reset = v_th, v_reset
+        surrogate = renamed(surrogate)
+        if isinstance(v_th, Tensor) and not isinstance(v_th, nn.Parameter):
+            self.register_buffer("v_th", v_th)
+        else:
+            self.v_th = v_th
+        self.v_reset = v_reset
         self.surrogate, self.alpha, self.detach_reset = surrogate, alpha, detach_reset
         self.backend = backend
-        choose_backend(backend)  # refuses here what cannot run
-        if not math.isfinite(v_th) or not math.isfinite(self.rest) or not math.isfinite(alpha):
+        get_backend(backend)  # refuses here what cannot run
+        lowest = float(v_th.min()) if isinstance(v_th, Tensor) else v_th
+        if not math.isfinite(lowest) or not math.isfinite(self.v_rest) or not math.isfinite(alpha):
             raise ValueError(f"v_th={v_th}, v_reset={v_reset} and alpha={alpha} must be finite numbers (v_reset may be None)")
-        if not v_th > self.rest:
-            raise ValueError(f"v_th={v_th} must lie above the resting potential {self.rest}, or the neuron fires without input")
+        if not lowest > self.v_rest:
+            raise ValueError(f"v_th={v_th} must lie above the resting potential {self.v_rest}, or it fires without input")
         if not isinstance(surrogate, str) or surrogate not in SURROGATES:
             raise ValueError(f"no surrogate named {surrogate!r}; known: {', '.join(SURROGATES)}")
         if not alpha > 0:
             raise ValueError(f"alpha={alpha} must be above 0; it is the slope parameter of the surrogate {surrogate!r}")
 
-    def kernels(self, like: Tensor) -> ModuleType:
-        """The backend that runs on such tensors. Looked up, not kept: a network must stay copyable and picklable."""
-        return choose_backend(self.backend, like)
+    def coefficients(self) -> tuple[float | Tensor, float | Tensor, float | Tensor]:
+        """a, b, c of E1: numbers, or tensors that are learned."""
+        raise NotImplementedError(f"{type(self).__name__} must say its coefficients a, b, c (E1), or its step")
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One time step: spikes [N, ...] of the current x [N, ...], and the state behind them."""
+        spikes, v = reference.fire(x[None], self.params(x.dim()), v=state)
+        return spikes[0], v
+
+    def initial_state(self, x: Tensor) -> Any:
+        """The state before the first step, of the current x [N, ...]; None: membranes at rest."""
+        return None
+
+    def fire(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Spikes of the currents x [T, N, ...] and the state they leave, starting from `state` (None: rest)."""
+        require_currents(x)
+        backend = self.backend_for(x)
+        if type(self).step is Neuron.step:
+            return backend.fire(x, self.params(x.dim() - 1), v=state)
+        state = self.initial_state(x[0]) if state is None else state
+        spikes = []
+        for x_t in x:
+            s, state = self.step(x_t, state)
+            spikes.append(s)
+        return torch.cat(spikes).unflatten(0, x.shape[:2]), state
+
+    def forward(self, x: Tensor, cell: StateCell | None = None) -> Tensor:
+        """Spikes [T, N, ...] of the currents x [T, N, ...]; from rest, or from the state in `cell`, which is then replaced."""
+        spikes, state = self.fire(x, None if cell is None else cell.state)
+        if cell is not None:
+            cell.state = state
+        return spikes
+
+    def params(self, dims: int = 0) -> NeuronParams:
+        """All that a kernel must know of a neuron of E1; dims: of one time step [N, C, ...], for thresholds per channel."""
+        v_th = self.v_th
+        if isinstance(v_th, Tensor) and v_th.numel() > 1 and v_th.dim() == 1 and dims > 2:
+            v_th = v_th.reshape(-1, *[1] * (dims - 2))
+        return NeuronParams(*self.coefficients(), v_th, self.v_reset, self.surrogate, self.alpha, self.detach_reset)
+
+    def fusible_params(self) -> NeuronParams | None:
+        """`params`, where they tell all of this neuron, and the fused kernels know what they say; else None."""
+        kind, own = type(self), vars(self)
+        ours = kind.forward is Neuron.forward and kind.fire is Neuron.fire and kind.step is Neuron.step
+        if not ours or "forward" in own or "fire" in own or "step" in own:
+            return None
+        params = self.params()
+        return None if params.unfusible_reason() else params
+
+    def backend_for(self, like: Tensor) -> Backend:
+        """The kernels that run on such currents. Looked up, not kept: a network must stay copyable and picklable."""
+        reason = self.params().unfusible_reason() if type(self).step is Neuron.step else "its step is its own"
+        if not reason or self.backend == "reference":
+            return get_backend(self.backend, like)
+        if self.backend != "auto":
+            raise ValueError(f"the kernels {self.backend!r} cannot compute {self}: {reason}; use backend='auto' or 'reference'")
+        return get_backend("reference", like)
 
     @property
-    def rest(self) -> float:
+    def v_rest(self) -> float:
         """The membrane before the first frame."""
         return 0.0 if self.v_reset is None else self.v_reset
 
-    def coefficients(self) -> tuple[float | Tensor, float | Tensor, float | Tensor]:
-        """a, b, c of E1: what a kind of neuron is."""
-        raise NotImplementedError(f"{type(self).__name__} must say its coefficients a, b, c (E1)")
-
-    def dynamics(self) -> Dynamics:
-        """All that a kernel must know of this neuron."""
-        return Dynamics(*self.coefficients(), self.v_th, self.v_reset, self.surrogate, self.alpha, self.detach_reset)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Spikes [T, N, ...] of the currents x [T, N, ...], starting from rest."""
-        require_sequence(x)
-        return self.kernels(x).fire(x, self.dynamics(), keep_v=False)[0]
-
-    def run(self, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Spikes of the currents x [T, N, ...] and the membrane [N, ...] they leave, starting from `v` (None: rest)."""
-        require_sequence(x)
-        return self.kernels(x).fire(x, self.dynamics(), v=v)
+    @property
+    def time_constant(self) -> float | None:
+        """The membrane's time constant where it is learned, in time steps; None elsewhere."""
+        return None
 
     @torch.no_grad()
-    def firing_current(self) -> float:
+    def min_always_firing_current(self) -> float:
         """The smallest constant current, as float32 has it, that makes the neuron fire at every step (E9)."""
-        _, b, _ = self.coefficients()
-        current = torch.tensor((self.v_th - self.rest) / float(b), dtype=torch.float32, device="cpu")
+        v_th = float(self.v_th.max()) if isinstance(self.v_th, Tensor) else self.v_th
+        current = torch.tensor(v_th - self.v_rest, dtype=torch.float32, device="cpu")
+        if type(self).step is Neuron.step:
+            current = current / float(self.coefficients()[1])
         up = torch.tensor(float("inf"), device="cpu")
         for _ in range(64):
             # a float32 network may be turned into float64 later, its coefficients with it
@@ -92,15 +156,14 @@ class Neuron(nn.Module):
 
     def always_fires(self, current: Tensor, steps: int = 16) -> bool:
         """Whether `steps` steps of this constant current all fire."""
-        currents = current.expand(steps, 1)
-        spikes, _ = self.kernels(currents).fire(currents, self.dynamics(), keep_v=False)
-        return bool(spikes.all())
+        return bool(self.fire(current.expand(steps, 1))[0].all())
 
     def extra_repr(self) -> str:
         reset = "soft reset" if self.v_reset is None else f"v_reset={self.v_reset}"
-        return f"v_th={self.v_th}, {reset}, {self.surrogate} alpha={self.alpha}"
+        v_th = f"learned {list(self.v_th.shape)}" if isinstance(self.v_th, Tensor) and self.v_th.numel() > 1 else self.v_th
+        return f"v_th={v_th}, {reset}, {self.surrogate} alpha={self.alpha}"
 
 
-def require_sequence(x: Tensor) -> None:
+def require_currents(x: Tensor) -> None:
     if x.dim() < 2 or not x.is_floating_point():
         raise ValueError(f"neurons take floating-point currents [T, N, ...], given {list(x.shape)} {x.dtype}")

@@ -6,11 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ...kernels.packing import values_of
 from ...models.layers import ConvNormFire
 from ...models.network import Network
-from ...models.recorder import watched
-from ...models.residual import Block, SEWBlock, SpikingBlock, branch_of_identity
+from ...models.recorder import record_activity
+from ...models.residual import Block
 from ..initial import unchanged
 from .finding import Finding
 from .given import block_of, last_of, layers_of
@@ -45,10 +44,9 @@ class Shown:
             if isinstance(layer, ConvNormFire)
         ]
         try:
-            with torch.no_grad(), unchanged(net, training=training), watched(net, details=True) as watches:
+            with torch.no_grad(), unchanged(net, training=training), record_activity(net, details=True) as watches:
                 for name, block in net.blocks.items():  # before they are connected
-                    assert isinstance(block.last, ConvNormFire), "spiking blocks end in spiking layers"
-                    block.last.observe = partial(self.see_branch, last_of(net, name), block.last.observe)
+                    hooks.append(block.last_layer.spikes.register_forward_hook(partial(self.see_layer, last_of(net, name))))
                 net(images)
         finally:
             for hook in hooks:
@@ -56,9 +54,11 @@ class Shown:
         self.branch = {name: float(watch.branch[0].mean()) for name, watch in watches.items()}
         self.output = {name: float(watch.output[0].mean()) for name, watch in watches.items()}
         self.distance = {
-            name: watch.apart / watch.seen for name, watch in watches.items() if not net.blocks[name].changes_shape
+            name: watch.distance_sum / watch.num_values
+            for name, watch in watches.items()
+            if not net.blocks[name].has_projection
         }
-        self.moving = {name: watch.moving for name, watch in watches.items()}
+        self.moving = {name: watch.temporal_change for name, watch in watches.items()}
         self.steps = len(next(iter(watches.values())).output[0])
         self.layers = {name: float(rates.mean()) for name, rates in self.channels.items()}
 
@@ -67,13 +67,8 @@ class Shown:
         if self.overflow is None and not largest < MOST:
             self.overflow = name, largest
 
-    def see_branch(self, name: str, noted: object, spikes: Tensor) -> None:
-        assert callable(noted), "the probe watches every block"
-        noted(spikes)
-        self.channels[name] = by_channel(spikes)
-
     def see_layer(self, name: str, _layer: nn.Module, _given: object, out: Tensor) -> None:
-        self.channels.setdefault(name, by_channel(values_of(out)))
+        self.channels.setdefault(name, by_channel(out))
 
 
 def by_channel(spikes: Tensor) -> Tensor:
@@ -111,7 +106,7 @@ def silent(net: Network, shown: Shown) -> list[Finding]:
 
 def how_to_wake(net: Network, block: str | None) -> str:
     """Advice for a silent layer; of `block`, if it is its last."""
-    last = net.blocks[block].last.norm if block and isinstance(net.blocks[block], SpikingBlock) else None
+    last = net.blocks[block].last_layer.norm if block and net.blocks[block].meets == "before" else None
     if last is not None and not bool(last.weight.any()):
         return (
             "leave zero_init out: a spike alone does not bring these neurons to v_th; or take IF and v_th <= 1, or SEW blocks"
@@ -132,7 +127,7 @@ def dead_channels(net: Network, shown: Shown) -> list[Finding]:
         if float(rates.mean()) < DEAD or (block and keeps_identity(net.blocks[block], name, block)):
             continue  # the layer is silent, or meant to be
         neuron, norm = layer.neuron, layer.norm
-        reached = (norm.bias + REACH * norm.weight.abs()).detach().float() * shown.steps + max(0.0, neuron.rest)
+        reached = (norm.bias + REACH * norm.weight.abs()).detach().float() * shown.steps + max(0.0, neuron.v_rest)
         dead = (rates == 0) & (reached.to(rates.device) < neuron.v_th)
         if float(dead.float().mean()) >= HALF:
             said = (
@@ -146,12 +141,12 @@ def dead_channels(net: Network, shown: Shown) -> list[Finding]:
 def keeps_identity(block: Block, layer: str, name: str) -> bool:
     """Whether this is the last layer of a block whose silent branch makes it the identity, as zero init left it, or nearly."""
     is_last = layer == f"{name}.conv{len(block.branch)}"
-    return is_last and identity_branch(block) == 0 and bool((block.last.norm.weight.abs() < GROWING).all())
+    return is_last and block.identity_branch == 0 and bool((block.last_layer.norm.weight.abs() < GROWING).all())
 
 
 def saturated(net: Network, shown: Shown) -> list[Finding]:
     """The first layer whose neurons fire nearly always, where that is not what makes its block the identity."""
-    always = {last_of(net, name) for name, block in net.blocks.items() if identity_branch(block) == 1}
+    always = {last_of(net, name) for name, block in net.blocks.items() if block.identity_branch == 1}
     for name, rates in shown.channels.items():
         on, rate = rates > SATURATED, float(rates.mean())
         if name not in always and (rate > SATURATED or float(on.float().mean()) >= HALF):
@@ -160,16 +155,6 @@ def saturated(net: Network, shown: Shown) -> list[Finding]:
             evidence = f"its neurons fire {100 * rate:.1f} % of the time, {int(on.sum())} of {len(on)} channels nearly always"
             return [Finding("saturated", block, evidence, advice)]
     return []
-
-
-def identity_branch(block: Block) -> int | None:
-    """The constant branch that makes the block the identity: 0 or 1; None: none does."""
-    if not isinstance(block, SEWBlock):
-        return None
-    try:
-        return branch_of_identity(block.connect)
-    except ValueError:
-        return None
 
 
 def time_unused(shown: Shown, images: Tensor) -> list[Finding]:

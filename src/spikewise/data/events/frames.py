@@ -55,7 +55,7 @@ def count(events: Events, position: np.ndarray | None, last: np.ndarray) -> np.n
     if any(array.shape != (len(events),) for array in arrays):
         raise ValueError(f"t, x, y and polarity of {', '.join(str(array.shape) for array in arrays)} are no recording")
     plain = tuple(array.dtype for array in arrays) == (np.int64, np.uint16, np.uint16, np.uint8)
-    return count_in_c(events, position, last) if plain and not native.reason_against() else defined(events, position, last)
+    return count_in_c(events, position, last) if plain and not native.unavailable_reason() else defined(events, position, last)
 
 
 def defined(events: Events, position: np.ndarray | None, last: np.ndarray) -> np.ndarray:
@@ -89,7 +89,7 @@ def count_in_c(events: Events, position: np.ndarray | None, last: np.ndarray) ->
     counts = np.zeros((len(last), 2, *events.size), dtype=np.int32)
     pointers = [None if array is None else array.ctypes.data for array in (position, x, y, polarity, last)]
     call = FramesCall(*pointers, len(events), len(last), *events.size, counts.ctypes.data)
-    function = native.load(native.chosen_variant()).count_events
+    function = native.load(native.selected_variant()).count_events
     function.restype = ctypes.c_int64
     outside = function(ctypes.byref(call))
     if outside >= 0:

@@ -14,18 +14,10 @@ from torch.utils._pytree import tree_leaves
 
 from ...config import Config
 from ...data import Samples
-from ...kernels import convolve
 from ...models import Network
 from ..build import build_network
 from ..loader import channels_last
 from ..step import Training
-
-# Operators that are PyTorch's inside: the ledger looks into them. What our C kernels allocate for themselves, sums over a few
-# channels, is left out.
-INSIDE: dict[Any, Any] = {
-    torch.ops.spikewise.conv.default: convolve.conv,
-    torch.ops.spikewise.conv_backward.default: convolve.conv_backward,
-}
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ class Bytes:
 
 
 class Ledger(TorchDispatchMode):
-    """Notes every new storage, and when it goes.
+    """Notes every new storage, and when it goes. What C kernels allocate for themselves, sums over a few channels, is left out.
 
     alive:  bytes of all storages that are there now
     peak:   the most that were there at once, since it was last set
@@ -70,9 +62,6 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             return 1  # for any number that is read: a loss, a norm, the count of steps, all of them finite and not 0
-        if func in INSIDE:
-            with self:
-                return INSIDE[func](*args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):

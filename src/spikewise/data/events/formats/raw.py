@@ -159,7 +159,7 @@ class EventsCall(ctypes.Structure):
 def compiled() -> bool:
     from ....native import load as native  # brings torch
 
-    return not native.reason_against()
+    return not native.unavailable_reason()
 
 
 def decode(function: str, raw: np.ndarray, most: int) -> tuple[Columns, EventsCall]:
@@ -169,6 +169,6 @@ def decode(function: str, raw: np.ndarray, most: int) -> tuple[Columns, EventsCa
     raw = np.ascontiguousarray(raw)
     t, x, y, polarity = room_for(most)
     call = EventsCall(raw.ctypes.data, len(raw), *(array.ctypes.data for array in (t, x, y, polarity)), most)
-    getattr(native.load(native.chosen_variant()), function)(ctypes.byref(call))
+    getattr(native.load(native.selected_variant()), function)(ctypes.byref(call))
     n = call.events
     return (t[:n], x[:n], y[:n], polarity[:n]), call

@@ -6,9 +6,18 @@ import math
 import triton
 import triton.language as tl
 
+from ...spec import Surrogate
+
 HALF_PI = tl.constexpr(math.pi / 2)
 QUARTER_PI = tl.constexpr(math.pi / 4)
 ONE_OVER_ROOT_PI = tl.constexpr(1 / math.sqrt(math.pi))
+ATAN = tl.constexpr(int(Surrogate.ATAN))
+SIGMOID = tl.constexpr(int(Surrogate.SIGMOID))
+RECTANGULAR = tl.constexpr(int(Surrogate.RECTANGULAR))
+TRIANGULAR = tl.constexpr(int(Surrogate.TRIANGULAR))
+FAST_SIGMOID = tl.constexpr(int(Surrogate.FAST_SIGMOID))
+ERF = tl.constexpr(int(Surrogate.ERF))
+SCALED_ATAN = tl.constexpr(int(Surrogate.SCALED_ATAN))
 
 
 @triton.jit
@@ -24,9 +33,9 @@ def fires(h, neuron):
 
 
 @triton.jit
-def reset(h, s, neuron, HARD: tl.constexpr):
+def reset(h, s, neuron, HARD_RESET: tl.constexpr):
     """E3."""
-    return (1.0 - s) * h + s * neuron[4] if HARD else h - s * neuron[3]
+    return (1.0 - s) * h + s * neuron[4] if HARD_RESET else h - s * neuron[3]
 
 
 @triton.jit
@@ -34,26 +43,26 @@ def slope(u, alpha, SURROGATE: tl.constexpr):
     """E4. Divisions are rounded to nearest; exp has a relative error of some 2^-22, which only gradients see."""
     size = tl.abs(u)
     one = tl.full(u.shape, 1.0, tl.float32)
-    if SURROGATE == "atan":
+    if SURROGATE == ATAN:
         w = (HALF_PI * alpha) * u
         f = tl.div_rn(one * (alpha * 0.5), 1.0 + w * w)
-    elif SURROGATE == "sigmoid":
+    elif SURROGATE == SIGMOID:
         e = tl.exp(-alpha * size)
         s = tl.div_rn(one, 1.0 + e)
         f = alpha * (s * (e * s))
-    elif SURROGATE == "rectangle":
+    elif SURROGATE == RECTANGULAR:
         f = tl.where(size < tl.div_rn(one, one * (2.0 * alpha)), alpha, 0.0)
-    elif SURROGATE == "triangle":
+    elif SURROGATE == TRIANGULAR:
         y = 1.0 - alpha * size
         f = alpha * tl.where(y < 0.0, 0.0, y)
-    elif SURROGATE == "fast_sigmoid":
+    elif SURROGATE == FAST_SIGMOID:
         y = tl.div_rn(one, 1.0 + alpha * size)
         f = y * y
-    elif SURROGATE == "erf":
+    elif SURROGATE == ERF:
         w = alpha * u
         f = (alpha * ONE_OVER_ROOT_PI) * tl.exp(-(w * w))
     else:
-        tl.static_assert(SURROGATE == "scaled_atan")
+        tl.static_assert(SURROGATE == SCALED_ATAN)
         w = (HALF_PI * alpha) * u
         lift = QUARTER_PI * alpha
         f = tl.div_rn(one * (1.0 + lift * lift), 1.0 + w * w)

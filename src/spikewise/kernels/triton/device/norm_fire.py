@@ -6,72 +6,73 @@ the running kernel, so that a new batch or image size compiles nothing; the step
 asked for before the first is computed, for no load may move across a store. Pointers may be None. Tuples:
 
 neuron    a, b, c, v_th, v_reset (0 under soft reset)
-place     where a tile lies: its first value within a time step, n, its values' offsets from there, which of them are in bounds
+tile      where it lies: its first value within a time step, n, its values' offsets from there, which of them are in bounds
 """
 
 import triton
 import triton.language as tl
 
-from .neuron_kernels import charge, fires, reset
+from ...spec import Connect
+from .neuron import charge, fires, reset
 
-NONE = tl.constexpr(-1)  # connections, in the order of cpu.CONNECTS
-ADD = tl.constexpr(0)
-AND = tl.constexpr(1)
+NONE = tl.constexpr(int(Connect.NONE))
+ADD = tl.constexpr(int(Connect.ADD))
+AND = tl.constexpr(int(Connect.AND))
 
 
 @triton.jit
-def read(x, step, place, STEPS: tl.constexpr):
+def load_steps(x, step, tile, STEPS: tl.constexpr):
     """Tiles of STEPS time steps from `step` on, as they are stored; () of None."""
-    begin, n, lanes, live = place
+    begin, n, offsets, mask = tile
     tiles = ()
     if x is not None:
         for t in tl.static_range(STEPS):
-            tiles += (tl.load(x + (step + t) * n + begin + lanes, mask=live, other=0.0),)
+            tiles += (tl.load(x + (step + t) * n + begin + offsets, mask=mask, other=0.0),)
     return tiles
 
 
 @triton.jit
-def start(v, neuron, place):
+def load_membrane(v, neuron, tile):
     """The membrane before the first step: v, or at rest."""
-    begin, _, lanes, live = place
+    begin, _, offsets, mask = tile
     if v is not None:
-        membrane = tl.load(v + begin + lanes, mask=live, other=0.0)
+        membrane = tl.load(v + begin + offsets, mask=mask, other=0.0)
     else:
-        membrane = tl.zeros(lanes.shape, tl.float32) + neuron[4]
+        membrane = tl.zeros(offsets.shape, tl.float32) + neuron[4]
     return membrane
 
 
 @triton.jit
-def current_at(t, ys, currents, affine, REPEAT: tl.constexpr):
+def normalized_current(t, ys, currents, scale_shift, REPEAT: tl.constexpr):
     """The normalised value at step t of those read."""
-    x = ys[0 if REPEAT else t].to(tl.float32) * affine[0] + affine[1]
+    x = ys[0 if REPEAT else t].to(tl.float32) * scale_shift[0] + scale_shift[1]
     if len(currents) > 0:
         x = x + currents[t].to(tl.float32)
     return x
 
 
 @triton.jit
-def membranes(v, ys, currents, affine, neuron, STEPS: tl.constexpr, REPEAT: tl.constexpr, HARD: tl.constexpr):
+def run_membranes(v, ys, currents, scale_shift, neuron, STEPS: tl.constexpr, REPEAT: tl.constexpr, HARD_RESET: tl.constexpr):
     """From membrane v: the membrane after STEPS steps, and h of each."""
     hs = ()
     for t in tl.static_range(STEPS):
-        h = charge(v, current_at(t, ys, currents, affine, REPEAT), neuron)
-        v = reset(h, fires(h, neuron), neuron, HARD)
+        h = charge(v, normalized_current(t, ys, currents, scale_shift, REPEAT), neuron)
+        v = reset(h, fires(h, neuron), neuron, HARD_RESET)
         hs += (h,)
     return v, hs
 
 
 @triton.jit
-def store_planes(packed, value, step, place, PLANES: tl.constexpr):
+def store_planes(packed, value, step, tile, PLANES: tl.constexpr):
     """Small integers [groups, 8] as bits: bit j of byte i of plane p is bit p of element 8i + j; 0 beyond the last element."""
-    begin, n, lanes, live = place
-    group = tl.arange(0, lanes.shape[0])
-    value = tl.where(live, value.to(tl.int32), 0)
+    begin, n, offsets, mask = tile
+    group = tl.arange(0, offsets.shape[0])
+    value = tl.where(mask, value.to(tl.int32), 0)
     for first in tl.static_range(0, PLANES, 4):  # four planes are added up at once, as the bytes of a word
         word = tl.zeros(value.shape, tl.int32)
         for p in tl.static_range(4):
             word |= ((value >> (first + p)) & 1) << (8 * p)
-        word = tl.sum(word << (lanes % 8), 1)
+        word = tl.sum(word << (offsets % 8), 1)
         for p in tl.static_range(4):
             if first + p < PLANES:
                 to = packed + (step * PLANES + first + p) * ((n + 7) // 8) + begin // 8 + group
@@ -83,26 +84,26 @@ def forward_steps(
     membrane,
     step,
     y,
-    still,
+    still_frame,
     shortcut,
     current,
     out,
     packed,
-    affine,
+    scale_shift,
     neuron,
-    place,
+    tile,
     STEPS: tl.constexpr,
     REPEAT: tl.constexpr,
     CONNECT: tl.constexpr,
-    HARD: tl.constexpr,
+    HARD_RESET: tl.constexpr,
     PLANES: tl.constexpr,
 ):
     """Outputs of STEPS steps from `step` on; the membrane after them. still: the one frame under REPEAT"""
-    begin, n, lanes, live = place
-    ys = still if REPEAT else read(y, step, place, STEPS)
-    currents = read(current, step, place, STEPS)
-    shortcuts = read(shortcut, step, place, STEPS)
-    membrane, hs = membranes(membrane, ys, currents, affine, neuron, STEPS, REPEAT, HARD)
+    begin, n, offsets, mask = tile
+    ys = still_frame if REPEAT else load_steps(y, step, tile, STEPS)
+    currents = load_steps(current, step, tile, STEPS)
+    shortcuts = load_steps(shortcut, step, tile, STEPS)
+    membrane, hs = run_membranes(membrane, ys, currents, scale_shift, neuron, STEPS, REPEAT, HARD_RESET)
     for t in tl.static_range(STEPS):
         value = fires(hs[t], neuron)
         if CONNECT != NONE:
@@ -113,26 +114,26 @@ def forward_steps(
                 value = value * s
             else:
                 value = (1.0 - value) * s
-        tl.store(out + (step + t) * n + begin + lanes, value.to(out.dtype.element_ty), mask=live)
+        tl.store(out + (step + t) * n + begin + offsets, value.to(out.dtype.element_ty), mask=mask)
         if PLANES > 0:
-            store_planes(packed, value, step + t, place, PLANES)
+            store_planes(packed, value, step + t, tile, PLANES)
     return membrane
 
 
 @triton.jit
-def flat_place(n, UNIT: tl.constexpr, GROUPS: tl.constexpr):
+def flat_tile(n, UNIT: tl.constexpr, GROUPS: tl.constexpr):
     """The program's GROUPS x 8 values, wherever rows end. UNIT divides n: where it is 16, vectors may be moved."""
     n = n.to(tl.int64) // UNIT * UNIT
     begin = tl.program_id(0).to(tl.int64) * (GROUPS * 8)
-    lanes = tl.arange(0, GROUPS)[:, None] * 8 + tl.arange(0, 8)[None, :]
-    return begin, n, lanes, lanes < tl.minimum(n - begin, GROUPS * 8).to(tl.int32)
+    offsets = tl.arange(0, GROUPS)[:, None] * 8 + tl.arange(0, 8)[None, :]
+    return begin, n, offsets, offsets < tl.minimum(n - begin, GROUPS * 8).to(tl.int32)
 
 
 @triton.jit
-def channels_of(place, channels, ALIGN: tl.constexpr):
+def tile_channels(tile, channels, ALIGN: tl.constexpr):
     """The channel of each value. ALIGN divides the number of channels: where it is 16, their numbers move as vectors, too."""
-    begin, _, lanes, _ = place
-    return ((begin % channels).to(tl.int32) // ALIGN * ALIGN + lanes) % channels
+    begin, _, offsets, _ = tile
+    return ((begin % channels).to(tl.int32) // ALIGN * ALIGN + offsets) % channels
 
 
 @triton.jit(do_not_specialize=["n", "chunks", "v_th", "v_reset"])
@@ -140,47 +141,62 @@ def norm_fire_kernel(
     y,
     scale,
     shift,
-    abc,
+    coefficients,
     shortcut,
     current,
     v,
     out,
-    v_end,
+    v_last,
     packed,
     n,
     channels,
     chunks,
     v_th,
     v_reset,
-    CHUNK: tl.constexpr,
+    STEPS_PER_CHUNK: tl.constexpr,
     STEPS: tl.constexpr,
     LONG: tl.constexpr,
     REPEAT: tl.constexpr,
     CONNECT: tl.constexpr,
-    HARD: tl.constexpr,
+    HARD_RESET: tl.constexpr,
     PLANES: tl.constexpr,
     ALIGN: tl.constexpr,
     UNIT: tl.constexpr,
     GROUPS: tl.constexpr,
 ):
     """`chunks` times CHUNK steps (LONG only), then STEPS."""
-    place = flat_place(n, UNIT, GROUPS)
-    channel = channels_of(place, channels, ALIGN)
-    affine = (tl.load(scale + channel), tl.load(shift + channel))
-    neuron = (tl.load(abc), tl.load(abc + 1), tl.load(abc + 2), v_th, v_reset)
-    membrane = start(v, neuron, place)
-    still = read(y, 0, place, 1 if REPEAT else 0)
+    tile = flat_tile(n, UNIT, GROUPS)
+    channel = tile_channels(tile, channels, ALIGN)
+    scale_shift = (tl.load(scale + channel), tl.load(shift + channel))
+    neuron = (tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2), v_th, v_reset)
+    membrane = load_membrane(v, neuron, tile)
+    still_frame = load_steps(y, 0, tile, 1 if REPEAT else 0)
     step = 0
     if LONG:
         for chunk in range(chunks):
             membrane = forward_steps(
-                membrane, chunk * CHUNK, y, still, shortcut, current, out, packed, affine, neuron, place,
-                CHUNK, REPEAT, CONNECT, HARD, PLANES,
+                membrane, chunk * STEPS_PER_CHUNK, y, still_frame, shortcut, current, out, packed, scale_shift, neuron, tile,
+                STEPS_PER_CHUNK, REPEAT, CONNECT, HARD_RESET, PLANES,
             )  # fmt: skip
-        step = chunks * CHUNK
+        step = chunks * STEPS_PER_CHUNK
     membrane = forward_steps(
-        membrane, step, y, still, shortcut, current, out, packed, affine, neuron, place, STEPS, REPEAT, CONNECT, HARD, PLANES
+        membrane,
+        step,
+        y,
+        still_frame,
+        shortcut,
+        current,
+        out,
+        packed,
+        scale_shift,
+        neuron,
+        tile,
+        STEPS,
+        REPEAT,
+        CONNECT,
+        HARD_RESET,
+        PLANES,
     )
-    if v_end is not None:
-        begin, _, lanes, live = place
-        tl.store(v_end + begin + lanes, membrane, mask=live)
+    if v_last is not None:
+        begin, _, offsets, mask = tile
+        tl.store(v_last + begin + offsets, membrane, mask=mask)

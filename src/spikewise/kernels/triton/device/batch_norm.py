@@ -8,51 +8,51 @@ time.
 import triton
 import triton.language as tl
 
-from .forward_kernels import channels_of, flat_place
+from .norm_fire import flat_tile, tile_channels
 
 
 @triton.jit(do_not_specialize=["rows"])
-def add_rows_kernel(partial, sums, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def sum_rows_kernel(partial, sums, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Column sums of float32 [rows, columns] in double precision."""
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     row = tl.arange(0, ROWS)[:, None]
     total = tl.zeros([ROWS, COLUMNS], tl.float64)
     for first in range(0, rows, ROWS):
-        live = (first + row < rows) & (column < columns)
-        total += tl.load(partial + (first + row) * columns + column, mask=live, other=0.0).to(tl.float64)
+        mask = (first + row < rows) & (column < columns)
+        total += tl.load(partial + (first + row) * columns + column, mask=mask, other=0.0).to(tl.float64)
     tl.store(sums + column, tl.sum(total, 0)[None, :].to(tl.float32), mask=column < columns)
 
 
 @triton.jit(do_not_specialize=["rows", "groups"])
 def norm_stats_kernel(
-    y, partial, rows, channels, blocks, groups, DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+    y, partial, rows, channels, blocks, groups, FP32_STEPS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
-    """Mean and sum of squared deviations of `groups` times DEPTH tiles: partial, float64 [programs / blocks, 2, channels].
+    """Mean and sum of squared deviations of `groups` times FP32_STEPS tiles: partial, float64 [programs / blocks, 2, channels].
 
-    Values are centred before they are added, or sums would lose digits where the mean is large; by a value of the storage type,
-    or the difference to each of the few values of a half-precision tensor would be rounded the same way every time. DEPTH
-    values are added in single precision, then go into double precision.
+    Values are centered before they are added, or sums would lose digits where the mean is large; by a value of the
+    storage type, or the difference to each of the few values of a half-precision tensor would be rounded the same way
+    every time. FP32_STEPS values are added in single precision, then go into double precision.
     """
     program = tl.program_id(0)
     column = program % blocks * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     row = tl.arange(0, ROWS)[:, None]
     inside = column < channels
-    begin = (program // blocks).to(tl.int64) * groups * (DEPTH * ROWS)
-    here = tl.minimum(rows - begin, groups.to(tl.int64) * (DEPTH * ROWS)).to(tl.int32)
+    begin = (program // blocks).to(tl.int64) * groups * (FP32_STEPS * ROWS)
+    here = tl.minimum(rows - begin, groups.to(tl.int64) * (FP32_STEPS * ROWS)).to(tl.int32)
     y += begin * channels
     some = here // ROWS  # rows from all over the stretch; where there are few, the first ones
     probed = row * tl.maximum(some, 1)
     probe = tl.load(y + probed.to(tl.int64) * channels + column, mask=(probed < here) & inside, other=0.0).to(tl.float32)
-    centre = (tl.sum(probe, 0)[None, :] / tl.minimum(here, ROWS)).to(y.dtype.element_ty).to(tl.float32)
+    center = (tl.sum(probe, 0)[None, :] / tl.minimum(here, ROWS)).to(y.dtype.element_ty).to(tl.float32)
     sums, squares = tl.zeros([ROWS, COLUMNS], tl.float64), tl.zeros([ROWS, COLUMNS], tl.float64)
     for group in range(groups):
         tiles = ()
-        for i in tl.static_range(DEPTH):
-            at = (group * DEPTH + i) * ROWS + row
+        for i in tl.static_range(FP32_STEPS):
+            at = (group * FP32_STEPS + i) * ROWS + row
             tiles += (tl.load(y + at.to(tl.int64) * channels + column, mask=(at < here) & inside, other=0.0),)
         sum, square = tl.zeros([ROWS, COLUMNS], tl.float32), tl.zeros([ROWS, COLUMNS], tl.float32)
-        for i in tl.static_range(DEPTH):
-            off = tl.where((group * DEPTH + i) * ROWS + row < here, tiles[i].to(tl.float32) - centre, 0.0)
+        for i in tl.static_range(FP32_STEPS):
+            off = tl.where((group * FP32_STEPS + i) * ROWS + row < here, tiles[i].to(tl.float32) - center, 0.0)
             sum += off
             square += off * off
         sums += sum.to(tl.float64)
@@ -60,7 +60,7 @@ def norm_stats_kernel(
     count = here.to(tl.float64)
     off = tl.sum(sums, 0)[None, :] / count
     to = partial + program // blocks * (2 * channels) + column
-    tl.store(to, centre.to(tl.float64) + off, mask=inside)
+    tl.store(to, center.to(tl.float64) + off, mask=inside)
     tl.store(to + channels, tl.sum(squares, 0)[None, :] - count * off * off, mask=inside)
 
 
@@ -73,30 +73,30 @@ def combine_stats_kernel(partial, mean, variance, rows, channels, parts, each, R
     total = tl.zeros([ROWS, COLUMNS], tl.float64)
     for first in range(0, parts, ROWS):
         count = tl.minimum(rows - (first + part).to(tl.int64) * each, each).to(tl.float64)
-        live = (first + part < parts) & inside
-        total += tl.load(partial + (first + part) * (2 * channels) + column, mask=live, other=0.0) * tl.where(live, count, 0.0)
-    centre = tl.sum(total, 0)[None, :] / rows
+        mask = (first + part < parts) & inside
+        total += tl.load(partial + (first + part) * (2 * channels) + column, mask=mask, other=0.0) * tl.where(mask, count, 0.0)
+    center = tl.sum(total, 0)[None, :] / rows
     total = tl.zeros([ROWS, COLUMNS], tl.float64)
     for first in range(0, parts, ROWS):
         count = tl.minimum(rows - (first + part).to(tl.int64) * each, each).to(tl.float64)
-        live = (first + part < parts) & inside
+        mask = (first + part < parts) & inside
         of_part = partial + (first + part) * (2 * channels) + column
-        off = tl.load(of_part, mask=live, other=0.0) - centre
-        total += tl.where(live, tl.load(of_part + channels, mask=live, other=0.0) + count * (off * off), 0.0)
-    tl.store(mean + column, centre.to(tl.float32), mask=inside)
+        off = tl.load(of_part, mask=mask, other=0.0) - center
+        total += tl.where(mask, tl.load(of_part + channels, mask=mask, other=0.0) + count * (off * off), 0.0)
+    tl.store(mean + column, center.to(tl.float32), mask=inside)
     tl.store(variance + column, (tl.sum(total, 0)[None, :] / rows).to(tl.float32), mask=inside)
 
 
 @triton.jit(do_not_specialize=["n"])
-def through_statistics_kernel(
-    grad, y, centre, coefficients, n, channels, ALIGN: tl.constexpr, UNIT: tl.constexpr, GROUPS: tl.constexpr
+def batch_norm_backward_kernel(
+    grad, y, center, coefficients, n, channels, ALIGN: tl.constexpr, UNIT: tl.constexpr, GROUPS: tl.constexpr
 ):
-    """In place: grad = direct grad + (linear (y - centre) + constant). coefficients [3, channels]: direct, linear, constant"""
-    place = flat_place(n, UNIT, GROUPS)
-    begin, _, lanes, live = place
-    channel = channels_of(place, channels, ALIGN)
-    at = begin + lanes
-    off = tl.load(y + at, mask=live, other=0.0).to(tl.float32) - tl.load(centre + channel)
-    direct = tl.load(coefficients + channel) * tl.load(grad + at, mask=live, other=0.0).to(tl.float32)
+    """In place: grad = direct grad + (linear (y - center) + constant). coefficients [3, channels]: direct, linear, constant"""
+    tile = flat_tile(n, UNIT, GROUPS)
+    begin, _, offsets, mask = tile
+    channel = tile_channels(tile, channels, ALIGN)
+    at = begin + offsets
+    off = tl.load(y + at, mask=mask, other=0.0).to(tl.float32) - tl.load(center + channel)
+    direct = tl.load(coefficients + channel) * tl.load(grad + at, mask=mask, other=0.0).to(tl.float32)
     added = tl.load(coefficients + channels + channel) * off + tl.load(coefficients + 2 * channels + channel)
-    tl.store(grad + at, (direct + added).to(grad.dtype.element_ty), mask=live)
+    tl.store(grad + at, (direct + added).to(grad.dtype.element_ty), mask=mask)
