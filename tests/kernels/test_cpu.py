@@ -198,7 +198,7 @@ def test_flipped_spikes_lie_within_4_ulp_of_the_threshold():
     got, *_, mean, variance = cpu.norm_fire(y, NormParams(weight, bias), dynamics)
     expected, *_ = reference.norm_fire(y, NormParams(weight, bias), dynamics)
     first = (got != expected).int().cumsum(0).eq(1) & (got != expected)  # later flips of a neuron follow from its first
-    scale, shift = scale_and_shift(NormParams(weight, bias, 1e-5, mean, variance))
+    scale, shift, _ = scale_and_shift(NormParams(weight, bias, 1e-5, mean, variance))
     x = y * scale[:, None, None] + shift[:, None, None]
     v, h = torch.zeros_like(x[0]), []
     for x_t, s_t in zip(x, got, strict=True):
@@ -305,7 +305,7 @@ def examples():
     yield "norm_fire", (*still, *FireSpec(repeat_steps=5, pool=[3, 2, 1], num_planes=1))
     grads = FireGrads(torch.randn(3, 2, 4, 3, 5), None, torch.zeros(4))
     yield "norm_fire_backward", (*grads, *whole, *spec, *GradSpec(True, True, True, True, True))
-    yield "batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, torch.zeros(4), torch.rand(3, 4))
+    yield "batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, *torch.rand(3, 4), torch.rand(2, 4), 90)
     yield "max_pool", (laid(torch.randn(2, 4, 6, 6), "last"), 3, 2, 1)
 
 

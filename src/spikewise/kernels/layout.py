@@ -9,9 +9,18 @@ from torch import Tensor
 from .spec import FireGrads, FireSpec, FireTensors, PoolWindow
 
 
+def dense_strides(shape: Sequence[int], channels_last: bool) -> tuple[int, ...]:
+    """Strides of [T, N, C, H, W] or [N, C, H, W] in this layout."""
+    *steps, N, C, H, W = shape
+    frame = (C * H * W, 1, W * C, C) if channels_last else (C * H * W, H * W, W, 1)
+    return (N * C * H * W, *frame) if steps else frame
+
+
 def is_channels_last(x: Tensor) -> bool:
     """Whether the channels of a pixel lie beside each other."""
-    images = x.flatten(0, 1) if x.dim() == 5 else x
+    if x.stride() == dense_strides(x.shape, channels_last=True):
+        return True
+    images = x.flatten(0, 1) if x.dim() == 5 else x  # of sizes 1, strides say nothing
     return images.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -22,6 +31,8 @@ def output_is_channels_last(y: Tensor) -> bool:
 
 def to_layout(x: Tensor, channels_last: bool) -> Tensor:
     """The same values, dense, in this layout; no copy where they lie so already."""
+    if x.stride() == dense_strides(x.shape, channels_last):
+        return x
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     if x.dim() == 4:
         return x.contiguous(memory_format=memory_format)
@@ -33,9 +44,8 @@ def empty(shape: Sequence[int], dtype: torch.dtype, channels_last: bool, device:
     if len(shape) == 4:
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         return torch.empty(shape, dtype=dtype, memory_format=memory_format, device=device)
-    _, N, C, H, W = shape
-    strides = (N * C * H * W, C * H * W, *((1, W * C, C) if channels_last else (H * W, W, 1)))
-    return torch.empty_strided(tuple(shape), strides, dtype=dtype, device=device)  # no view: it may be changed in place
+    # no view: it may be changed in place
+    return torch.empty_strided(tuple(shape), dense_strides(shape, channels_last), dtype=dtype, device=device)
 
 
 def memory_order(x: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ SCHEMAS = {
     "norm_stats": "(Tensor y, int channel_axis) -> (Tensor mean, Tensor variance)",
     "norm_fire": f"({schema(FireTensors, FireSpec)}) -> ({schema(FireOutput)})",
     "norm_fire_backward": f"({schema(FireGrads, FireTensors, FireSpec, GradSpec)}) -> ({schema(FireBackwardOutput)})",
-    "batch_norm_backward_": "(Tensor(a!) grad, Tensor y, Tensor mean, Tensor coefficients) -> ()",
+    "batch_norm_backward_": "(Tensor(a!) grad, Tensor y, Tensor mean, Tensor inverse_std, Tensor scale, Tensor channel_sums, int count) -> ()",
     "max_pool": "(Tensor x, int size, int stride, int padding) -> (Tensor out, Tensor indices)",
     "max_pool_backward": "(Tensor grad, Tensor indices, SymInt[] shape, int size, int stride, int padding) -> Tensor",
     "pack": "(Tensor x, int planes) -> Tensor",
@@ -184,10 +184,10 @@ class NormFire(torch.autograd.Function):
         ctx.batch_stats = mean is None
         if mean is None or variance is None:
             mean, variance = ops.norm_stats(y, y.dim() - 3)
-        scale, shift = reference.scale_and_shift(NormParams(weight, bias, norm_eps, mean, variance))
+        scale, shift, inverse_std = reference.scale_and_shift(NormParams(weight, bias, norm_eps, mean, variance))
         tensors = FireTensors(y, scale, shift, coefficients, shortcut, current, v)
         output = FireOutput(*ops.norm_fire(*tensors, *spec))
-        save(ctx, tensors, spec, input_planes, output.pool_indices if spec.pool else None, mean, variance, norm_eps)
+        save(ctx, tensors, spec, input_planes, output.pool_indices if spec.pool else None, mean, inverse_std)
         ctx.mark_non_differentiable(output.planes, mean, variance)
         ctx.set_materialize_grads(False)
         return output.out, output.v_last, output.planes, mean, variance
@@ -196,8 +196,8 @@ class NormFire(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         grad_out, grad_v_last = grads[:2]
-        tensors, indices, mean, variance = load(ctx)
-        spec, y, scale = ctx.spec, tensors.y, tensors.scale
+        tensors, indices, mean, inverse_std = load(ctx)
+        spec, y = ctx.spec, tensors.y
         if grad_out is None:  # only the membrane has a gradient
             grad_out = torch.zeros_like(norm_fire_fake(tensors, spec).out)
         needs = dict(zip(FireTensors._fields, ctx.needs_input_grad[-7:], strict=True))
@@ -212,16 +212,13 @@ class NormFire(torch.autograd.Function):
             grad_v_last = None
         given = FireGrads(grad_out, grad_v_last, mean, indices)
         found = FireBackwardOutput(*ops.norm_fire_backward(*given, *tensors, *spec, *want))
-        grad_bias, centered = found.channel_sums
-        inverse = torch.rsqrt(variance + ctx.eps)
-        grad_weight = inverse * centered
         if ctx.batch_stats:
             count = y.numel() // len(mean)
-            through_mean, through_variance = -scale * grad_bias / count, -scale * inverse * grad_weight / count
-            ops.batch_norm_backward_(found.grad_y, y, mean, torch.stack([scale, through_variance, through_mean]))
+            ops.batch_norm_backward_(found.grad_y, y, mean, inverse_std, tensors.scale, found.channel_sums, count)
+        grad_bias, centered = found.channel_sums
         by_name = {
             "y": found.grad_y,
-            "scale": grad_weight,
+            "scale": inverse_std * centered,
             "shift": grad_bias,
             "coefficients": found.grad_coefficients,
             "shortcut": grad_out if spec.connect == Connect.ADD else found.grad_shortcut,
@@ -238,11 +235,10 @@ def save(
     input_planes: Tensor | None,
     pool_indices: Tensor | None,
     mean: Tensor,
-    variance: Tensor,
-    eps: float,
+    inverse_std: Tensor,
 ) -> None:
     """Keep what backward needs; the shortcut, or the current, as its planes where it has them."""
-    ctx.spec, ctx.eps, ctx.packed = spec, eps, None
+    ctx.spec, ctx.packed = spec, None
     shortcut = tensors.shortcut if spec.connect > Connect.ADD else None  # the gradient passes ADD unchanged
     kept = tensors._replace(shortcut=shortcut)
     if input_planes is not None:
@@ -253,17 +249,17 @@ def save(
             values = getattr(tensors, name)
             ctx.packed = name, values.shape, values.dtype, is_channels_last(values)
             kept = kept._replace(**{name: input_planes})
-    ctx.save_for_backward(*kept, pool_indices, mean, variance)
+    ctx.save_for_backward(*kept, pool_indices, mean, inverse_std)
 
 
 def load(ctx: Any) -> tuple[FireTensors, Tensor | None, Tensor, Tensor]:
-    """What was saved: forward's tensors, pool indices, mean and variance."""
-    *saved, indices, mean, variance = ctx.saved_tensors
+    """What was saved: forward's tensors, pool indices, mean and 1 / standard deviation."""
+    *saved, indices, mean, inverse_std = ctx.saved_tensors
     tensors = FireTensors(*saved)
     if ctx.packed is not None:
         name, shape, dtype, channels_last = ctx.packed
         tensors = tensors._replace(**{name: ops.unpack(getattr(tensors, name), shape, dtype, channels_last)})
-    return tensors, indices, mean, variance
+    return tensors, indices, mean, inverse_std
 
 
 class MaxPool(torch.autograd.Function):

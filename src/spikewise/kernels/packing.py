@@ -52,6 +52,12 @@ def flatten_time(x: Tensor) -> Tensor:
     return images if found is None else note(images, found.max_value, found.planes)
 
 
+def unflatten_time(images: Tensor, steps: int) -> Tensor:
+    """Images [T*N, C, H, W] as [T, N, C, H, W], with the bound that is known of them."""
+    x, found = images.unflatten(0, (steps, len(images) // steps)), known(images)
+    return x if found is None else note(x, found.max_value)
+
+
 def num_planes(max_value: int) -> int:
     """Planes that hold 0 to `max_value`; 0 where it is unknown (0) or too large: such values stay whole."""
     return max_value.bit_length() if 0 < max_value <= MAX_PACKED_VALUE else 0

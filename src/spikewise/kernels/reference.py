@@ -55,13 +55,14 @@ def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
-def scale_and_shift(norm: NormParams) -> tuple[Tensor, Tensor]:
-    """Batch norm with given statistics as one product and one sum per channel: [C], [C], float32 or float64."""
+def scale_and_shift(norm: NormParams) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch norm with given statistics as one product and one sum per channel, and 1 / standard deviation: [C] each."""
     assert norm.mean is not None and norm.variance is not None, "statistics are taken first"
     dtype = compute_dtype(norm.mean.dtype)
     weight, bias, mean, variance = (t.to(dtype) for t in (norm.weight, norm.bias, norm.mean, norm.variance))
-    scale = weight * torch.rsqrt(variance + norm.eps)
-    return scale, bias - mean * scale
+    inverse_std = torch.rsqrt(variance + norm.eps)
+    scale = weight * inverse_std
+    return scale, bias - mean * scale, inverse_std
 
 
 def norm_fire(
@@ -99,7 +100,7 @@ def norm_fire(
         mean, variance = norm_stats(y, y.dim() - 3)
         norm = norm._replace(mean=mean, variance=variance)
     assert norm.mean is not None and norm.variance is not None
-    scale, shift = scale_and_shift(norm)
+    scale, shift, _ = scale_and_shift(norm)
     dtype = compute_dtype(y.dtype)
     x = y.to(dtype) * scale.to(dtype)[:, None, None] + shift.to(dtype)[:, None, None]
     if current is not None:

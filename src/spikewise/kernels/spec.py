@@ -3,7 +3,7 @@
 These named tuples are the operation. The operators' schemas, and how a flat call is taken apart, are made from their fields.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -222,7 +222,11 @@ def schema(*records: type) -> str:
     return ", ".join(f"{SCHEMA_TYPES[kind]} {name}" for record in records for name, kind in record.__annotations__.items())
 
 
-def split(args: Iterable[Any], *records: Any) -> list[Any]:
+def split(args: Sequence[Any], *records: Any) -> list[Any]:
     """The records of a flat call."""
-    values = iter(args)
-    return [record._make(next(values) for _ in record._fields) for record in records]
+    found, begin = [], 0
+    for record in records:
+        end = begin + len(record._fields)
+        found.append(record._make(args[begin:end]))
+        begin = end
+    return found

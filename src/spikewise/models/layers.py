@@ -10,7 +10,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from ..kernels import NeuronParams, NormParams, get_backend
 from ..kernels.connect import ConnectFn, max_connected_value
-from ..kernels.packing import flatten_time, known, note, note_planes
+from ..kernels.packing import flatten_time, known, note, note_planes, unflatten_time
 from ..kernels.reference import compute_dtype
 from ..kernels.spec import PoolWindow
 from ..kernels.spike_conv import spike_conv
@@ -22,7 +22,7 @@ NeuronFactory = Callable[[], Neuron]
 
 def framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a stateless module to every frame at once: [T, N, ...] is seen as [T*N, ...] (no copy); [N, ...] as it is."""
-    return module(x) if x.dim() == 4 else module(flatten_time(x)).unflatten(0, x.shape[:2])
+    return module(x) if x.dim() == 4 else unflatten_time(module(flatten_time(x)), len(x))
 
 
 class SpikeConv(nn.Conv2d):
@@ -217,7 +217,8 @@ class MaxPool(nn.Module):
         self.window, self.backend = PoolWindow(size, stride, padding), backend
 
     def forward(self, x: Tensor) -> Tensor:
-        return get_backend(self.backend, x).max_pool(x, *self.window)
+        out, found = get_backend(self.backend, x).max_pool(x, *self.window), known(x)
+        return out if found is None else note(out, found.max_value)
 
     def extra_repr(self) -> str:
         return "size={}, stride={}, padding={}".format(*self.window)
@@ -227,8 +228,9 @@ def pool_framewise(pool: nn.Module, x: Tensor) -> Tensor:
     """Pool every frame; under max pooling the largest value stays what it was, and becomes unknown otherwise."""
     if isinstance(pool, nn.Identity):
         return x
-    out, found = framewise(pool, x), known(x)
-    return out if found is None or not isinstance(pool, MaxPool) else note_planes(out, found.max_value)
+    out = framewise(pool, x)
+    found = known(out)
+    return out if found is None else note_planes(out, found.max_value)
 
 
 POOL_KINDS = ("max", "avg")

@@ -43,6 +43,10 @@ class ModelEntry(NamedTuple):
         return self.block is not ReLUBlock
 
     @property
+    def default_neuron(self) -> str:
+        return "PLIF" if self.family == "event" else "IF"
+
+    @property
     def options(self) -> set[str]:
         """The options of `build_model` that this network has."""
         return FAMILY_OPTIONS[self.family] | BLOCK_OPTIONS[self.block] | {"num_classes", "in_channels"}
@@ -167,10 +171,10 @@ def build_model(
     block_options: dict[str, Any] = {}
     kwargs: dict[str, Any] = {"num_classes": num_classes, "T": T, "neuron": None, "block_options": block_options}
     if entry.spiking:
-        make = partial(
-            neuron_factory(neuron or ("PLIF" if family == "event" else "IF"), tau, decay_input),
-            **{"v_th": v_th, "v_reset": v_reset, "alpha": alpha, "detach_reset": detach_reset, "backend": backend},
-        )
+        kind = neuron_kind(neuron or entry.default_neuron)
+        own = {key: value for key, value in (("tau", tau), ("decay_input", decay_input)) if key in own_options(kind)}
+        shared = {"v_th": v_th, "v_reset": v_reset, "alpha": alpha, "detach_reset": detach_reset, "backend": backend}
+        make = partial(kind, **own, **shared)
         kwargs["neuron"] = block_options["neuron"] = partial(make, surrogate=surrogate)
         block_options["last_neuron"] = partial(make, surrogate=last_surrogate or surrogate)
     if block is SEWBlock:
@@ -220,26 +224,29 @@ def check_options(name: str, entry: ModelEntry, options: dict[str, Any]) -> None
             raise ValueError(f"{name} has no {key!r}, given {value!r}; its options: {', '.join(sorted(entry.options))}")
     if options["num_blocks"] is not None and len(entry.stages) > 1:
         raise ValueError(f"{name} has no 'num_blocks', given {options['num_blocks']!r}; its stages are {entry.stages}")
-    if callable(options["neuron"]) and options["neuron"] not in NEURONS.values():
-        for key in ("tau", "decay_input"):
-            if options[key] != DEFAULTS[key]:
-                raise ValueError(
-                    f"{key}={options[key]!r} would not reach a neuron that is a function; give it to the function itself"
-                )
-    elif options["neuron"] in ("IF", NEURONS["IF"]) or (options["neuron"] is None and entry.family != "event"):
-        for key in ("tau", "decay_input"):
-            if options[key] != DEFAULTS[key]:
-                raise ValueError(f"IF has no {key!r}, given {options[key]!r}; use neuron='LIF' or 'PLIF'")
+    kind = neuron_kind(options["neuron"] or entry.default_neuron) if entry.spiking else None
+    for key in ("tau", "decay_input"):
+        if kind is not None and options[key] != DEFAULTS[key] and key not in own_options(kind):
+            raise ValueError(
+                f"{key}={options[key]!r} would not reach a neuron that is a function; give it to the function itself"
+                if kind not in NEURONS.values()
+                else f"{table_key(kind, NEURONS)} has no {key!r}, given {options[key]!r}; use neuron='LIF' or 'PLIF'"
+            )
 
 
-def neuron_factory(neuron: str | Callable[..., Neuron], tau: float, decay_input: bool) -> Callable[..., Neuron]:
-    """A function that makes one layer's neurons from the options that all neurons share."""
-    if callable(neuron) and neuron not in NEURONS.values():
+def neuron_kind(neuron: str | Callable[..., Neuron]) -> Callable[..., Neuron]:
+    """The class that a word of NEURONS stands for; a class or function stands for itself."""
+    if callable(neuron):
         return neuron
-    if not isinstance(neuron, str | type) or (isinstance(neuron, str) and neuron not in NEURONS):
+    if not isinstance(neuron, str) or neuron not in NEURONS:
         raise ValueError(f"no neuron named {neuron!r}; known: {', '.join(NEURONS)}")
-    kind: Callable[..., Neuron] = NEURONS[neuron] if isinstance(neuron, str) else neuron
-    return kind if kind is NEURONS["IF"] else partial(kind, tau, decay_input=decay_input)
+    return NEURONS[neuron]
+
+
+def own_options(kind: Callable[..., Neuron]) -> set[str]:
+    """Which of tau and decay_input a kind of the table takes; what makes neurons of its own gets none of them."""
+    taken = set(inspect.signature(kind).parameters) if kind in NEURONS.values() else set()
+    return {"tau", "decay_input"} & taken
 
 
 def table_key(value: Any, table: dict[str, Any]) -> Any:

@@ -39,13 +39,17 @@ typedef struct {
     float *grad_v;          /* ? [1] */
 } norm_fire_args;
 
-/* grad = direct grad + linear (y - center) + constant: what batch norm's statistics add to the gradient */
+/* grad = scale grad + linear (y - mean) + constant: what batch norm's statistics add to the gradient. Per channel,
+ *   linear   = -scale inverse_std (inverse_std channel_sums[1]) / count
+ *   constant = -scale channel_sums[0] / count */
 typedef struct {
     thread_team threads;
     channel_layout space; /* all time steps together */
+    int64_t count;        /* values of a channel, over which the statistics and the sums were taken */
     const void *y;
     void *grad;
-    const float *center, *direct, *linear, *constant; /* [C] */
+    const float *mean, *inverse_std, *scale; /* [C] */
+    const float *channel_sums;               /* [2][C] */
 } batch_norm_backward_args;
 
 #define ROWS 16 /* of statistics that are added in single precision before they go into double precision */

@@ -46,7 +46,8 @@ BatchNormBackwardArgs = struct(  # norm_fire.h
     "BatchNormBackwardArgs",
     threads=ThreadTeam,
     space=ChannelLayout,
-    **dict.fromkeys(("y", "grad", "center", "direct", "linear", "constant"), POINTER),
+    count=INT,
+    **dict.fromkeys(("y", "grad", "mean", "inverse_std", "scale", "channel_sums"), POINTER),
 )
 NormStatsArgs = struct(  # kernels.c
     "NormStatsArgs",

@@ -140,15 +140,16 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
     return FireBackwardOutput(grad_y, grad_shortcut, grad_current, grad_v, grad_coefficients, sum_rows(partial))
 
 
-def batch_norm_backward_(grad: Tensor, y: Tensor, mean: Tensor, coefficients: Tensor) -> None:
-    """grad, at the normalised value, becomes that of y: direct grad + (linear (y - mean) + constant).
+def batch_norm_backward_(
+    grad: Tensor, y: Tensor, mean: Tensor, inverse_std: Tensor, scale: Tensor, channel_sums: Tensor, count: int
+) -> None:
+    """Complete the gradient through the statistics of a batch, in place: `grad`, at the normalised value, becomes that of y.
 
-    coefficients:  direct, linear and constant [3, C]
+    channel_sums:  of `norm_fire_backward` [2, C], with y centered by the mean; over all `count` values of a channel
     """
     channels_last = is_channels_last(y)
-    images = y if y.dim() == 4 else y.flatten(0, 1)
-    rows = [mean.contiguous(), *coefficients.contiguous()]
-    dense = to_layout(y, channels_last)
+    images, dense = y if y.dim() == 4 else y.flatten(0, 1), to_layout(y, channels_last)
+    rows = [row.contiguous() for row in (mean, inverse_std, scale, channel_sums)]
     space = channel_layout(images.shape, channels_last)
-    args = BatchNormBackwardArgs(thread_team(), space, *map(pointer, (dense, grad, *rows)))
+    args = BatchNormBackwardArgs(thread_team(), space, count, *map(pointer, (dense, grad, *rows)))
     call_native("batch_norm_backward", args, y.dtype)

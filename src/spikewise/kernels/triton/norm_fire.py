@@ -181,9 +181,15 @@ def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
-def batch_norm_backward_(grad: Tensor, y: Tensor, mean: Tensor, coefficients: Tensor) -> None:
+def batch_norm_backward_(
+    grad: Tensor, y: Tensor, mean: Tensor, inverse_std: Tensor, scale: Tensor, channel_sums: Tensor, count: int
+) -> None:
     """As on the CPU."""
     from .device.batch_norm import batch_norm_backward_kernel
+
+    grad_bias, centered = channel_sums
+    linear, constant = -scale * inverse_std * (inverse_std * centered) / count, -scale * grad_bias / count
+    coefficients = torch.stack([scale, linear, constant])
 
     n, size = y.numel(), groups_per_program(1, y.dtype)
     dense = to_layout(grad, channels_last=True)
