@@ -82,7 +82,7 @@ def thread_team() -> ctypes.Structure:
 
 
 def pointer(x: Tensor | None) -> int | None:
-    return None if x is None or x.numel() == 0 else x.data_ptr()
+    return None if x is None else x.data_ptr() or None
 
 
 def channel_layout(shape: Sequence[int], channels_last: bool) -> ctypes.Structure:

@@ -54,7 +54,7 @@ class Call:
 
     def __init__(self, tensors: FireTensors, spec: FireSpec, grads: FireGrads | None = None):
         y = tensors.y
-        self.steps, self.frame = spec.repeat_steps or len(y), y.shape[-4:]
+        self.steps, self.frame = spec.repeat_steps or len(y), tuple(y.shape[-4:])
         self.sequence = (self.steps, *self.frame)
         require_shapes(tensors, spec, grads)
         self.channels_last = is_channels_last(y)
@@ -63,11 +63,26 @@ class Call:
         a, b, c = tensors.coefficients.tolist()
         plain = (a, b, c) == (1.0, 1.0, 0.0)
         rules = (spec.v_th, spec.v_rest, spec.v_rest, spec.alpha, spec.surrogate, spec.hard_reset, spec.detach_reset, plain)
-        self.args = NormFireArgs(thread_team(), channel_layout(self.frame, self.channels_last), NeuronStruct(a, b, c, *rules))
-        self.args.steps, self.args.repeat, self.args.connect = self.steps, bool(spec.repeat_steps), spec.connect
-        self.alive: list[Tensor] = []
-        self.point(scale=tensors.scale.contiguous(), shift=tensors.shift.contiguous())
-        self.point_dense(y=y, shortcut=tensors.shortcut, current=tensors.current, v=tensors.v)
+        self.alive: list[Tensor | None] = [
+            tensors.scale.contiguous(),
+            tensors.shift.contiguous(),
+            to_layout(y, self.channels_last),
+        ]
+        self.alive += [self.dense(tensors.shortcut), self.dense(tensors.current), self.dense(tensors.v)]
+        self.args = NormFireArgs(
+            thread_team(),
+            channel_layout(self.frame, self.channels_last),
+            NeuronStruct(a, b, c, *rules),
+            self.steps,
+            spec.repeat_steps > 0,
+            spec.connect,
+            False,
+            *map(pointer, self.alive),
+        )
+
+    def dense(self, x: Tensor | None) -> Tensor | None:
+        """In the layout of y."""
+        return None if x is None else to_layout(x, self.channels_last)
 
     def point(self, **tensors: Tensor | None) -> None:
         """Let the arguments of these names point at tensors."""
@@ -75,10 +90,6 @@ class Call:
             if tensor is not None:
                 self.alive.append(tensor)
                 setattr(self.args, name, pointer(tensor))
-
-    def point_dense(self, **tensors: Tensor | None) -> None:
-        """The same, in the layout of y."""
-        self.point(**{name: None if x is None else to_layout(x, self.channels_last) for name, x in tensors.items()})
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, wanted: bool = True) -> Tensor:
         return empty(shape, dtype, self.channels_last) if wanted else torch.empty(0, dtype=dtype, device="cpu")
@@ -111,8 +122,7 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
     call, y, channels = Call(tensors, spec, grads), tensors.y, tensors.y.shape[-3]
     grad_out = to_layout(grads.grad_out.to(y.dtype), call.channels_last)
     grad_v_last = None if grads.grad_v_last is None else grads.grad_v_last.float()
-    call.point(center=grads.center.contiguous(), grad_out=grad_out)
-    call.point_dense(grad_v_last=grad_v_last)
+    call.point(center=grads.center.contiguous(), grad_out=grad_out, grad_v_last=call.dense(grad_v_last))
     grad_y = call.empty(tuple(y.shape), y.dtype)
     grad_shortcut = call.empty(call.sequence, y.dtype, want.want_shortcut)
     grad_current = call.empty(call.sequence, y.dtype, want.want_current)
