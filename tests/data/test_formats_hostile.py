@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from spikewise.data.events.events import Events
-from spikewise.data.events.formats import aedat4, raw, read_events, recognise, write_events
-from spikewise.data.events.plot import draw
+from spikewise.data.events import Events
+from spikewise.data.events.formats import aedat4, detect_format, read_events, reading, write_events
+from spikewise.data.events.plot import plot_recording
 
 TEN = np.arange(10)
 COLUMNS = {"t": TEN, "x": TEN, "y": TEN, "p": TEN % 2}
@@ -49,9 +49,9 @@ def test_a_pipe_and_a_folder_are_no_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.bin")
     (tmp_path / "folder.npz").mkdir()
     for name, format in (("pipe.bin", None), ("pipe.bin", "hdf5"), ("folder.npz", None)):
-        refused(tmp_path / name, "is no file", format=format)
-    with pytest.raises(OSError, match="is no file"):
-        recognise(tmp_path / "pipe.bin")
+        refused(tmp_path / name, "is not a file", format=format)
+    with pytest.raises(OSError, match="is not a file"):
+        detect_format(tmp_path / "pipe.bin")
 
 
 @pytest.mark.timeout(20)
@@ -72,12 +72,12 @@ def test_a_header_of_millions_of_lines_takes_no_minutes(tmp_path):
     ],
 )
 def test_where_a_header_ends(content, last, end):
-    assert raw.header_end(np.frombuffer(content, np.uint8), b"#", last) == end
+    assert reading.header_end("file", np.frombuffer(content, np.uint8), b"#", last) == end
 
 
 def test_a_header_without_an_end_is_named_with_its_place():
     with pytest.raises(ValueError, match=r"the header's line at byte 6 does not end"):
-        raw.header_end(np.frombuffer(b"#a\n#b\n#c", np.uint8), b"#", b"#last")
+        reading.header_end("file", np.frombuffer(b"#a\n#b\n#c", np.uint8), b"#", b"#last")
 
 
 @pytest.mark.parametrize("geometry", [b"9999x9999", b"0x0", b"640x0"])
@@ -104,7 +104,7 @@ def test_a_sensor_that_no_camera_has(geometry, tmp_path):
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_headers_of_arrays_that_are_none(text, method, tmp_path):
     npz(tmp_path / "a.npz", {"t.npy": npy_header(text)}, method)
-    refused(tmp_path / "a.npz", r"a\.npz (is no file of events|has no array)")
+    refused(tmp_path / "a.npz", r"a\.npz (is not a file of events|has no array)")
 
 
 def test_arrays_written_by_python_2_are_read_without_a_warning(tmp_path):
@@ -131,7 +131,7 @@ def test_names_are_shown_in_one_line_and_few_of_them(tmp_path):
     (tmp_path / "new\nline.aedat").write_bytes(b"#!AER-DAT2.0\r\nabc")
     refused(tmp_path / "new\nline.aedat", r"new\\nline.aedat was cut")
     (tmp_path / "new\nline").write_bytes(b"abc")
-    refused(tmp_path / "new\nline", r"new\\nline begins like no recording")
+    refused(tmp_path / "new\nline", r"new\\nline is not in a known format")
 
 
 def columns(file, group="events"):
@@ -245,7 +245,7 @@ def zstd_frame(blocks, window=0x58):
     ],
 )
 def test_what_a_packet_of_aedat_4_may_become(compression, packet, most):
-    assert aedat4.inflated(packet, compression) == most
+    assert aedat4.max_unpacked_bytes(packet, compression) == most
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_what_a_packet_of_aedat_4_may_become(compression, packet, most):
 )
 def test_packets_of_aedat_4_that_are_not_packed_as_they_say(compression, packet):
     with pytest.raises(ValueError, match=r"packed"):
-        aedat4.inflated(packet, compression)
+        aedat4.max_unpacked_bytes(packet, compression)
 
 
 def test_what_is_written_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch):
@@ -295,7 +295,7 @@ def test_what_cannot_be_written_is_said_in_a_line(tmp_path, monkeypatch):
             write_events(events, tmp_path / "nowhere" / name)
     for name in ("a.png", "a.gif"):
         with pytest.raises(OSError, match=rf"nowhere/{name} can't be written: No such file or directory$"):
-            draw(events, tmp_path / "nowhere" / name)
+            plot_recording(events, tmp_path / "nowhere" / name)
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ValueError, match=r"/a\.h5 needs the package h5py"):
         write_events(events, tmp_path / "a.h5")

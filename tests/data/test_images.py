@@ -1,9 +1,9 @@
 import numpy as np
 
 from spikewise.data import DATASETS
-from spikewise.data.augment import bilinear, shift, warp
-from spikewise.data.images.arrays import digits
-from spikewise.data.sampler import generator
+from spikewise.data.augment import random_affine, random_shift, sample_bilinear
+from spikewise.data.datasets.digits import digits
+from spikewise.data.sampler import rng_from
 
 
 def test_the_digits_are_whole():
@@ -26,7 +26,7 @@ def test_the_split_is_stratified_and_has_no_image_twice():
 
 def test_a_sample_is_what_a_network_sees():
     for name in ("digits",):
-        sample = DATASETS[name].open("test").sample(0)
+        sample = DATASETS[name].load("test").sample(0)
         assert sample.dtype == np.float32
         assert sample.min() >= 0
         assert sample.max() <= 1
@@ -34,23 +34,23 @@ def test_a_sample_is_what_a_network_sees():
 
 def test_shift_moves_and_never_invents():
     image = np.arange(1, 17, dtype=np.float32).reshape(1, 4, 4)
-    seen = {shift(image, generator(seed), 1).tobytes() for seed in range(200)}
+    seen = {random_shift(image, rng_from(seed), 1).tobytes() for seed in range(200)}
     assert len(seen) == 9  # every direction, and none
-    assert set(np.unique(shift(image, generator(3), 2))) <= {0, *range(1, 17)}
-    assert shift(image, generator(3), 0) is image
+    assert set(np.unique(random_shift(image, rng_from(3), 2))) <= {0, *range(1, 17)}
+    assert random_shift(image, rng_from(3), 0) is image
 
 
 def test_warp_at_strength_zero_or_for_a_constant_inside_changes_nothing():
     image = np.random.default_rng(0).random((2, 7, 9), dtype=np.float32)
-    assert warp(image, generator(0), 0.0) is image
-    warped = warp(np.ones((1, 40, 40), dtype=np.float32), generator(1), 0.02)
+    assert random_affine(image, rng_from(0), 0.0) is image
+    warped = random_affine(np.ones((1, 40, 40), dtype=np.float32), rng_from(1), 0.02)
     np.testing.assert_allclose(warped[:, 10:30, 10:30], 1, rtol=1e-6)
 
 
 def test_warp_stays_within_the_values_of_the_image():
     image = np.random.default_rng(0).random((2, 7, 9), dtype=np.float32)
     for seed in range(50):
-        warped = warp(image, generator(seed), 0.3)
+        warped = random_affine(image, rng_from(seed), 0.3)
         assert warped.shape == image.shape
         assert warped.dtype == np.float32
         assert warped.min() >= 0
@@ -60,7 +60,7 @@ def test_warp_stays_within_the_values_of_the_image():
 def test_bilinear_reads_pixels_where_they_are_and_mixes_between():
     image = np.arange(12, dtype=np.float64).reshape(1, 3, 4)
     y, x = np.mgrid[:3, :4].astype(float)
-    np.testing.assert_array_equal(bilinear(image, y, x), image)
-    assert bilinear(image, np.array([[0.5]]), np.array([[1.5]])).item() == (1 + 2 + 5 + 6) / 4
+    np.testing.assert_array_equal(sample_bilinear(image, y, x), image)
+    assert sample_bilinear(image, np.array([[0.5]]), np.array([[1.5]])).item() == (1 + 2 + 5 + 6) / 4
     for outside in ((50.0, 1.0), (1.0, 50.0), (-50.0, 1.0), (1.0, -50.0), (3.0, 1.0)):
-        assert bilinear(image, *(np.array([[place]]) for place in outside)).item() == 0
+        assert sample_bilinear(image, *(np.array([[place]]) for place in outside)).item() == 0

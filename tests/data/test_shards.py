@@ -15,8 +15,9 @@ from pictures_of import image_set, jpeg
 
 from spikewise.cli.main import main
 from spikewise.data.datasets.image_folder import image_folder
-from spikewise.data.datasets.image_shards import Entries, expand, image_shards, write_shards
-from spikewise.data.sampler import generator
+from spikewise.data.datasets.image_shards import expand_braces, image_shards, write_shards
+from spikewise.data.images.shards import ShardEntries
+from spikewise.data.sampler import rng_from
 
 
 def tar(path, *members):
@@ -48,7 +49,7 @@ def test_shards_hold_what_their_folder_holds(split, tmp_path):
     data, folder = image_shards(split, tmp_path / "shards", size=32), image_folder(split, source, size=32)
     assert samples_of(data) == samples_of(folder)
     assert data.class_names == folder.class_names
-    one, again = (data.sample_with(3, generator(1, 2)) for _ in range(2))
+    one, again = (data.random_sample(3, rng_from(1, 2)) for _ in range(2))
     assert np.array_equal(one, again)
 
 
@@ -143,8 +144,8 @@ def test_remote_shards(tmp_path, monkeypatch):
         ([("x.jpg", b"1"), ("x.cls", b"1" * 70_000)], r"takes 70,000 bytes; a label takes a few"),
         ([("x.jpg", b"1"), ("x.png", b"1"), ("x.cls", b"0")], r"byte 1,024: '/x' has two images"),
         ([("x.jpg", b"1"), ("x.cls", b"0"), ("y.jpg", b"1"), ("y.cls", b"0"), ("x.jpg", b"1")], r"the key '/x' is there twice"),
-        ([("x.jpg", b"1"), ("x.cls", b"2")], r"sample 0 has the label 2; there are 2 classes"),
-        ([("x.jpg", b"1"), ("x.cls", b"-1")], r"sample 0 has the label -1"),
+        ([("x.jpg", b"1"), ("x.cls", b"2")], r"label 2 of sample 0 is out of range; there are 2 classes"),
+        ([("x.jpg", b"1"), ("x.cls", b"-1")], r"label -1 of sample 0 is out of range"),
     ],
 )
 def test_hostile_shards(members, message, tmp_path):
@@ -189,9 +190,9 @@ def test_lists_that_are_none(text, message, tmp_path):
 
 
 def test_names_of_many_shards():
-    assert expand("a-{008..010}.tar") == ["a-008.tar", "a-009.tar", "a-010.tar"]
-    assert expand("a.tar") == ["a.tar"]
-    entries = Entries(["s"], np.zeros(2, int), np.array([5, 9]), np.array([1, 2]))
+    assert expand_braces("a-{008..010}.tar") == ["a-008.tar", "a-009.tar", "a-010.tar"]
+    assert expand_braces("a.tar") == ["a.tar"]
+    entries = ShardEntries(("s",), np.zeros(2, int), np.array([5, 9]), np.array([1, 2]))
     assert [str(entry) for entry in entries[:]] == ["s, byte 5,", "s, byte 9,"]
 
 
