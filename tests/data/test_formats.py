@@ -11,6 +11,8 @@ import encoders
 import h5py
 import numpy as np
 import pytest
+from checks import columns as columns_of
+from checks import refused, require_equal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -41,12 +43,6 @@ def hdf5(t, x, y, p, place="events/{}"):
 
 SHORT = encoders.random_events(300, height=30, width=32, last=4096)  # within the range of EVT 3.0's clock, see read_evt3
 ALL = OURS | THEIRS | {"npz": npz, "hdf5": hdf5}
-
-
-def require_equal(events, t, x, y, polarity):
-    assert (events.t.dtype, events.x.dtype, events.y.dtype, events.polarity.dtype) == (np.int64, np.uint16, np.uint16, np.uint8)
-    for found, expected in zip((events.t, events.x, events.y, events.polarity), (t, x, y, polarity), strict=True):
-        assert np.array_equal(found, expected)
 
 
 @pytest.fixture(params=[True, False], ids=["C", "NumPy"])
@@ -107,8 +103,8 @@ def test_many_events_lie_in_a_file_where_there_is_room(name, room, tmp_path, mon
     (tmp_path / "a").write_bytes(OURS[name](t, x, y, polarity))
     events = read_events(tmp_path / "a", name)
     require_equal(events, t, x, y, polarity)
-    assert all(isinstance(array, np.memmap) == room for array in (events.t, events.x, events.y, events.polarity))
-    kept = Events(*(np.array(array) for array in (events.t, events.x, events.y, events.polarity)), events.size)
+    assert all(isinstance(array, np.memmap) == room for array in columns_of(events))
+    kept = Events(*(np.array(array) for array in columns_of(events)), events.size)
     for frames in FRAME_BINNERS.values():
         assert np.array_equal(frames(events, 7), frames(kept, 7))
 
@@ -300,9 +296,8 @@ def header3(**fields):
 @pytest.mark.usefixtures("both")
 def test_damage_is_named_with_its_place(content, message, tmp_path):
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(ValueError, match=message) as error:
+    with refused(message):
         read_events(tmp_path / "a")
-    assert "\n" not in str(error.value)
 
 
 THREE = np.arange(3)

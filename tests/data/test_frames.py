@@ -48,6 +48,8 @@ def test_the_loop_in_c_equals_its_definition(rule, variant, events, T):
 def test_every_event_is_in_one_frame_at_its_place(rule, events, T):
     frames = FRAME_BINNERS[rule](events, T)
     assert frames.shape == (T, 2, *events.size)
+    if rule == "count":  # the published rule: floor(n / T), the last takes the remainder
+        assert (frames[:-1].sum((1, 2, 3)) == len(events) // T).all()
     places = np.zeros(frames.shape[1:], dtype=np.int64)
     np.add.at(places, (events.polarity, events.y, events.x), 1)
     assert np.array_equal(frames.sum(0), places)

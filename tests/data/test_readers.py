@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from spikewise.data.datasets.cifar import cifar10, cifar100
 from spikewise.data.datasets.fashion_mnist import fashion_mnist
 from spikewise.data.datasets.nmnist import nmnist
-from spikewise.data.events import Events
 from spikewise.data.events.formats.atis import read_atis
-from spikewise.data.events.frames import frames_by_count
 from spikewise.data.images.idx import read_idx
 
 REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -162,31 +160,6 @@ def test_damaged_recordings_are_refused_in_words(tmp_path):
     (tmp_path / "far.bin").write_bytes(atis([1, 2], [3, 34], [3, 3], [0, 1]))
     with pytest.raises(ValueError, match="event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels"):
         read_atis(tmp_path / "far.bin", (34, 34))
-
-
-def random_events(n, size=(6, 9), seed=0):
-    rng = np.random.default_rng(seed)
-    t = np.sort(rng.integers(0, 10**6, n))
-    return Events(t, rng.integers(0, size[1], n), rng.integers(0, size[0], n), rng.integers(0, 2, n), size)
-
-
-@given(st.integers(0, 500), st.integers(1, 20))
-def test_frames_conserve_the_number_of_events(n, T):
-    frames = frames_by_count(random_events(n), T)
-    assert frames.shape == (T, 2, 6, 9)
-    assert frames.sum() == n
-    per_frame = frames.sum((1, 2, 3))
-    assert (per_frame[:-1] == n // T).all()  # the published rule: floor(n / T), the last takes the remainder
-
-
-def test_frames_count_each_event_at_its_place():
-    events = Events(np.arange(5), *(np.array(v) for v in ([8, 8, 0, 1, 2], [5, 5, 0, 0, 3], [1, 1, 0, 0, 1])), (6, 9))
-    frames = frames_by_count(events, 2)
-    assert frames[0, 1, 5, 8] == 2
-    assert frames[1].sum() == 3
-    assert frames[1, 0, 0, 0] == frames[1, 0, 0, 1] == frames[1, 1, 3, 2] == 1
-    with pytest.raises(ValueError, match="T=0 frames; use 1 or more"):
-        frames_by_count(events, 0)
 
 
 def write_nmnist(folder, per_class=(5, 2)):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from checks import columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,10 +14,6 @@ QUIET = {"noise_hz": 0.0, "threshold_std": 0.0, "refractory_us": 0}
 
 def picture(seed=0, size=(12, 15)):
     return np.random.default_rng(seed).random(size)
-
-
-def columns(events):
-    return events.t, events.x, events.y, events.polarity
 
 
 def test_without_motion_and_noise_nothing_happens():
