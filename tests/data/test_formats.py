@@ -41,7 +41,7 @@ def hdf5(t, x, y, p, place="events/{}"):
     return file.getvalue()
 
 
-SHORT = encoders.random_events(300, height=30, width=32, last=4096)  # within the range of EVT 3.0's clock, see read_evt3
+SHORT = encoders.random_events(300, height=30, width=32, last=4096)  # within the range of EVT 3.0's clock, see read_prophesee
 ALL = OURS | THEIRS | {"npz": npz, "hdf5": hdf5}
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import encoders
 import pytest
 from checks import contents, refused, train_and_evaluate
-from pictures_of import image_set
+from image_files import image_set
 from serving import write_tar
 from test_event_sets import cifar_source, gesture_source
 

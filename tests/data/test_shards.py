@@ -7,7 +7,7 @@ import fsspec
 import numpy as np
 import pytest
 from checks import refused, train_and_evaluate
-from pictures_of import image_set, jpeg, write
+from image_files import image_set, jpeg, write
 from serving import serve, write_tar
 
 from spikewise.cli.main import main

@@ -18,7 +18,7 @@ from .aedat4 import read_aedat4
 from .atis import read_atis
 from .hdf5 import read_hdf5, write_hdf5
 from .npz import read_npz, write_npz
-from .prophesee import has_evt_version, is_dat, read_dat, read_evt2, read_evt3
+from .prophesee import has_evt_version, is_dat, read_prophesee
 from .reading import Size, printable_errors, require_file
 
 SNIFF_BYTES = 4096  # read to detect the format
@@ -52,9 +52,19 @@ FORMATS: dict[str, Format] = {
     "aedat3": Format(read_aedat3, "AEDAT 3.1 (cAER, DVS128 Gesture)", (".aedat",), has_magic(b"#!AER-DAT3")),
     "aedat4": Format(read_aedat4, "AEDAT 4 (DV)", (".aedat4",), has_magic(b"#!AER-DAT4")),
     "atis": Format(read_atis, "five bytes per event (N-MNIST, N-Caltech101)", (".bin",), None),
-    "dat": Format(read_dat, "Prophesee DAT (N-CARS)", (".dat",), is_dat),
-    "evt2": Format(read_evt2, "Prophesee EVT 2.0", (".raw",), functools.partial(has_evt_version, version=b"2")),
-    "evt3": Format(read_evt3, "Prophesee EVT 3.0", (".raw",), functools.partial(has_evt_version, version=b"3")),
+    "dat": Format(functools.partial(read_prophesee, encoding="dat"), "Prophesee DAT (N-CARS)", (".dat",), is_dat),
+    "evt2": Format(
+        functools.partial(read_prophesee, encoding="evt2"),
+        "Prophesee EVT 2.0",
+        (".raw",),
+        functools.partial(has_evt_version, version=b"2"),
+    ),
+    "evt3": Format(
+        functools.partial(read_prophesee, encoding="evt3"),
+        "Prophesee EVT 3.0",
+        (".raw",),
+        functools.partial(has_evt_version, version=b"3"),
+    ),
     "npz": Format(read_npz, "NumPy arrays t, x, y, p (SpikingJelly)", (".npz",), has_magic(b"PK\x03\x04"), write_npz),
     "hdf5": Format(read_hdf5, "HDF5 (tonic, Prophesee)", (".h5", ".hdf5"), has_magic(b"\x89HDF\r\n\x1a\n"), write_hdf5),
 }

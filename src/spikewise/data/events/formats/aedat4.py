@@ -28,23 +28,23 @@ def read_aedat4(path: Path, size: reading.Size | None = None) -> Events:
     try:
         with reading.suppress_stderr():
             decoder = aedat.Decoder(path)
-            streams = {number: about for number, about in decoder.id_to_stream().items() if about["type"] == "events"}
+            streams = {stream: info for stream, info in decoder.id_to_stream().items() if info["type"] == "events"}
             if not streams:
                 raise ValueError("it has no stream of events")
-            number, about = min(streams.items())
-            packets, room = [], max(MAX_EXPANSION * len(raw), MIN_ALLOWED_BYTES)
+            stream, info = min(streams.items())
+            packets, allowed = [], max(MAX_EXPANSION * len(raw), MIN_ALLOWED_BYTES)
             for packet in decoder:
-                if packet["stream_id"] == number:
+                if packet["stream_id"] == stream:
                     packets.append(packet["events"])
-                    room -= packets[-1].nbytes
-                if room < 0:
+                    allowed -= packets[-1].nbytes
+                if allowed < 0:
                     raise ValueError(f"its events take more than {MAX_EXPANSION} times the file's {len(raw):,} bytes")
     except BaseException as error:  # a panic of the library, written in Rust, is not an Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError | OSError):
             raise
         raise ValueError(f"{path} is damaged: {one_line(error)}; copy it again") from None
     events = np.concatenate(packets) if packets else np.empty(0, [("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
-    size = size or reading.require_sensor_size(path, about["height"], about["width"])
+    size = size or reading.require_sensor_size(path, info["height"], info["width"])
     t, x, y, on = (events[name] for name in events.dtype.names or ())
     return reading.make_events(path, (t.astype(np.int64), x.copy(), y.copy(), on.astype(np.uint8)), size)
 
@@ -129,9 +129,8 @@ def lz4_frame(packet: bytes, at: int) -> tuple[int, int]:
     max_bytes = 0
     while size := struct.unpack_from("<I", packet, at)[0]:
         at += 4 + (size & 0x7FFFFFFF) + (4 if flags & 16 else 0)
-        max_bytes += (
-            size & 0x7FFFFFFF if size >> 31 else min(largest, 255 * size)
-        )  # a byte adds at max_bytes 255 to a match's length
+        # a byte adds at most 255 to a match's length
+        max_bytes += size & 0x7FFFFFFF if size >> 31 else min(largest, 255 * size)
     return at + 4 + (4 if flags & 4 else 0), max_bytes
 
 

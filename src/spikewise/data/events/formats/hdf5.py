@@ -20,7 +20,7 @@ def read_hdf5(path: Path, size: reading.Size | None = None) -> Events:
     """Events of the first of these groups that has any: the file's root, `events`, `CD/events`, `data/0`, `data`.
 
     A group has the arrays t (microseconds), x, y and p, or is one array with these fields. The file's attributes `height` and
-    `width`, if file_bytes are any, are the sensor's. Links and data in other files are refused.
+    `width`, if there are any, are the sensor's. Links and data in other files are refused.
 
     Raises:  ValueError for other contents, a damaged file, or where the package is missing; OSError
     """

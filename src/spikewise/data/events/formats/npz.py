@@ -30,14 +30,14 @@ def read_npz(path: Path, size: reading.Size | None = None) -> Events:
 
     `height` and `width`, if there are any, are the sensor's. Nothing is unpickled.
 
-    Raises:  ValueError for alias contents, a damaged file, or one that would unpack to far more than it holds; OSError
+    Raises:  ValueError for other contents, a damaged file, or one that would unpack to far more than it holds; OSError
     """
-    there = path.stat().st_size
+    file_bytes = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:
             promised = sum(member.file_size for member in archive.infolist())
-            if promised > MAX_EXPANSION * there + 2**20:
-                raise ValueError(f"its arrays would take {promised:,} bytes, {promised // there} times the file's")
+            if promised > MAX_EXPANSION * file_bytes + 2**20:
+                raise ValueError(f"its arrays would take {promised:,} bytes, {promised // file_bytes} times the file's")
             arrays = {member.filename.removesuffix(".npy"): read_array(archive, member) for member in archive.infolist()}
     except READ_ERRORS as error:
         raise ValueError(f"{path} is not a file of events: {one_line(error)}") from None
@@ -54,7 +54,7 @@ def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
 
     Raises:  one of READ_ERRORS
     """
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # aliases unpack all at once
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack all at once
         raise ValueError(f"{member.filename[:40]} is packed in a way that NumPy never uses")
     with archive.open(member) as file:
         read_header = HEADER_READERS.get(np.lib.format.read_magic(file))
@@ -67,9 +67,9 @@ def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
             raise ValueError(f"the header of {member.filename[:40]} is none ({str(error)[:80]})") from None
         if dtype.hasobject:
             raise ValueError(f"{member.filename[:40]} holds Python objects")
-        promised, there = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
-        if promised != there or not dtype.itemsize:
-            raise ValueError(f"{member.filename[:40]} promises {promised:,} bytes and has {there:,}")
+        promised, stored = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        if promised != stored or not dtype.itemsize:
+            raise ValueError(f"{member.filename[:40]} promises {promised:,} bytes and has {stored:,}")
         content = file.read()
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 

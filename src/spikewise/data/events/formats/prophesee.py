@@ -23,34 +23,18 @@ def is_dat(head: bytes) -> bool:
     return head.startswith(b"%") and re.search(rb"^% (evt |format )", head, re.M) is None
 
 
-def read_dat(path: Path, size: reading.Size | None = None) -> Events:
-    """Events of 8 bytes: time, 32 bits, then column (14 bits), row (14) and polarity (4).
+def read_prophesee(path: Path, size: reading.Size | None = None, *, encoding: str) -> Events:
+    """Events of a DAT, EVT 2.0 or EVT 3.0 file.
 
-    Raises:  ValueError for a damaged file, or where the package is missing; OSError
+    DAT has 8 bytes per event: time, 32 bits, then column (14 bits), row (14) and polarity (4). EVT 2.0 has 4 bytes per event,
+    between words that hold the higher bits of the time. EVT 3.0 has words of 2 bytes: rows, columns, runs of columns, and parts
+    of the time. Its times are as expelliarmus decodes them: where the clock falls, by as little as a microsecond, it assumes an
+    overflow and moves all later times by 4,096 microseconds. Frames by count are right, frames by duration may not be
+    (docs/decisions.md).
+
+    encoding:  "dat", "evt2" or "evt3"
+    Raises:    ValueError for a damaged file, or where the package is missing; OSError
     """
-    return read_with_expelliarmus(path, size, "dat")
-
-
-def read_evt2(path: Path, size: reading.Size | None = None) -> Events:
-    """Events of 4 bytes, between words that hold the higher bits of the time.
-
-    Raises:  as `read_dat`
-    """
-    return read_with_expelliarmus(path, size, "evt2")
-
-
-def read_evt3(path: Path, size: reading.Size | None = None) -> Events:
-    """Words of 2 bytes: rows, columns, runs of columns, and parts of the time.
-
-    Times are as expelliarmus decodes them: where the clock falls, by as little as a microsecond, it assumes an overflow and
-    moves all later times by 4,096 microseconds. Frames by count are right, frames by duration may not be (docs/decisions.md).
-
-    Raises:  as `read_dat`
-    """
-    return read_with_expelliarmus(path, size, "evt3")
-
-
-def read_with_expelliarmus(path: Path, size: reading.Size | None, encoding: str) -> Events:
     expelliarmus = reading.import_optional("expelliarmus", path)
     raw = reading.map_file(path)
     begin = reading.header_end(path, raw, b"%")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checks import require_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikewise.data.datasets.cifar import cifar10, cifar100
+from spikewise.data.datasets.digits import digits
 from spikewise.data.datasets.fashion_mnist import fashion_mnist
 from spikewise.data.datasets.nmnist import nmnist
 from spikewise.data.events.formats.atis import read_atis
@@ -63,6 +65,27 @@ def test_damaged_idx_files_are_refused_in_words(content, message, tmp_path):
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_idx(tmp_path / "a")
+
+
+def test_the_digits_are_whole():
+    train, test = digits("train"), digits("test")
+    assert (len(train), len(test)) == (1438, 359)
+    assert train.images.shape == (1438, 1, 8, 8)
+    everything = np.concatenate([train.images, test.images])
+    assert (everything.min(), everything.max()) == (0, 16)
+    assert int(everything.astype(np.int64).sum()) == 561718  # of the published file
+    sample = test.sample(0)
+    assert sample.dtype == np.float32
+    assert 0 <= sample.min() <= sample.max() <= 1
+
+
+def test_the_split_is_stratified_and_has_no_image_twice():
+    train, test = digits("train"), digits("test")
+    for label in range(10):
+        share = (test.labels == label).sum() / ((test.labels == label).sum() + (train.labels == label).sum())
+        assert 0.19 < share < 0.21
+    images = {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
+    assert not images
 
 
 def write_fashion(folder, images=(10, 28, 28), labels=10, label=3):
@@ -142,8 +165,7 @@ def test_atis_files_decode_to_what_was_encoded(tmp_path_factory, events):
     columns = list(zip(*events, strict=True))
     file.write_bytes(atis(*columns))
     decoded = read_atis(file, (34, 34))
-    for got, want in zip((decoded.t, decoded.x, decoded.y, decoded.polarity), columns, strict=True):
-        assert got.tolist() == list(want)
+    require_equal(decoded, *columns)
 
 
 def test_an_overflow_mark_moves_all_later_times(tmp_path):

@@ -15,7 +15,7 @@ import torch
 from checks import refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pictures_of import encoded, image_set, jpeg, pixels, write
+from image_files import encoded, image_set, jpeg, pixels, write
 from PIL import Image
 
 from spikewise.config import Config, Data, Optim
