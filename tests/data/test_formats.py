@@ -376,3 +376,8 @@ def test_between_takes_the_start_and_not_the_end():
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no format named 'evt9'; use one of aedat2, aedat3, aedat4, atis"):
         read_events(tmp_path / "a", format="evt9")
+
+
+def test_an_atis_file_whose_first_column_is_a_percent_sign_is_not_dat(tmp_path):
+    (tmp_path / "a.bin").write_bytes(encoders.atis([1, 2], [ord("%"), 3], [4, 5], [0, 1]))
+    assert detect_format(tmp_path / "a.bin") == "atis"

@@ -20,7 +20,8 @@ def has_evt_version(head: bytes, version: bytes) -> bool:
 
 
 def is_dat(head: bytes) -> bool:
-    return head.startswith(b"%") and re.search(rb"^% (evt |format )", head, re.M) is None
+    """Whether a file begins with a line of text after %, and is not EVT; the first event of an ATIS file may be a %, too."""
+    return re.match(rb"%[\t\x20-\x7e]*\r?\n", head) is not None and re.search(rb"^% (evt |format )", head, re.M) is None
 
 
 def read_prophesee(path: Path, size: reading.Size | None = None, *, encoding: str) -> Events:
