@@ -131,7 +131,7 @@ def test_vanishing_and_exploding_gradients():
 def test_branches_that_never_left_the_identity():
     net = trained(network("sew_resnet20", zero_init=True))
     for block in net.blocks.values():
-        block.silence()
+        block.zero_init_()
     sick = found(net)
     assert sick["never left the identity"].where == "layer1.0"
     assert "9 of 9 blocks" in sick["never left the identity"].evidence

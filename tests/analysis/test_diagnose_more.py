@@ -82,7 +82,7 @@ def test_files_that_do_not_count_batches_are_trained_ones(net):
 
 
 def test_a_branch_whose_norm_was_zeroed_in_a_trained_network(net):
-    net.blocks[BLOCK].silence()
+    net.blocks[BLOCK].zero_init_()
     sick = found(net)
     assert list(sick) == ["never left the identity"]
     assert sick["never left the identity"].where == BLOCK
@@ -97,7 +97,7 @@ def test_weights_out_of_scale(net, factor, rows):
 @pytest.mark.parametrize(("steps", "sick"), [(70, []), (5000, ["never left the identity"])])
 def test_a_branch_on_its_way_from_zero_init_is_no_disease_yet(steps, sick):
     net = trained(network("sew_resnet20")).eval()
-    net.blocks[BLOCK].silence()
+    net.blocks[BLOCK].zero_init_()
     net.blocks[BLOCK].last.norm.weight.data.fill_(0.05)
     for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.num_batches_tracked.fill_(steps)

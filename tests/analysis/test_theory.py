@@ -17,7 +17,7 @@ def stack(block, k, **options):
         block(3, 3, neuron=lambda **_: IF(v_th=v_th, alpha=alpha, backend="reference"), **options).double() for _ in range(k)
     ]
     for one in blocks:
-        one.silence()
+        one.zero_init_()
     return torch.nn.Sequential(*blocks).eval()
 
 

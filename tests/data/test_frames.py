@@ -29,12 +29,12 @@ streams = st.builds(recording, st.one_of(st.lists(any_time, max_size=50), st.lis
 
 
 @needs_c
-@pytest.mark.parametrize("variant", native.able_variants())
+@pytest.mark.parametrize("variant", native.supported_variants())
 @pytest.mark.parametrize("rule", FRAME_BINNERS)
 @given(events=streams, T=st.integers(1, 20))
 @settings(max_examples=60, deadline=None)
 def test_the_loop_in_c_equals_its_definition(rule, variant, events, T):
-    with mock.patch.object(native, "chosen_variant", return_value=variant):
+    with mock.patch.object(native, "selected_variant", return_value=variant):
         got = FRAME_BINNERS[rule](events, T)
     with mock.patch.object(native, "reason_against", return_value="not in this test"):
         want = FRAME_BINNERS[rule](events, T)

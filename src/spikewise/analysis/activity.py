@@ -10,7 +10,7 @@ from ..engine.build import choose_device, load_data
 from ..engine.evaluate import load_run
 from ..engine.loader import TestBatches, load
 from ..models.network import Network
-from ..models.recorder import Activity, firing_rates, time_constants
+from ..models.recorder import BlockActivity, firing_rates, time_constants
 from .figures import panels
 from .initial import measure
 from .theory import along_shortcut
@@ -34,7 +34,7 @@ class Gradients(NamedTuple):
 class Analysis(NamedTuple):
     """Everything `spikewise analyze` tells, by block; tau by layer, of PLIF neurons."""
 
-    activity: dict[str, Activity]
+    activity: dict[str, BlockActivity]
     gradients: dict[str, Gradients]
     tau: dict[str, float]
     class_names: tuple[str, ...]

@@ -21,10 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..kernels.packing import values_of
 from ..models.layers import ConvNorm, ConvNormFire
 from ..models.network import Network
-from ..models.recorder import in_mode
+from ..models.recorder import training_mode
 from ..neurons import IF
 
 HOROWITZ = 'M. Horowitz, "Computing\'s energy problem", ISSCC 2014, Fig. 1.1.9'
@@ -155,7 +154,7 @@ def count(net: Network, batches: Iterable[Tensor], joules: Joules | None = None)
     hooks = [module.conv.register_forward_hook(noting(seen[name])) for name, module in layers.items()]
     hooks += [module.register_forward_hook(noting_output(seen[name])) for name, module in layers.items()]
     try:
-        with in_mode(net, training=False):
+        with training_mode(net, training=False):
             for batch in batches:
                 still = batch.dim() == 4
                 steps = net.T if still else len(batch)
@@ -227,7 +226,7 @@ def noting(seen: _Seen) -> Any:
 
 def noting_output(seen: _Seen) -> Any:
     def note(_layer: nn.Module, _given: object, out: Tensor) -> None:
-        seen.most_out = max(seen.most_out, math.ceil(float(values_of(out).max())))
+        seen.most_out = max(seen.most_out, math.ceil(float(out.max())))
 
     return note
 

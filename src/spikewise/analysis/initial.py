@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ..engine.faults import Statistics
 from ..models.network import Network
-from ..models.recorder import in_mode, watched
+from ..models.recorder import training_mode, record_activity
 
 
 class BlockAtStart(NamedTuple):
     """A block of a network in training mode, for one batch.
 
-    changes_shape:  whether its shortcut is a convolution: between two of those lie the identity mapping areas
+    has_projection:  whether its shortcut is a convolution: between two of those lie the identity mapping areas
     branch:         mean of A, the branch's last neurons; of Spiking and Plain blocks, the same neurons as the output's
     output:         mean of O
     gradient:       norm of dL/dS, S the block's input
@@ -24,7 +24,7 @@ class BlockAtStart(NamedTuple):
     """
 
     name: str
-    changes_shape: bool
+    has_projection: bool
     branch: float
     output: float
     gradient: float
@@ -36,7 +36,7 @@ def unchanged(net: Network, *, training: bool) -> Iterator[None]:
     """While open, the network is in training mode or not; behind, it is what it was, running estimates too."""
     statistics = Statistics(net)  # copies them
     try:
-        with in_mode(net, training=training):
+        with training_mode(net, training=training):
             yield
     finally:
         statistics.restore()
@@ -48,7 +48,7 @@ def measure(net: Network, images: Tensor, labels: Tensor) -> list[BlockAtStart]:
     Shapes:  images [N, C, H, W] or frames [T, N, C, H, W]; labels [N]
     Raises:  ValueError for a network that does not spike
     """
-    with unchanged(net, training=True), watched(net) as watches, torch.enable_grad():
+    with unchanged(net, training=True), record_activity(net) as watches, torch.enable_grad():
         x = images.detach().requires_grad_()  # so that every block's input has a gradient
         loss = F.cross_entropy(net(x), labels)
         torch.autograd.grad(loss, x)
@@ -56,7 +56,7 @@ def measure(net: Network, images: Tensor, labels: Tensor) -> list[BlockAtStart]:
     for name, block in net.blocks.items():
         branch, output = (float(torch.cat(of, 1).double().mean()) for of in (watches[name].branch, watches[name].output))
         gradients = watches[name].gradient_in, watches[name].gradient_out
-        found.append(BlockAtStart(name, block.changes_shape, branch, output, *gradients))
+        found.append(BlockAtStart(name, block.has_projection, branch, output, *gradients))
     return found
 
 
@@ -64,7 +64,7 @@ def identity_areas(blocks: list[BlockAtStart]) -> list[list[BlockAtStart]]:
     """The runs of blocks whose shortcut is the identity."""
     areas: list[list[BlockAtStart]] = [[]]
     for block in blocks:
-        if block.changes_shape:
+        if block.has_projection:
             areas.append([])
         else:
             areas[-1].append(block)

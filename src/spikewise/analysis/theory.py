@@ -52,11 +52,11 @@ def along_shortcut(block: Block, branch: float, output: float) -> float | None:
     branch, output:  firing rates of A and O
     Returns:         None for blocks whose shortcut is a convolution, is not there, or whose connection is the user's own
     """
-    if block.changes_shape:
+    if block.has_projection:
         return None
     if isinstance(block, SpikingBlock):
-        assert isinstance(block.last, ConvNormFire), "spiking blocks end in spiking layers"
-        neuron = block.last.neuron
+        assert isinstance(block.last_layer, ConvNormFire), "spiking blocks end in spiking layers"
+        neuron = block.last_layer.neuron
         return shrinkage(min(output, 1.0), 1, *slopes(neuron.v_th, neuron.surrogate, neuron.alpha))
     if isinstance(block, SEWBlock):
         share = {CONNECT["ADD"]: 1.0, CONNECT["AND"]: branch, CONNECT["IAND"]: 1 - branch}.get(block.connect)

@@ -171,16 +171,16 @@ def list_(topic: Positional[Topic] = "all", as_json: Annotated[bool, tyro.conf.a
 def first_line(entry: object) -> str:
     """What a table's entry says of itself."""
     from ..data import DatasetEntry
-    from ..models.registry import Architecture
+    from ..models.registry import ModelEntry
 
     if isinstance(entry, DatasetEntry):
         return entry.description
     if isinstance(entry, Config):
         return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {entry.optim.epochs} epochs"
 
-    if isinstance(entry, Architecture):
-        blocks = sum(entry.stages) if entry.kind != "event" else sum(count for _, count in entry.stages)
-        return f"{entry.kind} kind, {blocks} {'bottleneck' if entry.bottleneck else 'basic'} {entry.block.__name__}s"
+    if isinstance(entry, ModelEntry):
+        blocks = sum(entry.stages) if entry.family != "event" else sum(count for _, count in entry.stages)
+        return f"{entry.family} kind, {blocks} {'bottleneck' if entry.bottleneck else 'basic'} {entry.block.__name__}s"
     return (entry.__doc__ or "").strip().partition("\n")[0]
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from ..kernels import BACKENDS, choose_backend, chosen_name
+from ..kernels import BACKENDS, get_backend, describe_backend
 from ..native.build import Unavailable, library
-from ..native.load import able_variants, chosen_variant, gomp_parallel, runtimes
+from ..native.load import supported_variants, selected_variant, gomp_parallel, runtimes
 from ..version import __version__
 from .run.folder import cpu_name
 
@@ -20,17 +20,17 @@ def examine() -> dict[str, Any]:
         "cpu": cpu_name(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()}",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none that PyTorch sees",
-        "kernels in use": chosen_name("auto"),
+        "kernels in use": describe_backend("auto"),
     }
     for name in BACKENDS:
         try:
-            choose_backend(name)
+            get_backend(name)
             found[f"backend {name}"] = "runs"
         except ValueError as error:
             found[f"backend {name}"] = str(error)
     try:
-        found["kernel variants"] = f"{chosen_variant()} chosen of {', '.join(able_variants())}"
-        found["kernel library"] = str(library(chosen_variant()))
+        found["kernel variants"] = f"{selected_variant()} chosen of {', '.join(supported_variants())}"
+        found["kernel library"] = str(library(selected_variant()))
     except Unavailable as error:
         found["kernel library"] = f"none: {error}"
     found["openmp"] = f"{runtimes()[0]}" if gomp_parallel() else "none found: the CPU kernels run on one thread"

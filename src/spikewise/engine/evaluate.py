@@ -10,7 +10,7 @@ import torch
 from ..config import Config
 from ..data import Dataset
 from ..models import Network
-from ..models.weights import find_file, load_pretrained
+from ..models.weights import resolve_weights_file, load_pretrained
 from .build import autocast, channels_last, choose_device, load_data
 from .loader import TestBatches, load
 from .loss import cross_entropy
@@ -71,7 +71,7 @@ def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = 
         raise ValueError(f"{run}/config.json was changed since {folder.name} was saved: {', '.join(changed)}; put it back")
     if data_root is not None:
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root))
-    return channels_last(load_pretrained(find_file(folder))), config
+    return channels_last(load_pretrained(resolve_weights_file(folder))), config
 
 
 def evaluate(

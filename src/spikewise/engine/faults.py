@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.packing import values_of
 from ..models import Network
 from ..models.layers import ConvNorm
 from ..models.residual import Block
@@ -47,7 +46,7 @@ class Signals:
         self.received = number
 
     @contextmanager
-    def watched(self) -> Iterator["Signals"]:
+    def record_activity(self) -> Iterator["Signals"]:
         try:
             before = {number: signal.signal(number, self.handle) for number in (signal.SIGINT, signal.SIGTERM)}
         except ValueError:  # not in the main thread: signals are the caller's affair
@@ -85,7 +84,7 @@ def first_not_finite(net: Network, samples: Tensor, labels: Tensor) -> str:
     outputs: list[tuple[str, Tensor]] = []
     parts = {name: module for name, module in net.named_modules() if isinstance(module, ConvNorm | Block) or module is net.head}
     hooks = [
-        module.register_forward_hook(lambda _m, _a, out, name=name: outputs.append((name, values_of(out))))
+        module.register_forward_hook(lambda _m, _a, out, name=name: outputs.append((name, out)))
         for name, module in parts.items()
     ]
     try:

@@ -229,7 +229,7 @@ def save(training: Training, run: Path) -> None:
 def require_fit(training: Training) -> None:
     """Refuse samples that the network can't take, before anything is written."""
     samples = ready(TrainingBatches(training.config, training.data, training.order)[0][0], training.device)
-    training.net.check(samples, dims=(4, 5))
+    training.net.check_input(samples, dims=(4, 5))
     sizes = {len(training.order.batch_indices(step)) for step in (0, training.order.steps_per_epoch - 1)}
     if min(sizes) == 1:  # batch norm may need more than one value, deep down where an image has become a pixel
         few = samples[:1] if samples.dim() == 4 else samples[:, :1]

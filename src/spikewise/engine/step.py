@@ -12,7 +12,7 @@ from torch import Tensor, optim
 from ..config import Config
 from ..data import Dataset, EpochSampler
 from ..models import Network
-from ..models.recorder import summary, watched
+from ..models.recorder import record_activity, step_summary
 from . import faults
 from .build import autocast, build_network
 from .ema import Average
@@ -84,11 +84,11 @@ class Training:
         Raises:  NotFinite before a weight changes, the running estimates put back
         """
         number, every = self.steps_done, self.config.keep.probe_every
-        watching = watched(self.net) if every and (number + 1) % every == 0 and self.net.spiking else nullcontext()
+        watching = record_activity(self.net) if every and (number + 1) % every == 0 and self.net.spiking else nullcontext()
         scale = self.scaler.get_scale()  # the optimiser's step may change it
         with watching as watches:
             value, logits = self.learn(samples, labels, number)
-        self.probed = {"step": number + 1, **summary(self.net, watches, scale)} if watches else {}
+        self.probed = {"step": number + 1, **step_summary(self.net, watches, scale)} if watches else {}
         self.meter.add(value, logits, labels)
         self.steps_done += 1
         return value

@@ -45,7 +45,7 @@ def curves(o: Options, *, v_th: float, alpha: float) -> Curves:
 def table(found: Curves) -> list[list]:
     columns = ["network", "zero init", "block", "name", "changes shape", "rate of A", "rate of O", "gradient"]
     rows = [
-        [name, zero_init, i, block.name, block.changes_shape, block.branch, block.output, block.gradient]
+        [name, zero_init, i, block.name, block.has_projection, block.branch, block.output, block.gradient]
         for (name, zero_init), blocks in found.items()
         for i, block in enumerate(blocks)
     ]
@@ -173,7 +173,7 @@ def style(name: str, *, zero_init: bool = False) -> dict[str, Any]:
 
 def mark_changes(ax: "Axes", blocks: list[BlockAtStart]) -> None:
     for i, block in enumerate(blocks):
-        if block.changes_shape:
+        if block.has_projection:
             ax.axvline(i, color="#bbbbbb", linewidth=0.7, linestyle=":", zorder=0)
 
 

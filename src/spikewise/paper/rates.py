@@ -7,7 +7,7 @@ from ..analysis.figures import COLOUR_OF, COLOURS, MARK_OF, MARKS, legend_below,
 from ..engine.build import choose_device, load_data
 from ..engine.evaluate import load_run
 from ..engine.loader import TestBatches, load
-from ..models.recorder import Activity, firing_rates
+from ..models.recorder import BlockActivity, firing_rates
 from .arms import FIG4, GESTURE, Arm
 from .compare import CHECKED, final
 from .options import Options
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BATCHES, SAMPLES = 16, 8  # of the test split
-Rates = dict[str, dict[str, Activity]]  # by network and block
+Rates = dict[str, dict[str, BlockActivity]]  # by network and block
 
 
 def fig4(o: Options) -> Result:
@@ -79,7 +79,7 @@ def page(
     return Result(name, title, about, [columns, *rows], told, {name: drawn(rates, shown)}, float(clock), table, o.device)
 
 
-def rates_of(arm: Arm, ran: Ran | None, o: Options) -> dict[str, Activity]:
+def rates_of(arm: Arm, ran: Ran | None, o: Options) -> dict[str, BlockActivity]:
     """What the blocks of a trained network, or of published weights, fire."""
     where, config = choose_device(o.device), configured(arm, o)
     if ran is None or ran.run is None:

@@ -6,11 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ...kernels.packing import values_of
 from ...models.layers import ConvNormFire
 from ...models.network import Network
-from ...models.recorder import watched
-from ...models.residual import Block, SEWBlock, SpikingBlock, branch_of_identity
+from ...models.recorder import record_activity
+from ...models.residual import Block, SEWBlock, SpikingBlock, identity_branch_value
 from ..initial import unchanged
 from .finding import Finding
 from .given import block_of, last_of, layers_of
@@ -45,10 +44,10 @@ class Shown:
             if isinstance(layer, ConvNormFire)
         ]
         try:
-            with torch.no_grad(), unchanged(net, training=training), watched(net, details=True) as watches:
+            with torch.no_grad(), unchanged(net, training=training), record_activity(net, details=True) as watches:
                 for name, block in net.blocks.items():  # before they are connected
-                    assert isinstance(block.last, ConvNormFire), "spiking blocks end in spiking layers"
-                    block.last.observe = partial(self.see_branch, last_of(net, name), block.last.observe)
+                    assert isinstance(block.last_layer, ConvNormFire), "spiking blocks end in spiking layers"
+                    block.last_layer.observe = partial(self.see_branch, last_of(net, name), block.last_layer.observe)
                 net(images)
         finally:
             for hook in hooks:
@@ -56,9 +55,9 @@ class Shown:
         self.branch = {name: float(watch.branch[0].mean()) for name, watch in watches.items()}
         self.output = {name: float(watch.output[0].mean()) for name, watch in watches.items()}
         self.distance = {
-            name: watch.apart / watch.seen for name, watch in watches.items() if not net.blocks[name].changes_shape
+            name: watch.distance_sum / watch.num_values for name, watch in watches.items() if not net.blocks[name].has_projection
         }
-        self.moving = {name: watch.moving for name, watch in watches.items()}
+        self.moving = {name: watch.temporal_change for name, watch in watches.items()}
         self.steps = len(next(iter(watches.values())).output[0])
         self.layers = {name: float(rates.mean()) for name, rates in self.channels.items()}
 
@@ -73,7 +72,7 @@ class Shown:
         self.channels[name] = by_channel(spikes)
 
     def see_layer(self, name: str, _layer: nn.Module, _given: object, out: Tensor) -> None:
-        self.channels.setdefault(name, by_channel(values_of(out)))
+        self.channels.setdefault(name, by_channel(out))
 
 
 def by_channel(spikes: Tensor) -> Tensor:
@@ -111,7 +110,7 @@ def silent(net: Network, shown: Shown) -> list[Finding]:
 
 def how_to_wake(net: Network, block: str | None) -> str:
     """Advice for a silent layer; of `block`, if it is its last."""
-    last = net.blocks[block].last.norm if block and isinstance(net.blocks[block], SpikingBlock) else None
+    last = net.blocks[block].last_layer.norm if block and isinstance(net.blocks[block], SpikingBlock) else None
     if last is not None and not bool(last.weight.any()):
         return (
             "leave zero_init out: a spike alone does not bring these neurons to v_th; or take IF and v_th <= 1, or SEW blocks"
@@ -132,7 +131,7 @@ def dead_channels(net: Network, shown: Shown) -> list[Finding]:
         if float(rates.mean()) < DEAD or (block and keeps_identity(net.blocks[block], name, block)):
             continue  # the layer is silent, or meant to be
         neuron, norm = layer.neuron, layer.norm
-        reached = (norm.bias + REACH * norm.weight.abs()).detach().float() * shown.steps + max(0.0, neuron.rest)
+        reached = (norm.bias + REACH * norm.weight.abs()).detach().float() * shown.steps + max(0.0, neuron.v_rest)
         dead = (rates == 0) & (reached.to(rates.device) < neuron.v_th)
         if float(dead.float().mean()) >= HALF:
             said = (
@@ -146,7 +145,7 @@ def dead_channels(net: Network, shown: Shown) -> list[Finding]:
 def keeps_identity(block: Block, layer: str, name: str) -> bool:
     """Whether this is the last layer of a block whose silent branch makes it the identity, as zero init left it, or nearly."""
     is_last = layer == f"{name}.conv{len(block.branch)}"
-    return is_last and identity_branch(block) == 0 and bool((block.last.norm.weight.abs() < GROWING).all())
+    return is_last and identity_branch(block) == 0 and bool((block.last_layer.norm.weight.abs() < GROWING).all())
 
 
 def saturated(net: Network, shown: Shown) -> list[Finding]:
@@ -167,7 +166,7 @@ def identity_branch(block: Block) -> int | None:
     if not isinstance(block, SEWBlock):
         return None
     try:
-        return branch_of_identity(block.connect)
+        return identity_branch_value(block.connect)
     except ValueError:
         return None
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...config import Config, Optim
 from ...models.network import Network
-from ...models.recorder import in_mode
+from ...models.recorder import training_mode
 from ...models.residual import Block, SEWBlock, SpikingBlock
 from ...recipes import RECIPES
 from ..initial import BlockAtStart, unchanged
@@ -69,7 +69,7 @@ def unreached(net: Network, images: Tensor, labels: Tensor) -> list[Finding]:
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
     reached = [grad is not None and bool(grad.any()) for grad in found]
     of_layer = {name: any(reached[2 * i : 2 * i + 2]) for i, name in enumerate(layers)}
-    waits = {name for name, block in net.blocks.items() if not bool(block.last.norm.weight.any())}
+    waits = {name for name, block in net.blocks.items() if not bool(block.last_layer.norm.weight.any())}
     cut = [
         name
         for name, gets in of_layer.items()
@@ -98,7 +98,7 @@ def never_left(net: Network, shown: Shown, steps: int, *, quiet: bool) -> list[F
 
 def weightless(block: Block) -> bool:
     """Whether a branch ends in a norm that lets nothing through; where there is no shortcut, that is silence."""
-    return isinstance(block, SEWBlock | SpikingBlock) and not bool((block.last.norm.weight.abs() > DEAD).any())
+    return isinstance(block, SEWBlock | SpikingBlock) and not bool((block.last_layer.norm.weight.abs() > DEAD).any())
 
 
 def adds_nothing(name: str, block: Block, shown: Shown) -> bool:
@@ -112,7 +112,7 @@ def adds_nothing(name: str, block: Block, shown: Shown) -> bool:
 def one_sided(net: Network, images: Tensor) -> list[Finding]:
     """A head whose bias decides, whatever is shown."""
     bias = net.head.bias
-    with in_mode(net, training=False):
+    with training_mode(net, training=False):
         logits = net(images).float()
     if bias is None or len(bias) < 2:
         return []
@@ -129,7 +129,7 @@ def one_sided(net: Network, images: Tensor) -> list[Finding]:
 @torch.no_grad()
 def other_classes(net: Network, images: Tensor, labels: Tensor) -> list[Finding]:
     """A trained network that is sure of its answers and always wrong: the classes are not those it was trained on."""
-    with in_mode(net, training=False):
+    with training_mode(net, training=False):
         sure, answers = net(images).float().softmax(1).max(1)
     if bool((answers == labels).any()):
         return []

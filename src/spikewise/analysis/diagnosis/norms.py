@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ...models.layers import ConvNorm
 from ...models.network import Network
-from ...models.recorder import in_mode
+from ...models.recorder import training_mode
 from .finding import TRAINED, Finding, batches_seen, never_moved, norms_of
 from .given import layers_of
 
@@ -54,7 +54,7 @@ def estimates(net: Network, images: Tensor) -> list[Finding]:
     layers = dict(layers_of(net))
     hooks = [layer.conv.register_forward_hook(noting(name)) for name, layer in layers.items()]
     try:
-        with in_mode(net, training=False):
+        with training_mode(net, training=False):
             net(images)
     finally:
         for hook in hooks:

@@ -19,7 +19,7 @@ from torch import Tensor, nn, optim
 
 from ... import disk
 from ...models import Network
-from ...models.weights import WEIGHTS, pretrained_bytes
+from ...models.weights import WEIGHTS_FILE, serialize_pretrained
 
 TRAINING, STATE = "training.safetensors", "state.json"
 FORMAT_VERSION = 1
@@ -55,7 +55,7 @@ def save(folder: Path, evaluated: Network, net: Network, optimizer: optim.Optimi
     tensors, scalars = optimizer_state(net, optimizer)
     if evaluated is not net:
         tensors |= {f"net/{name}": tensor for name, tensor in net.state_dict().items()}
-    files = {WEIGHTS: pretrained_bytes(evaluated), TRAINING: safetensors.torch.save(on_disk(tensors))}
+    files = {WEIGHTS_FILE: serialize_pretrained(evaluated), TRAINING: safetensors.torch.save(on_disk(tensors))}
     about = {"format_version": FORMAT_VERSION, **vars(state), "optimizer": scalars}
     about["hash"] = digest(files, about)
     if path.is_dir() and find_damage(path) is None and read_state(path)["hash"] == about["hash"]:
@@ -99,7 +99,7 @@ def optimizer_state(net: nn.Module, optimizer: optim.Optimizer) -> tuple[dict[st
 def digest(files: dict[str, bytes], about: dict[str, Any]) -> str:
     """A hash over the tensor files and everything in state.json but the hash itself."""
     total = hashlib.sha256(json.dumps({k: v for k, v in about.items() if k != "hash"}, sort_keys=True).encode())
-    for name in (WEIGHTS, TRAINING):
+    for name in (WEIGHTS_FILE, TRAINING):
         total.update(hashlib.sha256(files[name]).digest())
     return total.hexdigest()
 
@@ -128,7 +128,7 @@ def find_damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         about = read_state(path)
-        files = {name: (path / name).read_bytes() for name in (WEIGHTS, TRAINING)}
+        files = {name: (path / name).read_bytes() for name in (WEIGHTS_FILE, TRAINING)}
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError) as error:
         # not every OSError: a file that can't be read now is not lost
         return f"unreadable ({error})"
@@ -147,7 +147,7 @@ def load(path: Path, evaluated: Network, net: Network, optimizer: optim.Optimize
     about = read_state(path)
     try:
         training = safetensors.torch.load((path / TRAINING).read_bytes())
-        weights = safetensors.torch.load((path / WEIGHTS).read_bytes())
+        weights = safetensors.torch.load((path / WEIGHTS_FILE).read_bytes())
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     try:

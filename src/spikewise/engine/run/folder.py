@@ -15,7 +15,7 @@ import torch
 
 from ... import disk
 from ...config import Config, from_json, to_json
-from ...kernels import chosen_name
+from ...kernels import describe_backend
 from ...version import __version__
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
@@ -98,7 +98,7 @@ def environment(device: torch.device, backend: str) -> dict[str, Any]:
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "kernels": chosen_name(backend, torch.empty(0, device=device)),
+        "kernels": describe_backend(backend, torch.empty(0, device=device)),
     }
 
 
