@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from runner import report, save, take_turns
 
-from spikewise.data.events.events import Events
+from spikewise.data.events import Events
 from spikewise.data.events.frames import frames_by_count, frames_by_duration
 
 SIZE, T = (128, 128), 16

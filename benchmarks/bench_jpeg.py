@@ -16,9 +16,9 @@ import tyro
 from PIL import Image
 from runner import median_and_interval, report, save, take_turns
 
-from spikewise.data.augment import flip, resized_crop_box
+from spikewise.data.augment import random_crop_box, random_hflip
 from spikewise.data.datasets.image_folder import image_folder
-from spikewise.data.sampler import generator
+from spikewise.data.sampler import rng_from
 
 
 @dataclass
@@ -47,7 +47,7 @@ def plain(path: Path, rng: np.random.Generator) -> np.ndarray:
     """The same, as one would write it."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
-    top, left, height, width = resized_crop_box(image.height, image.width, rng)
+    top, left, height, width = random_crop_box(image.height, image.width, rng)
     image = image.crop((left, top, left + width, top + height)).resize((224, 224), Image.Resampling.BILINEAR)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -71,12 +71,12 @@ def main(o: Options) -> None:
         def ours() -> list[np.ndarray]:
             made = []
             for i in chosen:
-                rng = generator(0, i)
-                made.append(flip(data.sample_with(i, rng), rng))
+                rng = rng_from(0, i)
+                made.append(random_hflip(data.random_sample(i, rng), rng))
             return made
 
         def theirs() -> list[np.ndarray]:
-            return [plain(data.files[i], generator(0, i)) for i in chosen]
+            return [plain(data.files[i], rng_from(0, i)) for i in chosen]
 
         if not all(np.allclose(a, b, atol=1e-5) for a, b in zip(ours(), theirs(), strict=True)):
             raise SystemExit("the two differ: no time is taken")

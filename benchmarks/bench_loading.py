@@ -20,11 +20,12 @@ import torch
 from runner import save
 
 from spikewise.config import Config, Data, Optim
-from spikewise.data import Order
-from spikewise.data.datasets.dvs_gesture import SIZE, small_npz
-from spikewise.data.events.events import Events
+from spikewise.data import EpochSampler
+from spikewise.data.datasets.dvs_gesture import SIZE, encode_npz
+from spikewise.data.events import Events
 from spikewise.data.events.formats import read_events
-from spikewise.data.events.recordings import Files, Recordings
+from spikewise.data.events.recordings import EventDataset
+from spikewise.data.files import PathArray
 from spikewise.engine.loader import TrainingBatches, load
 
 EVENTS, BATCH = 350_000, 16
@@ -36,13 +37,13 @@ def write_recordings(folder: Path, number: int) -> None:
         t = np.sort(rng.integers(0, 6_000_000, EVENTS))
         x, y, p = (rng.integers(0, end, EVENTS) for end in (SIZE[1], SIZE[0], 2))
         events = Events(t, x.astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8), SIZE)
-        (folder / f"{k:05d}.npz").write_bytes(b"".join(small_npz(events)))
+        (folder / f"{k:05d}.npz").write_bytes(encode_npz(events))
 
 
-def samples_per_second(data: Recordings, workers: int, epochs: int) -> list[float]:
+def samples_per_second(data: EventDataset, workers: int, epochs: int) -> list[float]:
     """Of each epoch but the first, in which workers start and frames are kept."""
     config = Config(data=Data(name="dvs-gesture", frames=16, temporal_delete=12), optim=Optim(batch=BATCH))
-    order = Order(len(data), BATCH, 0)
+    order = EpochSampler(len(data), BATCH, 0)
     steps = range((epochs + 1) * order.steps_per_epoch)
     rates, began = [], time.perf_counter()
     for step, _ in enumerate(load(TrainingBatches(config, data, order), steps, torch.device("cpu"), workers), 1):
@@ -62,12 +63,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_recordings(folder, given.recordings)
-        files = Files(folder, sorted(file.name for file in folder.iterdir()))
+        files = PathArray(folder, sorted(file.name for file in folder.iterdir()))
         labels = np.arange(given.recordings) % 11
         read = partial(read_events, format="npz", size=SIZE)
         for kept in (False, True):
             cache = folder / "frames" if kept else None
-            data = Recordings("stand-in", files, labels, tuple("abcdefghijk"), 16, read, cache=cache)
+            data = EventDataset("stand-in", files, labels, tuple("abcdefghijk"), 16, read, cache=cache)
             for workers in (0, 1, 2):
                 rate = statistics.median(samples_per_second(data, workers, given.epochs))
                 what = f"16 x 128 x 128 from {'kept frames' if kept else 'recordings'}"

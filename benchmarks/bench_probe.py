@@ -14,8 +14,7 @@ from runner import median_and_interval, report, save, take_turns
 
 from spikewise import RECIPES
 from spikewise.config import Config, Data, Keep, Model, Optim
-from spikewise.data import DATASETS
-from spikewise.data.images.arrays import Images
+from spikewise.data import DATASETS, ImageArrays
 from spikewise.engine.loader import channels_last
 from spikewise.engine.memory.allocator import keep_freed_memory
 from spikewise.engine.step import Training
@@ -28,13 +27,13 @@ class Options:
     rounds: int = 15
 
 
-def photographs(side: int = 224, number: int = 8) -> Images:
+def photographs(side: int = 224, number: int = 8) -> ImageArrays:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (number, 3, side, side), dtype=np.uint8)
-    return Images("photographs", images, np.arange(number) % 10, tuple("abcdefghij"), 255)
+    return ImageArrays("photographs", images, np.arange(number) % 10, tuple("abcdefghij"), 255)
 
 
-def compare(what: str, config: Config, data: Images, rounds: int) -> list[dict]:
+def compare(what: str, config: Config, data: ImageArrays, rounds: int) -> list[dict]:
     steps = {}
     for name, every in (("watched", 1), ("plain", 0)):
         training = Training(replace(config, keep=Keep(probe_every=every)), data, torch.device("cpu"))
@@ -56,7 +55,7 @@ def main(options: Options) -> None:
     large = Config(
         model=Model(name="sew_resnet18", T=4), optim=Optim(batch=8, epochs=1, precision="bfloat16"), data=Data(name="digits")
     )
-    lines = compare("SEW ResNet-20, digits, batch 64", small, DATASETS["digits"].open("train"), options.rounds)
+    lines = compare("SEW ResNet-20, digits, batch 64", small, DATASETS["digits"].load("train"), options.rounds)
     lines += compare("SEW ResNet-18, 224 x 224, batch 8, bfloat16", large, photographs(), options.rounds)
     save("probe", lines)
 

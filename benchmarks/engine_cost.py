@@ -18,7 +18,8 @@ import torch
 import tyro
 
 from spikewise.config import Config, Data, Model, Optim
-from spikewise.data.images.arrays import Images, digits
+from spikewise.data import ImageArrays
+from spikewise.data.datasets.digits import digits
 from spikewise.engine.loader import TrainingBatches, load
 from spikewise.engine.memory.allocator import keep_freed_memory
 from spikewise.engine.run import folder as rundir
@@ -42,7 +43,7 @@ def timed(step: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
-def measure(name: str, config: Config, data: Images, steps: int) -> dict:
+def measure(name: str, config: Config, data: ImageArrays, steps: int) -> dict:
     device = torch.device("cpu")
     engine, bare = Training(config, data, device), Training(config, data, device)
     batches = load(TrainingBatches(config, data, engine.order), range(steps + 3), device, workers=0)
@@ -75,7 +76,7 @@ def measure(name: str, config: Config, data: Images, steps: int) -> dict:
 def main(options: Options) -> None:
     keep_freed_memory()
     photographs = replace(digits("train"), images=torch.randint(0, 256, (64, 3, 224, 224), dtype=torch.uint8).numpy())
-    photographs = replace(photographs, labels=photographs.labels[:64], white=255.0)
+    photographs = replace(photographs, labels=photographs.labels[:64], max_pixel=255.0)
     where = {"cpu": rundir.cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     for found in (
         measure("sew_resnet20, digits, batch 64, float32", DIGITS, digits("train"), options.steps),

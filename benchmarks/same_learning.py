@@ -15,7 +15,7 @@ import torch
 import tyro
 from runner import RESULTS, where
 
-from spikewise.data.images.arrays import digits
+from spikewise.data.datasets.digits import digits
 from spikewise.engine.evaluate import score
 from spikewise.engine.loader import TrainingBatches
 from spikewise.engine.step import Training

@@ -30,7 +30,7 @@ sys.path += [str(Path(__file__).parents[2] / "tests" / "data"), str(Path(__file_
 import encoders
 from runner import RESULTS, where
 
-from spikewise.data.events.events import Events
+from spikewise.data.events import Events
 from spikewise.data.events.formats import FORMATS, read_events, write_events
 
 ROOM = 64 * 2**20  # bytes more than the process has at its start

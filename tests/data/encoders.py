@@ -31,23 +31,21 @@ def aedat3(t, x, y, polarity, valid=None, at_once=100):
     return b"".join(out)
 
 
+def words(dtype, *columns):
+    """Columns of 32-bit words, interleaved."""
+    return np.stack([np.asarray(column) % 2**32 for column in columns], axis=1).astype(dtype).tobytes()
+
+
 def aedat2(t, x, y, polarity, header=START2):
     """AEDAT 2.0 of a DVS128."""
-    words = [
-        struct.pack(">II", int(a) << 1 | int(b) << 8 | int(p), int(time) % 2**32)
-        for time, a, b, p in zip(t, x, y, polarity, strict=True)
-    ]
-    return header + b"".join(words)
+    return header + words(">u4", x << 1 | y << 8 | polarity, t)
 
 
 def davis(t, x, y, polarity, header=START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n"):
     """AEDAT 2.0 of a DAVIS; after the first event a sample of a frame, one of inertia, and a mark of an external signal."""
-    words = [
-        struct.pack(">II", int(a) << 12 | int(b) << 22 | int(p) << 11, int(time) % 2**32)
-        for time, a, b, p in zip(t, x, y, polarity, strict=True)
-    ]
-    others = [struct.pack(">II", word, int(t[0]) % 2**32) for word in (1 << 31 | 5 << 12, 1 << 31 | 3 << 10, 1 << 10)]
-    return header + b"".join(words[:1] + others + words[1:])
+    events = words(">u4", x << 12 | y << 22 | polarity << 11, t)
+    others = words(">u4", [1 << 31 | 5 << 12, 1 << 31 | 3 << 10, 1 << 10], t[[0, 0, 0]])
+    return header + events[:8] + others + events[8:]
 
 
 def atis(t, x, y, polarity):
@@ -64,11 +62,8 @@ def atis(t, x, y, polarity):
 
 def dat(t, x, y, polarity):
     """Prophesee DAT."""
-    words = [
-        struct.pack("<II", int(time), int(a) | int(b) << 14 | int(p) << 28)
-        for time, a, b, p in zip(t, x, y, polarity, strict=True)
-    ]
-    return b"% Data file containing CD events.\n% Version 2\n% Height 240\n% Width 304\n\x0c\x08" + b"".join(words)
+    header = b"% Data file containing CD events.\n% Version 2\n% Height 240\n% Width 304\n\x0c\x08"
+    return header + words("<u4", t, x | y << 14 | polarity << 28)
 
 
 def evt2(t, x, y, polarity):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikewise.data.events.events import Events
-from spikewise.data.events.frames import FRAMES, frames_by_count, frames_by_duration
+from spikewise.data.events import Events
+from spikewise.data.events.frames import FRAME_BINNERS, frames_by_count, frames_by_duration
 from spikewise.native import load as native
 
 needs_c = pytest.mark.skipif(bool(native.reason_against()), reason=native.reason_against())
@@ -30,24 +30,26 @@ streams = st.builds(recording, st.one_of(st.lists(any_time, max_size=50), st.lis
 
 @needs_c
 @pytest.mark.parametrize("variant", native.supported_variants())
-@pytest.mark.parametrize("rule", FRAMES)
+@pytest.mark.parametrize("rule", FRAME_BINNERS)
 @given(events=streams, T=st.integers(1, 20))
 @settings(max_examples=60, deadline=None)
 def test_the_loop_in_c_equals_its_definition(rule, variant, events, T):
     with mock.patch.object(native, "selected_variant", return_value=variant):
-        got = FRAMES[rule](events, T)
+        got = FRAME_BINNERS[rule](events, T)
     with mock.patch.object(native, "reason_against", return_value="not in this test"):
-        want = FRAMES[rule](events, T)
+        want = FRAME_BINNERS[rule](events, T)
     assert got.dtype == want.dtype == np.int32
     assert np.array_equal(got, want)
 
 
-@pytest.mark.parametrize("rule", FRAMES)
+@pytest.mark.parametrize("rule", FRAME_BINNERS)
 @given(events=streams, T=st.integers(1, 20))
 @settings(max_examples=60, deadline=None)
 def test_every_event_is_in_one_frame_at_its_place(rule, events, T):
-    frames = FRAMES[rule](events, T)
+    frames = FRAME_BINNERS[rule](events, T)
     assert frames.shape == (T, 2, *events.size)
+    if rule == "count":  # the published rule: floor(n / T), the last takes the remainder
+        assert (frames[:-1].sum((1, 2, 3)) == len(events) // T).all()
     places = np.zeros(frames.shape[1:], dtype=np.int64)
     np.add.at(places, (events.polarity, events.y, events.x), 1)
     assert np.array_equal(frames.sum(0), places)
@@ -63,9 +65,9 @@ def test_frames_of_equal_duration_follow_the_formula_for_any_times(t, T):
     assert frames_by_duration(recording(t, (3, 4)), T).sum((1, 2, 3)).tolist() == expected
 
 
-@pytest.mark.parametrize("rule", FRAMES)
+@pytest.mark.parametrize("rule", FRAME_BINNERS)
 def test_a_recording_without_events_gives_zeros(rule):
-    frames = FRAMES[rule](recording([], (4, 5)), 3)
+    frames = FRAME_BINNERS[rule](recording([], (4, 5)), 3)
     assert frames.shape == (3, 2, 4, 5)
     assert not frames.any()
 
@@ -92,18 +94,18 @@ def test_an_event_outside_is_named_before_anything_is_counted(wrong, plain):
             frames_by_count(Events(**columns), 2)
 
 
-@pytest.mark.parametrize("rule", FRAMES)
+@pytest.mark.parametrize("rule", FRAME_BINNERS)
 def test_what_is_no_recording_is_refused(rule):
     events = recording(range(9), (4, 5))
     with pytest.raises(ValueError, match=r"t, x, y and polarity of \(9,\), \(8,\), .* are no recording"):
-        FRAMES[rule](Events(events.t, events.x[:8], events.y, events.polarity, (4, 5)), 2)
+        FRAME_BINNERS[rule](Events(events.t, events.x[:8], events.y, events.polarity, (4, 5)), 2)
     with pytest.raises(ValueError, match="T=0 frames; use 1 or more"):
-        FRAMES[rule](events, 0)
+        FRAME_BINNERS[rule](events, 0)
 
 
 def test_arrays_that_are_not_contiguous_are_counted_alike():
     events = recording(np.random.default_rng(0).integers(0, 99, 400), (6, 7))
     every_other = Events(*(array[::2] for array in (events.t, events.x, events.y, events.polarity)), events.size)
     copied = Events(*(array[::2].copy() for array in (events.t, events.x, events.y, events.polarity)), events.size)
-    for rule in FRAMES.values():
+    for rule in FRAME_BINNERS.values():
         assert np.array_equal(rule(every_other, 5), rule(copied, 5))

@@ -1,6 +1,5 @@
 """`data prepare`: the same bytes after any end, nothing half done under a final name, nothing outside the folder."""
 
-import io
 import json
 import stat
 import tarfile
@@ -9,15 +8,18 @@ from types import SimpleNamespace
 
 import encoders
 import pytest
-from pictures_of import image_set
+from checks import contents, refused, train_and_evaluate
+from image_files import image_set
+from serving import write_tar
 from test_event_sets import cifar_source, gesture_source
 
 from dying import Crash, Dying
 from spikewise import disk
 from spikewise.cli.main import main
+from spikewise.data.dataset import MANIFEST
 from spikewise.data.datasets.nmnist import nmnist
 from spikewise.data.fetch import prepare as preparing
-from spikewise.data.fetch.prepare import MARKER, in_words, prepare
+from spikewise.data.fetch.prepare import format_bytes, prepare
 
 
 def nmnist_source(folder, each=2):
@@ -42,10 +44,6 @@ def zipped(source, folder):
     return folder
 
 
-def content_of(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 @pytest.fixture(params=["nmnist", "cifar10-dvs", "dvs-gesture", "dvs-gesture, packed"])
 def source(request, tmp_path):
     name, _, packed = request.param.partition(", ")
@@ -63,7 +61,7 @@ def source(request, tmp_path):
 
 def test_a_preparation_killed_at_any_change_of_the_disk_goes_on_to_the_same_bytes(source, tmp_path, monkeypatch):
     name, files = source
-    whole = content_of(prepare(name, files, tmp_path / "whole", partial=True))
+    whole = contents(prepare(name, files, tmp_path / "whole", partial=True))
 
     def until(root, at):
         dying = Dying(at)
@@ -73,7 +71,7 @@ def test_a_preparation_killed_at_any_change_of_the_disk_goes_on_to_the_same_byte
                 prepare(name, files, root, partial=True)
             except Crash:
                 if (root / name).exists():  # all was done but for waiting until the disk knows
-                    assert content_of(root / name) == whole
+                    assert contents(root / name) == whole
         return dying.seen
 
     changes = until(tmp_path / "counted", 0)
@@ -82,7 +80,7 @@ def test_a_preparation_killed_at_any_change_of_the_disk_goes_on_to_the_same_byte
         root = tmp_path / f"{at}"
         until(root, at)
         until(root, at // 2)  # and once more, elsewhere
-        assert content_of(prepare(name, files, root, partial=True)) == whole
+        assert contents(prepare(name, files, root, partial=True)) == whole
         assert sorted(path.name for path in root.iterdir()) == [name]
 
 
@@ -93,13 +91,13 @@ def test_what_was_prepared_is_whole_and_says_so(source, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert f"{name}: about " in err
     assert " free" in err
-    about = json.loads((tmp_path / name / MARKER).read_text())
+    about = json.loads((tmp_path / name / MANIFEST).read_text())
     assert not about["complete"]
-    assert about["files"] == len(content_of(tmp_path / name)) - 1
-    before = (tmp_path / name / MARKER).stat().st_mtime_ns
+    assert about["files"] == len(contents(tmp_path / name)) - 1
+    before = (tmp_path / name / MANIFEST).stat().st_mtime_ns
     assert main(options) == 0
     assert capsys.readouterr().out == out
-    assert (tmp_path / name / MARKER).stat().st_mtime_ns == before
+    assert (tmp_path / name / MANIFEST).stat().st_mtime_ns == before
     assert main(options[:-1]) == 2
     assert "was prepared from less than was published" in capsys.readouterr().err
 
@@ -123,7 +121,10 @@ def test_what_has_changed_since_it_was_prepared_is_named(change, tmp_path):
 def test_two_at_once_do_not_write_into_each_others_files(tmp_path):
     source = nmnist_source(tmp_path / "source", each=1)
     (tmp_path / ".nmnist.preparing").mkdir()
-    with preparing.alone(tmp_path / ".nmnist.preparing"), pytest.raises(BlockingIOError, match="another process is preparing"):
+    with (
+        preparing.exclusive_lock(tmp_path / ".nmnist.preparing"),
+        pytest.raises(BlockingIOError, match="another process is preparing"),
+    ):
         prepare("nmnist", source, tmp_path, partial=True)
     assert prepare("nmnist", source, tmp_path, partial=True).is_dir()
 
@@ -153,7 +154,7 @@ def test_another_source_does_not_go_on(tmp_path):
 def test_a_part_has_something_of_all(tmp_path):
     (tmp_path / "wrong").mkdir()
     with pytest.raises(
-        ValueError, match=r"holds nothing of train, test, too little to be a part; --source is the folder with N-M"
+        ValueError, match=r"holds nothing of train, test, too little even with --partial; --source is the folder with N-M"
     ):
         prepare("nmnist", tmp_path / "wrong", tmp_path / "root", partial=True)
     source = zipped(cifar_source(tmp_path / "folders", each=2), tmp_path / "source")
@@ -171,7 +172,7 @@ def test_a_source_that_left_nothing_is_forgotten(tmp_path):
 
 
 def test_what_cannot_be_prepared_is_said(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="knows nmnist, dvs-gesture, cifar10-dvs"):
+    with pytest.raises(ValueError, match="knows nmnist, imagenet, dvs-gesture, cifar10-dvs"):
         prepare("digits", tmp_path, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"--source is the folder with N-MNIST's Train\.zip and Test\.zip"):
         prepare("nmnist", tmp_path / "none", tmp_path)
@@ -182,39 +183,33 @@ def test_what_cannot_be_prepared_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10))
     with pytest.raises(OSError, match=r"needs about \d\.\d kB more in .*, 10 bytes are free; make room"):
         prepare("nmnist", source, tmp_path / "full", partial=True)
-    assert (in_words(999), in_words(1500), in_words(2.5e9), in_words(4e12)) == ("999 bytes", "1.5 kB", "2.5 GB", "4,000 GB")
-
-
-def tar_of(path, *members):
-    with tarfile.open(path, "w:gz") as file:
-        for name, kind, content in members:
-            info = tarfile.TarInfo(name)
-            info.type, info.size = kind, len(content)
-            info.linkname = "/etc/passwd" if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ""
-            file.addfile(info, io.BytesIO(content))
-    return path
+    assert (format_bytes(999), format_bytes(1500), format_bytes(2.5e9), format_bytes(4e12)) == (
+        "999 bytes",
+        "1.5 kB",
+        "2.5 GB",
+        "4,000 GB",
+    )
 
 
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([("../user01.aedat", tarfile.REGTYPE, b"x")], r"the name '\.\./user01\.aedat' leads out of the folder"),
-        ([("/tmp/user01.aedat", tarfile.REGTYPE, b"x")], r"leads out of the folder"),
-        ([("a\\..\\b.aedat", tarfile.REGTYPE, b"x")], r"leads out of the folder"),
-        ([("C:x.aedat", tarfile.REGTYPE, b"x")], r"leads out of the folder"),
-        ([("a.aedat", tarfile.SYMTYPE, b"")], r"'a\.aedat' is a link, a device or sparse, no plain file"),
-        ([("a.aedat", tarfile.LNKTYPE, b"")], r"is a link"),
-        ([("a.aedat", tarfile.CHRTYPE, b"")], r"is a link, a device"),
-        ([("a.aedat", tarfile.FIFOTYPE, b"")], r"is a link, a device"),
-        ([("a/b.csv", tarfile.REGTYPE, b"x"), ("c/b.csv", tarfile.REGTYPE, b"y")], r"'c/b\.csv' is there twice"),
-        ([("a.aedat", tarfile.REGTYPE, b"\0" * 50_000_000)], r"'a\.aedat' would take 50,000,000 bytes, packed in"),
+        ([("../user01.aedat", b"x", tarfile.REGTYPE)], r"the name '\.\./user01\.aedat' leads out of the folder"),
+        ([("/tmp/user01.aedat", b"x", tarfile.REGTYPE)], r"leads out of the folder"),
+        ([("a\\..\\b.aedat", b"x", tarfile.REGTYPE)], r"leads out of the folder"),
+        ([("C:x.aedat", b"x", tarfile.REGTYPE)], r"leads out of the folder"),
+        ([("a.aedat", b"", tarfile.SYMTYPE)], r"'a\.aedat' is a link, a device or sparse"),
+        ([("a.aedat", b"", tarfile.LNKTYPE)], r"is a link"),
+        ([("a.aedat", b"", tarfile.CHRTYPE)], r"is a link, a device"),
+        ([("a.aedat", b"", tarfile.FIFOTYPE)], r"is a link, a device"),
+        ([("a/b.csv", b"x", tarfile.REGTYPE), ("c/b.csv", b"y", tarfile.REGTYPE)], r"'c/b\.csv' is there twice"),
+        ([("a.aedat", b"\0" * 50_000_000, tarfile.REGTYPE)], r"'a\.aedat' would take 50,000,000 bytes, packed in"),
     ],
 )
 def test_hostile_tar_files(members, message, tmp_path):
-    archive = tar_of(tmp_path / "DvsGesture.tar.gz", *members)
-    with pytest.raises(ValueError, match=message) as error:
+    archive = write_tar(tmp_path / "DvsGesture.tar.gz", *members)
+    with refused(message):
         prepare("dvs-gesture", archive, tmp_path / "deep" / "root", partial=True)
-    assert "\n" not in str(error.value)
     inside = {path for path in tmp_path.rglob("*") if path.is_file()} - {archive}
     assert all((tmp_path / "deep" / "root" / ".dvs-gesture.preparing") in path.parents for path in inside)
 
@@ -279,11 +274,8 @@ def test_a_stand_in_of_imagenet_goes_through_prepare_train_and_evaluate(tmp_path
     assert main(options) == 2
     assert "holds 9 train, 6 val, where 1,281,167 train, 50,000 val were published" in capsys.readouterr().err
     assert main([*options, "--partial"]) == 0  # as the message says
-    small = ["--data.root", str(tmp_path), "--data.size", "32", "--optim.epochs", "1", "--optim.batch", "6"]
-    small += ["--optim.precision", "float32", "--device", "cpu", "--workers", "0"]
-    assert main(["train", "imagenet/sew-resnet18", "--out", str(tmp_path / "run"), *small]) == 0, capsys.readouterr().err
-    assert main(["evaluate", str(tmp_path / "run"), "--device", "cpu"]) == 0
-    assert " of 6), loss" in capsys.readouterr().out
+    small = ("--data.root", tmp_path, "--data.size", 32)
+    assert train_and_evaluate(capsys, tmp_path / "run", "imagenet/sew-resnet18", *small) == "of 6"
 
 
 @pytest.mark.parametrize("labels", ["synsets", "solution", "none"])
@@ -308,7 +300,7 @@ def test_imagenets_archives_are_unpacked_by_class(labels, tmp_path):
         rows = [f"ILSVRC2012_val_{i:08},{name} 1 2 3 4 " for i, (name, _) in enumerate(order, start=1)]
         (source / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows]) + "\n")
     else:
-        with pytest.raises(ValueError, match="which say the classes of the validation images"):
+        with pytest.raises(ValueError, match="which list the classes of the validation images"):
             prepare("imagenet", source, tmp_path, partial=True)
         return
     folder = prepare("imagenet", source, tmp_path, partial=True)

@@ -1,4 +1,4 @@
-"""Recordings as samples: read, cut, kept on disk."""
+"""EventDataset as samples: read, cut, kept on disk."""
 
 import os
 import pickle
@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikewise.data.events.events import Events
-from spikewise.data.events.frames import FRAMES
-from spikewise.data.events.recordings import Files, Recordings
+from spikewise.data.events import Events
+from spikewise.data.events.frames import FRAME_BINNERS
+from spikewise.data.events.recordings import EventDataset
+from spikewise.data.files import PathArray
 
 SIZE = (6, 9)
 
@@ -30,37 +31,39 @@ def write(path, n, seed=0):
     path.write_bytes(np.stack(columns, axis=1).astype(np.int64).tobytes())
 
 
-def a_set(folder, cache=None, rule="count", T=3, reader=read):
+def a_set(folder, cache=None, split_by="count", T=3, reader=read):
     names = ["a/0.rec", "a/1.rec", "b/0.rec"]
     for k, name in enumerate(names):
         if not (folder / name).exists():
             write(folder / name, 50 * (k + 1), k)
-    return Recordings("set", Files(folder, names), np.array([0, 0, 1]), ("a", "b"), T, reader, rule=rule, cache=cache)
+    return EventDataset(
+        "set", PathArray(folder, names), np.array([0, 0, 1]), ("a", "b"), T, reader, split_by=split_by, cache=cache
+    )
 
 
 def test_files_are_a_sequence_of_paths_in_two_arrays(tmp_path):
     names = ["train/a/1.bin", "train/ä/2 3.bin", "x"]
-    files = Files(tmp_path, [names[0], tmp_path / names[1], names[2]])
+    files = PathArray(tmp_path, [names[0], tmp_path / names[1], names[2]])
     assert list(files) == [tmp_path / name for name in names]
     assert files[-1] == tmp_path / "x"
     assert files[1:] == [tmp_path / names[1], tmp_path / names[2]]
     assert [files.name(k) for k in range(3)] == names
     assert list(pickle.loads(pickle.dumps(files))) == list(files)
-    assert list(Files(tmp_path, [])) == []
+    assert list(PathArray(tmp_path, [])) == []
     with pytest.raises(IndexError):
         files[3]
     with pytest.raises(ValueError, match="is not in the subpath"):
-        Files(tmp_path / "data", [tmp_path / "elsewhere"])
+        PathArray(tmp_path / "data", [tmp_path / "elsewhere"])
 
 
-@pytest.mark.parametrize("rule", FRAMES)
+@pytest.mark.parametrize("split_by", FRAME_BINNERS)
 @pytest.mark.parametrize("kept", [False, True])
-def test_a_sample_is_the_frames_of_its_recording(rule, kept, tmp_path):
-    data = a_set(tmp_path, tmp_path / "kept" if kept else None, rule)
+def test_a_sample_is_the_frames_of_its_recording(split_by, kept, tmp_path):
+    data = a_set(tmp_path, tmp_path / "kept" if kept else None, split_by)
     for index in (2, 0, 2):
         sample = data.sample(index)
         assert sample.dtype == np.float32
-        assert np.array_equal(sample, FRAMES[rule](read(data.files[index]), 3))
+        assert np.array_equal(sample, FRAME_BINNERS[split_by](read(data.files[index]), 3))
         assert data.frames(index).dtype == np.uint8
     assert np.array_equal(pickle.loads(pickle.dumps(data)).sample(1), data.sample(1))
 
@@ -81,7 +84,7 @@ def test_kept_frames_are_read_instead_of_the_recording(tmp_path):
     with pytest.raises(AssertionError, match="was read again"):  # other frames
         a_set(tmp_path, tmp_path / "kept", T=4, reader=fail).sample(0)
     with pytest.raises(AssertionError, match="was read again"):
-        a_set(tmp_path, tmp_path / "kept", rule="duration", reader=fail).sample(0)
+        a_set(tmp_path, tmp_path / "kept", split_by="duration", reader=fail).sample(0)
 
 
 def test_kept_frames_of_a_changed_recording_are_made_anew(tmp_path):
@@ -135,7 +138,7 @@ t.a_set(pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(tmp_path / "kept")!r}
 
 def test_frames_that_cannot_be_kept_say_what_to_do(tmp_path):
     (tmp_path / "kept").write_text("a file, where a folder should be")
-    with pytest.raises(OSError, match=r"frames can't be kept as .*; make room, or set data.cache to False"):
+    with pytest.raises(OSError, match=r"frames can't be cached as .*; make room, or set data.cache to False"):
         a_set(tmp_path, tmp_path / "kept").sample(0)
 
 
@@ -149,8 +152,8 @@ def test_errors_name_the_recording(tmp_path):
 
 
 def test_what_does_not_fit_together_is_refused(tmp_path):
-    make = partial(Recordings, "set", Files(tmp_path, ["a", "b"]), class_names=("a",), T=3, read=read)
-    with pytest.raises(ValueError, match="set: 2 recordings and 3 labels do not fit together"):
+    make = partial(EventDataset, "set", PathArray(tmp_path, ["a", "b"]), class_names=("a",), T=3, read=read)
+    with pytest.raises(ValueError, match="set: 2 recordings and 3 labels do not match"):
         make(labels=np.zeros(3))
-    with pytest.raises(ValueError, match="no rule named 'time' for frames; use count or duration"):
-        make(labels=np.zeros(2), rule="time")
+    with pytest.raises(ValueError, match="split_by='time' is unknown; use count or duration"):
+        make(labels=np.zeros(2), split_by="time")

@@ -2,24 +2,22 @@
 
 import numpy as np
 import pytest
+from checks import columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikewise.data.events.simulate import awake, crossings, digits_events, simulate
+from spikewise.data.datasets.digits_events import digits_events
+from spikewise.data.events.simulate import refractory_mask, simulate, threshold_crossings
 
-QUIET = {"noise_hz": 0.0, "spread": 0.0, "refractory_us": 0}
+QUIET = {"noise_hz": 0.0, "threshold_std": 0.0, "refractory_us": 0}
 
 
 def picture(seed=0, size=(12, 15)):
     return np.random.default_rng(seed).random(size)
 
 
-def columns(events):
-    return events.t, events.x, events.y, events.polarity
-
-
 def test_without_motion_and_noise_nothing_happens():
-    assert len(simulate(picture(), seed=0, reach=0, noise_hz=0)) == 0
+    assert len(simulate(picture(), seed=0, amplitude=0, noise_hz=0)) == 0
     assert len(simulate(np.full((5, 6), 0.7), seed=0, motion="random", noise_hz=0)) == 0  # nothing to see
 
 
@@ -43,7 +41,7 @@ def test_events_are_in_order_inside_the_sensor_and_a_function_of_the_seed(seed, 
 @settings(max_examples=40, deadline=None)
 def test_no_pixel_fires_more_often_under_a_doubled_threshold(seed, contrast):
     def per_pixel(threshold):
-        events = simulate(picture(seed), seed=seed, motion="random", contrast=threshold, **QUIET)
+        events = simulate(picture(seed), seed=seed, motion="random", contrast_threshold=threshold, **QUIET)
         return np.bincount(events.y.astype(int) * 15 + events.x, minlength=180)
 
     assert (per_pixel(2 * contrast) <= per_pixel(contrast)).all()
@@ -52,7 +50,7 @@ def test_no_pixel_fires_more_often_under_a_doubled_threshold(seed, contrast):
 def test_a_bright_edge_brightens_what_it_reaches():
     edge = np.zeros((10, 40))
     edge[:, :20] = 1.0
-    events = simulate(edge, seed=0, reach=8.0, **QUIET)
+    events = simulate(edge, seed=0, amplitude=8.0, **QUIET)
     right = (events.t > 20_000) & (events.t < 180_000)  # two saccades of the triangle go right, the third comes back
     assert right.sum() > 100
     assert (events.polarity[right] == 1).all()
@@ -67,7 +65,7 @@ def test_events_say_where_the_brightness_is_to_within_a_threshold(seed):
     rng = np.random.default_rng(seed)
     seen, t = np.cumsum(rng.normal(0, 0.5, (30, 5)), axis=0), np.arange(30) * 1000.0
     threshold = rng.uniform(0.1, 0.4, 5)
-    pixel, polarity, when = crossings(seen, t, threshold)
+    pixel, polarity, when = threshold_crossings(seen, t, threshold)
     for s in range(1, 30):
         before = when < t[s]
         level = seen[0] + threshold * np.bincount(pixel[before], 2 * polarity[before] - 1, minlength=5)
@@ -91,7 +89,7 @@ def test_rest_follows_a_plain_loop():
         expected.append(p not in last or t - last[p] >= 70)
         if expected[-1]:
             last[p] = t
-    assert awake(pixel, when, 70).tolist() == expected
+    assert refractory_mask(pixel, when, 70).tolist() == expected
 
 
 def test_noise_comes_at_its_rate():
@@ -106,8 +104,8 @@ def test_noise_comes_at_its_rate():
         (np.zeros((3, 4, 5)), {}, r"takes an image \[H, W\] of finite intensities, 0 or more; given float64 \[3, 4, 5\]"),
         (-np.ones((3, 4)), {}, "finite intensities, 0 or more"),
         (np.full((3, 4), np.nan), {}, "finite intensities"),
-        (np.zeros((3, 4)), {"contrast": 0.0}, "contrast=0.0 is out of range; use a number above 0"),
-        (np.zeros((3, 4)), {"floor": 0.0}, "floor=0.0 is out of range; use a number above 0"),
+        (np.zeros((3, 4)), {"contrast_threshold": 0.0}, "contrast_threshold=0.0 is out of range; use a number above 0"),
+        (np.zeros((3, 4)), {"log_offset": 0.0}, "log_offset=0.0 is out of range; use a number above 0"),
         (np.zeros((3, 4)), {"saccade_us": 0}, "saccade_us=0 is out of range; use 1 or more"),
         (np.zeros((3, 4)), {"refractory_us": -1}, "refractory_us=-1 is out of range; use 0 or more"),
         (np.zeros((3, 4)), {"noise_hz": float("nan")}, "noise_hz=nan is out of range"),
@@ -120,7 +118,7 @@ def test_what_cannot_be_simulated_is_refused_in_words(image, how, message):
 
 
 def test_digits_before_the_camera_are_the_digits():
-    train, test = digits_events("train", T=4), digits_events("test", T=4, rule="duration")
+    train, test = digits_events("train", T=4), digits_events("test", T=4, split_by="duration")
     assert (len(train), len(test)) == (1438, 359)
     frames = train.sample(5)
     assert frames.shape == (4, 2, 32, 32)

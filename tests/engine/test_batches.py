@@ -8,10 +8,10 @@ import torch
 from test_training import TINY, with_optim
 
 from spikewise.config import Data
-from spikewise.data import Order, generator
-from spikewise.data.augment import crop, flip, temporal_delete
-from spikewise.data.events.events import Events
-from spikewise.data.events.recordings import Files, Recordings
+from spikewise.data import EpochSampler, EventDataset, rng_from
+from spikewise.data.augment import random_crop, random_hflip, random_temporal_delete
+from spikewise.data.events import Events
+from spikewise.data.files import PathArray
 from spikewise.engine.build import load_data
 from spikewise.engine.loader import TestBatches, TrainingBatches, Waiting, load, number_of_workers, to_tensors
 from spikewise.engine.loop import train
@@ -27,7 +27,7 @@ def batches_of(data=None, batch=TINY.optim.batch, **how):
 
 
 def trainer_order(config, samples):
-    return Order(len(samples.labels), config.optim.batch, config.seed)
+    return EpochSampler(len(samples.labels), config.optim.batch, config.seed)
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -63,7 +63,7 @@ def test_augmentation_depends_on_seed_epoch_and_sample_alone(how):
 
 def test_a_batch_holds_the_samples_of_its_step():
     batches = batches_of()
-    indices = batches.order.indices(7)
+    indices = batches.order.batch_indices(7)
     images, labels = batches[7]
     assert torch.equal(labels, torch.from_numpy(batches.data.labels[indices]))
     assert all(np.array_equal(images[k].numpy(), batches.data.sample(int(i))) for k, i in enumerate(indices))
@@ -85,16 +85,16 @@ def test_frames_are_stacked_with_time_first():
 
 def test_random_temporal_delete_keeps_the_order_of_time():
     frames = np.arange(16)[:, None]
-    kept = temporal_delete(frames, generator(1), 12)[:, 0]
+    kept = random_temporal_delete(frames, rng_from(1), 12)[:, 0]
     assert len(kept) == 12
     assert list(kept) == sorted(set(kept.tolist()))
-    assert len({temporal_delete(frames, generator(k), 12).tobytes() for k in range(50)}) > 30
+    assert len({random_temporal_delete(frames, rng_from(k), 12).tobytes() for k in range(50)}) > 30
     with pytest.raises(ValueError, match="temporal_delete=17 frames of 16"):
-        temporal_delete(frames, generator(1), 17)
+        random_temporal_delete(frames, rng_from(1), 17)
 
 
-class Numbered(Recordings):
-    """Recordings whose frame t holds t."""
+class Numbered(EventDataset):
+    """EventDataset whose frame t holds t."""
 
     def frames(self, index):
         return np.broadcast_to(np.arange(self.T, dtype=np.uint8)[:, None, None, None], (self.T, 2, 4, 4)).copy()
@@ -132,7 +132,7 @@ def some_recordings(folder, cache=None):
     names = [f"{k}.rec" for k in range(40)]
     for k, name in enumerate(names):
         (folder / name).write_bytes(b"x" * (2000 * (k % 3) + 7))
-    return Recordings("some", Files(folder, names), np.arange(40) % 3, tuple("abc"), 4, one_pixel, cache=cache)
+    return EventDataset("some", PathArray(folder, names), np.arange(40) % 3, tuple("abc"), 4, one_pixel, cache=cache)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])
@@ -171,7 +171,7 @@ def test_counts_travel_as_whole_numbers_and_arrive_as_float32(tmp_path):
 def test_mixed_targets_depend_on_seed_and_step_alone(how):
     batches = batches_of(**how)
     samples, targets = batches[7]
-    assert targets.shape == (len(batches.order.indices(7)), 10)
+    assert targets.shape == (len(batches.order.batch_indices(7)), 10)
     torch.testing.assert_close(targets.sum(1), torch.ones(len(targets)))
     assert torch.equal(batches[7][0], samples)
     assert torch.equal(batches[7][1], targets)
@@ -186,7 +186,7 @@ def test_with_both_mixes_a_batch_gets_one_or_the_other():
     config = dataclasses.replace(TINY, data=Data(mixup=0.3, cutmix=1.0))
     from spikewise.engine.loader import chosen_mix
 
-    names = [chosen_mix(config.data, generator(k))[0].__name__ for k in range(200)]
+    names = [chosen_mix(config.data, rng_from(k))[0].__name__ for k in range(200)]
     assert 70 < names.count("mixup") < 130  # 4 standard deviations
     assert names.count("mixup") + names.count("cutmix") == 200
 
@@ -199,15 +199,15 @@ def test_a_data_set_that_decodes_by_chance_gets_the_samples_generator():
         def sample(self, index):
             return self.data.sample(index)
 
-        def sample_with(self, index, rng):
-            return crop(self.sample(index), rng, (5, 5))
+        def random_sample(self, index, rng):
+            return random_crop(self.sample(index), rng, (5, 5))
 
     plain = batches_of()
     batches = TrainingBatches(
         dataclasses.replace(plain.config, data=Data(flip=True)), Cropping(plain.data), trainer_order(plain.config, plain.data)
     )
-    rng = generator(batches.config.seed, 2, 9, "augment")
-    expected = flip(crop(plain.data.sample(9), rng, (5, 5)), rng)
+    rng = rng_from(batches.config.seed, 2, 9, "augment")
+    expected = random_hflip(random_crop(plain.data.sample(9), rng, (5, 5)), rng)
     assert np.array_equal(batches.augmented(9, 2), expected)
     assert TestBatches(batches.data, 4)[0][0].shape[-2:] == (8, 8)
 

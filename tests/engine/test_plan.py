@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikewise.cli.main import main
 from spikewise.config import Config, Data, Memory, Model, Optim
-from spikewise.data import DATASETS, Unread
+from spikewise.data import DATASETS, PlaceholderDataset
 from spikewise.engine.build import autocast, known_data
 from spikewise.engine.memory import plan as planning
 from spikewise.engine.memory.estimate import Imagination, Ledger, random_batch, shape_of_sample
@@ -199,16 +199,16 @@ def test_time_is_measured_at_a_batch_that_fits(monkeypatch):
 HERE = [os.environ.get("SPIKEWISE_DATA"), Path(__file__).parents[3] / "shared/data", Path(__file__).parents[3] / "data"]
 
 
-@pytest.mark.parametrize("name", [name for name, source in DATASETS.items() if source.published])
+@pytest.mark.parametrize("name", [name for name, source in DATASETS.items() if source.info])
 def test_what_is_known_of_a_data_set_is_what_is_in_it(name):
     source, roots = DATASETS[name], [root for root in HERE if root and Path(root).is_dir()]
     options = {"T": 3} if source.events else {}
     for root in roots or [None]:
         try:
-            data = source.open("train", root, **options)
+            data = source.load("train", root, **options)
         except FileNotFoundError:
             continue
-        known = Unread(name, source.published, **options)
+        known = PlaceholderDataset(name, source.info, **options)
         if name != "nmnist" or len(data.labels) == 60_000:  # a part of it may be here
             assert len(known.labels) == len(data.labels)
         assert len(known.class_names) == len(data.class_names)

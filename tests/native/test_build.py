@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spikewise.native import build
-from spikewise.native.build import NativeUnavailable, library_path, cache_folder
+from spikewise.native.build import NativeUnavailable, cache_folder, library_path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the build is tried on Linux")
 

@@ -17,7 +17,7 @@ def pictures(folder: Path | None, *, size: int, batch: int, in_channels: int = 3
     Raises:  ValueError for a folder with fewer photographs, or photographs for a network of other than 3 channels
     """
     if folder is None:
-        data = DATASETS["digits"].open("train")
+        data = DATASETS["digits"].load("train")
         grey = torch.stack([torch.from_numpy(data.sample(i % len(data.labels))) for i in range(batch)])
         large = F.interpolate(grey, size=(size, size), mode="bilinear", align_corners=False).expand(-1, in_channels, -1, -1)
         return ((large - large.mean()) / large.std()).contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,6 @@
 """The commands `spikewise data` and `spikewise events`."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,42 +13,37 @@ SHOWN = 50  # classes; a picture of a thousand takes minutes and 100 MB
 Json = Annotated[bool, tyro.conf.arg(name="json")]
 
 
-def data_folder(root: Path | None) -> Path:
-    return root or Path(os.environ.get("SPIKEWISE_DATA") or "data")
-
-
 def download(name: Positional[str], root: Path | None = None) -> None:
     """Fetch a data set from its public source, checked and continued where it broke off.
 
     Args:
-        name: fashion-mnist, cifar10 or cifar100
+        name: a data set with a public source: fashion-mnist, cifar10 and so on
         root: where to; default $SPIKEWISE_DATA, or else ./data
     """
     from ..data.fetch.download import download as fetch
-    from ..data.images.arrays import unpack_cifar
+    from ..data.files import data_root
 
-    for file in fetch(name, data_folder(root)):
-        print(file)
-        if file.name.endswith(".tar.gz"):
-            print(unpack_cifar(file))
+    for path in fetch(name, data_root(root)):
+        print(path)
 
 
 def prepare(name: Positional[str], source: Path, root: Path | None = None, partial: bool = False) -> None:
     """Turn what a data set's source delivers into the folder that runs read. Broken off, the same command goes on.
 
     Args:
-        name: nmnist, dvs-gesture, cifar10-dvs or imagenet
+        name: a data set that needs preparing: nmnist, dvs-gesture and so on
         source: the archive, or the folder of archives or files, as it was delivered
         root: where to; default $SPIKEWISE_DATA, or else ./data
         partial: take fewer recordings than were published, too
     """
     import sys
 
-    from ..data.fetch.prepare import MARKER
+    from ..data.dataset import MANIFEST
     from ..data.fetch.prepare import prepare as make
+    from ..data.files import data_root
 
-    folder = make(name, source, data_folder(root), partial=partial, say=lambda text: print(text, file=sys.stderr))
-    about = json.loads((folder / MARKER).read_text())
+    folder = make(name, source, data_root(root), partial=partial, log=lambda text: print(text, file=sys.stderr))
+    about = json.loads((folder / MANIFEST).read_text())
     counts = ", ".join(f"{count:,} {part}" for part, count in about["counts"].items())
     whole = "" if about["complete"] else ", not all that was published"
     print(f"{folder}: {counts}{whole}; {about['files']:,} files, sha256 {about['sha256'][:16]}")
@@ -77,25 +71,24 @@ def info(name: Positional[str], root: str | None = None, picture: Path | None = 
         picture: draw a sample of every class, of the first 50, into this PNG
         as_json: print JSON instead of a table
     """
-    from ..data import DATASETS
+    from ..data import find_dataset
 
-    if name not in DATASETS:
-        raise ValueError(f"no data set named {name!r}; known: {', '.join(DATASETS)}")
-    splits = {split: DATASETS[name].open(split, root) for split in ("train", "test")}
+    entry = find_dataset(name)
+    splits = {split: entry.load(split, root) for split in ("train", "test")}
     train = splits["train"]
     sample = train.sample(0)
     about: dict[str, Any] = {
         "name": name,
-        "about": DATASETS[name].about,
+        "description": entry.description,
         "samples": {split: len(data.labels) for split, data in splits.items()},
         "shape": list(sample.shape),
         "classes": {
             kind: {split: Counter(data.labels.tolist())[label] for split, data in splits.items()}
             for label, kind in enumerate(train.class_names)
         },
-        "parts": list(DATASETS[name].parts),
+        "split_variants": list(entry.split_variants),
     }
-    if DATASETS[name].events:
+    if entry.events:
         about["events_per_frame"] = round(float(sample.sum()) / len(sample), 1)
     if picture is not None:
         from ..data.events.plot import contact_sheet
@@ -105,13 +98,13 @@ def info(name: Positional[str], root: str | None = None, picture: Path | None = 
     if as_json:
         print(json.dumps(about))
         return
-    print(f"{name}: {about['about']}")
+    print(f"{name}: {about['description']}")
     print(f"samples      {', '.join(f'{count:,} {split}' for split, count in about['samples'].items())}")
     print(f"shape        {' x '.join(map(str, sample.shape))}{' (T, polarity, height, width)' if sample.ndim == 4 else ''}")
-    if DATASETS[name].events:
+    if entry.events:
         print(f"first sample {about['events_per_frame']:,} events per frame")
-    if about["parts"]:
-        print(f"data.part    {', '.join(about['parts'])}")
+    if entry.split_variants:
+        print(f"data.part    {', '.join(entry.split_variants)}")
     print(f"{'class':<32} {'train':>9} {'test':>9}")
     for kind, counts in list(about["classes"].items())[:SHOWN]:
         print(f"{kind:<32} {counts['train']:>9,} {counts['test']:>9,}")
@@ -129,24 +122,24 @@ def events_info(files: Positional[tuple[Path, ...]], format: str | None = None, 
         format: its name, if a file does not tell it
         as_json: print JSON, a line per file
     """
-    from ..data.events.formats import FORMATS, read_events, recognise
-    from ..data.events.summary import summary
+    from ..data.events.formats import FORMATS, detect_format, read_events
+    from ..data.events.summary import summarize_events
 
     if not files:
         raise ValueError("events info needs a recording: spikewise events info FILE")
     for file in files:
-        name = format or recognise(file)
-        about = {"file": str(file), "format": name} | summary(read_events(file, name))
+        name = format or detect_format(file)
+        about = {"file": str(file), "format": name} | summarize_events(read_events(file, name))
         if as_json:
             print(json.dumps(about))
             continue
-        print(f"{file}: {FORMATS[name].about}")
-        print(f"  events     {about['events']:,}, {100 * about['brighter']:.1f} % of them brighter")
+        print(f"{file}: {FORMATS[name].description}")
+        print(f"  events     {about['events']:,}, {100 * about['on_fraction']:.1f} % of them ON (brighter)")
         print(f"  duration   {about['duration_s']:.6g} s, {about['rate']:,.0f} events per second")
-        print(f"  sensor     {about['sensor']} pixels, {100 * about['pixels']:.1f} % of them saw an event")
-        if busiest := about["busiest"]:
-            print(f"  busiest    x={busiest['x']}, y={busiest['y']} with {busiest['events']:,} events")
-        if not about["ordered"]:
+        print(f"  sensor     {about['sensor']} pixels, {100 * about['active_pixels']:.1f} % of them with events")
+        if pixel := about["most_active_pixel"]:
+            print(f"  most active  x={pixel['x']}, y={pixel['y']} with {pixel['events']:,} events")
+        if not about["is_time_sorted"]:
             print("  times run backwards somewhere")
 
 
@@ -163,10 +156,10 @@ def events_show(
         format: the recording's, if the file does not tell it
     """
     from ..data.events.formats import read_events
-    from ..data.events.plot import draw
+    from ..data.events.plot import plot_recording
 
     out = out or Path(file.name).with_suffix(".png")
-    draw(read_events(file, format), out, frames=frames, seconds=seconds)
+    plot_recording(read_events(file, format), out, frames=frames, seconds=seconds)
     print(out)
 
 

@@ -170,11 +170,11 @@ def list_(topic: Positional[Topic] = "all", as_json: Annotated[bool, tyro.conf.a
 
 def first_line(entry: object) -> str:
     """What a table's entry says of itself."""
-    from ..data import Source
+    from ..data import DatasetEntry
     from ..models.registry import ModelEntry
 
-    if isinstance(entry, Source):
-        return entry.about
+    if isinstance(entry, DatasetEntry):
+        return entry.description
     if isinstance(entry, Config):
         return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {entry.optim.epochs} epochs"
 

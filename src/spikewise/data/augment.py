@@ -1,20 +1,20 @@
-"""What chance may do to a sample, or to a batch: pure functions of it and a generator."""
+"""Random augmentations of a sample or a batch: pure functions of it and a random generator."""
 
 import math
 
 import numpy as np
 
 
-def shift(sample: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
-    """Move the sample by up to `most` pixels in each direction, zeros coming in. [..., H, W] -> [..., H, W]"""
-    return crop(sample, rng, sample.shape[-2:], padding=most) if most else sample
+def random_shift(sample: np.ndarray, rng: np.random.Generator, max_shift: int) -> np.ndarray:
+    """Move the sample by up to `max_shift` pixels in each direction, filling with zeros. [..., H, W] -> [..., H, W]"""
+    return random_crop(sample, rng, sample.shape[-2:], padding=max_shift) if max_shift else sample
 
 
-def crop(sample: np.ndarray, rng: np.random.Generator, size: tuple[int, int], padding: int = 0) -> np.ndarray:
-    """A random part of the sample, after `padding` zeros on every side. [..., H, W] -> [..., h, w]
+def random_crop(sample: np.ndarray, rng: np.random.Generator, size: tuple[int, int], padding: int = 0) -> np.ndarray:
+    """A random crop of the sample, after padding with `padding` zeros on every side. [..., H, W] -> [..., h, w]
 
-    size:    (height, width) of the part, in pixels
-    Raises:  ValueError for a part larger than the padded sample
+    size:    (height, width) of the crop, in pixels
+    Raises:  ValueError for a crop larger than the padded sample
     """
     padded = np.pad(sample, [(0, 0)] * (sample.ndim - 2) + [(padding, padding)] * 2)
     room_y, room_x = padded.shape[-2] - size[0], padded.shape[-1] - size[1]
@@ -26,25 +26,25 @@ def crop(sample: np.ndarray, rng: np.random.Generator, size: tuple[int, int], pa
     return padded[..., top : top + size[0], left : left + size[1]]
 
 
-def warp(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Rotate, stretch, slant and move the image a little, zeros coming in. [C, H, W] -> [C, H, W], bilinear.
+def random_affine(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Rotate, scale, shear and move the image a little, filling with zeros. [C, H, W] -> [C, H, W], bilinear.
 
-    strength:  standard deviation of the angle and the slant (radians), the stretch of each axis, and the move (half images)
+    strength:  standard deviation of the angle (radians), the shear, the scale of each axis, and the move (half images)
     """
     if strength == 0:
         return image
     height, width = image.shape[1:]
-    angle, slant, stretch_y, stretch_x, move_y, move_x = rng.normal(0, strength, 6)
+    angle, shear, scale_y, scale_x, move_y, move_x = rng.normal(0, strength, 6)
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
     y, x = np.arange(height)[:, None] - centre_y, np.arange(width) - centre_x
     sine, cosine = np.sin(angle), np.cos(angle)
-    from_y = (1 + stretch_y) * (cosine * y + sine * x) + move_y * height / 2 + centre_y
-    from_x = (1 + stretch_x) * (cosine * x - sine * y) + slant * y + move_x * width / 2 + centre_x
-    return bilinear(image, from_y, from_x)
+    from_y = (1 + scale_y) * (cosine * y + sine * x) + move_y * height / 2 + centre_y
+    from_x = (1 + scale_x) * (cosine * x - sine * y) + shear * y + move_x * width / 2 + centre_x
+    return sample_bilinear(image, from_y, from_x)
 
 
-def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """The image's values at fractional places, zero outside. [C, H, W], [h, w], [h, w] -> [C, h, w]"""
+def sample_bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The image's values at fractional coordinates, zero outside. [C, H, W], [h, w], [h, w] -> [C, h, w]"""
     channels, height, width = image.shape
     padded = np.zeros((channels, height + 3, width + 3), image.dtype)
     padded[:, 1:-2, 1:-2] = image
@@ -59,18 +59,18 @@ def bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return above + (below - above) * down
 
 
-def flip(sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirror left and right, one in two. [..., H, W] -> [..., H, W]"""
+def random_hflip(sample: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirror left and right with probability 1/2. [..., H, W] -> [..., H, W]"""
     return np.ascontiguousarray(sample[..., ::-1]) if rng.random() < 0.5 else sample
 
 
-def rotate(sample: np.ndarray, rng: np.random.Generator, most: float) -> np.ndarray:
-    """Turn the sample about its middle by up to `most` degrees either way, zeros coming in. [..., H, W] -> [..., H, W]
+def random_rotation(sample: np.ndarray, rng: np.random.Generator, max_degrees: float) -> np.ndarray:
+    """Rotate about the centre by up to `max_degrees` either way, filling with zeros. [..., H, W] -> [..., H, W]
 
-    Each pixel takes the value of the one nearest to where it comes from, so that counts of events stay whole numbers.
+    Nearest-neighbour sampling, so that counts of events stay whole numbers.
     """
     height, width = sample.shape[-2:]
-    angle = math.radians(rng.uniform(-most, most))
+    angle = math.radians(rng.uniform(-max_degrees, max_degrees))
     y, x = np.arange(height)[:, None] - (height - 1) / 2, np.arange(width) - (width - 1) / 2
     from_y = np.rint(math.cos(angle) * y + math.sin(angle) * x + (height - 1) / 2).astype(np.int64)
     from_x = np.rint(math.cos(angle) * x - math.sin(angle) * y + (width - 1) / 2).astype(np.int64)
@@ -79,38 +79,38 @@ def rotate(sample: np.ndarray, rng: np.random.Generator, most: float) -> np.ndar
     return sample.reshape(*sample.shape[:-2], -1).take(at, axis=-1) * inside.astype(sample.dtype)
 
 
-def polarity_flip(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brighter becomes darker and darker brighter, one in two. [T, 2, H, W] -> [T, 2, H, W]"""
+def random_polarity_flip(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Exchange ON and OFF events with probability 1/2. [T, 2, H, W] -> [T, 2, H, W]"""
     return np.ascontiguousarray(frames[:, ::-1]) if rng.random() < 0.5 else frames
 
 
-def event_drop(frames: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
-    """Lose every event with probability `share`: each count becomes a binomial one. [T, 2, H, W] -> [T, 2, H, W]"""
+def event_drop(frames: np.ndarray, rng: np.random.Generator, p: float) -> np.ndarray:
+    """Drop every event with probability `p`: each count is drawn from a binomial distribution. [T, 2, H, W] -> [T, 2, H, W]"""
     kept = frames.copy()
     seen = frames > 0
-    kept[seen] = rng.binomial(frames[seen].astype(np.int64), 1 - share)
+    kept[seen] = rng.binomial(frames[seen].astype(np.int64), 1 - p)
     return kept
 
 
-def temporal_delete(frames: np.ndarray, rng: np.random.Generator, keep: int) -> np.ndarray:
-    """Random temporal delete: `keep` of the frames, in their order. [T, ...] -> [keep, ...] (Fang et al. 2021, A.2)"""
+def random_temporal_delete(frames: np.ndarray, rng: np.random.Generator, keep: int) -> np.ndarray:
+    """`keep` frames drawn at random, in their order. [T, ...] -> [keep, ...] (Fang et al. 2021, A.2)"""
     if keep > len(frames):
         raise ValueError(f"temporal_delete={keep} frames of {len(frames)}; use {len(frames)} or fewer")
     return frames[np.sort(rng.choice(len(frames), keep, replace=False))]
 
 
-def resized_crop_box(
+def random_crop_box(
     height: int,
     width: int,
     rng: np.random.Generator,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> tuple[int, int, int, int]:
-    """The part of an image that a random resized crop takes: (top, left, height, width) in pixels, inside the image.
+    """The box of a random resized crop: (top, left, height, width) in pixels, inside the image.
 
-    scale:   smallest and largest share of the image's area
-    ratio:   smallest and largest width / height, drawn evenly in its logarithm
-    Source:  Szegedy et al. 2015; ten tries, then the largest crop in the middle, as in torchvision's RandomResizedCrop
+    scale:   smallest and largest fraction of the image's area
+    ratio:   smallest and largest width / height, uniform in its logarithm
+    Source:  Szegedy et al. 2015; ten attempts, then the largest central crop, as in torchvision's RandomResizedCrop
     """
     for _ in range(10):
         area = height * width * rng.uniform(*scale)
@@ -130,26 +130,26 @@ def random_resized_crop(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> np.ndarray:
-    """A random part of the image, brought to `size` (height, width). [C, H, W] -> [C, h, w], float32; see `resized_crop_box`"""
-    top, left, h, w = resized_crop_box(image.shape[1], image.shape[2], rng, scale, ratio)
+    """A random crop, resized to `size` (height, width). [C, H, W] -> [C, h, w], float32; see `random_crop_box`"""
+    top, left, h, w = random_crop_box(image.shape[1], image.shape[2], rng, scale, ratio)
     return resize(image[:, top : top + h, left : left + w], size)
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear; where the image shrinks, each pixel is a mean over what it covers. [C, H, W] -> [C, h, w], float32"""
-    return triangles(image.shape[1], size[0]) @ image.astype(np.float32) @ triangles(image.shape[2], size[1]).T
+    """Bilinear resize, antialiased where the image shrinks. [C, H, W] -> [C, h, w], float32"""
+    return resize_weights(image.shape[1], size[0]) @ image.astype(np.float32) @ resize_weights(image.shape[2], size[1]).T
 
 
-def triangles(length: int, size: int) -> np.ndarray:
-    """What each of `size` new pixels takes of `length` old ones, float32 [size, length]: a triangle, each row adds up to 1."""
+def resize_weights(length: int, size: int) -> np.ndarray:
+    """Weights of `length` old pixels in each of `size` new ones, float32 [size, length]: triangles, each row adds up to 1."""
     step = length / size
-    away = np.abs(np.arange(length) + 0.5 - (np.arange(size)[:, None] + 0.5) * step)
-    weights = np.maximum(0, 1 - away / max(step, 1))
+    distance = np.abs(np.arange(length) + 0.5 - (np.arange(size)[:, None] + 0.5) * step)
+    weights = np.maximum(0, 1 - distance / max(step, 1))
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def mixup(samples: np.ndarray, targets: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each sample and another of the batch, and of their targets, one weight for all, drawn from Beta(alpha, alpha).
+    """Weighted mean of each sample and another of the batch, and of their targets; one weight from Beta(alpha, alpha) for all.
 
     Shapes:  images [N, C, H, W] or frames [T, N, C, H, W], targets [N, num_classes] -> the same
     Source:  Zhang et al. 2018
@@ -161,23 +161,23 @@ def mixup(samples: np.ndarray, targets: np.ndarray, rng: np.random.Generator, al
 
 
 def cutmix(samples: np.ndarray, targets: np.ndarray, rng: np.random.Generator, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Each sample with a rectangle of another of the batch, the same one for all; targets by the share of the area.
+    """Each sample with a rectangle of another of the batch, the same one for all; targets are weighted by area.
 
     Shapes:  images [N, C, H, W] or frames [T, N, C, H, W], targets [N, num_classes] -> the same
-    Source:  Yun et al. 2019: the share that stays is drawn from Beta(alpha, alpha), the rectangle's middle is anywhere, and
-             what lies outside the image is cut off
+    Source:  Yun et al. 2019: the fraction that stays is drawn from Beta(alpha, alpha), the rectangle's centre is uniform, and
+             the rectangle is clipped to the image
     """
     height, width = samples.shape[-2:]
     side = math.sqrt(1 - rng.beta(alpha, alpha))
     other = rng.permutation(len(targets))
-    (top, bottom), (left, right) = (stretch_about(rng, length, side) for length in (height, width))
+    (top, bottom), (left, right) = (random_interval(rng, length, side) for length in (height, width))
     mixed = samples.copy()
     mixed[..., top:bottom, left:right] = samples[..., top:bottom, left:right].take(other, axis=samples.ndim - 4)
     weight = 1 - (bottom - top) * (right - left) / (height * width)
     return mixed, (weight * targets + (1 - weight) * targets[other]).astype(targets.dtype)
 
 
-def stretch_about(rng: np.random.Generator, length: int, share: float) -> tuple[int, int]:
-    """Begin and end of a stretch of `share` x `length` about a random place, cut off at 0 and `length`."""
-    middle, half = int(rng.integers(length)), int(length * share) // 2
-    return max(0, middle - half), min(length, middle + half)
+def random_interval(rng: np.random.Generator, length: int, fraction: float) -> tuple[int, int]:
+    """Begin and end of an interval of `fraction` x `length` about a random centre, clipped to 0 and `length`."""
+    centre, half = int(rng.integers(length)), int(length * fraction) // 2
+    return max(0, centre - half), min(length, centre + half)

@@ -1,13 +1,17 @@
-"""What a data set is, to whoever trains on it."""
+"""The dataset interface, and the entry with which a data set's file ends."""
 
-import os
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+MANIFEST = "prepared.json"  # in a folder that `data prepare` completed: counts, number of files, checksum
+ProgressCallback = Callable[[int], None]  # is called with the number of bytes done since the last call
 
-class Samples(Protocol):
+
+class Dataset(Protocol):
     """A split of a data set: labels in memory, samples one at a time."""
 
     @property
@@ -16,45 +20,136 @@ class Samples(Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """The class of every sample, int64 [N]."""
+        """The class index of every sample, int64 [N]."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes, in the order of their numbers."""
+        """The names of the classes, by class index."""
 
     @property
     def in_channels(self) -> int:
         """Channels of a sample."""
 
     def sample(self, index: int) -> np.ndarray:
-        """One sample as a network sees it, float32: an image [C, H, W] or frames [T, C, H, W]."""
+        """One sample as the network's input, float32: an image [C, H, W] or frames [T, C, H, W]."""
 
 
-def find_folder(root: str | Path | None, name: str, holds: str, bring: str, *others: str) -> Path:
-    """The folder of a data set: `root` itself, or `root`/`name` or one of the `others` in it, whichever has the entry `holds`.
+class DatasetInfo(NamedTuple):
+    """What is known of a published data set without its files.
 
-    root:    None is $SPIKEWISE_DATA, or else the folder `data`
-    bring:   what to do when it is not there
-    Raises:  FileNotFoundError that says where was looked, and what to do
+    num_train:    samples of the training split
+    shape:        (C, H, W) of an image or of a frame
+    split_sizes:  (split variant, samples of its training split), for those that differ from the published one
+    num_test:     samples of the test split; needed only where cross-validation folds mix train and test
     """
-    base = Path(root or os.environ.get("SPIKEWISE_DATA") or "data")
-    for folder in (base, *(base / other for other in (name, *others))):
-        if (folder / holds).exists() or (folder / f"{holds}.gz").exists():
-            return folder
-    raise FileNotFoundError(
-        f"no {name} data: {holds} is neither in {base} nor in {base / name}; {bring}, or say where it is "
-        "(SPIKEWISE_DATA in the environment; --data.root of a new run, --data-root of an old one)"
-    )
+
+    num_train: int
+    num_classes: int
+    shape: tuple[int, int, int]
+    split_sizes: tuple[tuple[str, int], ...] = ()
+    num_test: int = 0
 
 
-def require_split(split: str, data: str) -> None:
+class PrepareSpec(NamedTuple):
+    """How `spikewise data prepare` turns what the source delivers into the folder that training reads.
+
+    source_hint:      what `--source` should be, for help and errors
+    required_bytes:   a function of the source: bytes that will be written
+    write_files:      a function of (source, folder, progress, allow_partial) that writes the folder; called again, it
+                      keeps what is already there
+    expected_counts:  number of recordings or images, per split or per class, as published
+    count_files:      a function of the folder that counts the same
+    hash_contents:    whether the checksum covers file contents; False: names and sizes only, where contents take hours
+    """
+
+    source_hint: str
+    required_bytes: Callable[[Path], int]
+    write_files: Callable[[Path, Path, ProgressCallback, bool], None]
+    expected_counts: dict[str, int]
+    count_files: Callable[[Path], dict[str, int]]
+    hash_contents: bool = True
+
+
+class DatasetEntry(NamedTuple):
+    """Everything the library needs to know of a data set: a row of the table DATASETS.
+
+    load:            a function of (split, root) that returns a Dataset; event recordings also take T, split_by and
+                     cache, images of variable size take size
+    description:     a line for `spikewise list datasets`
+    info:            what is known without the files; None for folders of the user's own data
+    events:          whether samples are event recordings, binned into T frames
+    variable_size:   whether images are of any size, and cropped to a square
+    split_variants:  names of the ways to split it into train and test, the published one first; () where there is one
+    has_folds:       whether `load` takes fold and folds, for cross-validation
+    downloads:       files of a public source: name -> (URL, MD5 checksum); None where there is no such source
+    prepare:         how its folder is made from what the source delivers; None where nothing needs to be prepared
+    """
+
+    load: Callable[..., Dataset]
+    description: str
+    info: DatasetInfo | None = None
+    events: bool = False
+    variable_size: bool = False
+    split_variants: tuple[str, ...] = ()
+    has_folds: bool = False
+    downloads: dict[str, tuple[str, str]] | None = None
+    prepare: PrepareSpec | None = None
+
+    @property
+    def open(self) -> Callable[..., Dataset]:
+        """The older name of `load`."""
+        return self.load
+
+
+class PlaceholderDataset:
+    """The training split of a published data set without its files: as many samples, all zeros, all of class 0.
+
+    T:     frames of a recording; 0 for images
+    size:  side of images of variable size, in pixels; None: as published
+    """
+
+    def __init__(
+        self,
+        name: str,
+        info: DatasetInfo,
+        *,
+        T: int = 0,
+        size: int | None = None,
+        split_variant: str = "published",
+        fold: int | None = None,
+        folds: int = 5,
+    ):
+        channels, height, width = info.shape
+        image_size = (height, width) if size is None else (size, size)
+        num_samples = dict(info.split_sizes).get(split_variant, info.num_train)
+        if fold is not None:  # off by a few samples: each class is divided into folds by itself
+            num_samples = (info.num_train + info.num_test) * (folds - 1) // folds
+        self.name, self.in_channels = name, channels
+        self.shape = (T, channels, *image_size) if T else (channels, *image_size)
+        self.labels = np.zeros(num_samples, dtype=np.int64)
+        self.class_names = tuple(map(str, range(info.num_classes)))
+
+    def sample(self, index: int) -> np.ndarray:
+        return np.zeros(self.shape, dtype=np.float32)
+
+
+def require_split(split: str, dataset: str) -> None:
     """Refuse a split that is neither train nor test."""
     if split not in ("train", "test"):
-        raise ValueError(f"{data} has no split {split!r}; use 'train' or 'test'")
+        raise ValueError(f"{dataset} has no split {split!r}; use 'train' or 'test'")
 
 
-def require_labels(labels: np.ndarray, num_classes: int, file: Path) -> None:
-    """Refuse labels that no class has."""
-    if len(labels) and int(labels.max()) >= num_classes:
-        at = int(np.argmax(labels >= num_classes))
-        raise ValueError(f"{file}: label {int(labels[at])} of sample {at} is out of range; there are {num_classes} classes")
+def require_labels(labels: np.ndarray, num_classes: int, source: object) -> None:
+    """Refuse labels that are not in 0 to num_classes - 1."""
+    wrong = (labels < 0) | (labels >= num_classes)
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise ValueError(
+            f"{source}: label {int(labels[first])} of sample {first:,} is out of range; there are {num_classes} classes"
+        )
+
+
+def is_partial(folder: Path) -> bool:
+    """Whether `data prepare --partial` made this folder from less than the whole data set."""
+    manifest = folder / MANIFEST
+    return manifest.is_file() and not json.loads(manifest.read_text())["complete"]

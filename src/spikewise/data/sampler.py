@@ -1,22 +1,23 @@
-"""Randomness as a function: which samples make up step k, and what chance does to each of them."""
+"""Randomness as a function: which samples make up step k, and the random numbers that augment each of them."""
 
 import hashlib
 
 import numpy as np
 
 
-def generator(*keys: int | str) -> np.random.Generator:
-    """Random numbers that depend on `keys` alone, e.g. (seed, epoch, "order"). Keys are hashed, never added up."""
-    plain = tuple(key if isinstance(key, str) else int(key) for key in keys)  # numpy's numbers are written differently
+def rng_from(*keys: int | str) -> np.random.Generator:
+    """A random generator that depends on `keys` alone, e.g. (seed, epoch, "order"); keys are hashed, never added up."""
+    plain = tuple(key if isinstance(key, str) else int(key) for key in keys)  # NumPy's integers have another repr
     digest = hashlib.blake2b(repr(plain).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
-class Order:
+class EpochSampler:
     """Which samples make up which step: a function of (seed, step), so there is nothing to save.
 
-    size:   samples in the data set; each is visited once per epoch, the last batch of an epoch may be smaller
-    batch:  samples per step, over all processes
+    size:    samples in the data set; each is visited once per epoch, and an epoch's last batch may be smaller
+    batch:   samples per step, over all processes
+    Raises:  ValueError for a batch below 1 or above `size`
     """
 
     def __init__(self, size: int, batch: int, seed: int):
@@ -24,11 +25,11 @@ class Order:
             raise ValueError(f"a batch of {batch} from {size} samples; use a batch between 1 and {size}")
         self.size, self.batch, self.seed = size, batch, seed
         self.steps_per_epoch = -(-size // batch)
-        self.shuffled: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+        self.cached_permutation: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
-    def indices(self, step: int) -> np.ndarray:
-        """The samples of step `step`, counted from the start of training: [batch]."""
+    def batch_indices(self, step: int) -> np.ndarray:
+        """The sample indices of step `step`, counted from the start of training: int64 [batch]."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        if self.shuffled[0] != epoch:
-            self.shuffled = epoch, generator(self.seed, epoch, "order").permutation(self.size)
-        return self.shuffled[1][k * self.batch : (k + 1) * self.batch]
+        if self.cached_permutation[0] != epoch:
+            self.cached_permutation = epoch, rng_from(self.seed, epoch, "order").permutation(self.size)
+        return self.cached_permutation[1][k * self.batch : (k + 1) * self.batch]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ..config import Config
-from ..data import DATASETS, Samples, Source, Unread, generator
+from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
 from ..models import Network, build_model
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -37,31 +37,29 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
 
 
-def load_data(config: Config, split: str) -> Samples:
+def load_data(config: Config, split: str) -> Dataset:
     """A split of the config's data set."""
-    return source_of(config).open(split, config.data.root, **data_options(config))
+    return dataset_entry(config).load(split, config.data.root, **data_options(config))
 
 
-def known_data(config: Config) -> tuple[Samples, bool]:
+def known_data(config: Config) -> tuple[Dataset, bool]:
     """The training split, or, where its files are not here, one of its size and shape that is all zeros; whether it is read.
 
     Raises:  what `load_data` raises, but FileNotFoundError of folders of one's own alone
     """
-    source, options = source_of(config), data_options(config)
+    entry, options = dataset_entry(config), data_options(config)
     try:
-        return source.open("train", config.data.root, **options), True
+        return entry.load("train", config.data.root, **options), True
     except FileNotFoundError:
-        if source.published is None:
+        if entry.info is None:
             raise
-    parted = {name: options[name] for name in ("T", "size", "part", "fold", "folds") if name in options}
-    return Unread(config.data.name, source.published, **parted), False
+    options = {name: value for name, value in options.items() if name not in ("split_by", "cache")}
+    return PlaceholderDataset(config.data.name, entry.info, **options), False
 
 
-def source_of(config: Config) -> Source:
-    """The config's data set, of the table of them."""
-    if config.data.name not in DATASETS:
-        raise ValueError(f"no data set named {config.data.name!r}; known: {', '.join(DATASETS)}")
-    return DATASETS[config.data.name]
+def dataset_entry(config: Config) -> DatasetEntry:
+    """The entry of the config's data set."""
+    return find_dataset(config.data.name)
 
 
 def data_options(config: Config) -> dict[str, Any]:
@@ -69,41 +67,42 @@ def data_options(config: Config) -> dict[str, Any]:
 
     Raises:  ValueError for a field of the config that this data set can't follow
     """
-    source, how = source_of(config), config.data
-    holds = "event recordings" if source.events else "still images"
-    for name in ("warp", "resized_crop") if source.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
+    entry, how = dataset_entry(config), config.data
+    holds = "event recordings" if entry.events else "still images"
+    for name in ("warp", "resized_crop") if entry.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
         if value := getattr(how, name):
-            other = "images" if source.events else "event recordings"
+            other = "images" if entry.events else "event recordings"
             raise ValueError(f"data.{name}={value!r} is for {other}; {how.name} holds {holds}: leave it at {type(value)()!r}")
-    if source.photographs and how.resized_crop:
+    if entry.variable_size and how.resized_crop:
         raise ValueError(
             f"data.resized_crop={how.resized_crop!r} is for images of one size; {how.name} cuts its photographs by itself, "
             "from 0.08 of the area up: leave it at 0.0"
         )
-    if how.size is not None and not source.photographs:
-        known = ", ".join(name for name, other in DATASETS.items() if other.photographs)
+    if how.size is not None and not entry.variable_size:
+        known = ", ".join(name for name, other in DATASETS.items() if other.variable_size)
         raise ValueError(f"data.size={how.size} is for photographs ({known}); {how.name} has one size: leave it at None")
-    options: dict[str, Any] = {"T": how.frames, "rule": how.rule, "cache": how.cache} if source.events else {}
+    options: dict[str, Any] = {"T": how.frames, "split_by": how.rule, "cache": how.cache} if entry.events else {}
     if how.part != "published":
-        if how.part not in source.parts:
-            known = f"use {' or '.join(source.parts)}" if source.parts else "leave it at 'published'"
-            raise ValueError(f"data.part={how.part!r} is no way to part {how.name}; {known}")
-        options["part"] = how.part
+        if how.part not in entry.split_variants:
+            known = f"use {' or '.join(entry.split_variants)}" if entry.split_variants else "leave it at 'published'"
+            raise ValueError(f"data.part={how.part!r} is an unknown split variant of {how.name}; {known}")
+        options["split_variant"] = how.part
     if how.size is not None:
         options["size"] = how.size
     if how.fold is not None:
-        if how.name != "nmnist":
-            raise ValueError(f"data.fold={how.fold} is for nmnist; {how.name} has one split: leave it at None")
+        if not entry.has_folds:
+            known = ", ".join(name for name, other in DATASETS.items() if other.has_folds)
+            raise ValueError(f"data.fold={how.fold} is for {known}; {how.name} has one split: leave it at None")
         options |= {"fold": how.fold, "folds": how.folds}
     return options
 
 
-def build_network(config: Config, data: Samples) -> Network:
+def build_network(config: Config, data: Dataset) -> Network:
     """The network of a config for this data, its weights drawn from the config's seed alone."""
     options = dataclasses.asdict(config.model)
     with torch.random.fork_rng(devices=[]):
         # the CPU's generator alone: torch.manual_seed would reseed every GPU's, too
-        torch.default_generator.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
+        torch.default_generator.manual_seed(int(rng_from(config.seed, "weights").integers(2**63)))
         net = build_model(num_classes=len(data.class_names), in_channels=data.in_channels, **options)
     net.packing, net.checkpointing = config.memory.packing, config.memory.checkpointing
     return channels_last(net)

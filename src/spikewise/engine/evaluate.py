@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..config import Config
-from ..data import Samples
+from ..data import Dataset
 from ..models import Network
 from ..models.weights import load_pretrained, resolve_weights_file
 from .build import autocast, channels_last, choose_device, load_data
@@ -36,7 +36,7 @@ class Score:
 
 @torch.no_grad()
 def score(
-    net: Network, data: Samples, device: torch.device, *, precision: str = "float32", batch: int = 256, workers: int = 0
+    net: Network, data: Dataset, device: torch.device, *, precision: str = "float32", batch: int = 256, workers: int = 0
 ) -> Score:
     """Every sample once, in evaluation mode; the network is left in the mode it was in."""
     training, correct, correct5, loss, batches = net.training, 0, 0, 0.0, TestBatches(data, batch)

@@ -9,45 +9,46 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from ..config import Config, Data
-from ..data import Order, Recordings, Samples, generator
+from ..data import Dataset, EpochSampler, EventDataset, rng_from
 from ..data.augment import (
     cutmix,
     event_drop,
-    flip,
     mixup,
-    polarity_flip,
+    random_affine,
+    random_hflip,
+    random_polarity_flip,
     random_resized_crop,
-    rotate,
-    shift,
-    temporal_delete,
-    warp,
+    random_rotation,
+    random_shift,
+    random_temporal_delete,
 )
 
 
-class TrainingBatches(Dataset):
+class TrainingBatches(TorchDataset):
     """The batch of each step, counted from the start of training: augmented samples and their labels.
 
     Under MixUp or CutMix targets stand for the labels: shares of the classes, float32 [N, num_classes].
     """
 
-    def __init__(self, config: Config, data: Samples, order: Order):
+    def __init__(self, config: Config, data: Dataset, order: EpochSampler):
         self.config, self.data, self.order = config, data, order
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        epoch, indices = step // self.order.steps_per_epoch, self.order.indices(step)
+        epoch, indices = step // self.order.steps_per_epoch, self.order.batch_indices(step)
         how = self.config.data
         samples = [self.augmented(int(i), epoch) for i in indices]
         if how.temporal_delete and how.temporal_delete_per == "batch":
             # the same generator for every sample: the same frames
             key = (self.config.seed, step, "temporal_delete")
-            samples = [temporal_delete(sample, generator(*key), how.temporal_delete) for sample in samples]
+            samples = [random_temporal_delete(sample, rng_from(*key), how.temporal_delete) for sample in samples]
         batch, labels = stack(samples), self.data.labels[indices]
         if how.mixup or how.cutmix:
             batch = batch.astype(np.float32, copy=False)
-            rng = generator(self.config.seed, step, "mix")
+            rng = rng_from(self.config.seed, step, "mix")
             mix, alpha = chosen_mix(how, rng)
             targets = np.eye(len(self.data.class_names), dtype=np.float32)[labels]
             batch, labels = mix(batch, targets, rng, alpha)
@@ -56,24 +57,24 @@ class TrainingBatches(Dataset):
     def augmented(self, index: int, epoch: int) -> np.ndarray:
         """One sample and what chance does to it, which depends on (seed, epoch, index) alone."""
         how = self.config.data
-        by_chance = getattr(self.data, "sample_with", None)  # of data sets that decode only the part that they take
+        by_chance = getattr(self.data, "random_sample", None)  # of data sets that decode only the part that they take
         if not (by_chance or any(getattr(how, name) for name in PER_SAMPLE)):
             return compact(self.data, index)
-        rng = generator(self.config.seed, epoch, index, "augment")
+        rng = rng_from(self.config.seed, epoch, index, "augment")
         sample = by_chance(index, rng) if by_chance else compact(self.data, index)
-        sample = shift(sample, rng, how.shift)
+        sample = random_shift(sample, rng, how.shift)
         if how.flip:
-            sample = flip(sample, rng)
+            sample = random_hflip(sample, rng)
         if how.warp:
-            sample = warp(sample, rng, how.warp)
+            sample = random_affine(sample, rng, how.warp)
         if how.temporal_delete and how.temporal_delete_per == "sample":
-            sample = temporal_delete(sample, rng, how.temporal_delete)
+            sample = random_temporal_delete(sample, rng, how.temporal_delete)
         if how.event_drop:
             sample = event_drop(sample, rng, how.event_drop)
         if how.polarity_flip:
-            sample = polarity_flip(sample, rng)
+            sample = random_polarity_flip(sample, rng)
         if how.rotate:
-            sample = rotate(sample, rng, how.rotate)
+            sample = random_rotation(sample, rng, how.rotate)
         if how.resized_crop:
             sample = random_resized_crop(sample, rng, sample.shape[-2:], (how.resized_crop, 1.0))
         return sample
@@ -88,12 +89,12 @@ def chosen_mix(how: Data, rng: np.random.Generator) -> tuple[Callable, float]:
     return (mixup, how.mixup) if how.mixup and not (both and rng.random() < 0.5) else (cutmix, how.cutmix)
 
 
-class TestBatches(Dataset):
+class TestBatches(TorchDataset):
     """All samples once, in their order, nothing left to chance."""
 
     __test__ = False  # no test of pytest's
 
-    def __init__(self, data: Samples, batch: int):
+    def __init__(self, data: Dataset, batch: int):
         self.data, self.batch = data, batch
 
     def __len__(self) -> int:
@@ -104,9 +105,9 @@ class TestBatches(Dataset):
         return to_tensors([compact(self.data, i) for i in indices], self.data.labels[indices.start : indices.stop])
 
 
-def compact(data: Samples, index: int) -> np.ndarray:
+def compact(data: Dataset, index: int) -> np.ndarray:
     """A sample as it travels from a worker: counts of events as the whole numbers that they are, a quarter of the bytes."""
-    return data.frames(index) if isinstance(data, Recordings) else data.sample(index)
+    return data.frames(index) if isinstance(data, EventDataset) else data.sample(index)
 
 
 def stack(samples: list[np.ndarray]) -> np.ndarray:
@@ -119,10 +120,10 @@ def to_tensors(samples: list[np.ndarray], labels: np.ndarray) -> tuple[Tensor, T
     return torch.from_numpy(stack(samples)), torch.from_numpy(labels)
 
 
-class Reporting(Dataset):
+class Reporting(TorchDataset):
     """Hands an error over as it is: a worker's would arrive with its traceback for a message."""
 
-    def __init__(self, batches: Dataset):
+    def __init__(self, batches: TorchDataset):
         self.batches = batches
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor] | Exception:
@@ -150,7 +151,7 @@ def leave_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def load(batches: Dataset, numbers: range, device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def load(batches: TorchDataset, numbers: range, device: torch.device, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of these numbers, in order, on the device, channels last."""
     if workers:
         batches = Reporting(batches)
@@ -174,7 +175,7 @@ def load(batches: Dataset, numbers: range, device: torch.device, workers: int) -
 
 
 def ready(samples: Tensor, device: torch.device) -> Tensor:
-    """Samples as a network takes them: on the device, float32, channels last."""
+    """Dataset as a network takes them: on the device, float32, channels last."""
     return channels_last(samples.to(device, non_blocking=True).float())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import disk
 from ..config import Config, to_json
-from ..data import Samples
+from ..data import Dataset
 from . import faults
 from .build import choose_device, load_data
 from .evaluate import score
@@ -151,7 +151,7 @@ def require_until(until: int | None, done: int, config: Config) -> None:
         raise ValueError(f"until={until} is out of range; use {done + 1} to {epochs}: {done} of {epochs} epochs are done")
 
 
-def go_on(training: Training, test: Samples, run: Path, workers: int, quiet: bool, until: int | None) -> Result:
+def go_on(training: Training, test: Dataset, run: Path, workers: int, quiet: bool, until: int | None) -> Result:
     """Train from where `training` stands to the end, or to the end of epoch `until`, saving on the way."""
     config, steps = training.config, training.order.steps_per_epoch
     console, signals = Console(quiet), faults.Signals()
@@ -234,7 +234,7 @@ def require_fit(training: Training) -> None:
     """Refuse samples that the network can't take, before anything is written."""
     samples = ready(TrainingBatches(training.config, training.data, training.order)[0][0], training.device)
     training.net.check_input(samples, dims=(4, 5))
-    sizes = {len(training.order.indices(step)) for step in (0, training.order.steps_per_epoch - 1)}
+    sizes = {len(training.order.batch_indices(step)) for step in (0, training.order.steps_per_epoch - 1)}
     if min(sizes) == 1:  # batch norm may need more than one value, deep down where an image has become a pixel
         few = samples[:1] if samples.dim() == 4 else samples[:, :1]
         try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, optim
 
 from ..config import Config
-from ..data import Order, Samples
+from ..data import Dataset, EpochSampler
 from ..models import Network
 from ..models.recorder import record_activity, step_summary
 from . import faults
@@ -40,9 +40,9 @@ class Training:
     """All that moves while a network learns."""
 
     config: Config
-    data: Samples
+    data: Dataset
     device: torch.device
-    order: Order = field(init=False)
+    order: EpochSampler = field(init=False)
     net: Network = field(init=False)
     optimizer: optim.Optimizer = field(init=False)
     average: Average | None = field(init=False)
@@ -55,7 +55,7 @@ class Training:
         how = self.config.optim
         autocast(how.precision, self.device)  # refuses what this device can't do
         autocast(how.eval_precision, self.device)
-        self.order = Order(len(self.data.labels), how.batch, self.config.seed)
+        self.order = EpochSampler(len(self.data.labels), how.batch, self.config.seed)
         self.net = self.built()
         self.optimizer = build_optimizer(how, self.net)
         self.average = Average(self.copied(), how.ema_decay) if how.ema_decay else None
@@ -127,7 +127,7 @@ class Training:
         with autocast(self.config.optim.precision, self.device):
             where = faults.first_not_finite(self.net, samples, labels)
         self.statistics.restore()
-        indices = self.order.indices(self.steps_done).tolist()
+        indices = self.order.batch_indices(self.steps_done).tolist()
         shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
         raise faults.NotFinite(
             f"{what} at step {self.steps_done}, learning rate {self.meter.learning_rate:g}, samples {shown}; {where}. "

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data.datasets.dvs_gesture import GESTURES, folder_name, small_npz
-from ..data.datasets.image_folder import imagenet_classes
-from ..data.events.events import Events
-from ..data.images.arrays import CIFAR10
+from ..data.datasets.cifar import CIFAR10_CLASSES
+from ..data.datasets.dvs_gesture import GESTURES, encode_npz, gesture_folder
+from ..data.datasets.imagenet import imagenet_classes
+from ..data.events import Events
 
 EACH = {"train": 2, "test": 1}  # recordings or images of a class
 IMAGENET_CLASSES, SIDE = 6, 80
@@ -23,12 +23,12 @@ def dvs_gesture(folder: Path, rng: np.random.Generator) -> None:
         for gesture in range(len(GESTURES)):
             for i in range(each):
                 events = Events(*columns(rng, 128), size=(128, 128))
-                put(folder / split / folder_name(gesture) / f"trial-{i:02}.npz", b"".join(small_npz(events)))
+                put(folder / split / gesture_folder(gesture) / f"trial-{i:02}.npz", encode_npz(events))
     put(folder / "prepared.json", json.dumps({"complete": False}).encode())
 
 
 def cifar10_dvs(folder: Path, rng: np.random.Generator) -> None:
-    for kind in CIFAR10:
+    for kind in CIFAR10_CLASSES:
         for i in range(sum(EACH.values())):
             put(folder / kind / f"cifar10_{kind}_{i}.aedat", aedat2(*columns(rng, 128)))
 

@@ -1,20 +1,23 @@
-"""CIFAR10-DVS: ten thousand images of CIFAR-10, moved before an event camera (Li et al. 2017)."""
+"""CIFAR10-DVS: ten thousand images of CIFAR-10, moved in front of an event camera (Li et al. 2017)."""
 
-from pathlib import Path
+import functools
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..dataset import find_folder, require_split
+from ..dataset import DatasetEntry, DatasetInfo, PrepareSpec, require_split
 from ..events.events import Events
 from ..events.formats import read_events
-from ..events.recordings import Recordings
-from ..images.arrays import CIFAR10
-from .event_folder import by_class, drawn, recordings
+from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class, seeded_split
+from ..fetch.unpack import archive_bytes, unpack_or_copy
+from ..files import find_folder
+from .cifar import CIFAR10_CLASSES
 
 SIZE = (128, 128)
+CLASS_NAMES = tuple(sorted(CIFAR10_CLASSES))
+ARCHIVES = tuple(f"{name}.zip" for name in CLASS_NAMES)
 PER_CLASS = 1000
-TRAIN = 900
-SPLITS = ("published", "seeded")
+TRAIN_PER_CLASS = 900
 
 
 def cifar10_dvs(
@@ -22,36 +25,65 @@ def cifar10_dvs(
     root: str | Path | None = None,
     *,
     T: int = 16,
-    rule: str = "count",
+    split_by: str = "count",
     cache: bool = False,
-    part: str = "published",
-) -> Recordings:
-    """CIFAR10-DVS from a folder per class of AEDAT 2.0 files.
+    split_variant: str = "published",
+) -> EventDataset:
+    """CIFAR10-DVS from a folder of AEDAT 2.0 files per class.
 
-    part:            "published": of each class the first nine tenths of the files in the order of their names train, the
-                     rest test (900 and 100); "seeded": a tenth of each class, drawn once and for all, tests
-    T, rule, cache:  as of `nmnist`
-    Raises:          FileNotFoundError or ValueError for a folder that is missing or has other classes
+    split_variant:       "published": the first nine tenths of each class, in the order of the file names, are for training
+                         and the rest for testing (900 and 100); "seeded": a tenth of each class, drawn with a fixed seed,
+                         is for testing
+    T, split_by, cache:  as of `nmnist`
+    Raises:              FileNotFoundError or ValueError for a folder that is missing or has other classes
     """
     require_split(split, "cifar10-dvs")
-    bring = "bring it with `spikewise data prepare cifar10-dvs --source FOLDER_OF_ZIPS`"
-    folder = find_folder(root, "cifar10-dvs", "airplane", bring)
-    files = by_class(folder)
-    if tuple(files) != tuple(sorted(CIFAR10)):
-        raise ValueError(f"{folder} has the classes {', '.join(files)}; CIFAR10-DVS has {', '.join(sorted(CIFAR10))}")
-    for name, found in files.items():
-        if part == "seeded":
-            files[name] = drawn(found, split, f"cifar10-dvs/{name}", 1 - TRAIN / PER_CLASS)
+    hint = "get it with `spikewise data prepare cifar10-dvs --source FOLDER_OF_ZIPS`"
+    folder = find_folder(root, "cifar10-dvs", "airplane", hint)
+    files = recordings_by_class(folder)
+    if tuple(files) != CLASS_NAMES:
+        raise ValueError(f"{folder} has the classes {', '.join(files)}; CIFAR10-DVS has {', '.join(CLASS_NAMES)}")
+    for name, recordings in files.items():
+        if split_variant == "seeded":
+            files[name] = seeded_split(recordings, split, f"cifar10-dvs/{name}", 1 - TRAIN_PER_CLASS / PER_CLASS)
         else:
-            train = min(-(-len(found) * TRAIN // PER_CLASS), len(found) - 1)  # rounded up, as published
-            files[name] = found[:train] if split == "train" else found[train:]
+            # rounded up, as published
+            num_train = min(-(-len(recordings) * TRAIN_PER_CLASS // PER_CLASS), len(recordings) - 1)
+            files[name] = recordings[:num_train] if split == "train" else recordings[num_train:]
         if not files[name]:
-            raise ValueError(f"{folder / name} has {len(found)} recordings, too few for a {split} split")
-    return recordings("cifar10-dvs", folder, files, T, rule, cache, upright)
+            raise ValueError(f"{folder / name} has {len(recordings)} recordings, too few for a {split} split")
+    return dataset_by_class("cifar10-dvs", folder, files, T=T, split_by=split_by, cache=cache, read=read_published_orientation)
 
 
-def upright(path: Path) -> Events:
-    """A recording as the published one sees it: x' = 127 - y, y' = 127 - x, polarity' = 1 - polarity."""
+def read_published_orientation(path: Path) -> Events:
+    """A recording, turned as in the published data set: x' = 127 - y, y' = 127 - x, polarity' = 1 - polarity."""
     events = read_events(path, "aedat2", SIZE)
-    side = np.uint16(SIZE[0] - 1)
-    return Events(events.t, side - events.y, side - events.x, np.uint8(1) - events.polarity, SIZE)
+    last = np.uint16(SIZE[0] - 1)
+    return Events(events.t, last - events.y, last - events.x, np.uint8(1) - events.polarity, SIZE)
+
+
+def target_path(work: Path, name: str) -> Path | None:
+    """airplane/cifar10_airplane_0.aedat; the class is in the file name."""
+    file = PurePosixPath(name).name
+    class_name = next((known for known in CLASS_NAMES if file.startswith(f"cifar10_{known}_")), None)
+    return work / class_name / file if class_name and file.endswith(".aedat") else None
+
+
+def count_files(work: Path) -> dict[str, int]:
+    return {name: sum(1 for _ in (work / name).glob("*.aedat")) for name in CLASS_NAMES}
+
+
+ENTRY = DatasetEntry(
+    cifar10_dvs,
+    "10,000 recordings of moved images, 128 x 128 pixels; spikewise data prepare cifar10-dvs",
+    DatasetInfo(num_train=9000, num_classes=10, shape=(2, 128, 128)),
+    events=True,
+    split_variants=("published", "seeded"),
+    prepare=PrepareSpec(
+        "the folder with CIFAR10-DVS's airplane.zip to truck.zip",
+        functools.partial(archive_bytes, names=ARCHIVES),
+        functools.partial(unpack_or_copy, names=ARCHIVES, target_path=target_path),
+        dict.fromkeys(CLASS_NAMES, PER_CLASS),
+        count_files,
+    ),
+)

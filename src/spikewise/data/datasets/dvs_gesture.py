@@ -1,29 +1,28 @@
-"""DVS128 Gesture: 11 gestures of 29 people under an event camera (Amir et al. 2017)."""
+"""DVS128 Gesture: 11 gestures of 29 people, recorded by an event camera (Amir et al. 2017)."""
 
+import functools
 import io
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from ... import disk
-from ..dataset import find_folder, require_split
+from ..dataset import MANIFEST, DatasetEntry, DatasetInfo, PrepareSpec, ProgressCallback, require_split
 from ..events.events import Events
 from ..events.formats import read_events
-from ..events.recordings import Recordings
-from .event_folder import by_class, recordings
+from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class
+from ..fetch.unpack import unpack, unpacked_bytes
+from ..files import find_folder
 
 SIZE = (128, 128)
 GESTURES = (
     *("hand clapping", "right hand wave", "left hand wave", "right arm clockwise", "right arm counter-clockwise"),
     *("left arm clockwise", "left arm counter-clockwise", "arm roll", "air drums", "air guitar", "other gestures"),
 )
-COUNTS = {"train": 1176, "test": 288}
-LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
-SPLITS = ("published", "one-per-gesture")
-HEADER = ["class", "startTime_usec", "endTime_usec"]
+NUM_RECORDINGS = {"train": 1176, "test": 288}
+TRIAL_LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
+LABEL_HEADER = ["class", "startTime_usec", "endTime_usec"]
 
 
 def dvs_gesture(
@@ -31,53 +30,59 @@ def dvs_gesture(
     root: str | Path | None = None,
     *,
     T: int = 16,
-    rule: str = "count",
+    split_by: str = "count",
     cache: bool = False,
-    part: str = "published",
-) -> Recordings:
-    """DVS128 Gesture as `spikewise data prepare dvs-gesture` makes it: one file per gesture that somebody made.
+    split_variant: str = "published",
+) -> EventDataset:
+    """DVS128 Gesture as `spikewise data prepare dvs-gesture` writes it: one file per performed gesture.
 
-    part:            "published": every row of the label files, 1,176 and 288; "one-per-gesture": of a gesture that was made
-                     twice in a trial the last one, as in tonic's copy, 1,077 and 264
-    T, rule, cache:  as of `nmnist`
-    Raises:          FileNotFoundError or ValueError for a folder that is missing or has other classes
+    split_variant:       "published": every row of the label files, 1,176 and 288; "one-per-gesture": of a gesture that was
+                         performed twice in a trial only the last one, as in tonic's copy, 1,077 and 264
+    T, split_by, cache:  as of `nmnist`
+    Raises:              FileNotFoundError or ValueError for a folder that is missing or has other classes
     """
     require_split(split, "dvs-gesture")
-    bring = "bring it with `spikewise data prepare dvs-gesture --source DvsGesture.tar.gz`"
-    folder = find_folder(root, "dvs-gesture", "prepared.json", bring)
-    found = by_class(folder / split)
-    files = {folder_name(gesture): found.pop(folder_name(gesture), []) for gesture in range(len(GESTURES))}
+    hint = "get it with `spikewise data prepare dvs-gesture --source DvsGesture.tar.gz`"
+    folder = find_folder(root, "dvs-gesture", MANIFEST, hint)
+    found = recordings_by_class(folder / split)
+    files = {name: found.pop(gesture_folder(gesture), []) for gesture, name in enumerate(GESTURES)}
     if found:
-        raise ValueError(f"{folder / split / next(iter(found))} is no gesture's folder; bring the data again")
-    if part == "one-per-gesture":
-        files = {name: last_of_each_trial(recorded) for name, recorded in files.items()}
-    read = partial(read_events, format="npz", size=SIZE)
-    return recordings("dvs-gesture", folder, files, T, rule, cache, read, GESTURES)
+        raise ValueError(f"{folder / split / next(iter(found))} is not the folder of a gesture; prepare the data again")
+    if split_variant == "one-per-gesture":
+        files = {name: keep_last_of_trial(recordings) for name, recordings in files.items()}
+    read = functools.partial(read_events, format="npz", size=SIZE)
+    return dataset_by_class("dvs-gesture", folder, files, T=T, split_by=split_by, cache=cache, read=read)
 
 
-def last_of_each_trial(files: list[Path]) -> list[Path]:
+def keep_last_of_trial(files: list[Path]) -> list[Path]:
     return list({path.stem.rpartition("-")[0]: path for path in files}.values())
 
 
-class Row(NamedTuple):
-    """A gesture in a trial: its number, from 0, and when it was made, in microseconds: start <= t < end."""
+def gesture_folder(gesture: int) -> str:
+    return f"{gesture + 1:02}_{GESTURES[gesture].replace(' ', '_')}"
+
+
+# Preparing ---------------------------------------------------------------------------------------------------------------
+
+
+class GestureLabel(NamedTuple):
+    """A gesture in a trial: its class index, from 0, and its time in microseconds: start <= t < end."""
 
     gesture: int
     start: int
     end: int
 
 
-def read_labels(path: Path) -> list[Row]:
+def read_labels(path: Path) -> list[GestureLabel]:
     """The rows of a label file.
 
-    Raises:  ValueError for another header, a gesture that is none, or a time that ends before it begins
+    Raises:  ValueError for another header, an unknown gesture, or an end that is not after the start
     """
-    lines = text_of(path).splitlines()
-    if not lines or [cell.strip() for cell in lines[0].split(",")] != HEADER:
-        raise ValueError(
-            f"{path} should begin with {','.join(HEADER)}, and begins with {lines[0][:60] if lines else 'nothing'}"
-        )
-    found = []
+    lines = read_small_text(path).splitlines()
+    if not lines or [cell.strip() for cell in lines[0].split(",")] != LABEL_HEADER:
+        first_line = lines[0][:60] if lines else "nothing"
+        raise ValueError(f"{path} should begin with {','.join(LABEL_HEADER)}, and begins with {first_line}")
+    labels = []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
@@ -89,81 +94,121 @@ def read_labels(path: Path) -> list[Row]:
             raise ValueError(f"{path}, line {number}: gesture {gesture} is none of 1 to {len(GESTURES)}")
         if start >= end:
             raise ValueError(f"{path}, line {number}: the gesture ends at {end}, not after {start}, where it begins")
-        found.append(Row(gesture - 1, start, end))
-    if not found:
+        labels.append(GestureLabel(gesture - 1, start, end))
+    if not labels:
         raise ValueError(f"{path} has no gesture")
-    return found
+    return labels
 
 
-def text_of(path: Path) -> str:
-    """A small file of text.
+def read_small_text(path: Path) -> str:
+    """The text of a small file.
 
-    Raises:  ValueError for other bytes
+    Raises:  ValueError for bytes that are not UTF-8
     """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text: byte {error.start:,} is {error.object[error.start]:#04x}; get it again") from None
+        raise ValueError(
+            f"{path} is not text: byte {error.start:,} is {error.object[error.start]:#04x}; get it again"
+        ) from None
 
 
-def trials(source: Path, split: str, *, incomplete: bool) -> list[tuple[Path, Path]]:
+def list_trials(source: Path, split: str, *, allow_partial: bool) -> list[tuple[Path, Path]]:
     """The recordings of a split and their label files.
 
-    incomplete:  recordings that are missing are left out
-    Raises:      ValueError for a list that is missing or empty, or a trial without its files
+    allow_partial:  skip recordings that are missing
+    Raises:         ValueError for a list that is missing or empty, or a trial without its files
     """
-    listed = source / LISTS[split]
-    if not listed.is_file():
-        raise ValueError(f"{source} has no {LISTS[split]}, which says who is in the {split} split; get the whole data set")
-    names = [line.strip() for line in text_of(listed).splitlines() if line.strip()]
-    pairs = [(source / name, source / f"{Path(name).stem}_labels.csv") for name in names]
+    trial_list = source / TRIAL_LISTS[split]
+    if not trial_list.is_file():
+        raise ValueError(f"{source} has no {trial_list.name}, the list of the {split} split; get the whole data set")
+    names = [line.strip() for line in read_small_text(trial_list).splitlines() if line.strip()]
     if any(Path(name).name != name for name in names):
-        raise ValueError(f"{listed} names files in other folders; get the data set again")
+        raise ValueError(f"{trial_list} names files in other folders; get the data set again")
+    pairs = [(source / name, source / f"{Path(name).stem}_labels.csv") for name in names]
     missing = [path for pair in pairs for path in pair if not path.is_file()]
-    if missing and not incomplete:
+    if missing and not allow_partial:
         raise ValueError(
-            f"{missing[0]} is missing ({len(missing)} files of the {split} split are); or take what is there: --partial"
+            f"{missing[0]} is missing ({len(missing)} files of the {split} split are); or use what is there: --partial"
         )
     pairs = [pair for pair in pairs if all(path.is_file() for path in pair)]
     if not pairs:
-        raise ValueError(f"none of the {len(names)} trials in {listed} is there")
+        raise ValueError(f"none of the {len(names)} trials in {trial_list} is there")
     return pairs
 
 
-def cut(source: Path, folder: Path, advance: Callable[[int], None], *, incomplete: bool) -> None:
-    """Cut the trials into a file per gesture, folder/split/NN_gesture/trial-NN.npz; those that are there are left out."""
-    parted = {split: trials(source, split, incomplete=incomplete) for split in LISTS}
-    everything = [recording for pairs in parted.values() for recording, _ in pairs]
-    if len(set(everything)) < len(everything):
-        twice = next(recording for recording in everything if everything.count(recording) > 1)
-        raise ValueError(f"{twice.name} is listed twice in {' and '.join(LISTS.values())} of {source}; get the lists again")
-    for split, pairs in parted.items():
-        for recording, labels in pairs:
-            rows = read_labels(labels)
-            targets = [
-                folder / split / folder_name(row.gesture) / f"{recording.stem}-{i:02}.npz" for i, row in enumerate(rows, 1)
-            ]
-            if not all(target.is_file() for target in targets):
-                events = read_events(recording, "aedat3", SIZE)
-                for row, target in zip(rows, targets, strict=True):
-                    made = events.between(row.start, row.end)
-                    if not len(made):
-                        raise ValueError(f"{labels}: no event of {recording.name} lies between {row.start} and {row.end}")
-                    if not target.is_file():
-                        target.parent.mkdir(parents=True, exist_ok=True)
-                        disk.stream(target, small_npz(made))
+def cut_trials(source: Path, folder: Path, advance: ProgressCallback, *, allow_partial: bool) -> None:
+    """Cut the trials into a file per gesture, folder/split/NN_gesture/trial-NN.npz; files that are there are kept."""
+    trials = {split: list_trials(source, split, allow_partial=allow_partial) for split in TRIAL_LISTS}
+    recordings = [recording for pairs in trials.values() for recording, _ in pairs]
+    if len(set(recordings)) < len(recordings):
+        twice = next(recording for recording in recordings if recordings.count(recording) > 1)
+        raise ValueError(
+            f"{twice.name} is listed twice in {' and '.join(TRIAL_LISTS.values())} of {source}; get the lists again"
+        )
+    for split, pairs in trials.items():
+        for recording, label_file in pairs:
+            cut_trial(recording, label_file, folder / split)
             advance(recording.stat().st_size)
 
 
-def folder_name(gesture: int) -> str:
-    return f"{gesture + 1:02}_{GESTURES[gesture].replace(' ', '_')}"
+def cut_trial(recording: Path, label_file: Path, folder: Path) -> None:
+    """Write the gestures of one trial, each into the folder of its class."""
+    labels = read_labels(label_file)
+    targets = [folder / gesture_folder(label.gesture) / f"{recording.stem}-{i:02}.npz" for i, label in enumerate(labels, 1)]
+    if all(target.is_file() for target in targets):
+        return
+    events = read_events(recording, "aedat3", SIZE)
+    for label, target in zip(labels, targets, strict=True):
+        part = events.between(label.start, label.end)
+        if not len(part):
+            raise ValueError(f"{label_file}: {recording.name} has no events from {label.start} to {label.end} microseconds")
+        if not target.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            disk.stream(target, [encode_npz(part)])
 
 
-def small_npz(events: Events) -> Iterator[bytes]:
-    """A recording as NPZ, not packed, in the smallest types that hold it: read faster than unpacked."""
+def encode_npz(events: Events) -> bytes:
+    """A recording as uncompressed NPZ in the smallest types that hold it: faster to read than a compressed one."""
     file = io.BytesIO()
     t = events.t if events.t.max() >= 2**31 else events.t.astype(np.int32)
     height, width = events.size
     columns = {"x": events.x.astype(np.uint8), "y": events.y.astype(np.uint8), "p": events.polarity}
     np.savez(file, t=t, **columns, height=height, width=width)  # type: ignore[arg-type]
-    yield file.getvalue()
+    return file.getvalue()
+
+
+def required_bytes(source: Path) -> int:
+    if source.is_dir():
+        return sum(path.stat().st_size for path in source.rglob("*.aedat"))
+    return 2 * unpacked_bytes(source)
+
+
+def write_files(source: Path, work: Path, advance: ProgressCallback, allow_partial: bool) -> None:
+    """Unpack the archive where it is one, find the folder with the lists, and cut its trials."""
+    base = source
+    if source.is_file():
+        base = work / ".source"
+        wanted = (".aedat", ".csv", ".txt")
+        unpack(source, lambda name: base / PurePosixPath(name).name if name.endswith(wanted) else None, advance)
+    if not (base / TRIAL_LISTS["train"]).is_file():  # the folder that contains the data set's own
+        inside = sorted(base.glob(f"*/{TRIAL_LISTS['train']}"))
+        base = inside[0].parent if inside else base
+    cut_trials(base, work, advance, allow_partial=allow_partial)
+    disk.remove(work / ".source")
+
+
+def count_files(work: Path) -> dict[str, int]:
+    return {split: sum(1 for _ in (work / split).glob("*/*.npz")) for split in NUM_RECORDINGS}
+
+
+ENTRY = DatasetEntry(
+    dvs_gesture,
+    "1,464 recordings of 11 gestures, 128 x 128 pixels; spikewise data prepare dvs-gesture",
+    DatasetInfo(num_train=1176, num_classes=11, shape=(2, 128, 128), split_sizes=(("one-per-gesture", 1077),)),
+    events=True,
+    split_variants=("published", "one-per-gesture"),
+    prepare=PrepareSpec(
+        "IBM's DvsGesture.tar.gz, or the folder that is in it", required_bytes, write_files, NUM_RECORDINGS, count_files
+    ),
+)

@@ -1,14 +1,18 @@
 """N-MNIST: handwritten digits seen by a moving event camera (Orchard et al. 2015)."""
 
-from functools import partial
-from pathlib import Path
+import functools
+from pathlib import Path, PurePosixPath
 
-import numpy as np
+from ..dataset import DatasetEntry, DatasetInfo, PrepareSpec, require_split
+from ..events.formats.atis import EVENT_BYTES, NMNIST_SIZE, read_atis
+from ..events.formats.reading import require_whole_events
+from ..events.recordings import EventDataset, dataset_by_class
+from ..fetch.unpack import archive_bytes, unpack_or_copy
+from ..files import find_folder
 
-from ..dataset import find_folder, require_split
-from ..events.formats.atis import NMNIST as SIZE
-from ..events.formats.atis import read_atis
-from ..events.recordings import CACHE, Files, Recordings
+ARCHIVES = ("Train.zip", "Test.zip")
+SPLIT_FOLDERS = {"train": "Train", "test": "Test"}
+CLASS_NAMES = tuple("0123456789")
 
 
 def nmnist(
@@ -16,56 +20,65 @@ def nmnist(
     root: str | Path | None = None,
     *,
     T: int = 10,
-    rule: str = "count",
+    split_by: str = "count",
     cache: bool = False,
     fold: int | None = None,
     folds: int = 5,
-) -> Recordings:
+) -> EventDataset:
     """N-MNIST from its folders Train and Test, each with the folders 0 to 9 of `.bin` files.
 
-    split:        "train" or "test"
-    T, rule:      frames per recording, and how it is cut: by "count" or by "duration"
-    cache:        whether frames are kept in the folder, under .frames
+    T, split_by:  frames per recording, and how events are divided into them; see `EventDataset`
+    cache:        whether to keep frames on disk, in the folder .frames of the data set
     fold, folds:  None is the published split; a number k puts every file whose place in its class is k modulo `folds` into
                   the test split, Train and Test taken together
-    Raises:       FileNotFoundError or ValueError for a folder that is missing or empty
+    Raises:       FileNotFoundError or ValueError for a folder that is missing or empty, or a truncated file
     """
     require_split(split, "nmnist")
     folder = find_folder(root, "nmnist", "Train", "unpack N-MNIST's Train.zip and Test.zip there", "N-MNIST", "nmnist/N-MNIST")
-    files: list[Path] = []
-    labels: list[int] = []
-    for label in range(10):
+    files = {}
+    for name in CLASS_NAMES:
         if fold is None:
-            chosen = list_files(folder / split.capitalize() / str(label))
+            files[name] = list_recordings(folder / SPLIT_FOLDERS[split] / name)
         else:
-            everything = list_files(folder / "Train" / str(label)) + list_files(folder / "Test" / str(label))
-            chosen = [file for place, file in enumerate(everything) if (place % folds == fold) == (split == "test")]
-        files += chosen
-        labels += [label] * len(chosen)
-    return Recordings(
-        name="nmnist",
-        files=Files(folder, (file.relative_to(folder) for file in files)),
-        labels=np.array(labels, dtype=np.int64),
-        class_names=tuple("0123456789"),
-        T=T,
-        read=partial(read_atis, size=SIZE),
-        rule=rule,
-        cache=folder / CACHE if cache else None,
-    )
+            everything = list_recordings(folder / "Train" / name) + list_recordings(folder / "Test" / name)
+            files[name] = [file for place, file in enumerate(everything) if (place % folds == fold) == (split == "test")]
+    read = functools.partial(read_atis, size=NMNIST_SIZE)
+    return dataset_by_class("nmnist", folder, files, T=T, split_by=split_by, cache=cache, read=read)
 
 
-def list_files(folder: Path) -> list[Path]:
+def list_recordings(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; N-MNIST has the folders 0 to 9 in Train and in Test")
     files = sorted(folder.glob("*.bin"))
     if not files:
         raise ValueError(f"{folder} holds no .bin file; unpack N-MNIST again")
-    for file in files:  # now, not in the middle of an epoch
-        size = file.stat().st_size
-        if not size:
-            raise ValueError(f"{file} is empty; unpack it again")
-        if size % 5:
-            raise ValueError(
-                f"{file} was cut: the event at byte {size - size % 5:,} has {size % 5} of 5 bytes; unpack it again"
-            )
+    for file in files:  # checked now, not in the middle of an epoch
+        require_whole_events(file, file.stat().st_size, EVENT_BYTES)
     return files
+
+
+def target_path(work: Path, name: str) -> Path | None:
+    """Train/0/00002.bin, at any depth of an archive."""
+    parts = PurePosixPath(name).parts[-3:]
+    wanted = len(parts) == 3 and parts[0] in SPLIT_FOLDERS.values() and parts[1] in CLASS_NAMES and name.endswith(".bin")
+    return work.joinpath(*parts) if wanted and parts[2][0] != "." else None
+
+
+def count_files(work: Path) -> dict[str, int]:
+    return {split: sum(1 for _ in (work / folder).glob("*/*.bin")) for split, folder in SPLIT_FOLDERS.items()}
+
+
+ENTRY = DatasetEntry(
+    nmnist,
+    "70,000 recordings of an event camera of 34 x 34 pixels; spikewise data prepare nmnist",
+    DatasetInfo(num_train=60_000, num_classes=10, shape=(2, 34, 34), num_test=10_000),
+    events=True,
+    has_folds=True,
+    prepare=PrepareSpec(
+        "the folder with N-MNIST's Train.zip and Test.zip",
+        functools.partial(archive_bytes, names=ARCHIVES),
+        functools.partial(unpack_or_copy, names=ARCHIVES, target_path=target_path),
+        {"train": 60_000, "test": 10_000},
+        count_files,
+    ),
+)

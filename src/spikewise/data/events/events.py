@@ -7,11 +7,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Events:
-    """What an event camera saw: one entry per event, in the order of the file.
+    """A recording of an event camera: one entry per event, in the order of the file.
 
     t:         time in microseconds, int64 [n]
     x, y:      column and row, uint16 [n]
-    polarity:  0 (darker) or 1 (brighter), uint8 [n]
+    polarity:  0 (OFF, darker) or 1 (ON, brighter), uint8 [n]
     size:      (height, width) of the sensor in pixels
     """
 
@@ -29,7 +29,7 @@ class Events:
         return Events(self.t[part], self.x[part], self.y[part], self.polarity[part], self.size)
 
     def between(self, start: int, end: int) -> "Events":
-        """The events with start <= t < end, in microseconds; a view, unless others lie among them."""
+        """The events with start <= t < end, in microseconds; a view where they are contiguous."""
         inside = (self.t >= start) & (self.t < end)
         count = int(np.count_nonzero(inside))
         first = int(np.argmax(inside)) if count else 0
@@ -37,5 +37,5 @@ class Events:
 
     @property
     def duration(self) -> int:
-        """From the first time to the last, in microseconds; 0 for no events."""
+        """From the earliest event to the latest, in microseconds; 0 without events."""
         return int(self.t.max()) - int(self.t.min()) if len(self.t) else 0

@@ -1,4 +1,4 @@
-"""Pictures of recordings and samples: frames side by side, an animation, and events in space and time."""
+"""Plots of recordings and samples: frames side by side, an animation, and events in space and time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,16 +13,17 @@ from .frames import frames_by_duration
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BRIGHTER, DARKER, PAPER = (213, 94, 0), (0, 114, 178), (255, 255, 255)  # vermilion and blue: told apart by colour-blind people
-MOST_POINTS = 60_000  # of a picture in space and time; more would only hide each other
-MOST_PIXELS = 640  # of a picture's longer side
+# vermilion and blue, which colour-blind people can tell apart
+ON_COLOR, OFF_COLOR, BACKGROUND = (213, 94, 0), (0, 114, 178), (255, 255, 255)
+MAX_POINTS = 60_000  # of a plot in space and time; more would hide each other
+MAX_SIDE = 640  # pixels of the longer side
 
 
-def draw(events: Events, path: Path, *, frames: int = 8, seconds: float | None = None) -> None:
-    """Draw a recording: .gif, an animation; .png, its frames in a row, over its events in space and time.
+def plot_recording(events: Events, path: Path, *, frames: int = 8, seconds: float | None = None) -> None:
+    """Plot a recording: .gif, an animation; .png, its frames in a row above its events in space and time.
 
-    frames:   pictures in the row, 1 to 100; an animation has four times as many
-    seconds:  how long the animation takes, above 0 and up to 3600; None: as long as the recording, within 1 and 10 seconds
+    frames:   frames in the row, 1 to 100; an animation has four times as many
+    seconds:  length of the animation, above 0 and up to 3600; None: that of the recording, between 1 and 10 seconds
     Raises:   ValueError for another kind of file, a number out of its range, or a recording without events
     """
     if not 1 <= frames <= 100:
@@ -30,60 +31,56 @@ def draw(events: Events, path: Path, *, frames: int = 8, seconds: float | None =
     if seconds is not None and not 0 < seconds <= 3600:
         raise ValueError(f"seconds={seconds}; use a number above 0, up to 3600")
     if not len(events):
-        raise ValueError("there is nothing to draw: the recording has no events")
-    events, suffix = coarser(events), path.suffix.lower()
+        raise ValueError("there is nothing to plot: the recording has no events")
+    events, suffix = downsample_sensor(events), path.suffix.lower()
     if suffix not in (".gif", ".png"):
         raise ValueError(f"{path} is neither .gif (an animation) nor .png (frames, and events in space and time)")
     try:
         if suffix == ".gif":
-            animate(frames_by_duration(events, 4 * frames), path, seconds or min(10.0, max(1.0, duration(events))))
+            write_gif(frames_by_duration(events, 4 * frames), path, seconds or min(10.0, max(1.0, events.duration / 1e6)))
         else:
-            sheet(events, path, frames)
+            plot_frames(events, path, frames)
     except OSError as error:
         raise OSError(error.errno, f"{path} can't be written: {error.strerror or error}") from None
 
 
-def coarser(events: Events) -> Events:
-    """The recording on pixels of k x k each, so that its frames fit a picture, and memory."""
-    k = -(-max(events.size) // MOST_PIXELS)
+def downsample_sensor(events: Events) -> Events:
+    """The recording on pixels of k x k each, so that its frames fit a plot, and memory."""
+    k = -(-max(events.size) // MAX_SIDE)
     if k == 1:
         return events
     height, width = (-(-side // k) for side in events.size)
     return Events(events.t, events.x // k, events.y // k, events.polarity, (height, width))
 
 
-def duration(events: Events) -> float:
-    """Seconds from the first event to the last."""
-    return (int(events.t.max()) - int(events.t.min())) / 1e6
+def events_to_rgb(counts: np.ndarray, max_count: float) -> np.ndarray:
+    """Counts of events as an RGB image: OFF events blue, ON events vermilion, or mixed. [2, H, W] -> [H, W, 3], uint8
 
-
-def paint(counts: np.ndarray, white: float) -> np.ndarray:
-    """Counts of events as a picture: blue where darker, vermilion where brighter, or mixed. [2, H, W] -> [H, W, 3], uint8
-
-    white:  the count that gets full colour
+    max_count:  the count that gets full colour
     """
-    darker, brighter = np.minimum(counts / max(white, 1e-9), 1.0)[..., None]
-    away = darker * (np.array(PAPER) - DARKER) + brighter * (np.array(PAPER) - BRIGHTER)
-    return np.clip(np.array(PAPER) - away, 0, 255).astype(np.uint8)
+    off, on = np.minimum(counts / max(max_count, 1e-9), 1.0)[..., None]
+    background = np.array(BACKGROUND)
+    ink = off * (background - OFF_COLOR) + on * (background - ON_COLOR)
+    return np.clip(background - ink, 0, 255).astype(np.uint8)
 
 
-def full_colour(frames: np.ndarray) -> float:
-    """The count above which pixels get no darker: the 98th percentile of those that saw anything."""
+def color_scale(frames: np.ndarray) -> float:
+    """The count that gets full colour: the 98th percentile of the pixels with events."""
     seen = frames[frames > 0]
     return float(np.percentile(seen, 98)) if seen.size else 1.0
 
 
-def enlarged(picture: np.ndarray, at_least: int) -> np.ndarray:
-    """Each pixel as a square, so that the shorter side is about `at_least`."""
-    times = max(1, round(at_least / min(picture.shape[:2])))
+def upscale(picture: np.ndarray, min_side: int) -> np.ndarray:
+    """Each pixel as a square, so that the shorter side is about `min_side` pixels."""
+    times = max(1, round(min_side / min(picture.shape[:2])))
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def animate(frames: np.ndarray, path: Path, seconds: float) -> None:
-    """Frames [T, 2, H, W] as an animated GIF that goes on for ever."""
-    white = full_colour(frames)
-    pictures = [Image.fromarray(enlarged(paint(frame, white), 256)) for frame in frames]
-    wait = max(20, round(1000 * seconds / len(pictures)))  # milliseconds; many programs slow down what is faster than 20
+def write_gif(frames: np.ndarray, path: Path, seconds: float) -> None:
+    """Frames [T, 2, H, W] as an animated GIF that loops."""
+    max_count = color_scale(frames)
+    pictures = [Image.fromarray(upscale(events_to_rgb(frame, max_count), 256)) for frame in frames]
+    wait = max(20, round(1000 * seconds / len(pictures)))  # milliseconds; many viewers slow down anything faster than 20
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=wait, loop=0)
 
 
@@ -95,31 +92,31 @@ def new_figure(**how: Any) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("pictures need the package matplotlib: pip install 'spikewise[plots]'") from None
+        raise ValueError("plots need the package matplotlib: pip install 'spikewise[plots]'") from None
     return Figure(dpi=150, layout="constrained", **how)
 
 
-def sheet(events: Events, path: Path, frames: int) -> None:
+def plot_frames(events: Events, path: Path, frames: int) -> None:
     """A row of frames, and below it every event (or a sample of them) by place and time."""
     counts = frames_by_duration(events, frames)
-    white, length = full_colour(counts), duration(events)
+    max_count, seconds = color_scale(counts), events.duration / 1e6
     figure = new_figure(figsize=(1.5 * frames, 5.6))
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 2.2)))
     for number, (ax, frame) in enumerate(zip(above.subplots(1, frames, squeeze=False)[0], counts, strict=True)):
-        ax.imshow(paint(frame, white), interpolation="nearest")
-        ax.set_title(f"{1e3 * length * number / frames:.0f} ms", fontsize=8)
+        ax.imshow(events_to_rgb(frame, max_count), interpolation="nearest")
+        ax.set_title(f"{1e3 * seconds * number / frames:.0f} ms", fontsize=8)
         ax.set(xticks=[], yticks=[])
-    in_space_and_time(below.add_subplot(projection="3d", computed_zorder=False), events)
+    plot_event_cloud(below.add_subplot(projection="3d", computed_zorder=False), events)
     figure.savefig(path)
 
 
-def in_space_and_time(ax: Any, events: Events) -> None:
-    """Events as points: time to the right, the sensor upright."""
-    step = -(-len(events) // MOST_POINTS)
+def plot_event_cloud(ax: Any, events: Events) -> None:
+    """Events as points: time to the right, rows upwards."""
+    step = -(-len(events) // MAX_POINTS)
     t = (events.t[::step] - events.t.min()) / 1e3
     x, y, polarity = events.x[::step], events.y[::step], events.polarity[::step]
     height, width = events.size
-    colours = np.array([DARKER, BRIGHTER])[polarity] / 255
+    colours = np.array([OFF_COLOR, ON_COLOR])[polarity] / 255
     look = {"s": 1.2, "alpha": min(1.0, 0.15 + 6000 / len(t)), "linewidths": 0, "depthshade": False}
     look["clip_on"] = False  # the cloud is wider than the square that 3-D axes are cut to
     ax.scatter(t, x, height - 1 - y.astype(np.int64), c=colours, **look)
@@ -133,11 +130,11 @@ def in_space_and_time(ax: Any, events: Events) -> None:
         axis.pane.set_visible(False)
     ax.grid(visible=False)
     shown = f"one in {step} of " if step > 1 else ""
-    ax.set_title(f"{shown}{len(events):,} events: brighter (vermilion), darker (blue)", fontsize=8)
+    ax.set_title(f"{shown}{len(events):,} events: ON (vermilion), OFF (blue)", fontsize=8)
 
 
 def contact_sheet(samples: Sequence[np.ndarray], titles: Sequence[str], path: Path, *, columns: int = 5) -> None:
-    """Samples in a grid: images [C, H, W], 0 to 1, or frames [T, 2, H, W], whose sum over time is drawn."""
+    """Samples in a grid: images [C, H, W], 0 to 1, or frames [T, 2, H, W], summed over time."""
     rows = -(-len(samples) // columns)
     figure = new_figure(figsize=(1.8 * columns, 2.0 * rows))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -146,7 +143,7 @@ def contact_sheet(samples: Sequence[np.ndarray], titles: Sequence[str], path: Pa
     for ax, sample, title in zip(grid, samples, titles, strict=False):
         if sample.ndim == 4:
             counts = sample.sum(0)
-            ax.imshow(paint(counts, full_colour(counts)), interpolation="nearest")
+            ax.imshow(events_to_rgb(counts, color_scale(counts)), interpolation="nearest")
         else:
             shown = (sample - sample.min()) / max(float(sample.max() - sample.min()), 1e-9)
             ax.imshow(shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0], cmap="gray", interpolation="nearest")

@@ -1,65 +1,34 @@
-"""Event recordings as samples: read, cut into frames when they are asked for, and kept as frames where that is wanted."""
+"""Event recordings as samples: read and binned into frames when asked for; frames are cached on disk where wanted."""
 
 import os
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
+from ..files import PathArray
+from ..sampler import rng_from
 from .events import Events
-from .frames import FRAMES
+from .formats import FORMATS
+from .frames import FRAME_BINNERS
 
-CACHE = ".frames"  # folder of kept frames, in that of the recordings
-
-
-class Files(Sequence[Path]):
-    """Files under one folder, in two arrays: a list of paths would be copied into every worker, object by object.
-
-    names:   relative to the folder, or below it
-    Raises:  ValueError for one that lies elsewhere
-    """
-
-    def __init__(self, root: Path, names: Iterable[str | Path]):
-        self.root = root
-        letters, ends = bytearray(), array("q")
-        for name in names:
-            letters += os.fsencode(Path(name).relative_to(root) if os.fspath(name).startswith("/") else name)
-            ends.append(len(letters))
-        self.ends, self.letters = np.frombuffer(ends, dtype=np.int64), np.frombuffer(letters, dtype=np.uint8)
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def name(self, index: int) -> str:
-        """The name relative to the folder."""
-        index = range(len(self))[index]
-        begin = self.ends[index - 1] if index else 0
-        return os.fsdecode(self.letters[begin : self.ends[index]].tobytes())
-
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Path]: ...
-    def __getitem__(self, index: int | slice) -> Path | list[Path]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        return self.root / self.name(index)
+CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
+SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 
 
 @dataclass(frozen=True)
-class Recordings:
+class EventDataset:
     """A split of a data set of event recordings.
 
-    files:        what `read` takes, one for each recording; `Files`, where there are many or frames are kept
-    labels:       [N] int64
-    T:            frames per recording
-    read:         a function that returns the Events of one of `files`
-    rule:         how a recording is cut: "count", equally many events, or "duration", equal shares of its time
-    cache:        a folder where frames are kept, in the smallest type that holds them; None: they are made anew each time
-    Raises:       ValueError for another rule, or files and labels of different numbers
+    files:     arguments for `read`, one per recording; a `PathArray` where there are many, or frames are cached
+    labels:    [N] int64
+    T:         frames per recording
+    read:      a function that returns the Events of one of `files`
+    split_by:  how events are divided into frames: "count", equally many in each, or "duration", equal time for each
+    cache:     a folder for cached frames, in the smallest type that holds them; None: they are computed each time
+    Raises:    ValueError for another `split_by`, or files and labels of different numbers
     """
 
     name: str
@@ -68,15 +37,15 @@ class Recordings:
     class_names: tuple[str, ...]
     T: int
     read: Callable[[Any], Events]
-    rule: str = "count"
+    split_by: str = "count"
     cache: Path | None = None
     in_channels: int = 2
 
     def __post_init__(self):
-        if self.rule not in FRAMES:
-            raise ValueError(f"no rule named {self.rule!r} for frames; use {' or '.join(FRAMES)}")
+        if self.split_by not in FRAME_BINNERS:
+            raise ValueError(f"split_by={self.split_by!r} is unknown; use {' or '.join(FRAME_BINNERS)}")
         if len(self.files) != len(self.labels):
-            raise ValueError(f"{self.name}: {len(self.files):,} recordings and {len(self.labels):,} labels do not fit together")
+            raise ValueError(f"{self.name}: {len(self.files):,} recordings and {len(self.labels):,} labels do not match")
 
     def __len__(self) -> int:
         return len(self.files)
@@ -86,59 +55,111 @@ class Recordings:
         return self.frames(index).astype(np.float32)
 
     def frames(self, index: int) -> np.ndarray:
-        """Frames [T, 2, H, W]: counts of events, in the smallest type of unsigned whole numbers that holds them."""
+        """Frames [T, 2, H, W]: counts of events, in the smallest unsigned integer type that holds them."""
         if self.cache is None:
-            return self.made(index)
-        assert isinstance(self.files, Files), "frames are kept under the names of files"
-        kept = self.cache / f"{self.T}-{self.rule}" / f"{self.files.name(index)}.npy"
-        stamp = stamp_of(self.files[index])
-        frames = kept_frames(kept, stamp)
+            return self.compute_frames(index)
+        assert isinstance(self.files, PathArray), "cached frames are named after files"
+        path = self.cache / f"{self.T}-{self.split_by}" / f"{self.files.name(index)}.npy"
+        version = file_version(self.files[index])
+        frames = read_cached_frames(path, version)
         if frames is None:
-            frames = self.made(index)
-            keep(kept, frames, stamp)
+            frames = self.compute_frames(index)
+            write_cached_frames(path, frames, version)
         return frames
 
-    def made(self, index: int) -> np.ndarray:
+    def compute_frames(self, index: int) -> np.ndarray:
         """Frames from the recording itself."""
         file = self.files[index]
         events = self.read(file)
         try:
-            counts = FRAMES[self.rule](events, self.T)
+            counts = FRAME_BINNERS[self.split_by](events, self.T)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
         return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
 
 
-def stamp_of(file: Path) -> bytes:
-    """What stands behind kept frames: 16 bytes that tell whether the recording has changed since."""
-    about = file.stat()
-    return np.array([about.st_size, about.st_mtime_ns], dtype="<i8").tobytes()
+def file_version(file: Path) -> bytes:
+    """16 bytes, stored after cached frames, that change when the recording does."""
+    stat = file.stat()
+    return np.array([stat.st_size, stat.st_mtime_ns], dtype="<i8").tobytes()
 
 
-def kept_frames(path: Path, stamp: bytes) -> np.ndarray | None:
-    """The frames that were kept, if they are whole and of this recording."""
+def read_cached_frames(path: Path, version: bytes) -> np.ndarray | None:
+    """The cached frames, if they are complete and of this version of the recording."""
     try:
         with path.open("rb") as file:
             frames = np.load(file)
-            return frames if file.read() == stamp else None
+            return frames if file.read() == version else None
     except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
         return None
 
 
-def keep(path: Path, frames: np.ndarray, stamp: bytes) -> None:
-    """Write frames beside, then rename: whoever reads finds whole ones or none."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+def write_cached_frames(path: Path, frames: np.ndarray, version: bytes) -> None:
+    """Write to a temporary file, then rename it: readers see complete frames or none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with beside.open("wb") as file:
+            with temporary.open("wb") as file:
                 np.save(file, frames)
-                file.write(stamp)
-            beside.replace(path)
+                file.write(version)
+            temporary.replace(path)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise OSError(
-            error.errno, f"frames can't be kept as {path}: {error.strerror}; make room, or set data.cache to False"
+            error.errno, f"frames can't be cached as {path}: {error.strerror}; make room, or set data.cache to False"
         ) from None
+
+
+# Folders of recordings by class ----------------------------------------------------------------------------------------------
+
+
+def recordings_by_class(folder: Path) -> dict[str, list[Path]]:
+    """The recordings in each class folder, sorted by name; hidden files and folders are skipped.
+
+    Raises:  FileNotFoundError or ValueError for a folder that is missing, or a class without recordings
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}; say where the recordings are with --data.root")
+    found = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        found[path.name] = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+        if not found[path.name]:
+            raise ValueError(f"the class {path} has no recording ({', '.join(sorted(SUFFIXES))}); remove it, or fill it")
+    if len(found) < 2:
+        raise ValueError(f"{folder} has {len(found)} classes, where there should be a folder for each of two or more")
+    return found
+
+
+def seeded_split(files: Sequence[Path], split: str, key: str, test_fraction: float) -> list[Path]:
+    """The files of a class that are in a split, in their order; drawn with a seed made of `key`, the same on every machine."""
+    if len(files) < 2:
+        raise ValueError(f"{files[0].parent} has one recording: it can't be split; make folders `train` and `test`")
+    order = rng_from(0, key).permutation(len(files))
+    test = set(order[: max(1, round(len(files) * test_fraction))].tolist())
+    return [file for place, file in enumerate(files) if (place in test) == (split == "test")]
+
+
+def dataset_by_class(
+    name: str,
+    folder: Path,
+    files: dict[str, list[Path]],
+    *,
+    T: int,
+    split_by: str,
+    cache: bool,
+    read: Callable[[Path], Events],
+) -> EventDataset:
+    """The data set of files below `folder`, given by class name, in the order of the class indices."""
+    return EventDataset(
+        name=name,
+        files=PathArray(folder, (file.relative_to(folder) for recordings in files.values() for file in recordings)),
+        labels=np.repeat(np.arange(len(files), dtype=np.int64), [len(recordings) for recordings in files.values()]),
+        class_names=tuple(files),
+        T=T,
+        read=read,
+        split_by=split_by,
+        cache=folder / CACHE_FOLDER if cache else None,
+    )

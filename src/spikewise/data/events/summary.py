@@ -1,4 +1,4 @@
-"""What can be said of a recording in a few numbers."""
+"""A recording in a few numbers."""
 
 from typing import Any
 
@@ -7,25 +7,26 @@ import numpy as np
 from .events import Events
 
 
-def summary(events: Events) -> dict[str, Any]:
-    """Counts, times and places of a recording.
+def summarize_events(events: Events) -> dict[str, Any]:
+    """Statistics of a recording.
 
-    Returns:  events; duration_s (first to last time); rate, events per second; sensor, "width x height" in pixels; brighter,
-              the share of polarity 1; pixels, the share of the sensor that saw an event; busiest, the pixel with most of them
-              and their number; ordered, whether times never run backwards
+    Returns:  events, their number; duration_s, from the first to the last; rate, events per second; sensor, "width x height"
+              in pixels; on_fraction, the fraction of ON events (polarity 1); active_pixels, the fraction of pixels with an
+              event; most_active_pixel, its place and number of events, None without events; is_time_sorted, whether times
+              never run backwards
     """
     height, width = events.size
-    n = len(events)
-    seconds = float(int(events.t.max()) - int(events.t.min())) / 1e6 if n else 0.0
-    at_pixel = np.bincount(events.y.astype(np.int64) * width + events.x, minlength=height * width)
-    busiest = int(at_pixel.argmax()) if n else 0
+    n, seconds = len(events), events.duration / 1e6
+    per_pixel = np.bincount(events.y.astype(np.int64) * width + events.x, minlength=height * width)
+    most_active = int(per_pixel.argmax()) if n else 0
+    place = {"x": most_active % width, "y": most_active // width, "events": int(per_pixel[most_active])} if n else None
     return {
         "events": n,
         "duration_s": seconds,
         "rate": n / seconds if seconds else 0.0,
         "sensor": f"{width} x {height}",
-        "brighter": float(np.mean(events.polarity)) if n else 0.0,
-        "pixels": float(np.count_nonzero(at_pixel)) / max(height * width, 1),
-        "busiest": {"x": busiest % width, "y": busiest // width, "events": int(at_pixel[busiest])} if n else None,
-        "ordered": bool(np.all(events.t[1:] >= events.t[:-1])),
+        "on_fraction": float(np.mean(events.polarity)) if n else 0.0,
+        "active_pixels": float(np.count_nonzero(per_pixel)) / max(height * width, 1),
+        "most_active_pixel": place,
+        "is_time_sorted": bool(np.all(events.t[1:] >= events.t[:-1])),
     }

@@ -1,1 +1,1 @@
-"""How data sets are brought: download, unpack, prepare."""
+"""How data sets get here: download, unpack, prepare."""

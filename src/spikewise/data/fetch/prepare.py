@@ -1,4 +1,4 @@
-"""What a data set's source delivers, turned into the folder that a run reads: resumable, counted, whole or not there."""
+"""From what a data set's source delivers to the folder that training reads: resumable, verified, complete or not there."""
 
 import contextlib
 import fcntl
@@ -15,47 +15,50 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ... import disk
-from .sources import WAYS, Advance, Way
+from ..dataset import MANIFEST, PrepareSpec, ProgressCallback
+from ..registry import DATASETS
 
-MARKER = "prepared.json"  # in a folder that is whole
+SOURCE_FILE = ".source.json"  # in an unfinished folder: the source it is made from
 
 
 def prepare(
-    name: str, source: str | Path, root: str | Path, *, partial: bool = False, say: Callable[[str], None] | None = None
+    name: str, source: str | Path, root: str | Path, *, partial: bool = False, log: Callable[[str], None] | None = None
 ) -> Path:
-    """Make ROOT/NAME from what `source` delivers; the folder appears under its name when all of it was checked.
+    """Make ROOT/NAME from `source`; the folder appears under its name when everything in it was verified.
 
-    partial:  fewer recordings than were published are taken, too, and the folder says so
-    say:      is told what is to be done, and progress is shown to a person; None: silence
-    Raises:   ValueError or OSError in words; what is done stays, and the same command goes on
+    partial:  accept fewer recordings than were published, and record that in the folder
+    log:      receives messages, and a progress bar is shown in a terminal; None: neither
+    Raises:   ValueError or OSError; what is done stays, and the same call resumes from there
     """
-    if name not in WAYS:
-        raise ValueError(f"`data prepare` knows {', '.join(WAYS)}; given {name!r}")
-    way, source, target = WAYS[name], Path(source), Path(root) / name
-    if (target / MARKER).is_file():
-        require_unchanged(target, way, partial, say)
+    spec = DATASETS[name].prepare if name in DATASETS else None
+    if spec is None:
+        known = ", ".join(other for other, entry in DATASETS.items() if entry.prepare)
+        raise ValueError(f"`data prepare` knows {known}; given {name!r}")
+    source, target = Path(source), Path(root) / name
+    if (target / MANIFEST).is_file():
+        verify_manifest(target, spec, partial, log)
         return target
     if target.exists() and any(target.iterdir()):
         raise ValueError(f"{target} is there and was not made by `data prepare`; move it away, or choose another --root")
     if not source.exists():
-        raise FileNotFoundError(f"no {source}; --source is {way.bring}")
+        raise FileNotFoundError(f"no {source}; --source is {spec.source_hint}")
     work = target.with_name(f".{name}.preparing")
     work.mkdir(parents=True, exist_ok=True)
-    with alone(work):
+    with exclusive_lock(work):
         require_same_source(work, source)
-        needed, free = way.needs(source), shutil.disk_usage(work).free
-        done = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
-        if say:
-            say(f"{name}: about {in_words(needed)} to write into {target}, {in_words(free)} free")
-        if needed - done > free:
+        required, free = spec.required_bytes(source), shutil.disk_usage(work).free
+        missing = required - sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
+        if log:
+            log(f"{name}: about {format_bytes(required)} to write into {target}, {format_bytes(free)} free")
+        if missing > free:
             raise OSError(
-                f"{name} needs about {in_words(needed - done)} more in {Path(root)}, {in_words(free)} are free; make room"
+                f"{name} needs about {format_bytes(missing)} more in {Path(root)}, {format_bytes(free)} are free; make room"
             )
-        with bar(name, needed, quiet=say is None) as advance:
-            way.fill(source, work, advance, partial)
-        for left in work.rglob(".*.new"):
-            left.unlink()
-        finish(work, way, partial)
+        with progress_bar(name, required, quiet=log is None) as advance:
+            spec.write_files(source, work, advance, partial)
+        for leftover in work.rglob(".*.new"):
+            leftover.unlink()
+        write_manifest(work, spec, partial)
         if target.exists():
             target.rmdir()
         disk.rename(work, target)
@@ -63,73 +66,80 @@ def prepare(
 
 
 @contextlib.contextmanager
-def alone(work: Path) -> Iterator[None]:
-    """Hold a folder for this process; the system lets go of it when the process ends, however it ends.
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Lock a folder for this process; the system releases it when the process ends, however it ends.
 
-    Raises:  BlockingIOError while another process prepares there: the two would write into each other's files
+    Raises:  BlockingIOError while another process prepares there: they would write into each other's files
     """
-    descriptor = os.open(work, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BlockingIOError(f"another process is preparing {work}; wait for it, or choose another --root") from None
+            raise BlockingIOError(f"another process is preparing {folder}; wait for it, or choose another --root") from None
         yield
     finally:
         os.close(descriptor)
 
 
 def require_same_source(work: Path, source: Path) -> None:
-    """Refuse to go on with what another source began, unless it left nothing."""
-    file = work / ".source.json"
-    mine = json.dumps({"source": str(source.resolve())})
-    if file.is_file() and file.read_text() == mine:
+    """Refuse to resume with another source than the folder was begun with, unless that left no files."""
+    file = work / SOURCE_FILE
+    current = json.dumps({"source": str(source.resolve())})
+    if file.is_file() and file.read_text() == current:
         return
     if file.is_file() and any(path.is_file() for path in work.rglob("*") if path != file):
-        raise ValueError(f"{work} was begun with {file.read_text()}, not with {mine}; give that, or remove the folder")
-    disk.replace(file, mine.encode())
+        raise ValueError(f"{work} was begun with {file.read_text()}, not with {current}; give that, or remove the folder")
+    disk.replace(file, current.encode())
 
 
-def require_unchanged(folder: Path, way: Way, partial: bool, say: Callable[[str], None] | None) -> None:
-    """Compare what was prepared with what it says of itself.
+def verify_manifest(folder: Path, spec: PrepareSpec, partial: bool, log: Callable[[str], None] | None) -> None:
+    """Compare a prepared folder with its manifest.
 
-    Raises:  ValueError where a file was lost, changed or added since, or where it is a part and all is asked for
+    Raises:  ValueError where a file was lost, changed or added, or where it is partial and `partial` is false
     """
-    about = json.loads((folder / MARKER).read_text())
-    if not about["complete"] and not partial:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    if not manifest["complete"] and not partial:
         raise ValueError(
-            f"{folder} was prepared from less than was published: {counted(about['counts'])}; remove it to prepare it from "
-            "all, or take it as it is: --partial"
+            f"{folder} was prepared from less than was published: {format_counts(manifest['counts'])}; remove it to prepare "
+            "all of it, or use it as it is: --partial"
         )
-    if say:
-        say(f"{folder} is there; its {about['files']:,} files are compared with {MARKER}")
-    if (now := measured(folder, way)) != {name: about[name] for name in now}:
+    if log:
+        log(f"{folder} is there; comparing its {manifest['files']:,} files with {MANIFEST}")
+    if (now := folder_digest(folder, spec)) != {key: manifest[key] for key in now}:
         raise ValueError(
-            f"{folder} has changed since it was prepared: {now['files']:,} files of {in_words(now['bytes'])}, "
-            f"{about['files']:,} of {in_words(about['bytes'])} were; remove it, and give the same command again"
+            f"{folder} has changed since it was prepared: {now['files']:,} files of {format_bytes(now['bytes'])}, "
+            f"{manifest['files']:,} of {format_bytes(manifest['bytes'])} were; remove it, and give the same command again"
         )
 
 
-def finish(work: Path, way: Way, partial: bool) -> None:
-    """Count, take the checksum, and say so in the folder."""
-    counts = way.tally(work)
+def write_manifest(work: Path, spec: PrepareSpec, partial: bool) -> None:
+    """Count the files, compute the checksum, and write both into the folder.
+
+    Raises:  ValueError for counts that differ from the published ones; with `partial`, only for a count of 0
+    """
+    counts = spec.count_files(work)
     if partial and (empty := [name for name, count in counts.items() if not count]):
-        raise ValueError(f"{work} holds nothing of {', '.join(empty)}, too little to be a part; --source is {way.bring}")
-    if counts != way.counts and not partial:
         raise ValueError(
-            f"{work} holds {counted(counts)}, where {counted(way.counts)} were published; or take it as it is: --partial"
+            f"{work} holds nothing of {', '.join(empty)}, too little even with --partial; --source is {spec.source_hint}"
         )
-    about = {"counts": counts, "published": way.counts, "complete": counts == way.counts} | measured(work, way)
-    disk.replace(work / MARKER, (json.dumps(about, indent=2) + "\n").encode())
-    disk.remove(work / ".source.json")
+    if counts != spec.expected_counts and not partial:
+        raise ValueError(
+            f"{work} holds {format_counts(counts)}, where {format_counts(spec.expected_counts)} were published; "
+            "or use it as it is: --partial"
+        )
+    complete = counts == spec.expected_counts
+    manifest = {"counts": counts, "published": spec.expected_counts, "complete": complete} | folder_digest(work, spec)
+    disk.replace(work / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    disk.remove(work / SOURCE_FILE)
 
 
-def measured(folder: Path, way: Way) -> dict[str, Any]:
-    """Number and bytes of a folder's files, and the checksum of all."""
+def folder_digest(folder: Path, spec: PrepareSpec) -> dict[str, Any]:
+    """Number and bytes of a folder's files, and one checksum of them all."""
     digest, files, size = hashlib.sha256(), 0, 0
-    for path in sorted(path for path in all_files(folder) if path != folder / MARKER):
+    for path in sorted(path for path in iter_files(folder) if path != folder / MANIFEST):
         content = f"{path.stat().st_size}"
-        if way.digest:
+        if spec.hash_contents:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
@@ -137,12 +147,19 @@ def measured(folder: Path, way: Way) -> dict[str, Any]:
     return {"files": files, "bytes": size, "sha256": digest.hexdigest()}
 
 
-def counted(counts: dict[str, int]) -> str:
+def iter_files(folder: Path) -> Iterator[Path]:
+    """Files that are not hidden, also behind links to folders."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "."]
+        yield from (Path(place, name) for name in names if name[0] != ".")
+
+
+def format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "nothing"
 
 
-def in_words(size: float) -> str:
-    """Bytes as people say them."""
+def format_bytes(size: float) -> str:
+    """A number of bytes in a unit that suits it: 1.5 kB, 2.5 GB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             break
@@ -151,16 +168,9 @@ def in_words(size: float) -> str:
 
 
 @contextlib.contextmanager
-def bar(name: str, total: int, *, quiet: bool) -> Iterator[Advance]:
-    """A progress bar of bytes, where a person looks."""
+def progress_bar(name: str, total: int, *, quiet: bool) -> Iterator[ProgressCallback]:
+    """A progress bar of bytes, in a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
         task = progress.add_task(name, total=total)
         yield lambda size: progress.update(task, advance=size)
-
-
-def all_files(folder: Path) -> Iterator[Path]:
-    """Files that are not hidden, also behind links to folders."""
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "."]
-        yield from (Path(place, name) for name in names if name[0] != ".")

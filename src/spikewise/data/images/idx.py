@@ -1,4 +1,4 @@
-"""The idx files of MNIST and its relatives, packed with gzip or not."""
+"""The idx files of MNIST and similar data sets, plain or gzipped."""
 
 import gzip
 import math
@@ -13,7 +13,7 @@ UNSIGNED_BYTE = 0x08
 def read_idx(path: Path) -> np.ndarray:
     """An array of unsigned bytes of any number of dimensions, from `path` or from `path`.gz.
 
-    Raises:  FileNotFoundError; ValueError with what is wrong with the file
+    Raises:  FileNotFoundError; ValueError for a damaged file
     """
     packed = path.with_name(path.name + ".gz")
     file = path if path.is_file() else packed
@@ -30,7 +30,7 @@ def read_idx(path: Path) -> np.ndarray:
             if len(header) < 4 * start[3]:
                 raise ValueError(f"{file} ends within its header, after {4 + len(header)} bytes; download it again")
             shape = [int(n) for n in np.frombuffer(header, dtype=">u4")]
-            # one byte more than promised, so that what is too long is noticed without being read
+            # one byte more than promised, so that a file that is too long is noticed without reading it all
             content = stream.read(min(math.prod(shape), 2000 * file.stat().st_size) + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{file} is damaged: {error}; download it again") from None

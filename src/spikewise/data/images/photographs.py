@@ -1,4 +1,4 @@
-"""Photographs of any size as samples: decoded when they are asked for, cut to a square, normalised."""
+"""Image files of any size as samples: decoded when asked for, cropped to a square, normalized."""
 
 import contextlib
 import functools
@@ -10,21 +10,23 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..augment import resized_crop_box
+from ..augment import random_crop_box
+from ..messages import one_line
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # what Pillow may take a file for, whatever its name says
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # in capitals, too
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # what Pillow may take a file for, whatever its suffix
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue, 1 is white
-SIZE = 224
+DEFAULT_SIZE = 224
 
 
 @dataclass(frozen=True)
-class Photographs:
-    """A split of a data set of photographs in files.
+class ImageFiles:
+    """A split of a data set of image files of any size.
 
-    files:   what `open` takes, one for each photograph; written as text, it says where the photograph is
+    files:   arguments for `open`, one per image; as text, they say where the image is
     labels:  [N] int64
     open:    a function that opens one of `files` for reading bytes
-    size:    side of the square that they are cut to, in pixels
+    size:    side of the square that images are cropped to, in pixels
     Raises:  ValueError for files and labels of different numbers
     """
 
@@ -33,60 +35,58 @@ class Photographs:
     labels: np.ndarray
     class_names: tuple[str, ...]
     open: Callable[[Any], BinaryIO]
-    size: int = SIZE
+    size: int = DEFAULT_SIZE
     in_channels: int = 3
 
     def __post_init__(self):
         if len(self.files) != len(self.labels):
-            raise ValueError(
-                f"{self.name}: {len(self.files):,} photographs and {len(self.labels):,} labels do not fit together"
-            )
+            raise ValueError(f"{self.name}: {len(self.files):,} images and {len(self.labels):,} labels do not match")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def sample(self, index: int) -> np.ndarray:
-        """The middle of a photograph, float32 [3, size, size]: its shorter side becomes 8/7 of `size`, 256 of 224, first.
+        """The centre crop, float32 [3, size, size]; first the shorter side is resized to 8/7 of `size` (256 for 224).
 
-        Raises:  ValueError for a file that is no whole image, OSError for one that can't be read
+        Raises:  ValueError for a file that is not a whole image, OSError for one that can't be read
         """
-        return normalised(self.decoded(index, lambda image: middle(image, self.size)))
+        return normalize(self.decode_and_crop(index, lambda image: resize_center_crop(image, self.size)))
 
-    def sample_with(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        """A random part of a photograph, brought to `size`, float32 [3, size, size]; see `resized_crop_box`.
+    def random_sample(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        """A random crop, resized to `size`, float32 [3, size, size]; see `random_crop_box`.
 
-        Raises:  ValueError for a file that is no whole image, OSError for one that can't be read
+        Raises:  as `sample`
         """
-        return normalised(self.decoded(index, lambda image: random_part(image, self.size, rng)))
+        return normalize(self.decode_and_crop(index, lambda image: random_resized_crop(image, self.size, rng)))
 
-    def decoded(self, index: int, cut: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-        """What `cut` takes of a photograph, uint8 [size, size, 3]."""
+    def decode_and_crop(self, index: int, crop: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+        """What `crop` takes of an image, uint8 [size, size, 3]."""
         file = self.files[index]
         with self.open(file) as content:
             try:
-                return np.asarray(cut(decode(content)))
+                return np.asarray(crop(decode(content)))
             except ValueError as error:
                 raise ValueError(f"{file} {error}; replace it, or take it out of the data set") from None
 
 
 def decode(content: BinaryIO) -> Image.Image:
-    """The image in a file, as red, green and blue: transparency is dropped, a camera's note on rotation is ignored.
+    """The image in a file, in RGB: transparency is dropped, the EXIF orientation is ignored.
 
-    Raises:  ValueError, in words that go behind the file's name; OSError when the file can't be read
+    Raises:  ValueError, in words that follow the file's name; OSError when the file can't be read
     """
-    with pillow(content):
+    with pillow_errors(content):
         image = Image.open(content, formats=FORMATS)
     require_pixels(*image.size)
-    with pillow(content):
+    with pillow_errors(content):
         return image.convert("RGB")
 
 
 @contextlib.contextmanager
-def pillow(content: BinaryIO) -> Iterator[None]:
-    """Turns all that Pillow raises, which on damaged files is nearly everything there is, into a ValueError."""
+def pillow_errors(content: BinaryIO) -> Iterator[None]:
+    """Turn whatever Pillow raises, which on damaged files is nearly any exception, into a ValueError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF notes, which are not used, and of size, which is checked here
+            warnings.simplefilter("ignore")  # about EXIF data, which is not used, and about size, which is checked here
             yield
     except MemoryError:
         raise
@@ -99,41 +99,40 @@ def pillow(content: BinaryIO) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the file's
             raise
-        raise ValueError(f"is damaged: {' '.join(str(error).split()) or type(error).__name__}") from None
+        raise ValueError(f"is damaged: {one_line(error)}") from None
 
 
-def require_pixels(width: int, height: int, what: str = "has") -> None:
+def require_pixels(width: int, height: int, verb: str = "has") -> None:
     """Refuse what would fill the memory."""
-    most = Image.MAX_IMAGE_PIXELS
-    if most is not None and width * height > most:
-        raise ValueError(f"{what} {width:,} x {height:,} pixels, more than the {most:,} of PIL.Image.MAX_IMAGE_PIXELS")
+    max_pixels = Image.MAX_IMAGE_PIXELS
+    if max_pixels is not None and width * height > max_pixels:
+        raise ValueError(f"{verb} {width:,} x {height:,} pixels, more than the {max_pixels:,} of PIL.Image.MAX_IMAGE_PIXELS")
 
 
-def middle(image: Image.Image, size: int) -> Image.Image:
-    """The shorter side brought to 8/7 of `size`, then the square in the middle, as torchvision rounds."""
-    width, height = image.size
-    shorter, short = min(width, height), size * 8 // 7
-    new_width, new_height = (short * side // shorter for side in (width, height))
-    require_pixels(new_width, new_height, "would have, enlarged,")
-    image = image.resize((new_width, new_height), Image.Resampling.BILINEAR)
-    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+def resize_center_crop(image: Image.Image, size: int) -> Image.Image:
+    """The shorter side resized to 8/7 of `size`, then the central square, rounded as torchvision does."""
+    shorter, resized = min(image.size), size * 8 // 7
+    width, height = (resized * side // shorter for side in image.size)
+    require_pixels(width, height, "would have, enlarged,")
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 
-def random_part(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """A random part of the image, cut out, then brought to `size`, as torchvision does: no pixel beyond its border counts."""
-    top, left, height, width = resized_crop_box(image.height, image.width, rng)
+def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
+    """A random part of the image, cut out and then resized, as torchvision does: no pixel beyond its edge has an influence."""
+    top, left, height, width = random_crop_box(image.height, image.width, rng)
     part = image.crop((left, top, left + width, top + height))
     return part.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def normalised(image: np.ndarray) -> np.ndarray:
+def normalize(image: np.ndarray) -> np.ndarray:
     """(x / 255 - MEAN) / STD in float32, from a table: uint8 [H, W, 3] -> [3, H, W]."""
-    return np.stack([values.take(image[..., channel]) for channel, values in enumerate(table())])
+    return np.stack([values.take(image[..., channel]) for channel, values in enumerate(normalization_table())])
 
 
 @functools.cache
-def table() -> np.ndarray:
-    """What `normalised` makes of each byte in each channel, float32 [3, 256]."""
+def normalization_table() -> np.ndarray:
+    """The normalized value of each byte in each channel, float32 [3, 256]."""
     mean, std = (np.array(values, np.float32)[:, None] for values in (MEAN, STD))
     return (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from ...config import Config
-from ...data import Samples
+from ...data import Dataset
 from ...models import Network
 from ..build import build_network
 from ..loader import channels_last
@@ -113,7 +113,7 @@ class Imagination:
     Raises:  ValueError for samples that the network can't take, or a precision that the device hasn't
     """
 
-    def __init__(self, config: Config, data: Samples, device: torch.device):
+    def __init__(self, config: Config, data: Dataset, device: torch.device):
         self.config, self.device, self.shape = config, device, shape_of_sample(config, data)
         self.classes = len(data.class_names)
         self.ledger = Ledger()
@@ -166,7 +166,7 @@ def storages(tensors: list[Tensor]) -> int:
     return sum({x.untyped_storage()._cdata: x.untyped_storage().nbytes() for x in tensors}.values())
 
 
-def shape_of_sample(config: Config, data: Samples) -> tuple[int, ...]:
+def shape_of_sample(config: Config, data: Dataset) -> tuple[int, ...]:
     """[C, H, W] of an image, or [T, C, H, W] of a recording's frames: those that random temporal delete leaves."""
     shape, how = data.sample(0).shape, config.data
     return (how.temporal_delete, *shape[1:]) if how.temporal_delete else shape
@@ -175,7 +175,7 @@ def shape_of_sample(config: Config, data: Samples) -> tuple[int, ...]:
 def random_batch(
     config: Config, shape: tuple[int, ...], classes: int, batch: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Samples as a network takes them and their labels; under MixUp or CutMix shares of the classes."""
+    """Dataset as a network takes them and their labels; under MixUp or CutMix shares of the classes."""
     sizes = (shape[0], batch, *shape[1:]) if len(shape) == 4 else (batch, *shape)
     samples = channels_last(torch.rand(sizes, device=device))
     if config.data.mixup or config.data.cutmix:

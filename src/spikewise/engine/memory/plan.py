@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from ...config import Config
-from ...data import Samples
+from ...data import Dataset
 from ..build import choose_device, known_data
 from ..faults import free_memory
 from ..step import Training, guarded_step
@@ -202,7 +202,7 @@ def proposed(config: Config, choices: tuple[Choice, ...]) -> str | None:
     return f"--optim.batch {best.fits} {best.options}" if best.fits else None
 
 
-def timed(config: Config, data: Samples, device: torch.device, batch: int, steps: int) -> Timing:
+def timed(config: Config, data: Dataset, device: torch.device, batch: int, steps: int) -> Timing:
     """Take real steps on random samples; fewer, but one, when they last longer than a minute."""
     if device.type == "cpu":
         keep_freed_memory()

@@ -1,14 +1,16 @@
 """Files of event cameras, each format read into one `Events`.
 
-Every reader checks what a file promises before it allocates, and refuses a damaged one in a line that says where it went wrong.
+Every reader checks the sizes that a file claims before it allocates memory, and reports damage in one line with its place.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from .... import disk
+from ...messages import one_line
 from ..events import Events
 from .aedat2 import read_aedat2
 from .aedat3 import read_aedat3
@@ -16,77 +18,88 @@ from .aedat4 import read_aedat4
 from .atis import read_atis
 from .hdf5 import read_hdf5, write_hdf5
 from .npz import read_npz, write_npz
-from .prophesee import is_dat, is_evt2, is_evt3, read_dat, read_evt2, read_evt3
-from .raw import in_one_line, require_file
+from .prophesee import has_evt_version, is_dat, read_prophesee
+from .reading import Size, printable_errors, require_file
 
-HEAD = 4096  # bytes by which a file is recognised
-
-Size = tuple[int, int]
+SNIFF_BYTES = 4096  # read to detect the format
 
 
 class Format(NamedTuple):
     """One kind of file.
 
-    read:      a function of (path, size): the recording; size None: what the file says, else the format's usual camera
-    about:     a line for `spikewise events --help` and errors
-    suffixes:  of its files' names
-    is_one:    whether a file is one, by its first bytes; None: they tell nothing, only the suffix does
-    write:     a function of (recording, path); None: this format is only read
+    read:         a function of (path, size): the recording; size None: as stored in the file, else the usual camera's
+    description:  a line for `spikewise events --help` and errors
+    suffixes:     of its files' names
+    matches:      whether a file is of this format, by its first bytes; None: only the suffix tells
+    write:        a function of (recording, path); None: this format is only read
     """
 
     read: Callable[[Path, Size | None], Events]
-    about: str
+    description: str
     suffixes: tuple[str, ...]
-    is_one: Callable[[bytes], bool] | None
+    matches: Callable[[bytes], bool] | None
     write: Callable[[Events, Path], None] | None = None
 
 
-def begins(magic: bytes) -> Callable[[bytes], bool]:
+def has_magic(magic: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(magic)
 
 
 FORMATS: dict[str, Format] = {
-    "aedat2": Format(read_aedat2, "AEDAT 2.0 of a DVS128 or a DAVIS (jAER, CIFAR10-DVS)", (".aedat",), begins(b"#!AER-DAT2")),
-    "aedat3": Format(read_aedat3, "AEDAT 3.1 (cAER, DVS128 Gesture)", (".aedat",), begins(b"#!AER-DAT3")),
-    "aedat4": Format(read_aedat4, "AEDAT 4 (DV)", (".aedat4",), begins(b"#!AER-DAT4")),
+    "aedat2": Format(
+        read_aedat2, "AEDAT 2.0 of a DVS128 or a DAVIS (jAER, CIFAR10-DVS)", (".aedat",), has_magic(b"#!AER-DAT2")
+    ),
+    "aedat3": Format(read_aedat3, "AEDAT 3.1 (cAER, DVS128 Gesture)", (".aedat",), has_magic(b"#!AER-DAT3")),
+    "aedat4": Format(read_aedat4, "AEDAT 4 (DV)", (".aedat4",), has_magic(b"#!AER-DAT4")),
     "atis": Format(read_atis, "five bytes per event (N-MNIST, N-Caltech101)", (".bin",), None),
-    "dat": Format(read_dat, "Prophesee DAT (N-CARS)", (".dat",), is_dat),
-    "evt2": Format(read_evt2, "Prophesee EVT 2.0", (".raw",), is_evt2),
-    "evt3": Format(read_evt3, "Prophesee EVT 3.0", (".raw",), is_evt3),
-    "npz": Format(read_npz, "NumPy arrays t, x, y, p (SpikingJelly)", (".npz",), begins(b"PK\x03\x04"), write_npz),
-    "hdf5": Format(read_hdf5, "HDF5 (tonic, Prophesee)", (".h5", ".hdf5"), begins(b"\x89HDF\r\n\x1a\n"), write_hdf5),
+    "dat": Format(functools.partial(read_prophesee, encoding="dat"), "Prophesee DAT (N-CARS)", (".dat",), is_dat),
+    "evt2": Format(
+        functools.partial(read_prophesee, encoding="evt2"),
+        "Prophesee EVT 2.0",
+        (".raw",),
+        functools.partial(has_evt_version, version=b"2"),
+    ),
+    "evt3": Format(
+        functools.partial(read_prophesee, encoding="evt3"),
+        "Prophesee EVT 3.0",
+        (".raw",),
+        functools.partial(has_evt_version, version=b"3"),
+    ),
+    "npz": Format(read_npz, "NumPy arrays t, x, y, p (SpikingJelly)", (".npz",), has_magic(b"PK\x03\x04"), write_npz),
+    "hdf5": Format(read_hdf5, "HDF5 (tonic, Prophesee)", (".h5", ".hdf5"), has_magic(b"\x89HDF\r\n\x1a\n"), write_hdf5),
 }
 
 
-@in_one_line()
-def recognise(path: str | Path) -> str:
-    """The format of a file: by its first bytes, or else by its name.
+@printable_errors()
+def detect_format(path: str | Path) -> str:
+    """The format of a file, by its first bytes or else by its suffix.
 
-    Raises:  ValueError where neither tells; OSError where it can't be read
+    Raises:  ValueError for an unknown format; OSError where the file can't be read
     """
     require_file(Path(path))
     with Path(path).open("rb") as file:
-        head = file.read(HEAD)
+        head = file.read(SNIFF_BYTES)
     for name, entry in FORMATS.items():
-        if entry.is_one and entry.is_one(head):
+        if entry.matches and entry.matches(head):
             return name
     for name, entry in FORMATS.items():
-        if entry.is_one is None and Path(path).suffix.lower() in entry.suffixes:
+        if entry.matches is None and Path(path).suffix.lower() in entry.suffixes:
             return name
     known = ", ".join(f"{name} ({'/'.join(entry.suffixes)})" for name, entry in FORMATS.items())
-    raise ValueError(f"{path} begins like no recording that is known: {head[:8].hex(' ') or 'it is empty'}; known: {known}")
+    begin = f"it begins with {head[:8].hex(' ')}" if head else "it is empty"
+    raise ValueError(f"{path} is not in a known format: {begin}; known: {known}")
 
 
-@in_one_line()
+@printable_errors()
 def read_events(path: str | Path, format: str | None = None, size: Size | None = None) -> Events:
     """A recording from a file.
 
-    format:  a name in FORMATS; None: as the file's first bytes say, or its name
-    size:    (height, width) of the sensor; None: what the file says, else the format's usual camera or the smallest that holds
-             all events
-    Raises:  ValueError, one line, for a file of another format, a damaged one, or events outside the sensor; OSError
+    format:  a name in FORMATS; None: detected
+    size:    (height, width) of the sensor in pixels; None: as stored in the file, else the usual camera's, or the smallest that
+             fits all events
+    Raises:  ValueError, one line, for a file of another format, a damaged file, or events outside the sensor; OSError
     """
-    name = format or recognise(path)
+    name = format or detect_format(path)
     if name not in FORMATS:
         raise ValueError(f"no format named {name!r}; use one of {', '.join(FORMATS)}")
     require_file(Path(path))
@@ -94,30 +107,30 @@ def read_events(path: str | Path, format: str | None = None, size: Size | None =
 
 
 def write_events(events: Events, path: str | Path, format: str | None = None) -> None:
-    """A recording into a file, whole or not at all.
+    """Write a recording into a file, completely or not at all.
 
-    format:  npz or hdf5; None: as the file's name says
+    format:  npz or hdf5; None: by the file's suffix
     Raises:  ValueError for another format; OSError
     """
     path = Path(path)
-    able = {name: entry for name, entry in FORMATS.items() if entry.write}
-    named = format or next((name for name, entry in able.items() if path.suffix.lower() in entry.suffixes), None)
-    if named not in able:
-        endings = ", ".join(ending for entry in able.values() for ending in entry.suffixes)
-        raise ValueError(f"{path.name} names no format that can be written; end it with one of {endings}")
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.new{path.suffix}")
+    writable = {name: entry for name, entry in FORMATS.items() if entry.write}
+    name = format or next((name for name, entry in writable.items() if path.suffix.lower() in entry.suffixes), None)
+    if name not in writable:
+        endings = ", ".join(ending for entry in writable.values() for ending in entry.suffixes)
+        raise ValueError(f"{path.name} has no format that can be written; end it with one of {endings}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.new{path.suffix}")
     try:
-        able[named].write(events, beside)  # type: ignore[misc]
-        with beside.open("rb") as file:
+        writable[name].write(events, temporary)  # type: ignore[misc]
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        disk.rename(beside, path)
+        disk.rename(temporary, path)
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else " ".join(str(error).split())  # h5py's takes many lines
-        raise OSError(f"{path} can't be written: {why}") from None
+        reason = os.strerror(error.errno) if error.errno else one_line(error)
+        raise OSError(f"{path} can't be written: {reason}") from None
     except ValueError as error:
-        raise ValueError(str(error).replace(str(beside), str(path))) from None
+        raise ValueError(str(error).replace(str(temporary), str(path))) from None
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-__all__ = ["FORMATS", "Format", "read_events", "recognise", "write_events"]
+__all__ = ["FORMATS", "Format", "detect_format", "read_events", "write_events"]

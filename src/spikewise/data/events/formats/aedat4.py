@@ -6,50 +6,51 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from ...messages import one_line
 from ..events import Events
-from . import raw as files
+from . import reading
 
 MAGIC = b"#!AER-DAT4.0\r\n"
-LZ4, ZSTD = 0x184D2204, 0xFD2FB528  # how their frames begin
-INFLATED = 64  # times its bytes that a packet may become
-FREELY = 1 << 22  # bytes that it may in any case: the largest block of LZ4
-ZSTD_BLOCK = 1 << 17  # the most that one becomes
-LARGEST_WINDOW = 13  # 8 MiB, as 2 ** (10 + 13): what a decoder should support
+LZ4, ZSTD = 0x184D2204, 0xFD2FB528  # the first bytes of their frames
+MAX_EXPANSION = 64  # unpacked bytes per byte of a packet
+MIN_ALLOWED_BYTES = 1 << 22  # unpacked bytes that are always allowed: the largest block of LZ4
+MAX_ZSTD_BLOCK = 1 << 17  # unpacked bytes
+MAX_ZSTD_WINDOW = 13  # 8 MiB, as 2 ** (10 + 13): what a decoder should support
 
 
-def read_aedat4(path: Path, size: tuple[int, int] | None = None) -> Events:
-    """Events of the file's first stream of events; other streams are left out.
+def read_aedat4(path: Path, size: reading.Size | None = None) -> Events:
+    """Events of the file's first stream of events; other streams are skipped.
 
     Raises:  ValueError for a damaged file, one without events, or where the package is missing; OSError
     """
-    aedat = files.extra("aedat", path)
-    require_sound(path, raw := files.bytes_of(path))
+    aedat = reading.import_optional("aedat", path)
+    require_valid(path, raw := reading.map_file(path))
     try:
-        with files.silent():
+        with reading.suppress_stderr():
             decoder = aedat.Decoder(path)
-            streams = {number: about for number, about in decoder.id_to_stream().items() if about["type"] == "events"}
+            streams = {stream: info for stream, info in decoder.id_to_stream().items() if info["type"] == "events"}
             if not streams:
                 raise ValueError("it has no stream of events")
-            number, about = min(streams.items())
-            packets, room = [], max(INFLATED * len(raw), FREELY)
+            stream, info = min(streams.items())
+            packets, allowed = [], max(MAX_EXPANSION * len(raw), MIN_ALLOWED_BYTES)
             for packet in decoder:
-                if packet["stream_id"] == number:
+                if packet["stream_id"] == stream:
                     packets.append(packet["events"])
-                    room -= packets[-1].nbytes
-                if room < 0:
-                    raise ValueError(f"its events take more than {INFLATED} times the file's {len(raw):,} bytes")
-    except BaseException as error:  # a panic of the library, written in Rust, is no Exception
+                    allowed -= packets[-1].nbytes
+                if allowed < 0:
+                    raise ValueError(f"its events take more than {MAX_EXPANSION} times the file's {len(raw):,} bytes")
+    except BaseException as error:  # a panic of the library, written in Rust, is not an Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError | OSError):
             raise
-        raise ValueError(f"{path} is damaged: {' '.join(str(error).split())}; copy it again") from None
+        raise ValueError(f"{path} is damaged: {one_line(error)}; copy it again") from None
     events = np.concatenate(packets) if packets else np.empty(0, [("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
-    size = size or files.sensor(path, about["height"], about["width"])
+    size = size or reading.require_sensor_size(path, info["height"], info["width"])
     t, x, y, on = (events[name] for name in events.dtype.names or ())
-    return files.recording(path, (t.astype(np.int64), x.copy(), y.copy(), on.astype(np.uint8)), size)
+    return reading.make_events(path, (t.astype(np.int64), x.copy(), y.copy(), on.astype(np.uint8)), size)
 
 
-def require_sound(path: Path, raw: np.ndarray) -> None:
-    """Refuse what the library would fail on: lengths it makes memory for before it reads, and a header it can't understand.
+def require_valid(path: Path, raw: np.ndarray) -> None:
+    """Refuse what the library would fail on: lengths for which it allocates memory before it reads, and a damaged header.
 
     A header (its length in 32 bits, then a table: compression, where the packets end, an XML text about the streams), then
     packets: stream and length, 32 bits each.
@@ -86,65 +87,66 @@ def require_sound(path: Path, raw: np.ndarray) -> None:
         if at + 8 + length > min(end, len(raw)):
             raise damaged(at, f"the packet there promises {length:,} bytes")
         try:
-            becomes = inflated(raw[at + 8 : at + 8 + length].tobytes(), compression)
+            unpacked = max_unpacked_bytes(raw[at + 8 : at + 8 + length].tobytes(), compression)
         except ValueError as error:
             raise damaged(at, str(error)) from None
-        if becomes > max(INFLATED * length, FREELY):
-            raise damaged(at, f"the packet there would become up to {becomes:,} bytes, of {length:,}")
+        if unpacked > max(MAX_EXPANSION * length, MIN_ALLOWED_BYTES):
+            raise damaged(at, f"the packet there would become up to {unpacked:,} bytes, of {length:,}")
         at += 8 + length
     if at != end:
         raise damaged(at, f"the packets end there, not at {end:,}")
 
 
-def inflated(packet: bytes, compression: int) -> int:
-    """The most bytes that a packet may become, by the frames and blocks it is made of; nothing is unpacked.
+def max_unpacked_bytes(packet: bytes, compression: int) -> int:
+    """Upper bound of a packet's unpacked size, from the headers of its frames and blocks; nothing is unpacked.
 
     compression:  0 none, 1 and 2 LZ4, 3 and 4 Zstandard
     Source:       the frame formats of LZ4 (1.6.2) and Zstandard (RFC 8878, 3.1.1)
-    Raises:       ValueError for a packet that is not packed so
+    Raises:       ValueError for a packet that is not packed in this way
     """
     if compression == 0:
         return len(packet)
     try:
         frame = {1: lz4_frame, 2: lz4_frame, 3: zstd_frame, 4: zstd_frame}[compression]
-        at = most = 0
+        at = max_bytes = 0
         while at < len(packet) or not at:
             at, more = frame(packet, at)
-            most += more
+            max_bytes += more
         if at > len(packet):
             raise IndexError
     except (KeyError, IndexError, struct.error):
         raise ValueError(f"the packet there is not packed as its header says (compression {compression})") from None
-    return most
+    return max_bytes
 
 
 def lz4_frame(packet: bytes, at: int) -> tuple[int, int]:
-    """Where an LZ4 frame ends, and the most bytes that it may become."""
+    """Where an LZ4 frame ends, and an upper bound of its unpacked bytes."""
     magic, flags, block = struct.unpack_from("<IBB", packet, at)
     largest = {4: 1 << 16, 5: 1 << 18, 6: 1 << 20, 7: 1 << 22}[block >> 4 & 7]
     if magic != LZ4:
         raise IndexError
     at += 7 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0)
-    most = 0
+    max_bytes = 0
     while size := struct.unpack_from("<I", packet, at)[0]:
         at += 4 + (size & 0x7FFFFFFF) + (4 if flags & 16 else 0)
-        most += size & 0x7FFFFFFF if size >> 31 else min(largest, 255 * size)  # a byte of a match's length says at most 255
-    return at + 4 + (4 if flags & 4 else 0), most
+        # a byte adds at most 255 to a match's length
+        max_bytes += size & 0x7FFFFFFF if size >> 31 else min(largest, 255 * size)
+    return at + 4 + (4 if flags & 4 else 0), max_bytes
 
 
 def zstd_frame(packet: bytes, at: int) -> tuple[int, int]:
-    """Where a frame of Zstandard ends, and the most bytes that it may become."""
+    """Where a Zstandard frame ends, and an upper bound of its unpacked bytes."""
     magic, flags = struct.unpack_from("<IB", packet, at)
     single, length = flags >> 5 & 1, flags >> 6
-    if magic != ZSTD or not (single or packet[at + 5] >> 3 <= LARGEST_WINDOW):
+    if magic != ZSTD or not (single or packet[at + 5] >> 3 <= MAX_ZSTD_WINDOW):
         raise IndexError
     at += 5 + (1 - single) + (0, 1, 2, 4)[flags & 3] + (single, 2, 4, 8)[length]
-    last = most = 0
+    last = max_bytes = 0
     while not last:
         head = int.from_bytes(struct.unpack_from("<3s", packet, at)[0], "little")
         last, kind, size = head & 1, head >> 1 & 3, head >> 3
         if kind == 3:
             raise IndexError
         at += 3 + (1 if kind == 1 else size)
-        most += ZSTD_BLOCK if kind == 2 else size
-    return at + (4 if flags & 4 else 0), most
+        max_bytes += MAX_ZSTD_BLOCK if kind == 2 else size
+    return at + (4 if flags & 4 else 0), max_bytes

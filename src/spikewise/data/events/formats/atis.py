@@ -5,34 +5,32 @@ from pathlib import Path
 import numpy as np
 
 from ..events import Events
-from . import raw as files
+from . import reading
 
-BYTES = 5
-OVERFLOW = 240  # a row that no event has: the clock overflowed
-LATER = 8192  # microseconds
+EVENT_BYTES = 5
+OVERFLOW_ROW = 240  # a row that no event has: it marks an overflow of the clock
+OVERFLOW_US = 8192
 
-NMNIST = (34, 34)
+NMNIST_SIZE = (34, 34)
 
 
-def read_atis(path: Path, size: tuple[int, int] | None = None) -> Events:
+def read_atis(path: Path, size: reading.Size | None = None) -> Events:
     """Events of 5 bytes each, x, y, polarity (1 bit) and time (23 bits), big-endian.
 
-    A row of 240 marks an overflow of the clock: all later times are 8,192 microseconds later, and it is no event.
-    Raises:  FileNotFoundError; ValueError with what is wrong with the file
+    A row of 240 is not an event but an overflow of the clock: all later times are 8,192 microseconds later.
+
+    Raises:  FileNotFoundError; ValueError for a truncated file, or an event outside `size`
     """
-    raw = files.bytes_of(path)
-    if len(raw) % BYTES:
-        rest = len(raw) % BYTES
-        raise ValueError(f"{path} was cut: the event at byte {len(raw) - rest:,} has {rest} of 5 bytes; unpack it again")
-    arrays = files.decode("decode_atis", raw, len(raw) // BYTES)[0] if files.compiled() else defined(raw)
-    return files.recording(path, arrays, size, usual=NMNIST)
+    raw = reading.map_file(path)
+    reading.require_whole_events(path, len(raw), EVENT_BYTES)
+    return reading.make_events(path, reading.decode("atis", raw, EVENT_BYTES, decode_numpy).columns, size, NMNIST_SIZE)
 
 
-def defined(raw: np.ndarray) -> files.Columns:
-    """What decode_atis of native/events.inc is, in NumPy."""
-    x, y, high, middle, low = raw.reshape(-1, BYTES).T
+def decode_numpy(raw: np.ndarray) -> reading.Decoded:
+    """The definition of decode_atis in native/events.inc."""
+    x, y, high, middle, low = raw.reshape(-1, EVENT_BYTES).T
     t = (high & 0x7F).astype(np.int64) << 16 | middle.astype(np.int64) << 8 | low
-    overflow = y == OVERFLOW
-    t += LATER * np.cumsum(overflow)
+    overflow = y == OVERFLOW_ROW
+    t += OVERFLOW_US * np.cumsum(overflow)
     keep = ~overflow
-    return t[keep], x[keep].astype(np.uint16), y[keep].astype(np.uint16), high[keep] >> 7
+    return reading.Decoded((t[keep], x[keep].astype(np.uint16), y[keep].astype(np.uint16), high[keep] >> 7))

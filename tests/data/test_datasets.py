@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checks import require_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikewise.data.datasets.cifar import cifar10, cifar100
+from spikewise.data.datasets.digits import digits
+from spikewise.data.datasets.fashion_mnist import fashion_mnist
 from spikewise.data.datasets.nmnist import nmnist
-from spikewise.data.events.events import Events
 from spikewise.data.events.formats.atis import read_atis
-from spikewise.data.events.frames import frames_by_count
-from spikewise.data.images.arrays import cifar10, cifar100, fashion_mnist
 from spikewise.data.images.idx import read_idx
 
 REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -66,6 +67,27 @@ def test_damaged_idx_files_are_refused_in_words(content, message, tmp_path):
         read_idx(tmp_path / "a")
 
 
+def test_the_digits_are_whole():
+    train, test = digits("train"), digits("test")
+    assert (len(train), len(test)) == (1438, 359)
+    assert train.images.shape == (1438, 1, 8, 8)
+    everything = np.concatenate([train.images, test.images])
+    assert (everything.min(), everything.max()) == (0, 16)
+    assert int(everything.astype(np.int64).sum()) == 561718  # of the published file
+    sample = test.sample(0)
+    assert sample.dtype == np.float32
+    assert 0 <= sample.min() <= sample.max() <= 1
+
+
+def test_the_split_is_stratified_and_has_no_image_twice():
+    train, test = digits("train"), digits("test")
+    for label in range(10):
+        share = (test.labels == label).sum() / ((test.labels == label).sum() + (train.labels == label).sum())
+        assert 0.19 < share < 0.21
+    images = {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
+    assert not images
+
+
 def write_fashion(folder, images=(10, 28, 28), labels=10, label=3):
     folder.mkdir(parents=True)
     for prefix in ("train", "t10k"):
@@ -83,11 +105,11 @@ def test_fashion_mnist_is_found_in_its_folder_or_under_its_name(tmp_path, monkey
 
 def test_fashion_mnist_that_is_missing_or_wrong_is_refused_in_words(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"no fashion-mnist data: .* fetch it with `spikewise data download fashion-mnist`"
+        FileNotFoundError, match=r"no fashion-mnist data: .* get it with `spikewise data download fashion-mnist`"
     ):
         fashion_mnist("train", tmp_path)
     write_fashion(tmp_path / "few", labels=9)
-    with pytest.raises(ValueError, match=r"images \[10, 28, 28\] and labels \[9\] of train do not fit together"):
+    with pytest.raises(ValueError, match=r"train images \[10, 28, 28\] and labels \[9\] do not match"):
         fashion_mnist("train", tmp_path / "few")
     write_fashion(tmp_path / "eleven", label=10)
     with pytest.raises(ValueError, match="label 10 of sample 0 is out of range; there are 10 classes"):
@@ -116,7 +138,7 @@ def test_cifar_is_read_from_its_binary_version(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data_batch_3.bin; the binary version of cifar10 has data_batch_1.bin"):
         cifar10("train", tmp_path)
     (folder / "test_batch.bin").write_bytes(rows.tobytes()[:-5])
-    with pytest.raises(ValueError, match=r"holds 12,287 bytes, no multiple of 3,073: it was cut behind byte 9,219"):
+    with pytest.raises(ValueError, match=r"holds 12,287 bytes, no multiple of 3,073: it was cut after byte 9,219"):
         cifar10("test", tmp_path)
     (folder / "test_batch.bin").write_bytes(cifar_rows(4, 1, 11).tobytes())
     with pytest.raises(ValueError, match="label 11 of sample 0 is out of range"):
@@ -143,8 +165,7 @@ def test_atis_files_decode_to_what_was_encoded(tmp_path_factory, events):
     columns = list(zip(*events, strict=True))
     file.write_bytes(atis(*columns))
     decoded = read_atis(file, (34, 34))
-    for got, want in zip((decoded.t, decoded.x, decoded.y, decoded.polarity), columns, strict=True):
-        assert got.tolist() == list(want)
+    require_equal(decoded, *columns)
 
 
 def test_an_overflow_mark_moves_all_later_times(tmp_path):
@@ -156,36 +177,11 @@ def test_an_overflow_mark_moves_all_later_times(tmp_path):
 
 def test_damaged_recordings_are_refused_in_words(tmp_path):
     (tmp_path / "cut.bin").write_bytes(b"1234567")
-    with pytest.raises(ValueError, match=r"was cut: the event at byte 5 has 2 of 5 bytes; unpack it again"):
+    with pytest.raises(ValueError, match=r"was cut: the event at byte 5 has 2 of 5 bytes"):
         read_atis(tmp_path / "cut.bin", (34, 34))
     (tmp_path / "far.bin").write_bytes(atis([1, 2], [3, 34], [3, 3], [0, 1]))
     with pytest.raises(ValueError, match="event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels"):
         read_atis(tmp_path / "far.bin", (34, 34))
-
-
-def random_events(n, size=(6, 9), seed=0):
-    rng = np.random.default_rng(seed)
-    t = np.sort(rng.integers(0, 10**6, n))
-    return Events(t, rng.integers(0, size[1], n), rng.integers(0, size[0], n), rng.integers(0, 2, n), size)
-
-
-@given(st.integers(0, 500), st.integers(1, 20))
-def test_frames_conserve_the_number_of_events(n, T):
-    frames = frames_by_count(random_events(n), T)
-    assert frames.shape == (T, 2, 6, 9)
-    assert frames.sum() == n
-    per_frame = frames.sum((1, 2, 3))
-    assert (per_frame[:-1] == n // T).all()  # the published rule: floor(n / T), the last takes the remainder
-
-
-def test_frames_count_each_event_at_its_place():
-    events = Events(np.arange(5), *(np.array(v) for v in ([8, 8, 0, 1, 2], [5, 5, 0, 0, 3], [1, 1, 0, 0, 1])), (6, 9))
-    frames = frames_by_count(events, 2)
-    assert frames[0, 1, 5, 8] == 2
-    assert frames[1].sum() == 3
-    assert frames[1, 0, 0, 0] == frames[1, 0, 0, 1] == frames[1, 1, 3, 2] == 1
-    with pytest.raises(ValueError, match="T=0 frames; use 1 or more"):
-        frames_by_count(events, 0)
 
 
 def write_nmnist(folder, per_class=(5, 2)):

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from spikewise.cli.main import main
-from spikewise.data import DATASETS, Images
-from spikewise.data.events.events import Events
+from spikewise.data import DATASETS, ImageArrays
+from spikewise.data.events import Events
 from spikewise.data.events.plot import (
-    BRIGHTER,
-    DARKER,
-    PAPER,
-    coarser,
+    BACKGROUND,
+    OFF_COLOR,
+    ON_COLOR,
     contact_sheet,
-    draw,
-    in_space_and_time,
+    downsample_sensor,
+    events_to_rgb,
     new_figure,
-    paint,
+    plot_event_cloud,
+    plot_recording,
 )
-from spikewise.data.events.summary import summary
+from spikewise.data.events.summary import summarize_events
 
 
 def moving_dot(n=200, size=(12, 20)):
@@ -30,48 +30,48 @@ def moving_dot(n=200, size=(12, 20)):
 
 def test_summary_by_hand():
     events = Events(np.array([100, 300, 200]), np.array([1, 1, 2]), np.array([0, 0, 3]), np.array([1, 1, 0]), (4, 5))
-    found = summary(events)
-    assert (found["events"], found["duration_s"], found["sensor"], found["ordered"]) == (3, 200e-6, "5 x 4", False)
+    found = summarize_events(events)
+    assert (found["events"], found["duration_s"], found["sensor"], found["is_time_sorted"]) == (3, 200e-6, "5 x 4", False)
     assert found["rate"] == pytest.approx(15_000)
-    assert found["brighter"] == pytest.approx(2 / 3)
-    assert found["pixels"] == pytest.approx(2 / 20)
-    assert found["busiest"] == {"x": 1, "y": 0, "events": 2}
+    assert found["on_fraction"] == pytest.approx(2 / 3)
+    assert found["active_pixels"] == pytest.approx(2 / 20)
+    assert found["most_active_pixel"] == {"x": 1, "y": 0, "events": 2}
 
 
 def test_summary_of_nothing():
-    found = summary(moving_dot(0))
-    assert (found["events"], found["rate"], found["busiest"], found["ordered"]) == (0, 0.0, None, True)
+    found = summarize_events(moving_dot(0))
+    assert (found["events"], found["rate"], found["most_active_pixel"], found["is_time_sorted"]) == (0, 0.0, None, True)
 
 
 def test_colours_say_which_way_it_went():
     counts = np.zeros((2, 1, 3), dtype=np.int32)
     counts[0, 0, 0], counts[1, 0, 1] = 4, 9
-    assert [tuple(pixel) for pixel in paint(counts, 4.0)[0]] == [DARKER, BRIGHTER, PAPER]
+    assert [tuple(pixel) for pixel in events_to_rgb(counts, 4.0)[0]] == [OFF_COLOR, ON_COLOR, BACKGROUND]
 
 
 def test_an_animation_and_a_sheet(tmp_path):
     from PIL import Image
 
-    draw(moving_dot(), tmp_path / "dot.gif", frames=3, seconds=1.2)
+    plot_recording(moving_dot(), tmp_path / "dot.gif", frames=3, seconds=1.2)
     with Image.open(tmp_path / "dot.gif") as animation:
         assert animation.n_frames == 12
         assert animation.size[0] > animation.size[1] >= 200
-    draw(moving_dot(), tmp_path / "dot.png", frames=4)
+    plot_recording(moving_dot(), tmp_path / "dot.png", frames=4)
     with Image.open(tmp_path / "dot.png") as sheet:
         assert np.asarray(sheet.convert("L")).std() > 1
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path):
     with pytest.raises(ValueError, match="no events"):
-        draw(moving_dot(0), tmp_path / "x.png")
+        plot_recording(moving_dot(0), tmp_path / "x.png")
     with pytest.raises(ValueError, match=r"neither \.gif .* nor \.png"):
-        draw(moving_dot(), tmp_path / "x.jpg")
+        plot_recording(moving_dot(), tmp_path / "x.jpg")
     for wrong in (0, -2, 101):
         with pytest.raises(ValueError, match=f"frames={wrong}; use 1 to 100"):
-            draw(moving_dot(), tmp_path / "x.gif", frames=wrong)
+            plot_recording(moving_dot(), tmp_path / "x.gif", frames=wrong)
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"seconds={wrong}; use a number above 0, up to 3600"):
-            draw(moving_dot(), tmp_path / "x.gif", seconds=wrong)
+            plot_recording(moving_dot(), tmp_path / "x.gif", seconds=wrong)
 
 
 def test_a_sheet_of_samples(tmp_path):
@@ -83,18 +83,18 @@ def test_a_sheet_of_samples(tmp_path):
 def test_a_missing_matplotlib_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     for make in (
-        lambda: draw(moving_dot(), tmp_path / "a.png"),
+        lambda: plot_recording(moving_dot(), tmp_path / "a.png"),
         lambda: contact_sheet([np.ones((1, 4, 4))], ["a"], tmp_path / "a"),
     ):
         with pytest.raises(ValueError, match=r"matplotlib: pip install 'spikewise\[plots\]'"):
             make()
-    draw(moving_dot(), tmp_path / "a.gif")
+    plot_recording(moving_dot(), tmp_path / "a.gif")
 
 
 def test_a_thousand_classes_are_not_all_drawn(tmp_path, monkeypatch, capsys):
     images = np.zeros((60, 1, 4, 4), np.uint8)
-    many = Images("many", images, np.arange(60), tuple(map(str, range(60))), 255)
-    monkeypatch.setitem(DATASETS, "digits", DATASETS["digits"]._replace(open=lambda _split, _root: many))
+    many = ImageArrays("many", images, np.arange(60), tuple(map(str, range(60))), 255)
+    monkeypatch.setitem(DATASETS, "digits", DATASETS["digits"]._replace(load=lambda _split, _root: many))
     drawn = []
     monkeypatch.setattr(
         "spikewise.data.events.plot.contact_sheet", lambda samples, titles, _path: drawn.append((samples, titles))
@@ -112,17 +112,17 @@ def test_a_huge_sensor_is_drawn_on_coarser_pixels():
         np.array([0, 1, 1, 0], np.uint8),
         (3000, 4096),
     )
-    small = coarser(events)
+    small = downsample_sensor(events)
     assert max(small.size) <= 640
     assert len(small) == 4
     assert (small.x < small.size[1]).all()
     assert (small.y < small.size[0]).all()
-    assert coarser(small) is small
+    assert downsample_sensor(small) is small
 
 
 def test_no_event_is_cut_off_in_space_and_time():
     ax = new_figure().add_subplot(projection="3d")
-    in_space_and_time(ax, moving_dot())
+    plot_event_cloud(ax, moving_dot())
     (cloud,) = ax.collections
     assert not cloud.get_clip_on()
     assert len(cloud.get_offsets()) == len(moving_dot())

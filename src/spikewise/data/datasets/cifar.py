@@ -1,0 +1,78 @@
+"""CIFAR-10 and CIFAR-100: colour images of 32 x 32 pixels, from the binary version (Krizhevsky 2009)."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..dataset import DatasetEntry, DatasetInfo, require_labels, require_split
+from ..files import find_folder
+from ..images.arrays import ImageArrays
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_FILES = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]}
+CIFAR100_FILES = {"train": ["train.bin"], "test": ["test.bin"]}
+PIXEL_BYTES = 3 * 32 * 32
+
+
+def cifar10(split: str, root: str | Path | None = None) -> ImageArrays:
+    """CIFAR-10: 50,000 training and 10,000 test images.
+
+    Raises:  FileNotFoundError; ValueError for a truncated file or a label out of range
+    """
+    folder = find_cifar("cifar10", split, root, CIFAR10_FILES, "cifar-10-batches-bin")
+    return read_cifar("cifar10", [folder / name for name in CIFAR10_FILES[split]], 1, CIFAR10_CLASSES)
+
+
+def cifar100(split: str, root: str | Path | None = None) -> ImageArrays:
+    """CIFAR-100 with its 100 fine classes: 50,000 training and 10,000 test images.
+
+    Raises:  as `cifar10`
+    """
+    folder = find_cifar("cifar100", split, root, CIFAR100_FILES, "cifar-100-binary")
+    names_file = folder / "fine_label_names.txt"
+    class_names = tuple(names_file.read_text().split() if names_file.is_file() else map(str, range(100)))
+    return read_cifar("cifar100", [folder / name for name in CIFAR100_FILES[split]], 2, class_names)
+
+
+def find_cifar(name: str, split: str, root: str | Path | None, files: dict[str, list[str]], archive_folder: str) -> Path:
+    require_split(split, name)
+    hint = f"get it with `spikewise data download {name}`"
+    return find_folder(root, name, files[split][0], hint, archive_folder, f"{name}/{archive_folder}")
+
+
+def read_cifar(name: str, files: list[Path], label_bytes: int, class_names: tuple[str, ...]) -> ImageArrays:
+    """Images and labels of CIFAR's binary files: `label_bytes` bytes per image, the last is the label; then 3,072 of pixels."""
+    images, labels = [], []
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"no {file}; the binary version of {name} has {', '.join(f.name for f in files)}")
+        raw = np.fromfile(file, dtype=np.uint8)
+        record = label_bytes + PIXEL_BYTES
+        if len(raw) == 0 or len(raw) % record:
+            complete = len(raw) // record * record
+            raise ValueError(f"{file} holds {len(raw):,} bytes, no multiple of {record:,}: it was cut after byte {complete:,}")
+        rows = raw.reshape(-1, record)
+        require_labels(rows[:, label_bytes - 1], len(class_names), file)
+        labels.append(rows[:, label_bytes - 1].astype(np.int64))
+        images.append(rows[:, label_bytes:].reshape(-1, 3, 32, 32))
+    return ImageArrays(name, np.concatenate(images), np.concatenate(labels), class_names, max_pixel=255.0)
+
+
+def kriz_download(archive: str, md5: str) -> dict[str, tuple[str, str]]:
+    return {archive: (f"https://www.cs.toronto.edu/~kriz/{archive}", md5)}
+
+
+ENTRIES = {
+    "cifar10": DatasetEntry(
+        cifar10,
+        "60,000 colour images of 32 x 32 pixels, 10 classes; spikewise data download cifar10",
+        DatasetInfo(num_train=50_000, num_classes=10, shape=(3, 32, 32)),
+        downloads=kriz_download("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+    ),
+    "cifar100": DatasetEntry(
+        cifar100,
+        "the same with 100 classes; spikewise data download cifar100",
+        DatasetInfo(num_train=50_000, num_classes=100, shape=(3, 32, 32)),
+        downloads=kriz_download("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
+    ),
+}

@@ -1,0 +1,42 @@
+"""What several files of these tests check alike."""
+
+import contextlib
+import re
+
+import numpy as np
+import pytest
+
+from spikewise.cli.main import main
+
+QUICK = "--optim.epochs 1 --optim.batch 6 --optim.lr-batch 6 --optim.precision float32 --device cpu --workers 0"
+
+
+@contextlib.contextmanager
+def refused(message, kind=ValueError):
+    """The block raises an error of one line that `message` matches; yields what pytest.raises does."""
+    with pytest.raises(kind, match=message) as error:
+        yield error
+    assert "\n" not in str(error.value)
+
+
+def columns(events):
+    return events.t, events.x, events.y, events.polarity
+
+
+def require_equal(events, *expected):
+    """The events have these t, x, y and polarity, in the types that are promised."""
+    assert [column.dtype for column in columns(events)] == [np.int64, np.uint16, np.uint16, np.uint8]
+    assert all(np.array_equal(found, column) for found, column in zip(columns(events), expected, strict=True))
+
+
+def contents(folder):
+    """The bytes of all files in a folder, by name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def train_and_evaluate(capsys, run, recipe, *options):
+    """Train for an epoch, then evaluate; what is printed of the test split's size."""
+    assert main(["train", recipe, "--out", str(run), *QUICK.split(), *map(str, options)]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--device", "cpu"]) == 0
+    return re.search(r"of [\d,]+\), loss", capsys.readouterr().out)[0].split(")")[0]
