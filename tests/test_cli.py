@@ -124,13 +124,13 @@ def test_a_run_folder_that_does_not_fit_is_one_line_and_status_2(damage, capsys,
     text = config.read_text()
     changed, message = (
         {
-            "newer": ('"format_version": 1', '"format_version": 7'),
+            "newer": ('"format_version": 2', '"format_version": 7'),
             "key": ('"shift":', '"shfit":'),
             "checkpoint": ('"num_blocks": 2', '"num_blocks": 1'),
             "value": ('"seed": 0', '"seed": "zero"'),
         }[damage],
         {
-            "newer": "format_version 7; this spikewise reads 1 to 1: update it",
+            "newer": "format_version 7; this spikewise reads 1 to 2: update it",
             "key": "Data has no field 'shfit'; did you mean 'shift'?",
             "checkpoint": "was changed since",
             "value": "seed='zero' has the wrong type; use int",

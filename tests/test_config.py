@@ -39,7 +39,7 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
             r"optim.warmup_epochs=400.0 is out of range; use at least 0 and below optim.epochs=320",
         ),
         ({"seed": -1}, r"seed=-1 is out of range"),
-        ({"data": {"rule": "time"}}, r"data.rule='time' is unknown; use 'count', 'duration'"),
+        ({"data": {"split_by": "time"}}, r"data.split_by='time' is unknown; use 'count', 'duration'"),
         ({"data": {"event_drop": 1.0}}, r"data.event_drop=1.0 is out of range; use at least 0 and below 1"),
         ({"data": {"resized_crop": -0.1}}, r"data.resized_crop=-0.1 is out of range; use at least 0 and below 1"),
         ({"data": {"rotate": 200}}, r"data.rotate=200.0 is out of range; use 0 to 180 degrees"),
@@ -48,7 +48,7 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
         ({"format_version": True}, r"format_version True"),
         ({"model": {"v_th": 10**400}}, r"is out of range; use a finite number"),
         ({"model": {"alpha": float("inf")}}, r"model.alpha=inf is out of range; use a finite number"),
-        ({"format_version": 99}, r"format_version 99; this spikewise reads 1 to 1: update it"),
+        ({"format_version": 99}, r"format_version 99; this spikewise reads 1 to 2: update it"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(change, message):

@@ -71,7 +71,7 @@ def data_options(config: Config) -> dict[str, Any]:
     """
     source, how = source_of(config), config.data
     holds = "event recordings" if source.events else "still images"
-    for name in ("warp", "resized_crop") if source.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
+    for name in ("affine", "resized_crop") if source.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
         if value := getattr(how, name):
             other = "images" if source.events else "event recordings"
             raise ValueError(f"data.{name}={value!r} is for {other}; {how.name} holds {holds}: leave it at {type(value)()!r}")
@@ -83,12 +83,12 @@ def data_options(config: Config) -> dict[str, Any]:
     if how.size is not None and not source.photographs:
         known = ", ".join(name for name, other in DATASETS.items() if other.photographs)
         raise ValueError(f"data.size={how.size} is for photographs ({known}); {how.name} has one size: leave it at None")
-    options: dict[str, Any] = {"T": how.frames, "rule": how.rule, "cache": how.cache} if source.events else {}
-    if how.part != "published":
-        if how.part not in source.parts:
+    options: dict[str, Any] = {"T": how.num_frames, "rule": how.split_by, "cache": how.cache} if source.events else {}
+    if how.split_variant != "published":
+        if how.split_variant not in source.parts:
             known = f"use {' or '.join(source.parts)}" if source.parts else "leave it at 'published'"
-            raise ValueError(f"data.part={how.part!r} is no way to part {how.name}; {known}")
-        options["part"] = how.part
+            raise ValueError(f"data.split_variant={how.split_variant!r} is no way to part {how.name}; {known}")
+        options["part"] = how.split_variant
     if how.size is not None:
         options["size"] = how.size
     if how.fold is not None:

@@ -64,8 +64,8 @@ class TrainingBatches(Dataset):
         sample = shift(sample, rng, how.shift)
         if how.flip:
             sample = flip(sample, rng)
-        if how.warp:
-            sample = warp(sample, rng, how.warp)
+        if how.affine:
+            sample = warp(sample, rng, how.affine)
         if how.temporal_delete and how.temporal_delete_per == "sample":
             sample = temporal_delete(sample, rng, how.temporal_delete)
         if how.event_drop:
@@ -79,7 +79,7 @@ class TrainingBatches(Dataset):
         return sample
 
 
-PER_SAMPLE = ("shift", "flip", "warp", "temporal_delete", "event_drop", "polarity_flip", "rotate", "resized_crop")
+PER_SAMPLE = ("shift", "flip", "affine", "temporal_delete", "event_drop", "polarity_flip", "rotate", "resized_crop")
 
 
 def chosen_mix(how: Data, rng: np.random.Generator) -> tuple[Callable, float]:
