@@ -24,9 +24,9 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optim": {"lrr": 1}}, r"optim: Optim has no field 'lrr'; did you mean 'lr'\?"),
+        ({"optim": {"lrr": 1}}, r"the config: Optim has no field 'lrr'; did you mean 'lr'\?"),
         ({"modle": {}}, r"the config: Config has no field 'modle'; did you mean 'model'\?"),
-        ({"data": {"xyz": 1}}, r"data: Data has no field 'xyz'; its fields: name, root"),
+        ({"data": {"xyz": 1}}, r"the config: Data has no field 'xyz'; its fields: name, root"),
         ({"optim": {"lr": "fast"}}, r"optim.lr='fast' has the wrong type; use float"),
         ({"optim": {"batch": True}}, r"optim.batch=True has the wrong type; use int"),
         ({"optim": {"batch": 1.5}}, r"optim.batch=1.5 has the wrong type; use int"),
@@ -87,7 +87,7 @@ def test_a_config_cannot_be_changed():
         (lambda: Optim(lr=1e300), "optim.lr=1e[+]300 is out of range"),
         (lambda: Optim(weight_decay=float("inf")), "optim.weight_decay=inf is out of range"),
         (lambda: Config(seed=1.5), "seed=1.5 has the wrong type; use int"),
-        (lambda: Config(data={"name": "digits"}), "data=.* has the wrong type; use a Data"),
+        (lambda: Config(data={"name": "digits"}), "data=.* has the wrong type; use Data"),
     ],
 )
 def test_a_config_made_in_python_is_checked_when_it_is_made(make, message):
