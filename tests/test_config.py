@@ -1,9 +1,10 @@
 import dataclasses
 import json
+from typing import Annotated, get_origin, get_type_hints
 
 import pytest
 
-from spikewise.config import Config, Data, Model, Optim, from_json, to_json
+from spikewise.config import Config, Data, Model, Optim, Retention, from_json, to_json
 from spikewise.models.registry import DEFAULTS
 from spikewise.recipes import RECIPES
 
@@ -24,7 +25,7 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optim": {"lrr": 1}}, r"the config: Optim has no field 'lrr'; did you mean 'lr'\?"),
+        ({"optim": {"lrr": 1}}, r"Optim has no field 'lrr'; did you mean 'lr'\?"),
         ({"modle": {}}, r"the config: Config has no field 'modle'; did you mean 'model'\?"),
         ({"data": {"xyz": 1}}, r"the config: Data has no field 'xyz'; its fields: name, root"),
         ({"optim": {"lr": "fast"}}, r"optim.lr='fast' has the wrong type; use float"),
@@ -54,6 +55,15 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
 def test_what_does_not_fit_is_refused_by_name(change, message):
     with pytest.raises(ValueError, match=message):
         from_json(json.dumps(change))
+
+
+@pytest.mark.parametrize("kind", [Data, Model, Optim, Retention, Config])
+def test_every_range_is_held(kind):
+    ranges = {name for name, hint in get_type_hints(kind, include_extras=True).items() if get_origin(hint) is Annotated}
+    assert ranges
+    for name in ranges:  # none of them allows a negative number
+        with pytest.raises(ValueError, match=rf"{name}=-1(\.0)? is out of range; use "):
+            kind(**{name: -1})
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", "[" * 100_000], ids=["cut", "list", "number", "deep"])

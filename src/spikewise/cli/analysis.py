@@ -59,10 +59,8 @@ def diagnose(
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings]))
         return
-    for finding in findings:
-        print(finding)
-    if not findings:
-        print(f"{run}: nothing found in {len(net.blocks)} blocks")
+    lines = list(map(str, findings)) or [f"{run}: nothing found in {len(net.blocks)} blocks"]
+    print("\n".join(lines))
 
 
 def energy(

@@ -16,11 +16,7 @@ def doctor(as_json: Json = False) -> None:
     from ..engine.doctor import examine
 
     facts = examine()
-    if as_json:
-        print(json.dumps(facts))
-        return
-    for name, value in facts.items():
-        print(f"{name:<22} {value}")
+    print(json.dumps(facts) if as_json else "\n".join(f"{name:<22} {value}" for name, value in facts.items()))
 
 
 def list_tables(topic: Positional[Topic] = "all", as_json: Json = False) -> None:

@@ -120,15 +120,12 @@ def run_command(args: list[str]) -> int:
 
 def help_text(word: str = "") -> str:
     """All commands, or those that begin with `word`, a line each."""
-    chosen = [f"{name} {command.usage}".ljust(34) + command.summary for name, command in COMMANDS.items() if begins(name, word)]
+    chosen = {name: command for name, command in COMMANDS.items() if word in ("", name.partition(" ")[0])}
+    lines = [f"  {f'{name} {command.usage}':<34}{command.summary}" for name, command in chosen.items()]
     example = f"{word} RECIPE" if word in COMMANDS else f"{word} NAME" if word else "COMMAND"
     recipes = ["`spikewise list recipes` shows the recipes."] if word in COMMANDS else []
     more = [*recipes, f"`spikewise {example} --help` shows every option."]
-    return "\n".join(["usage: spikewise COMMAND ...", "", *(f"  {line}" for line in chosen), "", *more])
-
-
-def begins(name: str, word: str) -> bool:
-    return word in ("", name.partition(" ")[0])
+    return "\n".join(["usage: spikewise COMMAND ...", "", *lines, "", *more])
 
 
 def find_command(word: str, args: list[str]) -> tuple[str, list[str]]:

@@ -25,10 +25,7 @@ def plan(config: Annotated[Config, arg(name="")], device: Device = "auto", measu
     if measure and not as_json and sys.stderr.isatty():  # it takes a while
         print(f"counting, then timing {measure} steps (--measure 0: none)", file=sys.stderr)
     result = plan_run(config, device=device, measure=measure)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(result) | {"fits": result.fits}))
-        return
-    print("\n".join(table(result)))
+    print(json.dumps(dataclasses.asdict(result) | {"fits": result.fits}) if as_json else "\n".join(table(result)))
 
 
 def table(plan: "Plan") -> list[str]:
@@ -59,17 +56,16 @@ def table(plan: "Plan") -> list[str]:
         lines.append(f"{packing:<8} {choice.checkpointing:<13} {numbers} {choice.fits:>14,}{costs}")
     lines.append("")
     if plan.timing:
-        lines.append(timing_line(plan.timing, plan))
+        lines.append(timing_line(plan.timing, plan.batch))
+    needed, free = amount(plan.process).strip(), amount(plan.free).strip()
     if plan.fits:
-        lines.append(f"fits: about {amount(plan.process).strip()} of {amount(plan.free).strip()} that are free")
-    else:
-        advice = f"try {plan.proposal}" if plan.proposal else "no batch does; take a smaller network or fewer time steps"
-        lines.append(f"does not fit: {amount(plan.process).strip()}, {amount(plan.free).strip()} are free; {advice}")
-    return lines
+        return [*lines, f"fits: about {needed} of {free} that are free"]
+    advice = f"try {plan.proposal}" if plan.proposal else "no batch does; take a smaller network or fewer time steps"
+    return [*lines, f"does not fit: {needed}, {free} are free; {advice}"]
 
 
-def timing_line(timing: "Timing", plan: "Plan") -> str:
-    of = f"{timing.steps} steps" if timing.batch == plan.batch else f"{timing.steps} steps of {timing.batch} samples"
+def timing_line(timing: "Timing", batch: int) -> str:
+    of = f"{timing.steps} steps" if timing.batch == batch else f"{timing.steps} steps of {timing.batch} samples"
     each, epoch, whole = map(duration, (timing.per_step, timing.per_epoch, timing.whole_run))
     return f"time: {each} per step, {epoch} per epoch, {whole} in all, without loading and evaluation (median of {of})"
 
