@@ -50,7 +50,7 @@ def reproduce(
         size=size,
         batch=batch,
         data_root=data_root,
-        budget=max_epochs,
+        max_epochs=max_epochs,
         check=check,
         weights=weights,
         batch_size=batch_size,
