@@ -42,7 +42,7 @@ def write_recordings(folder: Path, number: int) -> None:
 
 def samples_per_second(data: EventDataset, workers: int, epochs: int) -> list[float]:
     """Of each epoch but the first, in which workers start and frames are kept."""
-    config = Config(data=Data(name="dvs-gesture", frames=16, temporal_delete=12), optim=Optim(batch=BATCH))
+    config = Config(data=Data(name="dvs-gesture", num_frames=16, temporal_delete=12), optim=Optim(batch=BATCH))
     order = EpochSampler(len(data), BATCH, 0)
     steps = range((epochs + 1) * order.steps_per_epoch)
     rates, began = [], time.perf_counter()

@@ -24,7 +24,7 @@ from spikewise.engine.memory.estimate import Imagination, random_batch, shape_of
 from spikewise.engine.memory.plan import process_bytes
 from spikewise.engine.step import Training
 
-IMAGENET, GESTURE = Data(name="imagenet"), Data(name="dvs-gesture", frames=16)
+IMAGENET, GESTURE = Data(name="imagenet"), Data(name="dvs-gesture", num_frames=16)
 BFLOAT16 = Optim(batch=8, precision="bfloat16")
 NETWORKS = {
     "sew_resnet18": Config(data=IMAGENET, model=Model(name="sew_resnet18"), optim=BFLOAT16),

@@ -1,4 +1,4 @@
-"""What it costs to watch a training step: rates, distances and gradients of every block, as `keep.probe_every` does.
+"""What it costs to watch a training step: rates, distances and gradients of every block, as `retention.probe_every_steps` does.
 
     python benchmarks/bench_probe.py
 
@@ -13,7 +13,7 @@ import tyro
 from runner import median_and_interval, report, save, take_turns
 
 from spikewise import RECIPES
-from spikewise.config import Config, Data, Keep, Model, Optim
+from spikewise.config import Config, Data, Model, Optim, Retention
 from spikewise.data import DATASETS, ImageArrays
 from spikewise.engine.loader import channels_last
 from spikewise.engine.memory.allocator import keep_freed_memory
@@ -36,7 +36,7 @@ def photographs(side: int = 224, number: int = 8) -> ImageArrays:
 def compare(what: str, config: Config, data: ImageArrays, rounds: int) -> list[dict]:
     steps = {}
     for name, every in (("watched", 1), ("plain", 0)):
-        training = Training(replace(config, keep=Keep(probe_every=every)), data, torch.device("cpu"))
+        training = Training(replace(config, retention=Retention(probe_every_steps=every)), data, torch.device("cpu"))
         samples = channels_last(torch.stack([torch.from_numpy(data.sample(i)) for i in range(config.optim.batch)]))
         labels = torch.from_numpy(data.labels[: config.optim.batch])
         steps[name] = lambda training=training, samples=samples, labels=labels: training.step(samples, labels)

@@ -80,7 +80,7 @@ def main(options: Options) -> None:
     where = {"cpu": rundir.cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     for found in (
         measure("sew_resnet20, digits, batch 64, float32", DIGITS, digits("train"), options.steps),
-        measure("the same, warped", replace(DIGITS, data=Data(warp=0.06)), digits("train"), options.steps),
+        measure("the same, warped", replace(DIGITS, data=Data(affine=0.06)), digits("train"), options.steps),
         measure("sew_resnet18, 224 x 224, batch 8, bfloat16", LARGE, photographs, options.large_steps),
     ):
         print(json.dumps(found | where))

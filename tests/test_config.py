@@ -1,9 +1,10 @@
 import dataclasses
 import json
+from typing import Annotated, get_origin, get_type_hints
 
 import pytest
 
-from spikewise.config import Config, Data, Model, Optim, from_json, to_json
+from spikewise.config import Config, Data, Model, Optim, Retention, from_json, to_json
 from spikewise.models.registry import DEFAULTS
 from spikewise.recipes import RECIPES
 
@@ -24,9 +25,9 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"optim": {"lrr": 1}}, r"optim: Optim has no field 'lrr'; did you mean 'lr'\?"),
+        ({"optim": {"lrr": 1}}, r"Optim has no field 'lrr'; did you mean 'lr'\?"),
         ({"modle": {}}, r"the config: Config has no field 'modle'; did you mean 'model'\?"),
-        ({"data": {"xyz": 1}}, r"data: Data has no field 'xyz'; its fields: name, root"),
+        ({"data": {"xyz": 1}}, r"the config: Data has no field 'xyz'; its fields: name, root"),
         ({"optim": {"lr": "fast"}}, r"optim.lr='fast' has the wrong type; use float"),
         ({"optim": {"batch": True}}, r"optim.batch=True has the wrong type; use int"),
         ({"optim": {"batch": 1.5}}, r"optim.batch=1.5 has the wrong type; use int"),
@@ -39,7 +40,7 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
             r"optim.warmup_epochs=400.0 is out of range; use at least 0 and below optim.epochs=320",
         ),
         ({"seed": -1}, r"seed=-1 is out of range"),
-        ({"data": {"rule": "time"}}, r"data.rule='time' is unknown; use 'count', 'duration'"),
+        ({"data": {"split_by": "time"}}, r"data.split_by='time' is unknown; use 'count', 'duration'"),
         ({"data": {"event_drop": 1.0}}, r"data.event_drop=1.0 is out of range; use at least 0 and below 1"),
         ({"data": {"resized_crop": -0.1}}, r"data.resized_crop=-0.1 is out of range; use at least 0 and below 1"),
         ({"data": {"rotate": 200}}, r"data.rotate=200.0 is out of range; use 0 to 180 degrees"),
@@ -48,12 +49,21 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
         ({"format_version": True}, r"format_version True"),
         ({"model": {"v_th": 10**400}}, r"is out of range; use a finite number"),
         ({"model": {"alpha": float("inf")}}, r"model.alpha=inf is out of range; use a finite number"),
-        ({"format_version": 99}, r"format_version 99; this spikewise reads 1 to 1: update it"),
+        ({"format_version": 99}, r"format_version 99; this spikewise reads 1 to 2: update it"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(change, message):
     with pytest.raises(ValueError, match=message):
         from_json(json.dumps(change))
+
+
+@pytest.mark.parametrize("kind", [Data, Model, Optim, Retention, Config])
+def test_every_range_is_held(kind):
+    ranges = {name for name, hint in get_type_hints(kind, include_extras=True).items() if get_origin(hint) is Annotated}
+    assert ranges
+    for name in ranges:  # none of them allows a negative number
+        with pytest.raises(ValueError, match=rf"{name}=-1(\.0)? is out of range; use "):
+            kind(**{name: -1})
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "3", "[" * 100_000], ids=["cut", "list", "number", "deep"])
@@ -87,7 +97,7 @@ def test_a_config_cannot_be_changed():
         (lambda: Optim(lr=1e300), "optim.lr=1e[+]300 is out of range"),
         (lambda: Optim(weight_decay=float("inf")), "optim.weight_decay=inf is out of range"),
         (lambda: Config(seed=1.5), "seed=1.5 has the wrong type; use int"),
-        (lambda: Config(data={"name": "digits"}), "data=.* has the wrong type; use a Data"),
+        (lambda: Config(data={"name": "digits"}), "data=.* has the wrong type; use Data"),
     ],
 )
 def test_a_config_made_in_python_is_checked_when_it_is_made(make, message):

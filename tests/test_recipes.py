@@ -62,7 +62,7 @@ def test_the_published_hyper_parameters_of_imagenet():
 def test_the_published_hyper_parameters_of_dvs_gesture(variant, lr):
     config = RECIPES[f"dvs-gesture/{variant}"]()
     assert (config.optim.lr, config.optim.lr_batch, config.optim.batch, config.optim.epochs) == (lr, 16, 16, 192)
-    assert (config.data.frames, config.data.temporal_delete, config.data.temporal_delete_per) == (16, 12, "batch")
+    assert (config.data.num_frames, config.data.temporal_delete, config.data.temporal_delete_per) == (16, 12, "batch")
     drops = [learning_rate(config.optim, epoch * 74, 74) / lr for epoch in (0, 63, 64, 127, 128, 191)]
     assert drops == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
@@ -75,5 +75,5 @@ def test_zero_init_of_7b_net_is_two_named_variants():
 
 def test_the_published_hyper_parameters_of_cifar10_dvs():
     config = RECIPES["cifar10-dvs/sew-add"]()
-    assert (config.optim.lr, config.optim.epochs, config.data.frames, config.data.temporal_delete) == (0.01, 64, 16, 0)
+    assert (config.optim.lr, config.optim.epochs, config.data.num_frames, config.data.temporal_delete) == (0.01, 64, 16, 0)
     assert config.model.name == "sew_wide7b"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 
-from spikewise.config import Config, Data, Keep, Model, Optim, to_json
+from spikewise.config import Config, Data, Model, Optim, Retention, to_json
 from spikewise.engine.run import checkpoint
 from spikewise.engine.run import folder as rundir
 
@@ -29,7 +29,7 @@ CONFIG = Config(
     data=Data(name="digits", shift=1),
     model=Model(name="sew_7b", neuron="PLIF", num_blocks=1, T=2),
     optim=Optim(lr=0.1, lr_batch=128, batch=128, epochs=3, ema_decay=0.9),
-    keep=Keep(every_steps=2),
+    retention=Retention(every_steps=2),
 )
 WORKER = """
 import sys

@@ -6,7 +6,10 @@ The public names are imported when they are first used, so that `import spikewis
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import aliases
 from .version import __version__
+
+aliases.install()
 
 if TYPE_CHECKING:
     from .config import Config

@@ -7,14 +7,14 @@ weight decay, no warm-up, a schedule that moves once an epoch, training in float
 from collections.abc import Callable
 from functools import partial
 
-from .config import Config, Data, Keep, Model, Optim
+from .config import Config, Data, Model, Optim, Retention
 
 
 def digits() -> Config:
     """SEW ResNet-20 on the 1,797 embedded digits (8 x 8 pixels): under a minute on two cores."""
     return Config(
         recipe="digits",
-        data=Data(name="digits", warp=0.06),
+        data=Data(name="digits", affine=0.06),
         model=Model(name="sew_resnet20", T=4, connect="ADD"),
         optim=Optim(
             lr=0.1,
@@ -36,7 +36,7 @@ def digits_events() -> Config:
     """
     return Config(
         recipe="digits-events",
-        data=Data(name="digits-events", frames=4, shift=2),
+        data=Data(name="digits-events", num_frames=4, shift=2),
         model=Model(name="sew_7b", num_blocks=4, connect="ADD"),
         optim=Optim(
             optimizer="adamw",
@@ -74,7 +74,7 @@ def nmnist() -> Config:
     """7B-style SEW network with 5 blocks on N-MNIST, 10 frames by event count."""
     return Config(
         recipe="nmnist",
-        data=Data(name="nmnist", frames=10, shift=2),
+        data=Data(name="nmnist", num_frames=10, shift=2),
         model=Model(name="sew_7b", num_blocks=5, connect="ADD"),
         optim=Optim(lr=0.05, lr_batch=16, batch=16, epochs=20, warmup_epochs=1, label_smoothing=0.1, ema_decay=0.99),
     )
@@ -87,7 +87,7 @@ def cifar10() -> Config:
         data=Data(name="cifar10", shift=4, flip=True),
         model=Model(name="sew_resnet20", T=4, connect="ADD"),
         optim=Optim(lr=0.1, lr_batch=128, batch=128, epochs=200, warmup_epochs=2, weight_decay=5e-4, precision="bfloat16"),
-        keep=Keep(every_epochs=50),
+        retention=Retention(every_epochs=50),
     )
 
 
@@ -100,7 +100,7 @@ def imagenet(kind: str, depth: int) -> Config:
         optim=Optim(
             lr=0.1, lr_batch=256, batch=256, epochs=320, schedule="cosine", schedule_every="epoch", precision="float16"
         ),
-        keep=Keep(every_epochs=64),
+        retention=Retention(every_epochs=64),
     )
 
 
@@ -112,7 +112,7 @@ def dvs_gesture(variant: str, *, zero_init: bool = False) -> Config:
     kind, _, connect = variant.partition("-")
     return Config(
         recipe=f"dvs-gesture/{variant}" + ("-zero-init" if zero_init else ""),
-        data=Data(name="dvs-gesture", frames=16, temporal_delete=12),
+        data=Data(name="dvs-gesture", num_frames=16, temporal_delete=12),
         model=Model(name=f"{kind}_7b", T=16, connect=connect.upper() or "ADD", zero_init=zero_init),
         optim=Optim(
             lr=DVS_GESTURE_LR[variant],
@@ -131,7 +131,7 @@ def cifar10_dvs() -> Config:
     """The published CIFAR10-DVS run: the wide network, T = 16, 64 epochs, learning rate 0.01, cosine."""
     return Config(
         recipe="cifar10-dvs/sew-add",
-        data=Data(name="cifar10-dvs", frames=16),
+        data=Data(name="cifar10-dvs", num_frames=16),
         model=Model(name="sew_wide7b", T=16, connect="ADD"),
         optim=Optim(lr=0.01, lr_batch=16, batch=16, epochs=64, schedule="cosine", schedule_every="epoch", precision="float16"),
     )

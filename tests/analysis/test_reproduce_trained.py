@@ -129,7 +129,7 @@ def test_every_arm_has_a_recipe_and_the_logs_it_names():
         assert arm.log is None or arm.log in LOGS
     gesture = [RECIPES[arm.recipe]() for arm in GESTURE]
     assert [config.optim.lr for config in gesture] == [0.001, 0.063, 0.005, 0.1, 0.03]  # Tab. 7
-    settings = [(c.optim.epochs, c.optim.batch, c.optim.step_epochs, c.optim.step_gamma, c.data.frames) for c in gesture]
+    settings = [(c.optim.epochs, c.optim.batch, c.optim.step_epochs, c.optim.step_gamma, c.data.num_frames) for c in gesture]
     assert set(settings) == {(192, 16, 64, 0.1, 16)}  # Tab. 6
 
 
@@ -142,10 +142,10 @@ def page_of(folder, name):
 
 
 def test_a_larger_budget_goes_on_from_where_the_smaller_one_ended(tmp_path, capsys):
-    assert main(["reproduce", "small", "--budget", "1", "--out", str(tmp_path)]) == 0
+    assert main(["reproduce", "small", "--max-epochs", "1", "--out", str(tmp_path)]) == 0
     found, (first,) = page_of(tmp_path, "small")
     assert (first["epochs"], first["epochs of the recipe"], found["claims"]) == (1, 3, [])
-    assert first["command"] == "spikewise train small --until 1"
+    assert first["command"] == "spikewise train small --stop-epoch 1"
     assert first["difference of"] == "the log in epoch 1"
     assert "compared at the same epoch" in capsys.readouterr().out
     run = tmp_path / "runs" / "small-0"
@@ -165,7 +165,7 @@ def test_a_larger_budget_goes_on_from_where_the_smaller_one_ended(tmp_path, caps
 
 
 def test_a_run_with_other_options_is_not_taken_for_this_one(tmp_path):
-    o = Options(runs=tmp_path, budget=1)
+    o = Options(runs=tmp_path, max_epochs=1)
     run_arm(SMALL_ARM, o)
     with pytest.raises(ValueError, match=r"small-0 was trained otherwise \(optim.batch 256 -> 128\); ask for the same"):
         run_arm(SMALL_ARM, dataclasses.replace(o, batch_size=128))
@@ -177,7 +177,7 @@ def test_the_command_of_a_run_says_what_is_not_as_published():
     told = train_command(config, 10)
     assert told == (
         "spikewise train dvs-gesture/sew-add-zero-init --seed 3 --data.temporal-delete 0 --optim.batch 8 "
-        "--optim.precision bfloat16 --until 10"
+        "--optim.precision bfloat16 --stop-epoch 10"
     )
 
 
@@ -230,7 +230,7 @@ def test_published_weights_are_evaluated_in_place_of_training(tmp_path, monkeypa
 
 
 def test_rates_of_trained_networks(tmp_path):
-    result = rates.page("fig", "Fig.", (SMALL_ARM,), Options(runs=tmp_path, budget=1), lambda _: [], ("branch", "output"))
+    result = rates.page("fig", "Fig.", (SMALL_ARM,), Options(runs=tmp_path, max_epochs=1), lambda _: [], ("branch", "output"))
     assert [row[:2] for row in result.rows[1:]] == [["Small", "stage1.blocks.0"], ["Small", "stage1.blocks.1"]]
     assert all(0 <= row[2] <= 1 and row[5] == "1 of 3" for row in result.rows[1:])
     assert result.table[0] == result.rows[0][:-1]
@@ -252,12 +252,12 @@ def test_a_check_of_everything(tmp_path, monkeypatch):
         (["tab9"], "nothing named 'tab9' to reproduce; use list, all, trained, fig3"),
         (["fig5", "--check"], "--check changes nothing in fig5, it is for trained, tab2, tab3"),
         (["fig3", "--size", "64"], "--size changes nothing in fig3, it is for all, fig5, fig6, fig7, fig8; leave it out"),
-        (["all", "--budget", "2"], "--budget changes nothing in all, it is for trained, tab2"),
+        (["all", "--max-epochs", "2"], "--max-epochs changes nothing in all, it is for trained, tab2"),
         (["tab4", "--images", "x"], "--images changes nothing in tab4, it is for all, fig5"),
         (["tab4", "--weights", "x"], "--weights changes nothing in tab4, it is for tab2, tab3, fig4; leave it out"),
-        (["tab2", "--weights", "x", "--budget", "1"], "--weights evaluates and trains nothing; leave out --budget"),
+        (["tab2", "--weights", "x", "--max-epochs", "1"], "--weights evaluates and trains nothing; leave out --max-epochs"),
         (["tab4", "--check", "--data-root", "x"], "--check makes its own data; leave out --data-root"),
-        (["tab4", "--budget", "0"], "budget=0; use 1 epoch or more"),
+        (["tab4", "--max-epochs", "0"], "max_epochs=0; use 1 epoch or more"),
         (["tab4", "--batch-size", "1"], "batch_size=1; batch norm needs 2 or more samples"),
         (["tab4", "--data-root", "nowhere"], "nowhere"),
     ],

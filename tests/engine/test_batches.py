@@ -32,7 +32,7 @@ def trainer_order(config, samples):
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_any_number_of_workers_gives_the_same_batches(workers):
-    batches = batches_of(shift=1, warp=0.1)
+    batches = batches_of(shift=1, affine=0.1)
     alone = list(load(batches, range(3, 9), CPU, workers=0))
     shared = list(load(batches, range(3, 9), CPU, workers=workers))
     for (x, y), (other_x, other_y) in zip(alone, shared, strict=True):
@@ -48,7 +48,9 @@ def test_any_number_of_workers_gives_the_same_losses(workers, tmp_path):
     assert (alone.run / "metrics.jsonl").read_bytes() == (shared.run / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("how", [{"shift": 1}, {"warp": 0.1}, {"flip": True}, {"rotate": 30.0}, {"resized_crop": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{"shift": 1}, {"affine": 0.1}, {"flip": True}, {"rotate": 30.0}, {"resized_crop": 0.5}], ids=str
+)
 def test_augmentation_depends_on_seed_epoch_and_sample_alone(how):
     batches, plain = batches_of(**how), batches_of()
     one = [batches.augmented(5, epoch).tobytes() for epoch in range(12)]
@@ -103,7 +105,7 @@ class Numbered(EventDataset):
 @pytest.mark.parametrize("per", ["batch", "sample"])
 def test_random_temporal_delete_is_drawn_per_batch_or_per_sample(per):
     data = Numbered("numbered", range(256), np.zeros(256, dtype=np.int64), ("a",), T=16, read=None)
-    batches = batches_of(data, frames=16, temporal_delete=12, temporal_delete_per=per)
+    batches = batches_of(data, num_frames=16, temporal_delete=12, temporal_delete_per=per)
     frames, _ = batches[0]
     chosen = {tuple(frames[:, n, 0, 0, 0].tolist()) for n in range(frames.shape[1])}
     assert frames.shape[0] == 12
@@ -138,7 +140,7 @@ def some_recordings(folder, cache=None):
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_recordings_give_the_same_batches_kept_or_not_by_any_number_of_workers(workers, tmp_path):
     how = {
-        "frames": 4,
+        "num_frames": 4,
         "shift": 1,
         "event_drop": 0.2,
         "polarity_flip": True,

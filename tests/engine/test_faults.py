@@ -182,7 +182,7 @@ def test_bfloat16_learns(tmp_path):
     ("data", "message"),
     [
         (Data(name="digits", temporal_delete=4), "temporal_delete=4 is for event recordings; digits holds still images"),
-        (Data(name="nmnist", warp=0.1), "is for images; nmnist holds event recordings"),
+        (Data(name="nmnist", affine=0.1), "is for images; nmnist holds event recordings"),
         (Data(name="digits", fold=0), "is for nmnist; digits has one split"),
     ],
 )

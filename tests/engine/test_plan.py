@@ -23,10 +23,13 @@ from spikewise.recipes import RECIPES
 CPU = torch.device("cpu")
 DIGITS = Config(optim=Optim(batch=16, epochs=3), model=Model(name="sew_resnet20"))
 EVENTS = Config(
-    data=Data(name="dvs-gesture", frames=4), optim=Optim(batch=2, epochs=3), model=Model(name="sew_7b", T=4), recipe="events"
+    data=Data(name="dvs-gesture", num_frames=4),
+    optim=Optim(batch=2, epochs=3),
+    model=Model(name="sew_7b", T=4),
+    recipe="events",
 )
 TINY = Config(
-    data=Data(name="digits-events", frames=2), optim=Optim(batch=64, epochs=3), model=Model(name="sew_7b", num_blocks=1)
+    data=Data(name="digits-events", num_frames=2), optim=Optim(batch=64, epochs=3), model=Model(name="sew_7b", num_blocks=1)
 )
 BFLOAT16 = Optim(batch=16, precision="bfloat16", epochs=3)
 

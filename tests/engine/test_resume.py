@@ -18,7 +18,7 @@ from test_training import TINY, with_optim
 
 from dying import Crash, Dying
 from spikewise import disk
-from spikewise.config import Keep
+from spikewise.config import Retention
 from spikewise.engine import loop as trainer
 from spikewise.engine.build import load_data
 from spikewise.engine.loop import resume, train
@@ -28,7 +28,7 @@ from spikewise.engine.run.fingerprint import changes, identity
 SMALL = dataclasses.replace(
     with_optim(ema_decay=0.9, batch=32, lr_batch=32),
     model=dataclasses.replace(TINY.model, num_blocks=1),
-    keep=dataclasses.replace(TINY.keep, every_steps=2, last=2, probe_every=2),
+    retention=dataclasses.replace(TINY.retention, every_steps=2, last=2, probe_every_steps=2),
 )
 
 
@@ -181,7 +181,7 @@ def stop_after(config, folder, steps):
 
 @pytest.mark.parametrize("steps", [1, 3, 4])
 def test_a_run_stopped_by_a_signal_at_any_step_goes_on_to_the_same_end(steps, tmp_path):
-    config = dataclasses.replace(SMALL, keep=TINY.keep)
+    config = dataclasses.replace(SMALL, retention=TINY.retention)
     train(config, tmp_path / "unbroken", quiet=True)
     stop_after(config, tmp_path / "run", steps)
     resume(tmp_path / "run", quiet=True)
@@ -242,7 +242,7 @@ def test_a_run_without_a_checkpoint_starts_over_unless_it_had_one(unbroken, tmp_
 
 def test_checkpoints_that_were_passed_over_do_not_crowd_out_new_ones(unbroken, tmp_path):
     folder = tmp_path / "run"
-    config = dataclasses.replace(SMALL, keep=dataclasses.replace(SMALL.keep, last=1, best=False))
+    config = dataclasses.replace(SMALL, retention=dataclasses.replace(SMALL.retention, last=1, best=False))
     stop_after(config, folder, steps=2)
     for step in (4, 999):
         damaged = folder / "checkpoints" / f"step-{step:08d}"
@@ -385,7 +385,7 @@ def test_a_checkpoint_of_a_newer_format_is_refused(unbroken, tmp_path):
 
 def test_old_checkpoints_are_kept_as_asked(tmp_path):
     config = dataclasses.replace(
-        SMALL, optim=dataclasses.replace(SMALL.optim, epochs=4), keep=Keep(last=1, best=False, every_epochs=2)
+        SMALL, optim=dataclasses.replace(SMALL.optim, epochs=4), retention=Retention(last=1, best=False, every_epochs=2)
     )
     train(config, tmp_path / "run", quiet=True)
     assert [path.name for path in checkpoint.steps(tmp_path / "run" / "checkpoints")] == ["step-00000006", "step-00000012"]
@@ -408,7 +408,7 @@ def test_memory_layouts_of_a_resumed_run_are_those_of_a_fresh_one(unbroken):
 
 def test_a_field_younger_than_a_checkpoint_had_its_default_then():
     now = identity(TINY, np.arange(3))
-    then = {name: value for name, value in now.items() if name != "data.rule"}
+    then = {name: value for name, value in now.items() if name != "data.split_by"}
     assert changes(then, now) == []
-    assert changes(then, now | {"data.rule": "duration"}) == ["data.rule 'count' -> 'duration'"]
+    assert changes(then, now | {"data.split_by": "duration"}) == ["data.split_by 'count' -> 'duration'"]
     assert changes(now, now | {"data.cache": True}) == []

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from spikewise.config import Config, Data, Keep, Model, Optim
+from spikewise.config import Config, Data, Model, Optim, Retention
 from spikewise.engine.build import build_network, choose_device, load_data
 from spikewise.engine.evaluate import evaluate
 from spikewise.engine.loader import TrainingBatches
@@ -99,7 +99,7 @@ def test_weight_decay_spares_norms_biases_and_time_constants():
 
 
 def test_time_constants_may_learn_at_a_rate_of_their_own():
-    config = dataclasses.replace(with_optim(w_lr=0.1), model=dataclasses.replace(TINY.model, neuron="PLIF"))
+    config = dataclasses.replace(with_optim(plif_lr_multiplier=0.1), model=dataclasses.replace(TINY.model, neuron="PLIF"))
     optimizer = build_optimizer(config.optim, build_network(config, load_data(config, "test")))
     set_learning_rate(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5, 0.05]
@@ -187,7 +187,7 @@ def test_evaluation_refuses_damaged_weights_and_another_config(part, tmp_path):
 
 
 def test_results_are_the_final_the_best_and_the_mean_of_the_last(tmp_path):
-    config = dataclasses.replace(with_optim(epochs=3), keep=Keep(mean_of_last=2))
+    config = dataclasses.replace(with_optim(epochs=3), retention=Retention(num_last_averaged=2))
     result = train(config, tmp_path / "run", quiet=True)
     accuracies = [line["test_accuracy"] for line in metrics(result.run)]
     assert (result.final, result.best) == (accuracies[-1], max(accuracies))

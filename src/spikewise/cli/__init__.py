@@ -1,1 +1,5 @@
 """The command line."""
+
+from .. import aliases
+
+__getattr__ = aliases.old_contents(__name__)

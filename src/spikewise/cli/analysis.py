@@ -2,65 +2,49 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
-from tyro.conf import Positional
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
+from .options import Connect, DataRoot, Device, Images, Json, ModelName, Picture, Run, RunOrFile, Size
 
 
 def analyze(
-    run: Positional[Path],
+    run: Run,
     batches: int = 8,
-    picture: Path | None = None,
+    picture: Picture = None,
     device: Device = "auto",
-    data_root: str | None = None,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    data_root: DataRoot = None,
+    as_json: Json = False,
 ) -> None:
-    """What every block of a run does: firing rates, integers, distance from the identity, gradients.
+    """Firing rates, integers, distance from the identity and gradients by block.
 
     Args:
-        run: the run folder
-        batches: how many batches of 64 test samples
+        batches: how many batches of 64 test samples; as JSON, rates also by time step and class
         picture: a .png, .svg or .pdf of firing rates by time step and class, and of ADD's integers
-        device: where to compute
-        data_root: where the data lies now, if not where the run found it
-        as_json: print JSON instead of a table, with rates by time step and class
     """
     from ..analysis.activity import analyze_run, as_dict, draw, table
 
-    found = analyze_run(run, batches=batches, device=device, data_root=data_root)
+    activity = analyze_run(run, batches=batches, device=device, data_root=data_root)
     if picture is not None:
-        draw(found, picture)
-    print(json.dumps(as_dict(found)) if as_json else "\n".join(table(found)))
+        draw(activity, picture)
+    print(json.dumps(as_dict(activity)) if as_json else "\n".join(table(activity)))
 
 
 def diagnose(
-    run: Positional[Path],
+    run: RunOrFile,
     samples: int = 8,
-    images: Path | None = None,
-    size: int = 64,
+    images: Images = None,
+    size: Size = 64,
     device: Device = "auto",
-    data_root: str | None = None,
-    name: str | None = None,
-    connect: str | None = None,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    data_root: DataRoot = None,
+    name: ModelName = None,
+    connect: Connect = None,
+    as_json: Json = False,
 ) -> None:
-    """What is wrong with a network that does not learn: which block, how that shows, what to change.
+    """What is wrong with a network that does not learn, where, and what to change.
 
     Args:
-        run: a run folder, or a file of weights
         samples: how many test samples it is shown, 2 to 8
-        images: for a file, a folder of photographs; default the embedded digits, enlarged
-        size: for a file, the images' side in pixels
-        device: where to compute
-        data_root: where a run's data lies now
-        name: of a network, where a file does not tell
-        connect: ADD, AND or IAND, where a file does not tell
-        as_json: print JSON instead of sentences
     """
-    from ..analysis.diagnosis.diagnose import diagnose as examine
+    from ..analysis.diagnosis.diagnose import diagnose as diagnose_network
     from ..analysis.diagnosis.diagnose import random_labels
     from ..analysis.opened import BATCH, open_network
 
@@ -71,41 +55,31 @@ def diagnose(
     )
     net, (batch, labels) = opened.net, next(opened.batches)
     labels = random_labels(net, batch) if labels is None else labels
-    found = examine(net, batch, labels, opened.config, steps_of_run=opened.steps)
+    findings = diagnose_network(net, batch, labels, opened.config, steps_of_run=opened.steps)
     if as_json:
-        print(json.dumps([finding._asdict() for finding in found]))
+        print(json.dumps([finding._asdict() for finding in findings]))
         return
-    for finding in found:
-        print(finding)
-    if not found:
-        print(f"{run}: nothing found in {len(net.blocks)} blocks")
+    lines = list(map(str, findings)) or [f"{run}: nothing found in {len(net.blocks)} blocks"]
+    print("\n".join(lines))
 
 
 def energy(
-    run: Positional[Path],
+    run: RunOrFile,
     samples: int = 16,
-    images: Path | None = None,
-    size: int = 224,
+    images: Images = None,
+    size: Size = 224,
     device: Device = "auto",
-    data_root: str | None = None,
-    name: str | None = None,
-    connect: str | None = None,
+    data_root: DataRoot = None,
+    name: ModelName = None,
+    connect: Connect = None,
     constants: Path | None = None,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    as_json: Json = False,
 ) -> None:
     """Operations, bytes and joules of one inference, beside the ReLU twin's.
 
     Args:
-        run: a run folder, or a file of weights
         samples: how many test samples are counted
-        images: for a file, a folder of photographs; default the embedded digits, enlarged
-        size: for a file, the images' side in pixels
-        device: where to compute
-        data_root: where a run's data lies now
-        name: of a network, where a file does not tell
-        connect: ADD, AND or IAND, where a file does not tell
         constants: a JSON file of picojoules that replace those of `spikewise.analysis.energy.Joules`
-        as_json: print JSON instead of a table
     """
     from ..analysis.energy import Joules, count, sources, verdict
     from ..analysis.opened import open_network
@@ -114,30 +88,22 @@ def energy(
     opened = open_network(
         run, samples=samples, images=images, size=size, device=device, data_root=data_root, name=name, connect=connect
     )
-    found = count(opened.net, (batch for batch, _ in opened.batches), joules)
+    counts = count(opened.net, (batch for batch, _ in opened.batches), joules)
     if as_json:
-        layers, costs = (
-            [layer._asdict() for layer in found.layers],
-            [cost._asdict() | {"total": cost.total} for cost in found.costs],
-        )
-        print(
-            json.dumps(
-                found._asdict()
-                | {"layers": layers, "costs": costs, "constants": vars(joules), "sources": sources(joules)}
-                | {"verdict": verdict(found)}
-            )
-        )
+        result = counts._asdict() | {"constants": vars(joules), "sources": sources(joules), "verdict": verdict(counts)}
+        result["layers"] = [layer._asdict() for layer in counts.layers]
+        result["costs"] = [cost._asdict() | {"total": cost.total} for cost in counts.costs]
+        print(json.dumps(result))
         return
     print(f"{'layer':<28} {'twin MAC':>12} {'MAC':>12} {'accumulates':>12} {'rate in':>8} {'largest':>8}")
-    for layer in found.layers:
-        counts = f"{layer.dense:>12,.0f} {layer.multiplies:>12,.0f} {layer.accumulates:>12,.0f}"
-        print(f"{layer.name:<28} {counts} {layer.rate:>8.4f} {layer.most:>8}")
-    print(f"neurons add {found.neuron_adds:,.0f} times in {found.T} steps, connections {found.connect_adds:,.0f}")
-    print(
-        f"\n{'microjoules per sample':<28} {'operations':>11} {'weights':>11} {'activations':>12} {'membranes':>11} {'all':>11}"
-    )
-    for cost in found.costs:
+    for layer in counts.layers:
+        columns = f"{layer.dense:>12,.0f} {layer.multiplies:>12,.0f} {layer.accumulates:>12,.0f}"
+        print(f"{layer.name:<28} {columns} {layer.rate:>8.4f} {layer.most:>8}")
+    print(f"neurons add {counts.neuron_adds:,.0f} times in {counts.T} steps, connections {counts.connect_adds:,.0f}")
+    header = f"{'operations':>11} {'weights':>11} {'activations':>12} {'membranes':>11} {'all':>11}"
+    print(f"\n{'microjoules per sample':<28} {header}")
+    for cost in counts.costs:
         parts = f"{cost.operations / 1e6:>11,.1f} {cost.weights / 1e6:>11,.1f} {cost.activations / 1e6:>12,.1f}"
         print(f"{cost.what:<28} {parts} {cost.membranes / 1e6:>11,.1f} {cost.total / 1e6:>11,.1f}")
-    print(verdict(found))
+    print(verdict(counts))
     print("\nenergy of one operation or byte; --constants FILE replaces them:", *sources(joules), sep="\n  ")

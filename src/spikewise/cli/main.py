@@ -1,246 +1,61 @@
-"""The command line: a thin face. Every command is a function that could as well be called from Python."""
+"""The command line: one table of commands, from which dispatch and help are made. Every command is a function that could
+as well be called from Python.
+"""
 
-import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from functools import partial, wraps
+from typing import Any, NamedTuple
 
 import tyro
-from tyro.conf import Positional
 
+from .. import aliases
 from ..config import Config
+from . import data, events
 from .analysis import analyze, diagnose, energy
-from .data import DATA, EVENTS
+from .info import doctor, list_tables
 from .paper import reproduce
-from .plan import of_recipe, plan
-
-if TYPE_CHECKING:
-    from ..engine.report import Result
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Topic = Literal["all", "models", "recipes", "datasets", "neurons", "surrogates", "backends"]
+from .plan import plan
+from .train import evaluate, resume, train
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """Train a network by a recipe. Every field of the recipe can be changed on the command line."""
+class Command(NamedTuple):
+    """What a command calls, and what follows its name; after RECIPE, the function is given that recipe's config."""
 
-    config: Annotated[Config, tyro.conf.arg(name="")]
-    out: Path | None = None  # run folder, new or empty; default runs/RECIPE-SEED
-    device: Device = "auto"
-    workers: int | None = None  # processes that make batches; 0: this one; None: as suits the device; changes no result
-    until: int | None = None  # stop after this epoch, with the learning rates of the whole run; --resume goes on
-    quiet: bool = False  # only the result
-    json: bool = False  # only the result, as JSON
+    function: Callable[..., None]
+    usage: str
 
+    @property
+    def summary(self) -> str:
+        return (self.function.__doc__ or "").partition("\n")[0]
 
-@dataclass(frozen=True)
-class ResumeOptions:
-    """Go on with a run where it ended. Nothing of its config can be changed but where and how it runs."""
-
-    resume: Path  # the run folder
-    epochs: int | None = None  # more epochs than it was begun with
-    data_root: str | None = None  # where the data lies now
-    device: Device = "auto"
-    workers: int | None = None  # processes that make batches; 0: this one; None: as suits the device
-    until: int | None = None  # stop after this epoch
-    quiet: bool = False  # only the result
-    json: bool = False  # only the result, as JSON
+    @property
+    def takes_recipe(self) -> bool:
+        return self.usage == "RECIPE"
 
 
-def train(args: list[str]) -> None:
-    """Train by a recipe or go on with a run; print firing rates by block, and as the last line the result."""
-    if any(arg.partition("=")[0] == "--resume" for arg in args):
-        if not args[0].startswith("-"):
-            raise ValueError(f"--resume goes on with a run as its config says; leave out {args[0]!r}")
-        how = tyro.cli(ResumeOptions, prog="spikewise train", args=args)
-        from ..engine.loop import resume
-
-        result = resume(
-            how.resume,
-            epochs=how.epochs,
-            data_root=how.data_root,
-            device=how.device,
-            workers=how.workers,
-            until=how.until,
-            quiet=how.quiet or how.json,
-        )
-        show_result(result, how.device, quiet=how.quiet, as_json=how.json, data_root=how.data_root)
-        return
-    given = of_recipe("train", TrainOptions, args, ", or --resume DIR")
-    from ..engine.loop import train as run_training
-
-    result = run_training(
-        given.config,
-        given.out,
-        device=given.device,
-        workers=given.workers,
-        until=given.until,
-        quiet=given.quiet or given.json,
-    )
-    show_result(result, given.device, quiet=given.quiet, as_json=given.json)
-
-
-def show_result(result: "Result", device: str, *, quiet: bool, as_json: bool = False, data_root: str | None = None) -> None:
-    from ..engine.run.folder import METRICS, read_config, read_lines
-    from ..models.registry import MODELS
-
-    config = read_config(result.run)
-    if as_json:
-        print(json.dumps({"recipe": config.recipe, "seed": config.seed, **vars(result), "run": str(result.run)}))
-        return
-    if MODELS[config.model.name].spiking and not quiet:
-        analyze(result.run, device=device, data_root=data_root)  # type: ignore[arg-type]
-    print(
-        f"test accuracy: final {100 * result.final:.1f} % ({result.correct} of {result.total}), "
-        f"mean of the last {result.mean_over} epochs {100 * result.mean_of_last:.1f} %, "
-        f"best {100 * result.best:.1f} % (epoch {result.best_epoch}, chosen on the test split)"
-    )
-    print(f"{config.recipe}: test accuracy {100 * result.final:.1f} % (seed {config.seed}), run folder {result.run}")
-    if (done := len(read_lines(result.run / METRICS))) < config.optim.epochs:
-        print(f"unfinished, {done} of {config.optim.epochs} epochs: go on with spikewise train --resume {result.run}")
-
-
-def evaluate(
-    run: Positional[Path],
-    checkpoint: Literal["last", "best"] = "last",
-    device: Device = "auto",
-    data_root: str | None = None,
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False,
-) -> None:
-    """Score a run on its test split.
-
-    Args:
-        run: the run folder
-        checkpoint: the last weights, or those of the best epoch (chosen on the test split)
-        device: where to compute
-        data_root: where the data lies now, if not where the run found it
-        as_json: print JSON instead of a sentence
-    """
-    from ..engine.evaluate import evaluate as score_run
-    from ..engine.run.folder import METRICS, read_config, read_lines
-
-    score = score_run(run, device=device, checkpoint=checkpoint, data_root=data_root)
-    done, epochs = len(read_lines(run / METRICS)), read_config(run).optim.epochs
-    if as_json:
-        print(
-            json.dumps({"run": str(run), "checkpoint": checkpoint, "accuracy": score.accuracy, **vars(score), "epochs": done})
-        )
-        return
-    unfinished = f", unfinished: {done} of {epochs} epochs" if done < epochs else ""
-    right = f"{score.correct} of {score.total}"
-    print(f"{run} ({checkpoint}{unfinished}): test accuracy {100 * score.accuracy:.2f} % ({right}), loss {score.loss:.4f}")
-
-
-def list_(topic: Positional[Topic] = "all", as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
-    """What there is.
-
-    Args:
-        topic: which table
-        as_json: print JSON instead of a table
-    """
-    from ..data import DATASETS
-    from ..kernels import BACKENDS, SURROGATES
-    from ..models import MODELS
-    from ..neurons import NEURONS
-    from ..recipes import RECIPES
-
-    tables: dict[str, dict] = {
-        "models": MODELS,
-        "recipes": {name: recipe() for name, recipe in RECIPES.items()},
-        "datasets": DATASETS,
-        "neurons": NEURONS,
-        "surrogates": SURROGATES,
-        "backends": BACKENDS,
-    }
-    chosen = tables if topic == "all" else {topic: tables[topic]}
-    lines = {name: {key: first_line(entry) for key, entry in table.items()} for name, table in chosen.items()}
-    if as_json:
-        print(json.dumps(lines))
-        return
-    for name, table in lines.items():
-        if topic == "all":
-            print(f"{name}:")
-        for key, line in table.items():
-            print(f"  {key:<30} {line}")
-
-
-def first_line(entry: object) -> str:
-    """What a table's entry says of itself."""
-    from ..data import DatasetEntry
-    from ..models.registry import ModelEntry
-
-    if isinstance(entry, DatasetEntry):
-        return entry.description
-    if isinstance(entry, Config):
-        return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {entry.optim.epochs} epochs"
-
-    if isinstance(entry, ModelEntry):
-        blocks = sum(entry.stages) if entry.family != "event" else sum(count for _, count in entry.stages)
-        return f"{entry.family} kind, {blocks} {'bottleneck' if entry.bottleneck else 'basic'} {entry.block.__name__}s"
-    return (entry.__doc__ or "").strip().partition("\n")[0]
-
-
-def doctor(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
-    """What this machine can do, and which kernels run.
-
-    Args:
-        as_json: print JSON instead of a table
-    """
-    from ..engine.doctor import examine
-
-    found = examine()
-    if as_json:
-        print(json.dumps(found))
-        return
-    for name, value in found.items():
-        print(f"{name:<22} {value}")
-
-
-GROUPS: dict[str, dict[str, Callable[..., None]]] = {"data": DATA, "events": EVENTS}
-COMMANDS: dict[str, Callable[..., None]] = {
-    "evaluate": evaluate,
-    "analyze": analyze,
-    "doctor": doctor,
-    "list": list_,
-    "diagnose": diagnose,
-    "energy": energy,
-    "reproduce": reproduce,
+COMMANDS = {
+    "train": Command(train, "RECIPE"),
+    "train --resume": Command(resume, "RUN"),
+    "plan": Command(plan, "RECIPE"),
+    "evaluate": Command(evaluate, "RUN"),
+    "analyze": Command(analyze, "RUN"),
+    "diagnose": Command(diagnose, "RUN|FILE"),
+    "energy": Command(energy, "RUN|FILE"),
+    "reproduce": Command(reproduce, "[NAME]"),
+    "data download": Command(data.download, "NAME"),
+    "data prepare": Command(data.prepare, "NAME --source FILES"),
+    "data shard": Command(data.shard, "FOLDER OUT"),
+    "data info": Command(data.info, "NAME"),
+    "events info": Command(events.info, "FILE"),
+    "events show": Command(events.show, "FILE"),
+    "events convert": Command(events.convert, "FILE OUT"),
+    "doctor": Command(doctor, ""),
+    "list": Command(list_tables, "[TOPIC]"),
 }
-
-HELP = """usage: spikewise COMMAND ...
-
-commands:
-  train RECIPE    train by a recipe; `spikewise train RECIPE --help` shows every option
-  train --resume RUN    go on with a run where it ended
-  plan RECIPE     memory and time of a run before it begins, and what would make it fit; options as of train
-  evaluate RUN    score a finished run on its test split
-  analyze RUN     firing rate of every block of a finished run
-  diagnose RUN|FILE    which block is sick, how that shows, what to change
-  energy RUN|FILE    operations, bytes and joules of an inference, beside the ReLU twin's
-  reproduce NAME  a figure, table or equation of the paper; `spikewise reproduce` lists them
-  data download NAME    fetch a data set
-  data prepare NAME --source FILES    turn what a source delivers into what a run reads
-  data shard FOLDER OUT    pack a folder of images into tar files
-  data info NAME  what a data set holds, with a picture if you like
-  events info | show | convert FILE    recordings of event cameras, of every format
-  doctor          what this machine can do, and which kernels run
-  list [TOPIC]    models, recipes, datasets, neurons, surrogates, backends
-
-`spikewise COMMAND --help` says more."""
-
-TRAIN_HELP = """usage: spikewise train RECIPE [options]
-       spikewise train --resume DIR [--epochs N] [--until N] [--data-root DIR] [--device D] [--workers N]
-
-`spikewise list recipes` shows the recipes, `spikewise train RECIPE --help` every option."""
-
-
-PLAN_HELP = """usage: spikewise plan RECIPE [options as for train] [--measure STEPS] [--device D] [--json]
-
-`spikewise list recipes` shows the recipes, `spikewise plan RECIPE --help` every option."""
+WORDS = list(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
+HELP = (["-h"], ["--help"])
 
 
 def main(args: list[str] | None = None) -> int:
@@ -257,11 +72,11 @@ def main(args: list[str] | None = None) -> int:
         status = exit_status(error)
         if status is None or os.environ.get("SPIKEWISE_TRACEBACK"):
             raise
-        print(f"spikewise: {sentence(error)}", file=sys.stderr)
+        print(f"spikewise: {error_message(error)}", file=sys.stderr)
         return status
 
 
-def sentence(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """What an error says, without the number of one of the system's."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -281,42 +96,72 @@ def exit_status(error: Exception) -> int | None:
 
 def run_command(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
-        print(HELP)
+        print(help_text())
         return 0 if args else 2
-    command, rest = args[0], args[1:]
-    if command == "train":
-        if rest[:1] in (["-h"], ["--help"]):
-            print(TRAIN_HELP)
-            return 0
-        train(rest)
-    elif command == "plan":
-        if rest[:1] in (["-h"], ["--help"]):
-            print(PLAN_HELP)
-            return 0
-        plan(rest)
-    elif command == "--version":
+    word, rest = args[0], args[1:]
+    if word == "--version":
         from .. import __version__
 
         print(f"spikewise {__version__}")
-    elif command in GROUPS:
-        run_of_group(command, rest)
-    elif command in COMMANDS:
-        tyro.cli(COMMANDS[command], prog=f"spikewise {command}", args=rest)
-    else:
-        raise ValueError(f"no command named {command!r}; known: train, plan, {', '.join([*COMMANDS, *GROUPS])}")
+        return 0
+    if word not in WORDS:
+        raise ValueError(f"no command named {word!r}; known: {', '.join(WORDS)}")
+    if rest[:1] in HELP and (word not in COMMANDS or COMMANDS[word].takes_recipe):
+        print(help_text(word))
+        return 0
+    name, rest = find_command(word, rest)
+    rest, notices = aliases.rename_flags(name, rest)
+    for notice in notices:
+        print(f"spikewise: {notice}", file=sys.stderr)
+    call = call_with_recipe if COMMANDS[name].takes_recipe else tyro.cli
+    call(COMMANDS[name].function, prog=f"spikewise {name}".removesuffix(" --resume"), args=rest)
     return 0
 
 
-def run_of_group(group: str, args: list[str]) -> None:
-    """A command of two words."""
-    commands = GROUPS[group]
-    if args[:1] in (["-h"], ["--help"]):
-        for name, command in commands.items():
-            print(f"spikewise {group} {name:<10} {first_line(command)}")
-        return
-    if not args or args[0] not in commands:
-        raise ValueError(f"`spikewise {group}` knows {', '.join(commands)}; given {args[0] if args else 'nothing'}")
-    tyro.cli(commands[args[0]], prog=f"spikewise {group} {args[0]}", args=args[1:])
+def help_text(word: str = "") -> str:
+    """All commands, or those that begin with `word`, a line each."""
+    chosen = {name: command for name, command in COMMANDS.items() if word in ("", name.partition(" ")[0])}
+    lines = [f"  {f'{name} {command.usage}':<34}{command.summary}" for name, command in chosen.items()]
+    example = f"{word} RECIPE" if word in COMMANDS else f"{word} NAME" if word else "COMMAND"
+    recipes = ["`spikewise list recipes` shows the recipes."] if word in COMMANDS else []
+    more = [*recipes, f"`spikewise {example} --help` shows every option."]
+    return "\n".join(["usage: spikewise COMMAND ...", "", *lines, "", *more])
+
+
+def find_command(word: str, args: list[str]) -> tuple[str, list[str]]:
+    """The command's whole name, and the arguments after it."""
+    if word == "train" and any(arg.partition("=")[0] == "--resume" for arg in args):
+        if not args[0].startswith("-"):
+            raise ValueError(f"--resume goes on with a run as its config says; leave out {args[0]!r}")
+        return "train --resume", args
+    if word in COMMANDS:
+        return word, args
+    if not args or f"{word} {args[0]}" not in COMMANDS:
+        known = ", ".join(name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{word} "))
+        raise ValueError(f"`spikewise {word}` knows {known}; given {args[0] if args else 'nothing'}")
+    return f"{word} {args[0]}", args[1:]
+
+
+def call_with_recipe(function: Callable[..., None], *, prog: str, args: list[str]) -> None:
+    """Call `function` with the config of the recipe that is the first argument, changed by the options after it."""
+    from ..recipes import RECIPES
+
+    command = prog.removeprefix("spikewise ")
+    instead = ", or --resume DIR" if function is train else ""
+    if args and args[0].startswith("-"):
+        raise ValueError(f"{command} needs a recipe before its options{instead}; given {args[0]!r} first")
+    if not args or args[0] not in RECIPES:
+        mistake = f"no recipe named {args[0]!r}" if args else f"{command} needs a recipe{instead}"
+        raise ValueError(f"{mistake}; known: {', '.join(RECIPES)}")
+    recipe = args[0]
+
+    @wraps(function)
+    def call(config: Config, **options: Any) -> None:
+        if config.recipe != recipe:
+            raise ValueError(f"--recipe {config.recipe} can't be set; name the recipe first: {prog} {config.recipe}")
+        function(config, **options)
+
+    tyro.cli(partial(call, config=RECIPES[recipe]()), prog=f"{prog} {recipe}", args=args[1:])
 
 
 def run() -> None:

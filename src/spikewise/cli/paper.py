@@ -1,9 +1,10 @@
 """The command `spikewise reproduce`."""
 
 from pathlib import Path
-from typing import Literal
 
 from tyro.conf import Positional
+
+from .options import Device, Workers
 
 
 def reproduce(
@@ -14,33 +15,31 @@ def reproduce(
     size: int = 112,
     batch: int = 8,
     data_root: str | None = None,
-    budget: int | None = None,
+    max_epochs: int | None = None,
     check: bool = False,
     weights: Path | None = None,
     batch_size: int | None = None,
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-    workers: int | None = None,
+    device: Device = "auto",
+    workers: Workers = None,
 ) -> None:
-    """The paper's figures, tables and equations: numbers held against the paper and the published logs, and pictures.
+    """Reproduce a figure, table or equation of the paper, beside the published logs.
 
     Args:
-        name: a figure, table or equation; all that need no data: all; all that are trained: trained; what there is: list
+        name: a figure, table or equation; all: all that need no data; trained: all that are trained; list: what there is
         out: folder of NAME.json, NAME.md, NAME.svg and NAME.png, and of runs/
         seed: of weights, labels and the order of the data
         images: figures 5 to 8: a folder of photographs; default the embedded digits, enlarged
         size: figures 5 to 8: their side in pixels, 32 or more
         batch: figures 5 to 8: how many of them, 2 or more
-        data_root: what is trained: where the data lies; default SPIKEWISE_DATA, or ./data
-        budget: what is trained: stop after so many epochs, with the learning rates of the whole published run, so that the
-            published log can be compared at the same epoch; the same command with a larger budget goes on from there
-        check: what is trained: a few steps on stand-in data, to see that all works; its pages lie in OUT/check
+        data_root: of what is trained, as all below: where the data lies; default SPIKEWISE_DATA, or ./data
+        max_epochs: stop after so many epochs, with the learning rates of the whole published run, so that the published log
+            can be compared at the same epoch; the same command with more epochs goes on from there
+        check: a few steps on stand-in data, to see that all works; the pages lie in OUT/check
         weights: tab2, tab3, fig4: a folder of the published weights, evaluated in place of training
-        batch_size: what is trained: samples per step, if the published number does not fit; the learning rate goes with it
-        device: what is trained: where
-        workers: what is trained: processes that make batches
+        batch_size: samples per step, if the published number does not fit; the learning rate is scaled with it
     """
     from ..paper import TRAINED, Options, described
-    from ..paper import reproduce as make
+    from ..paper import reproduce as reproduce_results
 
     if name == "list":
         print("\n".join(described()))
@@ -51,14 +50,14 @@ def reproduce(
         size=size,
         batch=batch,
         data_root=data_root,
-        budget=budget,
+        max_epochs=max_epochs,
         check=check,
         weights=weights,
         batch_size=batch_size,
         device=device,
         workers=workers,
     )
-    for result, files in make(name, options, out):
+    for result, files in reproduce_results(name, options, out):
         print(result.title)
         if result.name in TRAINED:
             print(f"  {result.about}")

@@ -69,7 +69,7 @@ def data_options(config: Config) -> dict[str, Any]:
     """
     entry, how = dataset_entry(config), config.data
     holds = "event recordings" if entry.events else "still images"
-    for name in ("warp", "resized_crop") if entry.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
+    for name in ("affine", "resized_crop") if entry.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
         if value := getattr(how, name):
             other = "images" if entry.events else "event recordings"
             raise ValueError(f"data.{name}={value!r} is for {other}; {how.name} holds {holds}: leave it at {type(value)()!r}")
@@ -81,12 +81,12 @@ def data_options(config: Config) -> dict[str, Any]:
     if how.size is not None and not entry.variable_size:
         known = ", ".join(name for name, other in DATASETS.items() if other.variable_size)
         raise ValueError(f"data.size={how.size} is for photographs ({known}); {how.name} has one size: leave it at None")
-    options: dict[str, Any] = {"T": how.frames, "split_by": how.rule, "cache": how.cache} if entry.events else {}
-    if how.part != "published":
-        if how.part not in entry.split_variants:
+    options: dict[str, Any] = {"T": how.num_frames, "split_by": how.split_by, "cache": how.cache} if entry.events else {}
+    if how.split_variant != "published":
+        if how.split_variant not in entry.split_variants:
             known = f"use {' or '.join(entry.split_variants)}" if entry.split_variants else "leave it at 'published'"
-            raise ValueError(f"data.part={how.part!r} is an unknown split variant of {how.name}; {known}")
-        options["split_variant"] = how.part
+            raise ValueError(f"data.split_variant={how.split_variant!r} is an unknown split variant of {how.name}; {known}")
+        options["split_variant"] = how.split_variant
     if how.size is not None:
         options["size"] = how.size
     if how.fold is not None:

@@ -65,8 +65,8 @@ class TrainingBatches(TorchDataset):
         sample = random_shift(sample, rng, how.shift)
         if how.flip:
             sample = random_hflip(sample, rng)
-        if how.warp:
-            sample = random_affine(sample, rng, how.warp)
+        if how.affine:
+            sample = random_affine(sample, rng, how.affine)
         if how.temporal_delete and how.temporal_delete_per == "sample":
             sample = random_temporal_delete(sample, rng, how.temporal_delete)
         if how.event_drop:
@@ -80,7 +80,7 @@ class TrainingBatches(TorchDataset):
         return sample
 
 
-PER_SAMPLE = ("shift", "flip", "warp", "temporal_delete", "event_drop", "polarity_flip", "rotate", "resized_crop")
+PER_SAMPLE = ("shift", "flip", "affine", "temporal_delete", "event_drop", "polarity_flip", "rotate", "resized_crop")
 
 
 def chosen_mix(how: Data, rng: np.random.Generator) -> tuple[Callable, float]:

@@ -192,7 +192,7 @@ def go_on(training: Training, test: Dataset, run: Path, workers: int, quiet: boo
                 save(training, run)
                 console.epoch(line, config.optim.epochs, seen / seconds)
                 began, seen, batches.seconds = time.perf_counter(), 0, 0.0
-            elif config.keep.every_steps and training.steps_done % config.keep.every_steps == 0:
+            elif config.retention.every_steps and training.steps_done % config.retention.every_steps == 0:
                 save(training, run)
             if signals.received:
                 save(training, run)
@@ -204,7 +204,7 @@ def go_on(training: Training, test: Dataset, run: Path, workers: int, quiet: boo
 
 def save(training: Training, run: Path) -> None:
     """Write a checkpoint, point `last` and `best` to what they should be, and remove what is not to be kept."""
-    folder, keep, steps = run / rundir.CHECKPOINTS, training.config.keep, training.order.steps_per_epoch
+    folder, keep, steps = run / rundir.CHECKPOINTS, training.config.retention, training.order.steps_per_epoch
     metrics = run / rundir.METRICS
     state = checkpoint.State(
         step=training.steps_done,
@@ -260,7 +260,7 @@ def disk_needed(training: Training) -> int:
     weights = sum(t.numel() * t.element_size() for t in training.net.state_dict().values())
     buffers = {"sgd": 1 if training.config.optim.momentum else 0}.get(training.config.optim.optimizer, 2)
     each = weights * (1 + buffers + (1 if training.average else 0))
-    keep = training.config.keep
+    keep = training.config.retention
     number = keep.last + keep.best + (training.config.optim.epochs // keep.every_epochs if keep.every_epochs else 0) + 1
     return each * number
 

@@ -10,7 +10,7 @@ from ..config import Optim
 def build_optimizer(config: Optim, net: nn.Module) -> optim.Optimizer:
     """The optimiser of a run. Weight decay holds for convolutions and linear layers; norms, biases and tau are free of it.
 
-    Each group's `scale` is its learning rate as a multiple of the schedule's: `w_lr` for PLIF's w, 1 for the others.
+    Each group's `scale` is its learning rate as a multiple of the schedule's: `plif_lr_multiplier` for PLIF's w, else 1.
     """
     matrices = [p for p in net.parameters() if p.dim() > 1]
     time_constants = [p for name, p in net.named_parameters() if name.endswith(".neuron.w")]
@@ -19,7 +19,7 @@ def build_optimizer(config: Optim, net: nn.Module) -> optim.Optimizer:
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay, "scale": 1.0},
         {"params": others, "weight_decay": 0.0, "scale": 1.0},
-        {"params": time_constants, "weight_decay": 0.0, "scale": config.w_lr},
+        {"params": time_constants, "weight_decay": 0.0, "scale": config.plif_lr_multiplier},
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":

@@ -70,7 +70,7 @@ def results(run: Path, config: Config) -> Result:
     if not lines:
         raise ValueError(f"{run} has no finished epoch yet")
     best = max(lines, key=lambda line: line["test_accuracy"])
-    last = [line["test_accuracy"] for line in lines[-config.keep.mean_of_last :]]
+    last = [line["test_accuracy"] for line in lines[-config.retention.num_last_averaged :]]
     final = lines[-1]
     return Result(
         run=run,

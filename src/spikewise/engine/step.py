@@ -83,7 +83,7 @@ class Training:
 
         Raises:  NotFinite before a weight changes, the running estimates put back
         """
-        number, every = self.steps_done, self.config.keep.probe_every
+        number, every = self.steps_done, self.config.retention.probe_every_steps
         watching = record_activity(self.net) if every and (number + 1) % every == 0 and self.net.spiking else nullcontext()
         scale = self.scaler.get_scale()  # the optimiser's step may change it
         with watching as watches:

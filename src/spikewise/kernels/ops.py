@@ -35,7 +35,8 @@ SCHEMAS = {
     "norm_stats": "(Tensor y, int channel_axis) -> (Tensor mean, Tensor variance)",
     "norm_fire": f"({schema(FireTensors, FireSpec)}) -> ({schema(FireOutput)})",
     "norm_fire_backward": f"({schema(FireGrads, FireTensors, FireSpec, GradSpec)}) -> ({schema(FireBackwardOutput)})",
-    "batch_norm_backward_": "(Tensor(a!) grad, Tensor y, Tensor mean, Tensor inverse_std, Tensor scale, Tensor channel_sums, int count) -> ()",
+    "batch_norm_backward_": "(Tensor(a!) grad, Tensor y, Tensor mean, Tensor inverse_std, Tensor scale, Tensor channel_sums,"
+    " int count) -> ()",
     "max_pool": "(Tensor x, int size, int stride, int padding) -> (Tensor out, Tensor indices)",
     "max_pool_backward": "(Tensor grad, Tensor indices, SymInt[] shape, int size, int stride, int padding) -> Tensor",
     "pack": "(Tensor x, int planes) -> Tensor",

@@ -58,7 +58,7 @@ def require_fitting(name: str, o: Options) -> None:
             raise ValueError(f"{flag(option)} changes nothing in {name}, it is for {takes}; leave it out")
     if o.check and o.data_root is not None:
         raise ValueError("--check makes its own data; leave out --data-root, or --check to train on yours")
-    for option in ("budget", "batch_size"):
+    for option in ("max_epochs", "batch_size"):
         if o.weights is not None and getattr(o, option) is not None:
             raise ValueError(f"--weights evaluates and trains nothing; leave out {flag(option)}, or --weights to train")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 AT_START = ("images", "size", "batch")  # options of figures that show networks before training
-TRAINING = ("data_root", "budget", "check", "batch_size", "device", "workers")  # of what is trained
+TRAINING = ("data_root", "max_epochs", "check", "batch_size", "device", "workers")  # of what is trained
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Options:
     size, batch: before training: side of the images in pixels, and how many
     data_root:   of what is trained, as all below: where the data lies
     runs:        folder of run folders
-    budget:      stop after so many epochs; the learning rates are those of the whole published run
+    max_epochs:  stop after so many epochs; the learning rates are those of the whole published run
     check:       a few steps on stand-in data, to see that everything works
     weights:     a folder of published weights, to be evaluated in place of training
     batch_size:  samples per step; None: the published number. The learning rate goes with it
@@ -29,7 +29,7 @@ class Options:
     batch: int = 8
     data_root: str | None = None
     runs: Path | None = None
-    budget: int | None = None
+    max_epochs: int | None = None
     check: bool = False
     weights: Path | None = None
     batch_size: int | None = None
@@ -39,8 +39,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}; use 0 or more")
-        if self.budget is not None and self.budget < 1:
-            raise ValueError(f"budget={self.budget}; use 1 epoch or more")
+        if self.max_epochs is not None and self.max_epochs < 1:
+            raise ValueError(f"max_epochs={self.max_epochs}; use 1 epoch or more")
         if self.batch_size is not None and self.batch_size < 2:
             raise ValueError(f"batch_size={self.batch_size}; batch norm needs 2 or more samples")
         if self.size < 32:

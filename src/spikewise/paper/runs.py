@@ -69,7 +69,7 @@ def run_arm(arm: Arm, o: Options) -> Ran:
     if begun:
         config = same_run(run, config)
     epochs = config.optim.epochs
-    until = min(o.budget or epochs, epochs)
+    until = min(o.max_epochs or epochs, epochs)
     if len(read_lines(run / METRICS)) < until:
         if begun:
             resume(run, data_root=o.data_root, device=o.device, workers=o.workers, until=until)
@@ -115,7 +115,7 @@ def train_command(config: Config, done: int) -> str:
         for name, value in ours.items()
         if value != published[name] and name not in ("data.root", "data.cache")
     ]
-    until = [f"--until {done}"] if done < config.optim.epochs else []
+    until = [f"--stop-epoch {done}"] if done < config.optim.epochs else []
     return " ".join(["spikewise train", config.recipe, *words, *until])
 
 

@@ -96,7 +96,7 @@ def run_away(net: Network) -> list[Finding]:
             decay_input = getattr(net.get_submodule(f"{name}.neuron"), "decay_input", True)
             slow = "hardly lets anything in" if decay_input else "hardly forgets"
             what = "remembers next to nothing" if tau < TAU[0] else slow
-            advice = "give w a smaller learning rate (optim.w_lr 0.1), or begin with another tau"
+            advice = "give w a smaller learning rate (optim.plif_lr_multiplier 0.1), or begin with another tau"
             return [Finding("tau has run away", name, f"tau = {tau:.4g} steps: it {what}", advice)]
     return []
 

@@ -1,5 +1,6 @@
 """Recordings of event cameras: read, binned into frames, simulated, drawn."""
 
+from ... import aliases
 from .events import Events
 from .formats import FORMATS, read_events, write_events
 from .frames import FRAME_BINNERS, frames_by_count, frames_by_duration
@@ -19,3 +20,5 @@ __all__ = [
     "summarize_events",
     "write_events",
 ]
+
+__getattr__ = aliases.old_contents(__name__)

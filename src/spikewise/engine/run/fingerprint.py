@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...aliases import renamed_field
 from ...config import Config, to_json
 
 FREE = (
@@ -42,8 +43,9 @@ def changes(then: Any, now: dict[str, Any], parts: tuple[str, ...] = ()) -> list
     """
     if not isinstance(then, dict):
         raise ValueError("the checkpoint does not say which config it belongs to")
+    then = {renamed_field(name): value for name, value in then.items()}
     then = by_name(Config()) | then  # a field that is younger than the checkpoint had no other value than its default
-    names = [name for name in now if name not in FREE and not name.startswith(("keep.", "memory."))]
+    names = [name for name in now if name not in FREE and not name.startswith(("retention.", "memory."))]
     chosen = [name for name in names if not parts or name.partition(".")[0] in parts]
     found = [f"{name} {then.get(name)!r} -> {now[name]!r}" for name in chosen if then.get(name) != now[name]]
     epochs = then.get("optim.epochs"), now["optim.epochs"]

@@ -1,12 +1,15 @@
 import importlib.util
+import inspect
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from spikewise.cli.main import main
+from spikewise.cli.main import COMMANDS, help_text, main
 from spikewise.models import build_model
 from spikewise.models.weights import to_published
 
@@ -61,6 +64,13 @@ def test_list_shows_every_table(topic, capsys):
     ("args", "message"),
     [
         (["trian"], "no command named 'trian'; known: train, plan, evaluate"),
+        (["data", "downlaod"], "`spikewise data` knows download, prepare, shard, info; given downlaod"),
+        (["events"], "`spikewise events` knows info, show, convert; given nothing"),
+        (["events", "info"], "events info needs a recording: spikewise events info FILE"),
+        (["train"], "train needs a recipe, or --resume DIR; known: digits"),
+        (["plan", "--json"], "plan needs a recipe before its options; given '--json' first"),
+        (["train", "digits", "--resume", "x"], "goes on with a run as its config says; leave out 'digits'"),
+        (["train", "digits", "--recipe", "nmnist"], "name the recipe first: spikewise train nmnist"),
         (["train", "mnist"], "no recipe named 'mnist'; known: digits"),
         (["evaluate", "nowhere"], "nowhere is no run folder: it has no config.json"),
         (["train", "digits", "--data.name", "mnist"], "no data set named 'mnist'; known: digits"),
@@ -85,11 +95,40 @@ def test_a_mistyped_option_is_named_with_status_2(args, capsys):
     assert "--optim.lr" in err or "optim.lr=-1.0 is out of range" in err
 
 
-def test_help_is_there(capsys):
-    for args in (["--help"], ["train", "--help"], ["train", "digits", "--help"], ["evaluate", "--help"], ["--version"]):
-        status, out, _ = run(capsys, *args)
-        assert status in (0, None)
-        assert "spikewise" in out
+@pytest.mark.parametrize("args", [["train", "digits", "--help"], ["evaluate", "--help"], ["data", "info", "-h"], ["--version"]])
+def test_help_of_a_command_and_the_version_are_there(args, capsys):
+    status, out, _ = run(capsys, *args)
+    assert status in (0, None)
+    assert "spikewise" in out
+
+
+@pytest.mark.parametrize("word", ["", "train", "plan", "data", "events"])
+def test_help_shows_every_command_in_a_line_of_readable_width(word, capsys):
+    status, out, _ = run(capsys, *filter(None, [word]), "--help")
+    assert (status, out) == (0, help_text(word) + "\n")
+    names = [name for name in COMMANDS if word in ("", name.split()[0])]
+    assert [line.strip().startswith(name) for name, line in zip(names, out.splitlines()[2:], strict=False)] == [True] * len(
+        names
+    )
+    assert max(map(len, out.splitlines())) <= 128
+    assert all(command.summary.endswith(".") for command in COMMANDS.values())
+
+
+def test_the_readme_shows_the_commands_as_help_does():
+    readme = (Path(__file__).parents[2] / "README.md").read_text().replace("\\|", "|")
+    rows = re.findall(r"^\| `spikewise ([^`]+)` \| (.*) \|$", readme, re.MULTILINE)
+    assert rows == [(f"{name} {command.usage}".strip(), command.summary) for name, command in COMMANDS.items()]
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from spikewise.cli.main import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_options_have_one_name_everywhere():
+    """A parameter of the same meaning is called alike in every command; a flag is its name."""
+    names = {name for command in COMMANDS.values() for name in inspect.signature(command.function).parameters}
+    assert not names & {"root", "json", "until", "budget", "frames", "stop"}
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch):
@@ -116,27 +155,21 @@ def test_train_prints_its_result_as_json(capsys, tmp_path):
     assert json.loads(out)["accuracy"] == found["final"]
 
 
-@pytest.mark.parametrize("damage", ["newer", "key", "checkpoint", "value"])
-def test_a_run_folder_that_does_not_fit_is_one_line_and_status_2(damage, capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"format_version": 2', '"format_version": 7', "format_version 7; this spikewise reads 1 to 2: update it"),
+        ('"shift":', '"shfit":', "Data has no field 'shfit'; did you mean 'shift'?"),
+        ('"num_blocks": 2', '"num_blocks": 1', "was changed since"),
+        ('"seed": 0', '"seed": "zero"', "seed='zero' has the wrong type; use int"),
+    ],
+    ids=["newer", "key", "checkpoint", "value"],
+)
+def test_a_run_folder_that_does_not_fit_is_one_line_and_status_2(old, new, message, capsys, tmp_path):
     folder = tmp_path / "run"
     run(capsys, "train", "digits", *TINY, *SHORT, "--out", str(folder), "--quiet")
     config = folder / "config.json"
-    text = config.read_text()
-    changed, message = (
-        {
-            "newer": ('"format_version": 1', '"format_version": 7'),
-            "key": ('"shift":', '"shfit":'),
-            "checkpoint": ('"num_blocks": 2', '"num_blocks": 1'),
-            "value": ('"seed": 0', '"seed": "zero"'),
-        }[damage],
-        {
-            "newer": "format_version 7; this spikewise reads 1 to 1: update it",
-            "key": "Data has no field 'shfit'; did you mean 'shift'?",
-            "checkpoint": "was changed since",
-            "value": "seed='zero' has the wrong type; use int",
-        }[damage],
-    )
-    config.write_text(text.replace(*changed))
+    config.write_text(config.read_text().replace(old, new))
     for command in (["evaluate", str(folder)], ["train", "--resume", str(folder), "--epochs", "2"]):
         status, out, err = run(capsys, *command)
         assert (status, out) == (2, "")
@@ -171,14 +204,10 @@ def test_damaged_data_is_one_line_and_status_2(capsys, tmp_path):
 
 
 def test_a_run_that_stopped_early_says_how_it_goes_on(capsys, tmp_path):
-    options = [*TINY, *SHORT[2:], "--optim.epochs", "2", "--until", "1"]
+    options = [*TINY, *SHORT[2:], "--optim.epochs", "2", "--stop-epoch", "1"]
     status, out, _ = run(capsys, "train", "digits", *options, "--out", str(tmp_path / "run"))
     assert status == 0
     assert out.splitlines()[-1] == f"unfinished, 1 of 2 epochs: go on with spikewise train --resume {tmp_path / 'run'}"
-
-
-def test_events_info_wants_a_file(capsys):
-    assert run(capsys, "events", "info") == (2, "", "spikewise: events info needs a recording: spikewise events info FILE\n")
 
 
 def test_a_published_file_is_looked_at_once_connect_is_told(capsys, tmp_path):

@@ -1,0 +1,65 @@
+"""The commands `spikewise events`: recordings of event cameras."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from .options import Format, Json, Recording
+
+
+def info(files: Positional[tuple[Path, ...]], format: Format = None, as_json: Json = False) -> None:
+    """Counts, rate, duration and sensor of recordings.
+
+    Args:
+        files: recordings of any known format; as JSON, a line each
+    """
+    from ..data.events.formats import FORMATS, detect_format, read_events
+    from ..data.events.summary import summarize_events
+
+    if not files:
+        raise ValueError("events info needs a recording: spikewise events info FILE")
+    for file in files:
+        name = format or detect_format(file)
+        facts = {"file": str(file), "format": name} | summarize_events(read_events(file, name))
+        if as_json:
+            print(json.dumps(facts))
+            continue
+        print(f"{file}: {FORMATS[name].description}")
+        print(f"  events     {facts['events']:,}, {100 * facts['on_fraction']:.1f} % of them ON (brighter)")
+        print(f"  duration   {facts['duration_s']:.6g} s, {facts['rate']:,.0f} events per second")
+        print(f"  sensor     {facts['sensor']} pixels, {100 * facts['active_pixels']:.1f} % of them with events")
+        if pixel := facts["most_active_pixel"]:
+            print(f"  most active  x={pixel['x']}, y={pixel['y']} with {pixel['events']:,} events")
+        if not facts["is_time_sorted"]:
+            print("  times run backwards somewhere")
+
+
+def show(
+    file: Recording, out: Path | None = None, num_frames: int = 8, seconds: float | None = None, format: Format = None
+) -> None:
+    """Draw a recording: an animation (.gif), or frames over events in space and time (.png).
+
+    Args:
+        out: the picture; default the recording's name with .png, in the working folder
+        num_frames: 1 or more; an animation has four times as many
+        seconds: how long the animation takes; default as long as the recording, 1 to 10
+    """
+    from ..data.events.formats import read_events
+    from ..data.events.plot import plot_recording
+
+    out = out or Path(file.name).with_suffix(".png")
+    plot_recording(read_events(file, format), out, frames=num_frames, seconds=seconds)
+    print(out)
+
+
+def convert(
+    file: Recording, out: Annotated[Positional[Path], arg(help="ends with .npz, .h5 or .hdf5")], format: Format = None
+) -> None:
+    """Write a recording as NPZ or HDF5."""
+    from ..data.events.formats import read_events, write_events
+
+    events = read_events(file, format)
+    write_events(events, out)
+    print(f"{out}: {len(events):,} events")

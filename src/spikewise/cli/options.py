@@ -1,0 +1,23 @@
+"""Options that several commands have: each described once, named alike everywhere."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], arg(help="where to compute")]
+Workers = Annotated[int | None, arg(help="processes that load data; 0: this one; None: as suits the device; changes no result")]
+DataRoot = Annotated[str | None, arg(help="where the data lies now, if not where the config says")]
+DataFolder = Annotated[Path | None, arg(help="folder of all data sets; default $SPIKEWISE_DATA, or else ./data")]
+Json = Annotated[bool, arg(name="json", help="print JSON")]
+Quiet = Annotated[bool, arg(help="print only the result")]
+StopEpoch = Annotated[int | None, arg(help="stop after this epoch, with the learning rates of the whole run")]
+Picture = Annotated[Path | None, arg(help="draw into this file")]
+Run = Annotated[Positional[Path], arg(help="the run folder")]
+RunOrFile = Annotated[Positional[Path], arg(help="a run folder, or a file of weights")]
+Recording = Annotated[Positional[Path], arg(help="a recording")]
+Format = Annotated[str | None, arg(help="the recording's, if the file does not tell it")]
+Images = Annotated[Path | None, arg(help="for a file: a folder of photographs; default the embedded digits, enlarged")]
+Size = Annotated[int, arg(help="for a file: the images' side in pixels")]
+ModelName = Annotated[str | None, arg(help="the network's, where a file does not tell it")]
+Connect = Annotated[str | None, arg(help="ADD, AND or IAND, where a file does not tell it")]
