@@ -1,8 +1,8 @@
-"""What it costs to watch a training step: rates, distances and gradients of every block, as `keep.probe_every` does.
+"""The cost of probing a training step: rates, distances and gradients of every block, as `keep.probe_every` records them.
 
     python benchmarks/bench_probe.py
 
-A watched step and a plain one in turns; sampled every n steps, the cost is the difference over n.
+Steps with and without the probe take turns; probing every n steps costs the difference over n.
 """
 
 from dataclasses import dataclass, replace
@@ -23,27 +23,27 @@ from spikewise.engine.step import Training
 
 @dataclass
 class Options:
-    """How often."""
+    """Options of the benchmark."""
 
-    rounds: int = 15
+    rounds: int = 15  # of one step each
 
 
-def photographs(side: int = 224, number: int = 8) -> Images:
+def random_images(side: int = 224, count: int = 8) -> Images:
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (number, 3, side, side), dtype=np.uint8)
-    return Images("photographs", images, np.arange(number) % 10, tuple("abcdefghij"), 255)
+    images = rng.integers(0, 256, (count, 3, side, side), dtype=np.uint8)
+    return Images("photographs", images, np.arange(count) % 10, tuple("abcdefghij"), 255)
 
 
-def compare(what: str, config: Config, data: Images, rounds: int) -> list[dict]:
+def compare(name: str, config: Config, data: Images, rounds: int) -> list[dict]:
     steps = {}
-    for name, every in (("watched", 1), ("plain", 0)):
+    for variant, every in (("watched", 1), ("plain", 0)):
         training = Training(replace(config, keep=Keep(probe_every=every)), data, torch.device("cpu"))
         samples = channels_last(torch.stack([torch.from_numpy(data.sample(i)) for i in range(config.optim.batch)]))
         labels = torch.from_numpy(data.labels[: config.optim.batch])
-        steps[name] = lambda training=training, samples=samples, labels=labels: training.step(samples, labels)
+        steps[variant] = lambda training=training, samples=samples, labels=labels: training.step(samples, labels)
     seconds = take_turns(steps, rounds)
-    lines = report(what, seconds, "watched")
-    watched, plain = (median_and_interval(seconds[name])[0] for name in ("watched", "plain"))
+    lines = report(name, seconds, "watched")
+    watched, plain = (median_and_interval(seconds[variant])[0] for variant in ("watched", "plain"))
     for every in (10, 100):
         lines[0][f"percent_every_{every}"] = round(100 * (watched / plain - 1) / every, 2)
         print(f"    sampled every {every} steps: {lines[0][f'percent_every_{every}']} % of training")
@@ -57,7 +57,7 @@ def main(options: Options) -> None:
         model=Model(name="sew_resnet18", T=4), optim=Optim(batch=8, epochs=1, precision="bfloat16"), data=Data(name="digits")
     )
     lines = compare("SEW ResNet-20, digits, batch 64", small, DATASETS["digits"].open("train"), options.rounds)
-    lines += compare("SEW ResNet-18, 224 x 224, batch 8, bfloat16", large, photographs(), options.rounds)
+    lines += compare("SEW ResNet-18, 224 x 224, batch 8, bfloat16", large, random_images(), options.rounds)
     save("probe", lines)
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spikewise.analysis.theory import printed_shrinkage, product_of_slopes, shrinkage, slopes
+from spikewise.analysis.theory import gradient_norm_ratio, gradient_norm_ratio_as_printed, slope_product, slopes
 from spikewise.models.residual import SEWBlock, SpikingBlock
 from spikewise.neurons import IF
 
@@ -39,7 +39,7 @@ def test_spiking_blocks_multiply_slopes_in_one_time_step(k, v_th, alpha, spikes)
     """Eq. 8."""
     upstream = torch.randn_like(spikes)
     found = gradient_through(stack(SpikingBlock, k, v_th=v_th, alpha=alpha), spikes, upstream)
-    expected = upstream * product_of_slopes(spikes, k, *slopes(v_th, "atan", alpha))
+    expected = upstream * slope_product(spikes, k, *slopes(v_th, "atan", alpha))
     assert float((found - expected).norm()) < 1e-6 * float(expected.norm())
 
 
@@ -48,7 +48,7 @@ def test_over_time_the_product_of_slopes_is_that_of_the_last_step_only():
     spikes = (torch.rand(3, 4, 3, 8, 8, dtype=torch.float64) < 0.3).double()
     upstream = torch.randn_like(spikes)
     found = gradient_through(stack(SpikingBlock, 3, v_th=1.0, alpha=2.0), spikes, upstream)
-    product = upstream * product_of_slopes(spikes, 3, *slopes(1.0))
+    product = upstream * slope_product(spikes, 3, *slopes(1.0))
     torch.testing.assert_close(found[-1], product[-1], rtol=1e-6, atol=1e-9)
     assert float((found[0] - product[0]).norm()) > 0.1 * float(product[0].norm())
     two = torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1, 1).expand(2, 1, 3, 1, 1)
@@ -76,8 +76,8 @@ def test_norms_shrink_as_the_corrected_equation_says(k, v_th, alpha, rate):
     upstream = torch.randn_like(spikes)
     found = gradient_through(stack(SpikingBlock, k, v_th=v_th, alpha=alpha), spikes, upstream)
     measured, p_q = float(found.norm() / upstream.norm()), slopes(v_th, "atan", alpha)
-    assert measured == pytest.approx(shrinkage(rate, k, *p_q), rel=0.01)
-    assert printed_shrinkage(rate, k, *p_q, n=spikes.numel()) > 10 * measured
+    assert measured == pytest.approx(gradient_norm_ratio(rate, k, *p_q), rel=0.01)
+    assert gradient_norm_ratio_as_printed(rate, k, *p_q, n=spikes.numel()) > 10 * measured
 
 
 def test_slopes_of_the_paper():
@@ -86,5 +86,5 @@ def test_slopes_of_the_paper():
     assert slopes(0.5) == pytest.approx((0.288, 0.288), abs=5e-4)
     assert slopes(1.0, alpha=3.0)[0] == pytest.approx(1.5)
     assert slopes(0.5, "scaled_atan") == pytest.approx((1.0, 1.0))
-    assert printed_shrinkage(0.3, 3, *slopes(0.5), n=100_000) == pytest.approx(49.0, rel=0.01)
-    assert shrinkage(0.3, 3, *slopes(0.5)) * math.sqrt(100_000) == pytest.approx(7.6, rel=0.01)
+    assert gradient_norm_ratio_as_printed(0.3, 3, *slopes(0.5), n=100_000) == pytest.approx(49.0, rel=0.01)
+    assert gradient_norm_ratio(0.3, 3, *slopes(0.5)) * math.sqrt(100_000) == pytest.approx(7.6, rel=0.01)

@@ -28,12 +28,12 @@ def analyze(
         data_root: where the data lies now, if not where the run found it
         as_json: print JSON instead of a table, with rates by time step and class
     """
-    from ..analysis.activity import analyze_run, as_dict, draw, table
+    from ..analysis.activity import analyze_run, as_dict, format_table, plot_activity
 
     found = analyze_run(run, batches=batches, device=device, data_root=data_root)
     if picture is not None:
-        draw(found, picture)
-    print(json.dumps(as_dict(found)) if as_json else "\n".join(table(found)))
+        plot_activity(found, picture)
+    print(json.dumps(as_dict(found)) if as_json else "\n".join(format_table(found)))
 
 
 def diagnose(
@@ -62,11 +62,11 @@ def diagnose(
     """
     from ..analysis.diagnosis.diagnose import diagnose as examine
     from ..analysis.diagnosis.diagnose import random_labels
-    from ..analysis.opened import BATCH, open_network
+    from ..analysis.load import BATCH_SIZE, load_analysis_input
 
-    if not 2 <= samples <= BATCH:
-        raise ValueError(f"samples={samples}; use 2 to {BATCH}")
-    opened = open_network(
+    if not 2 <= samples <= BATCH_SIZE:
+        raise ValueError(f"samples={samples}; use 2 to {BATCH_SIZE}")
+    opened = load_analysis_input(
         run, samples=samples, images=images, size=size, device=device, data_root=data_root, name=name, connect=connect
     )
     net, (batch, labels) = opened.net, next(opened.batches)
@@ -104,17 +104,17 @@ def energy(
         data_root: where a run's data lies now
         name: of a network, where a file does not tell
         connect: ADD, AND or IAND, where a file does not tell
-        constants: a JSON file of picojoules that replace those of `spikewise.analysis.energy.Joules`
+        constants: a JSON file of picojoules that replace those of `spikewise.analysis.energy.EnergyConstants`
         as_json: print JSON instead of a table
     """
-    from ..analysis.energy import Joules, count, sources, verdict
-    from ..analysis.opened import open_network
+    from ..analysis.energy import EnergyConstants, compare_with_twin, constant_sources, count_operations
+    from ..analysis.load import load_analysis_input
 
-    joules = Joules.read(constants) if constants else Joules()
-    opened = open_network(
+    values = EnergyConstants.read(constants) if constants else EnergyConstants()
+    opened = load_analysis_input(
         run, samples=samples, images=images, size=size, device=device, data_root=data_root, name=name, connect=connect
     )
-    found = count(opened.net, (batch for batch, _ in opened.batches), joules)
+    found = count_operations(opened.net, (batch for batch, _ in opened.batches), values)
     if as_json:
         layers, costs = (
             [layer._asdict() for layer in found.layers],
@@ -123,15 +123,15 @@ def energy(
         print(
             json.dumps(
                 found._asdict()
-                | {"layers": layers, "costs": costs, "constants": vars(joules), "sources": sources(joules)}
-                | {"verdict": verdict(found)}
+                | {"layers": layers, "costs": costs, "constants": vars(values), "sources": constant_sources(values)}
+                | {"verdict": compare_with_twin(found)}
             )
         )
         return
     print(f"{'layer':<28} {'twin MAC':>12} {'MAC':>12} {'accumulates':>12} {'rate in':>8} {'largest':>8}")
     for layer in found.layers:
-        counts = f"{layer.dense:>12,.0f} {layer.multiplies:>12,.0f} {layer.accumulates:>12,.0f}"
-        print(f"{layer.name:<28} {counts} {layer.rate:>8.4f} {layer.most:>8}")
+        counts = f"{layer.twin_macs:>12,.0f} {layer.macs:>12,.0f} {layer.acs:>12,.0f}"
+        print(f"{layer.name:<28} {counts} {layer.rate:>8.4f} {layer.max_input:>8}")
     print(f"neurons add {found.neuron_adds:,.0f} times in {found.T} steps, connections {found.connect_adds:,.0f}")
     print(
         f"\n{'microjoules per sample':<28} {'operations':>11} {'weights':>11} {'activations':>12} {'membranes':>11} {'all':>11}"
@@ -139,5 +139,5 @@ def energy(
     for cost in found.costs:
         parts = f"{cost.operations / 1e6:>11,.1f} {cost.weights / 1e6:>11,.1f} {cost.activations / 1e6:>12,.1f}"
         print(f"{cost.what:<28} {parts} {cost.membranes / 1e6:>11,.1f} {cost.total / 1e6:>11,.1f}")
-    print(verdict(found))
-    print("\nenergy of one operation or byte; --constants FILE replaces them:", *sources(joules), sep="\n  ")
+    print(compare_with_twin(found))
+    print("\nenergy of one operation or byte; --constants FILE replaces them:", *constant_sources(values), sep="\n  ")

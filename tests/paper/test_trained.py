@@ -1,4 +1,4 @@
-"""Tables and curves of what is trained: numbers beside the paper's and the logs', runs that go on, checks on stand-in data."""
+"""Figures and tables of what is trained: numbers beside the paper's and the logs', resumed runs, checks on synthetic data."""
 
 import dataclasses
 import json
@@ -10,47 +10,43 @@ from spikewise.cli.main import main
 from spikewise.config import Config, Data, Model, Optim
 from spikewise.models import build_model
 from spikewise.models.weights import to_published
-from spikewise.paper import TRAINED, Options, catalogue, rates, runs, stand_ins
-from spikewise.paper.arms import CITED_IN_TAB5, DELETE, FIG4, GESTURE, TAB2, TAB3, Arm
-from spikewise.paper.compare import beside, compared, curves, near_paper, on_page, table
-from spikewise.paper.logs import published
-from spikewise.paper.page import duration
-from spikewise.paper.runs import Ran, run_arm, train_command
+from spikewise.paper import TRAINED, UNTRAINED, Options, Result, rates, runs, synthetic_data
+from spikewise.paper.compare import claim_near_paper, compare_run, compare_with_paper, page_rows, plot_curves, with_cited_rows
+from spikewise.paper.experiments import CITED_IN_TAB5, DVS_GESTURE, FIG4, TAB2, TAB3, TEMPORAL_DELETE, Experiment
+from spikewise.paper.page import format_duration
+from spikewise.paper.published_logs import read_published_logs
+from spikewise.paper.runs import ExperimentRun, run_experiment, train_command
 from spikewise.recipes import RECIPES
 
-LOGS = published()
+LOGS = read_published_logs()
 SMALL = Config(
     recipe="small",
     data=Data(name="digits"),
     model=Model(name="sew_7b", neuron="IF", num_blocks=2, T=2),
     optim=Optim(epochs=3, batch=256, lr_batch=256, precision="float32"),
 )
-SMALL_ARM = Arm("Small", "small", 90.0, "dvsgesture-7b-sew-add")
+SMALL_EXPERIMENT = Experiment("Small", "small", 90.0, "dvsgesture-7b-sew-add")
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """A recipe that trains in a second, to be reproduced as any other; stand-ins with one recording of each class."""
+    """A recipe that trains in a second, to be reproduced as any other; synthetic data with one recording of each class."""
     monkeypatch.setitem(RECIPES, "small", lambda: SMALL)
-    monkeypatch.setitem(TRAINED, "small", lambda o: table("small", "Small", (SMALL_ARM,), o, near_paper))
-    monkeypatch.setattr(stand_ins, "EACH", {"train": 1, "test": 1})
+    monkeypatch.setitem(
+        TRAINED, "small", lambda o: compare_with_paper("small", "Small", (SMALL_EXPERIMENT,), o, claim_near_paper)
+    )
+    monkeypatch.setattr(synthetic_data, "SAMPLES_PER_CLASS", {"train": 1, "test": 1})
 
 
-def ran(accuracies, epochs, arm=GESTURE[0], **how):
-    """An arm that reached these accuracies, of 100 samples."""
+def finished(accuracies, epochs, experiment=DVS_GESTURE[0], **overrides):
+    """A run of an experiment that reached these accuracies, of 100 samples."""
+    numbers = {"train_accuracy": 0.5, "test_total": 100}
     lines = [
-        {
-            "epoch": i,
-            "train_loss": 1 / i,
-            "train_accuracy": 0.5,
-            "test_accuracy": accuracy,
-            "test_correct5": 99 - i,
-            "test_total": 100,
-        }
+        {"epoch": i, "train_loss": 1 / i, "test_accuracy": accuracy, "test_correct5": 99 - i} | numbers
         for i, accuracy in enumerate(accuracies, 1)
     ]
-    how = {"run": "runs/x", "seconds": 7200.0, "command": "spikewise train x", "machine": "a GPU"} | how
-    return Ran(arm=arm, lines=lines, epochs=epochs, **how)
+    options = {"run": "runs/x", "seconds": 7200.0, "command": "spikewise train x", "machine": "a GPU"} | overrides
+    return ExperimentRun(experiment=experiment, lines=lines, epochs=epochs, **options)
 
 
 # Numbers -----------------------------------------------------------------------------------------------------------------
@@ -58,7 +54,7 @@ def ran(accuracies, epochs, arm=GESTURE[0], **how):
 
 def test_a_run_that_stopped_early_is_compared_with_the_log_at_the_same_epoch():
     log = LOGS["dvsgesture-7b-sew-add"]
-    found = compared(ran([0.25, 0.5, 0.375], 192), log)
+    found = compare_run(finished([0.25, 0.5, 0.375], 192), log)
     assert (found["best"], found["best epoch"], found["final"], found["mean of the last 10"]) == (50.0, 2, 37.5, 37.5)
     assert found["difference"] == pytest.approx(37.5 - log[2]["test_acc1"])
     assert found["difference of"] == "the log in epoch 3"
@@ -69,52 +65,52 @@ def test_a_run_that_stopped_early_is_compared_with_the_log_at_the_same_epoch():
 
 
 def test_a_whole_run_is_compared_with_the_paper_best_epoch_with_best_epoch():
-    found = compared(ran([0.9] * 100 + [0.98] + [0.9] * 91, 192), LOGS["dvsgesture-7b-sew-add"])
+    found = compare_run(finished([0.9] * 100 + [0.98] + [0.9] * 91, 192), LOGS["dvsgesture-7b-sew-add"])
     assert found["difference"] == pytest.approx(98 - 97.92)
     assert (found["difference of"], found["final"], found["best epoch"]) == ("best epochs", 90.0, 101)
 
 
 def test_published_weights_are_compared_with_the_last_epoch_of_the_log():
-    arm = FIG4[0]
-    found = compared(ran([0.6281], 320, arm=arm, run=None), LOGS[arm.log])
-    assert found["difference"] == pytest.approx(62.81 - LOGS[arm.log][-1]["test_acc1"])
+    experiment = FIG4[0]
+    found = compare_run(finished([0.6281], 320, experiment=experiment, run=None), LOGS[experiment.log])
+    assert found["difference"] == pytest.approx(62.81 - LOGS[experiment.log][-1]["test_acc1"])
     assert found["difference of"] == "the log's last epoch"
 
 
 def test_where_there_is_no_log_an_unfinished_run_is_compared_with_nothing():
-    found = compared(ran([0.5], 192, arm=GESTURE[1]), [])
+    found = compare_run(finished([0.5], 192, experiment=DVS_GESTURE[1]), [])
     assert (found["difference"], found["difference of"], found["log, best"]) == (None, "", None)
-    page = on_page([found])
+    page = page_rows([found])
     assert page[0][4] == "difference"
     assert page[1][:5] == ["SEW IAND", "95.49", "-", "50.00 / 50.00 / 50.00 (best in epoch 1)", ""]
 
 
 def test_the_page_tells_paper_log_ours_difference_command_machine_time():
-    found = compared(ran([0.5, 0.25], 320, arm=TAB2[0]), LOGS["sew_resnet18"])
-    head, row = on_page([found])
-    told = dict(zip(head, row, strict=True))
-    assert told["paper, best epoch, %"] == "63.18"
-    assert told["published log, %: best / final / mean of the last 10"] == "63.18 / 62.81 / 62.96"
-    assert told["ours, %: best / final / mean of the last 10"] == "50.00 / 25.00 / 37.50 (best in epoch 1)"
-    assert told["difference"] == f"{25 - LOGS['sew_resnet18'][1]['test_acc1']:+.2f} (the log in epoch 2)"
-    assert told["first five, best, %: paper / ours"] == "84.53 / 98.00"
-    assert (told["epochs"], told["command"], told["machine"], told["time"]) == (
+    found = compare_run(finished([0.5, 0.25], 320, experiment=TAB2[0]), LOGS["sew_resnet18"])
+    head, row = page_rows([found])
+    page = dict(zip(head, row, strict=True))
+    assert page["paper, best epoch, %"] == "63.18"
+    assert page["published log, %: best / final / mean of the last 10"] == "63.18 / 62.81 / 62.96"
+    assert page["ours, %: best / final / mean of the last 10"] == "50.00 / 25.00 / 37.50 (best in epoch 1)"
+    assert page["difference"] == f"{25 - LOGS['sew_resnet18'][1]['test_acc1']:+.2f} (the log in epoch 2)"
+    assert page["first five, best, %: paper / ours"] == "84.53 / 98.00"
+    assert (page["epochs"], page["command"], page["machine"], page["time"]) == (
         "2 of 320",
         "`spikewise train x`",
         "a GPU",
         "2.0 h",
     )
-    assert [duration(seconds) for seconds in (5, 900)] == ["5 s", "15 min"]
+    assert [format_duration(seconds) for seconds in (5, 900)] == ["5 s", "15 min"]
 
 
 def test_claims_hold_within_a_point():
-    assert not near_paper([ran([0.9], 1)])[0].holds
-    assert near_paper([ran([0.975, 0.1], 2)])[0].holds
-    assert near_paper([ran([0.1], 1, arm=DELETE[1])]) == []  # the paper has a curve of it, no number
+    assert not claim_near_paper([finished([0.9], 1)])[0].holds
+    assert claim_near_paper([finished([0.975, 0.1], 2)])[0].holds
+    assert claim_near_paper([finished([0.1], 1, experiment=TEMPORAL_DELETE[1])]) == []  # the paper has a curve of it, no number
 
 
 def test_curves_of_logs_end_where_ours_do():
-    figure = curves([ran([0.5, 0.6], 192), ran([0.5], 192, arm=DELETE[1])], LOGS)
+    figure = plot_curves([finished([0.5, 0.6], 192), finished([0.5], 192, experiment=TEMPORAL_DELETE[1])], LOGS)
     loss = figure.axes[0]
     labels = [line.get_label() for line in loss.lines]
     assert labels == ["SEW ADD", "SEW ADD, published log", "SEW ADD, no RTD"]
@@ -123,11 +119,11 @@ def test_curves_of_logs_end_where_ours_do():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == labels
 
 
-def test_every_arm_has_a_recipe_and_the_logs_it_names():
-    for arm in (*TAB2, *TAB3, *FIG4, *GESTURE, *DELETE):
-        assert arm.recipe in RECIPES
-        assert arm.log is None or arm.log in LOGS
-    gesture = [RECIPES[arm.recipe]() for arm in GESTURE]
+def test_every_experiment_has_a_recipe_and_the_logs_it_names():
+    for experiment in (*TAB2, *TAB3, *FIG4, *DVS_GESTURE, *TEMPORAL_DELETE):
+        assert experiment.recipe in RECIPES
+        assert experiment.log is None or experiment.log in LOGS
+    gesture = [RECIPES[experiment.recipe]() for experiment in DVS_GESTURE]
     assert [config.optim.lr for config in gesture] == [0.001, 0.063, 0.005, 0.1, 0.03]  # Tab. 7
     settings = [(c.optim.epochs, c.optim.batch, c.optim.step_epochs, c.optim.step_gamma, c.data.frames) for c in gesture]
     assert set(settings) == {(192, 16, 64, 0.1, 16)}  # Tab. 6
@@ -141,8 +137,8 @@ def page_of(folder, name):
     return found, [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
 
 
-def test_a_larger_budget_goes_on_from_where_the_smaller_one_ended(tmp_path, capsys):
-    assert main(["reproduce", "small", "--budget", "1", "--out", str(tmp_path)]) == 0
+def test_more_epochs_resume_where_fewer_ended(tmp_path, capsys):
+    assert main(["reproduce", "small", "--max-epochs", "1", "--out", str(tmp_path)]) == 0
     found, (first,) = page_of(tmp_path, "small")
     assert (first["epochs"], first["epochs of the recipe"], found["claims"]) == (1, 3, [])
     assert first["command"] == "spikewise train small --until 1"
@@ -154,8 +150,8 @@ def test_a_larger_budget_goes_on_from_where_the_smaller_one_ended(tmp_path, caps
     assert (run / "metrics.jsonl").read_text().startswith(line)
     found, (whole,) = page_of(tmp_path, "small")
     assert (whole["epochs"], whole["command"], whole["difference of"]) == (3, "spikewise train small", "best epochs")
-    assert [claim["says"] for claim in found["claims"]] == ["Small: 90.00 %"]
-    unbroken = run_arm(SMALL_ARM, Options(runs=tmp_path / "unbroken"))
+    assert [claim["statement"] for claim in found["claims"]] == ["Small: 90.00 %"]
+    unbroken = run_experiment(SMALL_EXPERIMENT, Options(runs=tmp_path / "unbroken"))
     assert [entry["test_loss"] for entry in unbroken.lines] == [
         json.loads(entry)["test_loss"] for entry in (run / "metrics.jsonl").read_text().splitlines()
     ]
@@ -165,34 +161,33 @@ def test_a_larger_budget_goes_on_from_where_the_smaller_one_ended(tmp_path, caps
 
 
 def test_a_run_with_other_options_is_not_taken_for_this_one(tmp_path):
-    o = Options(runs=tmp_path, budget=1)
-    run_arm(SMALL_ARM, o)
+    o = Options(runs=tmp_path, max_epochs=1)
+    run_experiment(SMALL_EXPERIMENT, o)
     with pytest.raises(ValueError, match=r"small-0 was trained otherwise \(optim.batch 256 -> 128\); ask for the same"):
-        run_arm(SMALL_ARM, dataclasses.replace(o, batch_size=128))
-    assert run_arm(SMALL_ARM, dataclasses.replace(o, seed=1)).run == tmp_path / "small-1"
+        run_experiment(SMALL_EXPERIMENT, dataclasses.replace(o, batch_size=128))
+    assert run_experiment(SMALL_EXPERIMENT, dataclasses.replace(o, seed=1)).run == tmp_path / "small-1"
 
 
 def test_the_command_of_a_run_says_what_is_not_as_published():
-    config = runs.configured(DELETE[1], Options(seed=3, device="cpu", data_root="/data", batch_size=8))
-    told = train_command(config, 10)
-    assert told == (
+    config = runs.build_config(TEMPORAL_DELETE[1], Options(seed=3, device="cpu", data_root="/data", batch_size=8))
+    assert train_command(config, 10) == (
         "spikewise train dvs-gesture/sew-add-zero-init --seed 3 --data.temporal-delete 0 --optim.batch 8 "
         "--optim.precision bfloat16 --until 10"
     )
 
 
-# Stand-ins ---------------------------------------------------------------------------------------------------------------
+# Checks and published weights --------------------------------------------------------------------------------------------
 
 
-def test_a_check_goes_the_whole_way_on_stand_in_data(tmp_path, capsys, monkeypatch):
+def test_a_check_runs_everything_on_synthetic_data(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(runs, "CHECK_EPOCHS", 1)
     assert main(["reproduce", "tab5", "--check", "--out", str(tmp_path)]) == 0
-    assert "A check on stand-in data" in capsys.readouterr().out
+    assert "A check on synthetic data" in capsys.readouterr().out
     assert {file.name for file in tmp_path.iterdir()} == {"check"}  # neither pages nor runs that could be taken for real
     found, rows = page_of(tmp_path / "check", "tab5")
     assert found["command"] == "spikewise reproduce tab5 --check"
     assert (rows[0]["network"], rows[0]["epochs"], rows[0]["paper (best epoch)"]) == ("SEW ADD", 1, 97.92)
-    assert [row["network"] for row in rows[1:]] == [f"{one.name}, T = {one.T}" for one in CITED_IN_TAB5]
+    assert [row["network"] for row in rows[1:]] == [f"{other.name}, T = {other.T}" for other in CITED_IN_TAB5]
     assert found["claims"] == []
     page = (tmp_path / "check" / "tab5.md").read_text()
     assert "| command | machine | time |" in page
@@ -201,36 +196,38 @@ def test_a_check_goes_the_whole_way_on_stand_in_data(tmp_path, capsys, monkeypat
 
 
 def published_weights(folder):
-    """A stand-in for a published file of weights, in its layout."""
+    """Random weights in the format of a published file."""
     net = build_model("sew_resnet18", num_classes=1000)
     torch.save({"model": to_published(net), "epoch": 319}, folder / FIG4[0].weights)
     return folder
 
 
 def test_published_weights_are_evaluated_in_place_of_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(stand_ins, "EACH", {"train": 1, "test": 2})
+    monkeypatch.setattr(synthetic_data, "SAMPLES_PER_CLASS", {"train": 1, "test": 2})
     o = Options(weights=published_weights(tmp_path), check=True)
-    result = table("tab", "Tab.", FIG4[:1], o, near_paper)
+    result = compare_with_paper("tab", "Tab.", FIG4[:1], o, claim_near_paper)
     found = dict(zip(*result.rows, strict=True))
     assert (found["epochs"], found["difference of"], found["command"]) == (
         1,
         "the log's last epoch",
         "evaluated, not trained: sew18_checkpoint_319.pth",
     )
-    assert (result.pictures, result.claims) == ({}, [])
-    assert "nothing is trained" in result.about
+    assert (result.figures, result.claims) == ({}, [])
+    assert "nothing is trained" in result.text
     with pytest.raises(FileNotFoundError, match=r"sew34_checkpoint_319.pth does not exist"):
-        table("tab", "Tab.", FIG4[1:2], o, near_paper)
+        compare_with_paper("tab", "Tab.", FIG4[1:2], o, claim_near_paper)
     with pytest.raises(ValueError, match="no weights of SEW AND were published; leave out --weights"):
-        run_arm(GESTURE[-1], o)
-    page = rates.page("fig", "Fig.", FIG4[:1], o, lambda _: [], ("branch",))
+        run_experiment(DVS_GESTURE[-1], o)
+    page = rates.rates_page("fig", "Fig.", FIG4[:1], o, lambda _: [], ("branch",))
     assert [row[1] for row in page.rows[1:]][:2] == ["layer1.0", "layer1.1"]
     assert {row[5] for row in page.rows[1:]} == {"published weights"}
-    assert page.pictures["fig"].axes[0].get_ylabel() == "firing rate of $A^l$"
+    assert page.figures["fig"].axes[0].get_ylabel() == "firing rate of $A^l$"
 
 
 def test_rates_of_trained_networks(tmp_path):
-    result = rates.page("fig", "Fig.", (SMALL_ARM,), Options(runs=tmp_path, budget=1), lambda _: [], ("branch", "output"))
+    result = rates.rates_page(
+        "fig", "Fig.", (SMALL_EXPERIMENT,), Options(runs=tmp_path, max_epochs=1), lambda _: [], ("branch", "output")
+    )
     assert [row[:2] for row in result.rows[1:]] == [["Small", "stage1.blocks.0"], ["Small", "stage1.blocks.1"]]
     assert all(0 <= row[2] <= 1 and row[5] == "1 of 3" for row in result.rows[1:])
     assert result.table[0] == result.rows[0][:-1]
@@ -252,14 +249,17 @@ def test_a_check_of_everything(tmp_path, monkeypatch):
         (["tab9"], "nothing named 'tab9' to reproduce; use list, all, trained, fig3"),
         (["fig5", "--check"], "--check changes nothing in fig5, it is for trained, tab2, tab3"),
         (["fig3", "--size", "64"], "--size changes nothing in fig3, it is for all, fig5, fig6, fig7, fig8; leave it out"),
-        (["all", "--budget", "2"], "--budget changes nothing in all, it is for trained, tab2"),
+        (["all", "--max-epochs", "2"], "--max-epochs changes nothing in all, it is for trained, tab2"),
         (["tab4", "--images", "x"], "--images changes nothing in tab4, it is for all, fig5"),
         (["tab4", "--weights", "x"], "--weights changes nothing in tab4, it is for tab2, tab3, fig4; leave it out"),
-        (["tab2", "--weights", "x", "--budget", "1"], "--weights evaluates and trains nothing; leave out --budget"),
+        (["tab2", "--weights", "x", "--max-epochs", "1"], "--weights evaluates and trains nothing; leave out --max-epochs"),
         (["tab4", "--check", "--data-root", "x"], "--check makes its own data; leave out --data-root"),
-        (["tab4", "--budget", "0"], "budget=0; use 1 epoch or more"),
+        (["tab4", "--max-epochs", "0"], "max_epochs=0; use 1 epoch or more"),
         (["tab4", "--batch-size", "1"], "batch_size=1; batch norm needs 2 or more samples"),
         (["tab4", "--data-root", "nowhere"], "nowhere"),
+        (["fig5", "--size", "8"], "size=8 pixels; 152 layers halve an image five times: use 32 or more"),
+        (["fig5", "--batch", "1"], "batch=1; batch norm needs 2 or more images"),
+        (["fig5", "--seed", "-1"], "seed=-1; use 0 or more"),
     ],
 )
 def test_mistakes_are_a_line(options, message, capsys, tmp_path):
@@ -273,18 +273,12 @@ def test_mistakes_are_a_line(options, message, capsys, tmp_path):
 def test_the_list_says_what_needs_data(capsys):
     assert main(["reproduce"]) == 0
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert list(lines) == [*catalogue.FIGURES, *TRAINED]
+    assert list(lines) == [*UNTRAINED, *TRAINED]
     assert all(line.endswith("(trained: needs the data)") == (name in TRAINED) for name, line in lines.items())
 
 
 def test_rows_of_others_fit_the_table():
-    made = on_page([compared(ran([0.5], 1), [])])
-    result = beside(dataclasses.replace(table_of(made), table=made), CITED_IN_TAB5)
-    assert {len(row) for row in result.table} == {len(made[0])}
+    rows = page_rows([compare_run(finished([0.5], 1), [])])
+    result = with_cited_rows(Result("tab", "Tab.", "", rows, table=rows), CITED_IN_TAB5)
+    assert {len(row) for row in result.table} == {len(rows[0])}
     assert result.table[-1][1] == "93.40"
-
-
-def table_of(rows):
-    from spikewise.paper import Result
-
-    return Result("tab", "Tab.", "", rows)

@@ -1,0 +1,65 @@
+"""Layers and blocks of a network by name, and what diagnosis asks of them."""
+
+from torch import nn
+
+from ...models.layers import ConvNorm
+from ...models.network import Network
+from ...models.residual import Block, SEWBlock, branch_of_identity
+from .finding import MIN_TRAINED_STEPS
+
+MAX_ZERO_INIT_WEIGHT = 0.25  # of a norm that began at 0: below, it has learnt too little to bring its branch to fire
+
+
+def conv_layers(net: Network) -> dict[str, ConvNorm]:
+    return {name: module for name, module in net.named_modules() if isinstance(module, ConvNorm)}
+
+
+def last_layer_name(net: Network, block: str) -> str:
+    """The last layer of a block's branch."""
+    return f"{block}.conv{len(net.blocks[block].branch)}"
+
+
+def owning_block(net: Network, layer: str) -> str | None:
+    return next((block for block in net.blocks if layer.startswith(f"{block}.")), None)
+
+
+def identity_branch_value(block: Block) -> int | None:
+    """The constant branch output, 0 or 1, that makes the block the identity; None where there is none."""
+    if not isinstance(block, SEWBlock):
+        return None
+    try:
+        return branch_of_identity(block.connect)
+    except ValueError:
+        return None
+
+
+def is_identity_layer(net: Network, layer: str) -> bool:
+    """Whether this layer is silent as zero init left it, or nearly so, and its silence makes its block the identity."""
+    name = owning_block(net, layer)
+    if name is None or layer != last_layer_name(net, name):
+        return False
+    block = net.blocks[name]
+    return identity_branch_value(block) == 0 and bool((block.last.norm.weight.abs() < MAX_ZERO_INIT_WEIGHT).all())
+
+
+def batch_norms(net: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    return {name: module for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
+
+
+def batches_seen(norm: nn.BatchNorm2d) -> int:
+    return 0 if norm.num_batches_tracked is None else int(norm.num_batches_tracked)
+
+
+def is_initial(norm: nn.BatchNorm2d) -> bool:
+    """Whether the running statistics are those of a new norm: mean 0, variance 1."""
+    assert norm.running_mean is not None and norm.running_var is not None, "our norms always track running statistics"
+    return not bool(norm.running_mean.any()) and bool((norm.running_var == 1).all())
+
+
+def steps_trained(net: nn.Module) -> int:
+    """Training steps that the norms counted; for files without counts, MIN_TRAINED_STEPS where most statistics have moved."""
+    norms = batch_norms(net).values()
+    steps = max(map(batches_seen, norms), default=0)
+    if steps == 0 and sum(not is_initial(norm) for norm in norms) > len(norms) / 2:
+        return MIN_TRAINED_STEPS
+    return steps
