@@ -52,65 +52,63 @@ def finished(accuracies, epochs, experiment=DVS_GESTURE[0], **overrides):
 # Numbers -----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_stopped_early_is_compared_with_the_log_at_the_same_epoch():
+@pytest.mark.parametrize(
+    ("run", "gap", "gap_to"),
+    [
+        (finished([0.25, 0.5, 0.375], 192), 37.5 - LOGS["dvsgesture-7b-sew-add"][2]["test_acc1"], "the log in epoch 3"),
+        (finished([0.9] * 100 + [0.98] + [0.9] * 91, 192), 98 - 97.92, "best epochs"),
+        (
+            finished([0.6281], 320, FIG4[0], run=None),  # published weights
+            62.81 - LOGS["sew_resnet18"][-1]["test_acc1"],
+            "the log's last epoch",
+        ),
+        (finished([0.5], 192, DVS_GESTURE[1]), None, ""),  # unfinished, without a log
+    ],
+    ids=["same epoch of the log", "best epoch of a complete run", "last epoch of the log", "nothing"],
+)
+def test_a_run_is_compared_with(run, gap, gap_to):
+    row = compare_run(run, LOGS.get(run.experiment.log, []))
+    assert row["difference"] == (None if gap is None else pytest.approx(gap))
+    assert row["difference of"] == gap_to
+
+
+def test_numbers_of_run_and_log():
     log = LOGS["dvsgesture-7b-sew-add"]
-    found = compare_run(finished([0.25, 0.5, 0.375], 192), log)
-    assert (found["best"], found["best epoch"], found["final"], found["mean of the last 10"]) == (50.0, 2, 37.5, 37.5)
-    assert found["difference"] == pytest.approx(37.5 - log[2]["test_acc1"])
-    assert found["difference of"] == "the log in epoch 3"
-    assert (found["epochs"], found["epochs of the recipe"]) == (3, 192)
-    assert found["log, best"] == pytest.approx(97.917, abs=1e-3)
-    assert found["log, final"] == log[-1]["test_acc1"]
-    assert found["log, mean of the last 10"] == pytest.approx(sum(e["test_acc1"] for e in log[-10:]) / 10)
+    row = compare_run(finished([0.25, 0.5, 0.375], 192), log)
+    assert (row["best"], row["best epoch"], row["final"], row["mean of the last 10"]) == (50.0, 2, 37.5, 37.5)
+    assert (row["epochs"], row["epochs of the recipe"]) == (3, 192)
+    assert row["log, best"] == pytest.approx(97.917, abs=1e-3)
+    assert row["log, final"] == log[-1]["test_acc1"]
+    assert row["log, mean of the last 10"] == pytest.approx(sum(e["test_acc1"] for e in log[-10:]) / 10)
 
 
-def test_a_whole_run_is_compared_with_the_paper_best_epoch_with_best_epoch():
-    found = compare_run(finished([0.9] * 100 + [0.98] + [0.9] * 91, 192), LOGS["dvsgesture-7b-sew-add"])
-    assert found["difference"] == pytest.approx(98 - 97.92)
-    assert (found["difference of"], found["final"], found["best epoch"]) == ("best epochs", 90.0, 101)
-
-
-def test_published_weights_are_compared_with_the_last_epoch_of_the_log():
-    experiment = FIG4[0]
-    found = compare_run(finished([0.6281], 320, experiment=experiment, run=None), LOGS[experiment.log])
-    assert found["difference"] == pytest.approx(62.81 - LOGS[experiment.log][-1]["test_acc1"])
-    assert found["difference of"] == "the log's last epoch"
-
-
-def test_where_there_is_no_log_an_unfinished_run_is_compared_with_nothing():
-    found = compare_run(finished([0.5], 192, experiment=DVS_GESTURE[1]), [])
-    assert (found["difference"], found["difference of"], found["log, best"]) == (None, "", None)
-    page = page_rows([found])
-    assert page[0][4] == "difference"
-    assert page[1][:5] == ["SEW IAND", "95.49", "-", "50.00 / 50.00 / 50.00 (best in epoch 1)", ""]
+def test_the_page_has_no_difference_where_there_is_nothing_to_compare_with():
+    head, row = page_rows([compare_run(finished([0.5], 192, DVS_GESTURE[1]), [])])
+    assert head[4] == "difference"
+    assert row[:5] == ["SEW IAND", "95.49", "-", "50.00 / 50.00 / 50.00 (best in epoch 1)", ""]
 
 
 def test_the_page_tells_paper_log_ours_difference_command_machine_time():
-    found = compare_run(finished([0.5, 0.25], 320, experiment=TAB2[0]), LOGS["sew_resnet18"])
-    head, row = page_rows([found])
-    page = dict(zip(head, row, strict=True))
+    rows = page_rows([compare_run(finished([0.5, 0.25], 320, TAB2[0]), LOGS["sew_resnet18"])])
+    page = dict(zip(*rows, strict=True))
     assert page["paper, best epoch, %"] == "63.18"
     assert page["published log, %: best / final / mean of the last 10"] == "63.18 / 62.81 / 62.96"
     assert page["ours, %: best / final / mean of the last 10"] == "50.00 / 25.00 / 37.50 (best in epoch 1)"
     assert page["difference"] == f"{25 - LOGS['sew_resnet18'][1]['test_acc1']:+.2f} (the log in epoch 2)"
     assert page["first five, best, %: paper / ours"] == "84.53 / 98.00"
-    assert (page["epochs"], page["command"], page["machine"], page["time"]) == (
-        "2 of 320",
-        "`spikewise train x`",
-        "a GPU",
-        "2.0 h",
-    )
+    assert [page[key] for key in ("epochs", "machine", "time")] == ["2 of 320", "a GPU", "2.0 h"]
+    assert page["command"] == "`spikewise train x`"
     assert [format_duration(seconds) for seconds in (5, 900)] == ["5 s", "15 min"]
 
 
 def test_claims_hold_within_a_point():
     assert not claim_near_paper([finished([0.9], 1)])[0].holds
     assert claim_near_paper([finished([0.975, 0.1], 2)])[0].holds
-    assert claim_near_paper([finished([0.1], 1, experiment=TEMPORAL_DELETE[1])]) == []  # the paper has a curve of it, no number
+    assert claim_near_paper([finished([0.1], 1, TEMPORAL_DELETE[1])]) == []  # the paper has a curve of it, no number
 
 
 def test_curves_of_logs_end_where_ours_do():
-    figure = plot_curves([finished([0.5, 0.6], 192), finished([0.5], 192, experiment=TEMPORAL_DELETE[1])], LOGS)
+    figure = plot_curves([finished([0.5, 0.6], 192), finished([0.5], 192, TEMPORAL_DELETE[1])], LOGS)
     loss = figure.axes[0]
     labels = [line.get_label() for line in loss.lines]
     assert labels == ["SEW ADD", "SEW ADD, published log", "SEW ADD, no RTD"]
@@ -133,14 +131,14 @@ def test_every_experiment_has_a_recipe_and_the_logs_it_names():
 
 
 def page_of(folder, name):
-    found = json.loads((folder / f"{name}.json").read_text())
-    return found, [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+    page = json.loads((folder / f"{name}.json").read_text())
+    return page, [dict(zip(page["columns"], row, strict=True)) for row in page["rows"]]
 
 
 def test_more_epochs_resume_where_fewer_ended(tmp_path, capsys):
     assert main(["reproduce", "small", "--max-epochs", "1", "--out", str(tmp_path)]) == 0
-    found, (first,) = page_of(tmp_path, "small")
-    assert (first["epochs"], first["epochs of the recipe"], found["claims"]) == (1, 3, [])
+    page, (first,) = page_of(tmp_path, "small")
+    assert (first["epochs"], first["epochs of the recipe"], page["claims"]) == (1, 3, [])
     assert first["command"] == "spikewise train small --until 1"
     assert first["difference of"] == "the log in epoch 1"
     assert "compared at the same epoch" in capsys.readouterr().out
@@ -148,9 +146,9 @@ def test_more_epochs_resume_where_fewer_ended(tmp_path, capsys):
     line = (run / "metrics.jsonl").read_text()
     assert main(["reproduce", "small", "--out", str(tmp_path)]) == 0
     assert (run / "metrics.jsonl").read_text().startswith(line)
-    found, (whole,) = page_of(tmp_path, "small")
+    page, (whole,) = page_of(tmp_path, "small")
     assert (whole["epochs"], whole["command"], whole["difference of"]) == (3, "spikewise train small", "best epochs")
-    assert [claim["statement"] for claim in found["claims"]] == ["Small: 90.00 %"]
+    assert [claim["statement"] for claim in page["claims"]] == ["Small: 90.00 %"]
     unbroken = run_experiment(SMALL_EXPERIMENT, Options(runs=tmp_path / "unbroken"))
     assert [entry["test_loss"] for entry in unbroken.lines] == [
         json.loads(entry)["test_loss"] for entry in (run / "metrics.jsonl").read_text().splitlines()
@@ -184,11 +182,11 @@ def test_a_check_runs_everything_on_synthetic_data(tmp_path, capsys, monkeypatch
     assert main(["reproduce", "tab5", "--check", "--out", str(tmp_path)]) == 0
     assert "A check on synthetic data" in capsys.readouterr().out
     assert {file.name for file in tmp_path.iterdir()} == {"check"}  # neither pages nor runs that could be taken for real
-    found, rows = page_of(tmp_path / "check", "tab5")
-    assert found["command"] == "spikewise reproduce tab5 --check"
+    numbers, rows = page_of(tmp_path / "check", "tab5")
+    assert numbers["command"] == "spikewise reproduce tab5 --check"
     assert (rows[0]["network"], rows[0]["epochs"], rows[0]["paper (best epoch)"]) == ("SEW ADD", 1, 97.92)
     assert [row["network"] for row in rows[1:]] == [f"{other.name}, T = {other.T}" for other in CITED_IN_TAB5]
-    assert found["claims"] == []
+    assert numbers["claims"] == []
     page = (tmp_path / "check" / "tab5.md").read_text()
     assert "| command | machine | time |" in page
     assert "its numbers mean nothing" in page
@@ -206,12 +204,9 @@ def test_published_weights_are_evaluated_in_place_of_training(tmp_path, monkeypa
     monkeypatch.setattr(synthetic_data, "SAMPLES_PER_CLASS", {"train": 1, "test": 2})
     o = Options(weights=published_weights(tmp_path), check=True)
     result = compare_with_paper("tab", "Tab.", FIG4[:1], o, claim_near_paper)
-    found = dict(zip(*result.rows, strict=True))
-    assert (found["epochs"], found["difference of"], found["command"]) == (
-        1,
-        "the log's last epoch",
-        "evaluated, not trained: sew18_checkpoint_319.pth",
-    )
+    row = dict(zip(*result.rows, strict=True))
+    assert (row["epochs"], row["difference of"]) == (1, "the log's last epoch")
+    assert row["command"] == "evaluated, not trained: sew18_checkpoint_319.pth"
     assert (result.figures, result.claims) == ({}, [])
     assert "nothing is trained" in result.text
     with pytest.raises(FileNotFoundError, match=r"sew34_checkpoint_319.pth does not exist"):

@@ -1,4 +1,4 @@
-"""Activity of the blocks of a run: firing rates by time step and class, distance from the identity, gradients."""
+"""Activity of a run's blocks: firing rates by time step and class, distance from the identity, gradients."""
 
 import math
 from pathlib import Path
@@ -22,7 +22,7 @@ class BlockGradients(NamedTuple):
     """Norms of the loss's gradient at a block, in training mode.
 
     grad_input, grad_output:  norms of dL/dS and dL/dO
-    predicted:                norm of dL/dS along the block's shortcut alone, predicted from the firing rates (see
+    predicted:                norm of dL/dS along the shortcut alone, from the firing rates (see
                               `theory.shortcut_gradient_ratio`); None where the theory does not apply
     """
 
@@ -62,7 +62,7 @@ def analyze_run(
 
 
 def block_gradients(net: Network, samples: torch.Tensor, labels: torch.Tensor) -> dict[str, BlockGradients]:
-    """Gradients at every block for one batch, with the theory's prediction from the firing rates of the same batch."""
+    """Gradients at every block for one batch, and what theory predicts from its firing rates."""
     gradients = {}
     for stats, block in zip(measure_blocks(net, samples, labels), net.blocks.values(), strict=True):
         ratio = shortcut_gradient_ratio(block, stats.branch, stats.output)

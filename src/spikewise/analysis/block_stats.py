@@ -16,8 +16,8 @@ from ..models.recorder import in_mode, watched
 class BlockStats(NamedTuple):
     """A block of a network in training mode, for one batch.
 
-    has_projection:    whether its shortcut is a convolution; between two of those lie the identity mapping areas
-    branch:            mean of A, the branch's last neurons; in Spiking and Plain blocks these are also the output's
+    has_projection:    whether its shortcut is a convolution; between those lie the identity mapping areas
+    branch:            mean of A, the branch's last neurons; of Spiking and Plain blocks, also the output's
     output:            mean of O, the block's output
     grad_input_norm:   norm of dL/dS, S the block's input
     grad_output_norm:  norm of dL/dO

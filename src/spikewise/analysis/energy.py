@@ -1,13 +1,14 @@
-"""What an inference costs in operations, bytes and joules: a spiking network, at its measured firing rates, and its ReLU twin.
+"""The cost of an inference in operations, bytes and joules: a spiking network as it fires, and its ReLU twin.
 
 One image, or one recording, through a network whose batch norms are folded into the convolutions:
 
 - a spike, or an integer k from ADD, is one accumulate, or k, for every weight that it meets;
-- the stem of a still image is multiply-accumulates, once; frames of events are multiply-accumulates at every step;
-- every neuron adds its current to its membrane at every step, and compares; SEW adds the shortcut. Pooling, which both
-  networks do, is left out: of spikes it is an OR;
-- weights come from DRAM once; activations are written and read once in on-chip memory, spikes in as few bits as their
-  largest value needs; membranes, which a ReLU network does not have, are read and written in 32 bits at every step.
+- the stem of a still image is multiply-accumulates, once; of frames of events, at every step;
+- every neuron adds its current to its membrane at every step, and compares; SEW adds the shortcut. Pooling,
+  which both networks do, is left out: of spikes it is an OR;
+- weights come from DRAM once; activations are written and read once in on-chip memory, spikes in as few bits
+  as their largest value needs; membranes, which a ReLU network does not have, are read and written in 32 bits
+  at every step.
 """
 
 import json
@@ -154,7 +155,7 @@ class _ConvCounts:
         self.max_output = max(self.max_output, math.ceil(float(values_of(output).max())))
 
     def layer_ops(self, name: str, layer: ConvNorm, *, samples: int, is_stem: bool) -> LayerOps:
-        """The layer for one of `samples`, each of which it saw at every time step, or once if it is a still image's stem."""
+        """The layer for one sample; it saw each at every time step, or once as the stem of a still image."""
         channels = layer.conv.out_channels
         twin_macs = self.weights_met * layer.conv.in_channels * channels / self.images
         return LayerOps(

@@ -36,7 +36,7 @@ def panels(columns: int, *, width: float | None = None, height: float = 2.2) -> 
 
 
 def legend_below(figure: "Figure", ax: "Axes", columns: int) -> None:
-    """A legend of the curves of `ax` under all axes, where it hides nothing; titles as small as the other text."""
+    """A legend of `ax` under all axes, where it hides nothing; titles as small as the other text."""
     handles, labels = ax.get_legend_handles_labels()
     for other in figure.axes:
         other.title.set_fontsize(FONT_SIZE)

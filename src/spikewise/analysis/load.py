@@ -19,7 +19,7 @@ BATCH_SIZE = 8
 
 
 class AnalysisInput(NamedTuple):
-    """A network, batches of samples with their labels (None: they have none), and the config of its run, if there is one.
+    """A network, batches of samples with their labels, if any, and the config of its run, if there is one.
 
     steps:  training steps recorded in the run folder; 0 for a file
     """

@@ -11,7 +11,7 @@ from ..models.residual import Block, SEWBlock, SpikingBlock
 
 
 def slopes(v_th: float, surrogate: str = "atan", alpha: float = 2.0) -> tuple[float, float]:
-    """Surrogate slopes p = Theta'(1 - v_th), where a spike meets the threshold, and q = Theta'(0 - v_th), where none does.
+    """Surrogate slopes p = Theta'(1 - v_th) where a spike meets the threshold, q = Theta'(0 - v_th) where none does.
 
     Source:  Eq. 12; for IF neurons that pass spikes on, one time step
     """
@@ -21,18 +21,18 @@ def slopes(v_th: float, surrogate: str = "atan", alpha: float = 2.0) -> tuple[fl
 
 
 def slope_product(spikes: torch.Tensor, k: int, p: float, q: float) -> torch.Tensor:
-    """dO/dS of k Spiking blocks that are the identity, for each neuron: p^k where it spikes, q^k where it does not.
+    """dO/dS of k Spiking blocks that are the identity: p^k for neurons that spike, q^k for others.
 
-    Source:  Eq. 8; exact for one time step, or for the last one: earlier ones also get gradients through the membranes
+    Source:  Eq. 8; exact for the last time step; earlier ones also get gradients through the membranes
     """
     return torch.where(spikes > 0, p**k, q**k)
 
 
 def gradient_norm_ratio(rate: float, k: int, p: float, q: float) -> float:
-    """Expected ||dL/dS|| / ||dL/dO|| of k Spiking blocks that are the identity: sqrt(rate p^(2 k) + (1 - rate) q^(2 k)).
+    """Expected ||dL/dS|| / ||dL/dO|| of k Spiking blocks that are the identity.
 
-    For a gradient that is independent of the spikes.
-    Source:  Eq. 15 corrected: the exponents are printed as k, and the norm of a product is taken for the product of norms
+    sqrt(rate p^(2 k) + (1 - rate) q^(2 k)), for a gradient that is independent of the spikes.
+    Source:  Eq. 15 corrected: printed are exponents k, and the norm of a product as the product of norms
     """
     return math.sqrt(rate * p ** (2 * k) + (1 - rate) * q ** (2 * k))
 

@@ -1,4 +1,4 @@
-"""The paper's figures, tables and equations, each by one command: numbers, figures, and whether the paper's claims hold."""
+"""The paper's figures, tables and equations, each by one command: numbers, plots, and whether its claims hold."""
 
 from .catalogue import TRAINED, UNTRAINED, list_entries, reproduce
 from .options import Options

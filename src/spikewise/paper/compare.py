@@ -22,7 +22,7 @@ Claims = Callable[[list[ExperimentRun]], list[Claim]]
 
 
 def compare_with_paper(name: str, title: str, experiments: tuple[Experiment, ...], o: Options, claims: Claims) -> Result:
-    """Run the experiments, and put them beside the paper and the logs. Claims are judged on complete runs only."""
+    """Run the experiments and compare them with paper and logs. Claims are judged on complete runs only."""
     logs = read_published_logs()
     with experiment_environment(experiments, o) as options:
         runs = [run_experiment(experiment, options) for experiment in experiments]
@@ -146,7 +146,7 @@ METRIC_NAMES = {"train_loss": ("train_loss", 1), "train_acc1": ("train_accuracy"
 
 
 def plot_curves(runs: list[ExperimentRun], logs: dict[str, Epochs]) -> "Figure":
-    """Train loss, train and test accuracy by epoch: ours solid, or dotted where data was changed; published logs dashed."""
+    """Loss and accuracy by epoch: ours solid, or dotted where data was changed; published logs dashed."""
     figure, axes = panels(len(PANELS))
     longest = max(len(run.lines) for run in runs)
     for ax, (key, title) in zip(axes, PANELS, strict=True):

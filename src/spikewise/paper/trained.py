@@ -1,4 +1,4 @@
-"""Tables 2 to 5, figures 9 and 10, and the CIFAR10-DVS run: networks trained by the published recipes on the user's data."""
+"""Tables 2 to 5, figures 9 and 10, and CIFAR10-DVS: networks trained by the published recipes."""
 
 from .compare import best_accuracies, claim_decreasing, claim_near_paper, compare_with_paper, with_cited_rows
 from .experiments import CIFAR10_DVS, CITED_IN_TAB3, CITED_IN_TAB5, DVS_GESTURE, TAB2, TAB3, TEMPORAL_DELETE

@@ -64,7 +64,7 @@ def max_area_spread(blocks: list[BlockStats]) -> float:
 
 
 def area_growths(blocks: list[BlockStats]) -> list[float]:
-    """By what factor gradients change from the last block of an identity mapping area to its first, for each area."""
+    """The growth of gradients from the last block of an identity mapping area to its first, by area."""
     return [area[0] / area[-1] for area in area_gradients(blocks) if area[-1]]
 
 

@@ -91,7 +91,7 @@ def check_overflow(trace: ActivityTrace) -> Finding | None:
 
 
 def check_silent(net: Network, trace: ActivityTrace) -> Finding | None:
-    """The first silent layer, or block with nearly silent output; the silence of all later ones follows from it."""
+    """The first silent layer, or block with nearly silent output; all later silence follows from it."""
     names = list(trace.output)
     for name, rate in trace.layers.items():
         block = owning_block(net, name)
@@ -123,12 +123,12 @@ def silent_advice(net: Network, block: str | None) -> str:
 
 
 def fires_again(trace: ActivityTrace, later: list[str]) -> bool:
-    """Whether blocks after a nearly silent one fire again: IAND thins out spikes until a block changes the shape."""
+    """Whether later blocks fire again: IAND thins out spikes until a block changes the shape."""
     return any(trace.output[name] > MIN_REVIVED_RATE for name in later)
 
 
 def check_dead_channels(net: Network, trace: ActivityTrace) -> Finding | None:
-    """The first layer most of whose channels did not fire, and could not: their current can't reach the threshold."""
+    """The first layer most of whose channels did not fire, and could not: too little current for v_th."""
     for name, rates in trace.channels.items():
         layer = net.get_submodule(name)
         assert isinstance(layer, ConvNormFire)
@@ -163,7 +163,7 @@ def check_saturated(net: Network, trace: ActivityTrace) -> Finding | None:
 
 
 def check_static_output(trace: ActivityTrace, images: Tensor) -> Finding | None:
-    """A still image of which the first block makes the same output at every time step; later ones differ by rounding alone."""
+    """A first block with the same output at every step of a still image; later ones differ by rounding."""
     alive = [name for name, rate in trace.output.items() if rate >= MIN_BLOCK_RATE]
     still = images.dim() == 4 or bool((images == images[:1]).all())
     if not still or trace.steps < 2 or not alive or trace.moving[alive[0]] > MIN_TEMPORAL_CHANGE:

@@ -1,4 +1,4 @@
-"""Diagnosis of a network that does not learn: which block or layer is at fault, the evidence, and what to change."""
+"""Diagnosis of a network that does not learn: the block or layer at fault, evidence, and advice."""
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ def diagnose(
 ) -> list[Finding]:
     """Examine a network on one batch; an empty list means that it looks healthy. The network is left as it was.
 
-    Rates are those of evaluation if the network was trained, of training if not: untrained running statistics tell nothing.
+    Rates are those of evaluation if the network was trained, of training if not, where running statistics
+    tell nothing yet.
 
     Shapes:        images [N, C, H, W] or frames [T, N, C, H, W]; labels [N]
     config:        of the run, if there is one; `labels` are then the data's own

@@ -47,7 +47,7 @@ def check_finite(net: Network) -> Finding | None:
 
 @torch.no_grad()
 def check_weights(net: Network) -> Finding | None:
-    """The first convolution whose weights come from no initialisation or training: out of scale, all alike, or copied."""
+    """The first convolution with weights that no training makes: out of scale, all alike, or copied."""
     checked: dict[str, Tensor] = {}
     for name, layer in conv_layers(net).items():
         weight = layer.conv.weight

@@ -23,7 +23,7 @@ MAX_P_VALUE = 1e-4  # of wrong answers being chance
 
 
 def check_gradients(net: Network, blocks: Sequence[BlockStats], trace: ActivityTrace) -> Finding | None:
-    """A gradient that vanishes or explodes on its way from the last block to the first, and where that begins."""
+    """A gradient that vanishes or explodes from the last block to the first, and where that begins."""
     last, first = blocks[-1].grad_output_norm, blocks[0].grad_input_norm
     silent = any(rate < MIN_BLOCK_RATE for rate in trace.output.values())
     at_last = f"{last:.2g} at {blocks[-1].name}"
@@ -69,7 +69,7 @@ def check_unreached(net: Network, images: Tensor, labels: Tensor) -> Finding | N
 
 
 def check_idle_branches(net: Network, trace: ActivityTrace, steps: int, *, silent: bool) -> Finding | None:
-    """Branches that still add nothing after training; in silent networks, and early, only those whose norms have not moved."""
+    """Branches that still add nothing after training; early, or in silent networks, judged by their norms alone."""
     if steps < MIN_TRAINED_STEPS:
         return None
     check_rates = not silent and steps >= MIN_BRANCH_STEPS

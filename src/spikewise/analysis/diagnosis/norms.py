@@ -44,7 +44,7 @@ def check_norm_updates(net: Network, steps: int) -> Finding | None:
 
 @torch.no_grad()
 def check_running_stats(net: Network, images: Tensor) -> Finding | None:
-    """The first norm whose running statistics are far from this batch's; those of later layers follow from it."""
+    """The first norm whose running statistics are far from this batch's; later ones follow from it."""
     batch_stats: dict[str, tuple[float, Tensor, Tensor]] = {}
 
     def record(name: str, _conv: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:

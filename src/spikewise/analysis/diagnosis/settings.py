@@ -1,4 +1,4 @@
-"""Checks of the network's options against those it was built with, and of a run's config against both and common sense."""
+"""Checks of options: against those the network was built with, the run's config, and common sense."""
 
 import math
 from typing import Any

@@ -34,7 +34,7 @@ def identity_branch_value(block: Block) -> int | None:
 
 
 def is_identity_layer(net: Network, layer: str) -> bool:
-    """Whether this layer is silent as zero init left it, or nearly so, and its silence makes its block the identity."""
+    """Whether zero init, or nearly so, keeps this layer silent, and so makes its block the identity."""
     name = owning_block(net, layer)
     if name is None or layer != last_layer_name(net, name):
         return False
@@ -57,7 +57,7 @@ def is_initial(norm: nn.BatchNorm2d) -> bool:
 
 
 def steps_trained(net: nn.Module) -> int:
-    """Training steps that the norms counted; for files without counts, MIN_TRAINED_STEPS where most statistics have moved."""
+    """Training steps that the norms counted; without counts, MIN_TRAINED_STEPS if most statistics have moved."""
     norms = batch_norms(net).values()
     steps = max(map(batches_seen, norms), default=0)
     if steps == 0 and sum(not is_initial(norm) for norm in norms) > len(norms) / 2:
