@@ -24,10 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels.packing import values_of
-from ..models.layers import ConvNorm, ConvNormFire
+from ..models.layers import ConvNorm
 from ..models.network import Network
 from ..models.recorder import in_mode
 from ..neurons import IF
+from .structure import conv_layers, spiking_layers
 
 HOROWITZ = 'M. Horowitz, "Computing\'s energy problem", ISSCC 2014, Fig. 1.1.9'
 SOURCES = {  # of each constant
@@ -154,7 +155,7 @@ class _ConvCounts:
         self.max_input = max(self.max_input, math.ceil(float(x.max())))
         self.max_output = max(self.max_output, math.ceil(float(values_of(output).max())))
 
-    def layer_ops(self, name: str, layer: ConvNorm, *, samples: int, is_stem: bool) -> LayerOps:
+    def layer_ops(self, name: str, layer: ConvNorm, *, samples: int, is_stem: bool, spiking: bool) -> LayerOps:
         """The layer for one sample; it saw each at every time step, or once as the stem of a still image."""
         channels = layer.conv.out_channels
         twin_macs = self.weights_met * layer.conv.in_channels * channels / self.images
@@ -166,7 +167,7 @@ class _ConvCounts:
             rate=self.total / self.values,
             max_input=self.max_input,
             max_output=self.max_output,
-            neurons=int(self.outputs * channels / self.images) if isinstance(layer, ConvNormFire) else 0,
+            neurons=int(self.outputs * channels / self.images) if spiking else 0,
             weights=layer.conv.weight.numel() + channels,
         )
 
@@ -180,7 +181,7 @@ def count_operations(net: Network, batches: Iterable[Tensor], constants: EnergyC
     """
     if not net.spiking:
         raise ValueError("a ReLU network does not spike; give its spiking twin, whose table has both")
-    convs = {name: module for name, module in net.named_modules() if isinstance(module, ConvNorm)}
+    convs, spiking = conv_layers(net), spiking_layers(net)
     counts = {name: _ConvCounts() for name in convs}
     samples, steps = 0, net.T
     with in_mode(net, training=False), ExitStack() as hooks:
@@ -193,13 +194,16 @@ def count_operations(net: Network, batches: Iterable[Tensor], constants: EnergyC
     if not samples:
         raise ValueError("no samples: nothing was counted")
     stem, head = next(iter(convs)), net.head
-    layers = [counts[name].layer_ops(name, conv, samples=samples, is_stem=name == stem) for name, conv in convs.items()]
+    layers = [
+        counts[name].layer_ops(name, conv, samples=samples, is_stem=name == stem, spiking=name in spiking)
+        for name, conv in convs.items()
+    ]
     macs = float(head.in_features * head.out_features)
     layers.append(LayerOps("head", macs, macs, 0.0, 0.0, 0, 0, 0, head.weight.numel() + head.out_features))
     neuron_adds = float(sum(layer.neurons for layer in layers) * steps)
-    connects = (layer.neurons for layer in layers if getattr(convs.get(layer.name), "connect", None) is not None)
+    connects = (layer.neurons for layer in layers if layer.name in spiking and spiking[layer.name].connect)
     connect_adds = float(sum(connects) * steps)
-    leaky = any(not isinstance(conv.neuron, IF) for conv in convs.values() if isinstance(conv, ConvNormFire))
+    leaky = any(not isinstance(layer.neuron, IF) for layer in spiking.values())
     costs = energy_breakdowns(layers, steps, neuron_adds, connect_adds, constants or EnergyConstants(), leaky=leaky)
     return EnergyReport(layers, steps, neuron_adds, connect_adds, costs)
 

@@ -4,10 +4,9 @@ import math
 
 import torch
 
-from ..kernels.connect import CONNECT
 from ..kernels.surrogate import SURROGATES
-from ..models.layers import ConvNormFire
-from ..models.residual import Block, SEWBlock, SpikingBlock
+from ..models.residual import Block
+from .structure import connect_name, last_layer, shortcut_before_neurons
 
 
 def slopes(v_th: float, surrogate: str = "atan", alpha: float = 2.0) -> tuple[float, float]:
@@ -54,11 +53,8 @@ def shortcut_gradient_ratio(block: Block, branch: float, output: float) -> float
     """
     if block.changes_shape:
         return None
-    if isinstance(block, SpikingBlock):
-        assert isinstance(block.last, ConvNormFire), "spiking blocks end in spiking layers"
-        neuron = block.last.neuron
+    if shortcut_before_neurons(block):
+        neuron = last_layer(block).neuron
         return gradient_norm_ratio(min(output, 1.0), 1, *slopes(neuron.v_th, neuron.surrogate, neuron.alpha))
-    if isinstance(block, SEWBlock):
-        passed = {CONNECT["ADD"]: 1.0, CONNECT["AND"]: branch, CONNECT["IAND"]: 1 - branch}.get(block.connect)
-        return None if passed is None else math.sqrt(passed)
-    return None
+    passed = {"ADD": 1.0, "AND": branch, "IAND": 1 - branch}.get(connect_name(block) or "")
+    return None if passed is None else math.sqrt(passed)

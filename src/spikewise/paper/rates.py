@@ -66,17 +66,13 @@ def rates_page(
     rows: list[list[Any]] = []
     with experiment_environment(experiments, o) as options:
         for experiment in experiments:
-            epochs, command, run = "published weights", f"not trained: {experiment.weights}", None
-            if o.weights is None:
-                run = run_experiment(experiment, options)
-                runs.append(run)
-                epochs, command = f"{len(run.lines)} of {run.epochs}", run.command
-            network = experiment.name
-            rates[network] = measure_rates(experiment, run, options)
-            rows += [
-                [network, label, block.branch, block.output, block.most, epochs, command]
-                for label, block in rates[network].items()
-            ]
+            run = None if o.weights is not None else run_experiment(experiment, options)
+            network, blocks = experiment.name, measure_rates(experiment, run, options)
+            epochs = "published weights" if run is None else f"{len(run.lines)} of {run.epochs}"
+            command = f"not trained: {experiment.weights}" if run is None else run.command
+            rows += [[network, label, b.branch, b.output, b.most, epochs, command] for label, b in blocks.items()]
+            rates[network] = blocks
+            runs += [] if run is None else [run]
     rows = [["network", "block", "rate of A", "rate of O", "largest O", "epochs", "command"], *rows]
     text = (
         f"{CHECK_NOTICE if o.check else ''}Means over {BATCHES} batches of {SAMPLES} test samples. The paper gives its numbers "

@@ -8,13 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels.packing import values_of
-from ...models.layers import ConvNormFire
 from ...models.network import Network
 from ...models.recorder import watched
-from ...models.residual import SpikingBlock
 from ..block_stats import preserving_state
+from ..structure import (
+    conv_layers,
+    identity_branch_value,
+    last_layer,
+    last_layer_name,
+    owning_block,
+    shortcut_before_neurons,
+    spiking_layers,
+)
 from .finding import Finding
-from .structure import conv_layers, identity_branch_value, is_identity_layer, last_layer_name, owning_block
+from .progress import is_identity_layer
 
 MIN_BLOCK_RATE = 1e-3  # mean of a block's output
 MIN_LAYER_RATE, MAX_LAYER_RATE = 1e-5, 0.97  # mean of a layer's neurons
@@ -48,11 +55,11 @@ class ActivityTrace:
         ):
             for name, layer in conv_layers(net).items():
                 hooks.enter_context(layer.conv.register_forward_hook(partial(self.record_current, name)))
-                if isinstance(layer, ConvNormFire):
-                    hooks.enter_context(layer.register_forward_hook(partial(self.record_layer, name)))
+            for name, layer in spiking_layers(net).items():
+                hooks.enter_context(layer.register_forward_hook(partial(self.record_layer, name)))
             for name, block in net.blocks.items():
-                assert isinstance(block.last, ConvNormFire), "spiking blocks end in spiking layers"
-                block.last.observe = partial(self.record_branch, last_layer_name(net, name), block.last.observe)
+                last = last_layer(block)
+                last.observe = partial(self.record_branch, last_layer_name(net, name), last.observe)
             net(images)
         self.branch = {name: float(watch.branch[0].mean()) for name, watch in watches.items()}
         self.output = {name: float(watch.output[0].mean()) for name, watch in watches.items()}
@@ -115,7 +122,7 @@ def check_silent(net: Network, trace: ActivityTrace) -> Finding | None:
 def silent_advice(net: Network, block: str | None) -> str:
     """For a silent layer; `block`: the block whose last layer it is."""
     owner = net.blocks[block] if block else None
-    if isinstance(owner, SpikingBlock) and not bool(owner.last.norm.weight.any()):
+    if owner and shortcut_before_neurons(owner) and not bool(owner.last.norm.weight.any()):
         return (
             "leave zero_init out: a spike alone does not bring these neurons to v_th; or take IF and v_th <= 1, or SEW blocks"
         )
@@ -129,12 +136,11 @@ def fires_again(trace: ActivityTrace, later: list[str]) -> bool:
 
 def check_dead_channels(net: Network, trace: ActivityTrace) -> Finding | None:
     """The first layer most of whose channels did not fire, and could not: too little current for v_th."""
+    layers = spiking_layers(net)
     for name, rates in trace.channels.items():
-        layer = net.get_submodule(name)
-        assert isinstance(layer, ConvNormFire)
         if float(rates.mean()) < MIN_LAYER_RATE or is_identity_layer(net, name):
             continue  # the layer is silent, or meant to be
-        neuron, norm = layer.neuron, layer.norm
+        neuron, norm = layers[name].neuron, layers[name].norm
         max_current = (norm.bias + MAX_NORMALIZED_CURRENT * norm.weight.abs()).detach().float()
         max_membrane = max_current * trace.steps + max(0.0, neuron.rest)
         dead = (rates == 0) & (max_membrane.to(rates.device) < neuron.v_th)

@@ -7,12 +7,12 @@ from ...config import Config
 from ...models.network import Network
 from ..block_stats import measure_blocks
 from .activity import ActivityTrace, check_dead_channels, check_overflow, check_saturated, check_silent, check_static_output
-from .finding import MIN_TRAINED_STEPS, Finding
+from .finding import Finding
 from .inputs import check_finite, check_frozen, check_input, check_time_constants, check_weights
 from .learning import check_class_order, check_gradients, check_head_bias, check_idle_branches, check_unreached
 from .norms import check_norm_updates, check_running_stats
+from .progress import MIN_TRAINED_STEPS, steps_trained
 from .settings import check_changed_options, check_config
-from .structure import steps_trained
 
 
 def diagnose(

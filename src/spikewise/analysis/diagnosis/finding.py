@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-MIN_TRAINED_STEPS = 20  # after which a branch should have left the identity, and running statistics should have settled
-
 
 class Finding(NamedTuple):
     """One problem of a network.

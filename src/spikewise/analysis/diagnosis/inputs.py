@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ...models.network import Network
 from ...models.recorder import time_constants
+from ..structure import conv_layers
 from .finding import Finding
-from .structure import conv_layers
 
 MAX_INPUT_VALUE = 32.0  # of a normalised image
 MIN_WEIGHT_SCALE, MAX_WEIGHT_SCALE = 1e-3, 100.0  # root mean square of a filter's weights over He's

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ...models.network import Network
 from ...models.recorder import in_mode
-from ...models.residual import Block, SEWBlock, SpikingBlock
+from ...models.residual import Block
 from ..block_stats import BlockStats, preserving_state
+from ..structure import conv_layers, has_shortcut, identity_branch_value, owning_block, shortcut_before_neurons
 from .activity import MIN_BLOCK_RATE, MIN_LAYER_RATE, ActivityTrace
-from .finding import MIN_TRAINED_STEPS, Finding
-from .structure import conv_layers, identity_branch_value, is_identity_layer, owning_block
+from .finding import Finding
+from .progress import MIN_TRAINED_STEPS, is_identity_layer
 
 MIN_GRADIENT_RATIO, MAX_GRADIENT_RATIO = 1e-3, 1e3  # gradient at the first block over that at the last
 MIN_HEAD_GRADIENT, MAX_HEAD_GRADIENT = 1e-7, 1e4  # gradient at the last block: beyond, the head is at fault
@@ -87,11 +88,11 @@ def check_idle_branches(net: Network, trace: ActivityTrace, steps: int, *, silen
 
 def has_zero_last_norm(block: Block) -> bool:
     """Whether a branch ends in a norm that lets nothing through; without a shortcut that would be silence."""
-    return isinstance(block, SEWBlock | SpikingBlock) and not bool((block.last.norm.weight.abs() > MIN_LAYER_RATE).any())
+    return has_shortcut(block) and not bool((block.last.norm.weight.abs() > MIN_LAYER_RATE).any())
 
 
 def is_constant_branch(name: str, block: Block, trace: ActivityTrace) -> bool:
-    if isinstance(block, SpikingBlock):
+    if shortcut_before_neurons(block):
         return trace.distance.get(name, 1.0) < MIN_LAYER_RATE
     constant = identity_branch_value(block)
     return constant is not None and abs(trace.branch[name] - constant) < MIN_LAYER_RATE

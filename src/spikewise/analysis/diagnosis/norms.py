@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from ...models.layers import ConvNorm
 from ...models.network import Network
 from ...models.recorder import in_mode
-from .finding import MIN_TRAINED_STEPS, Finding
-from .structure import batch_norms, batches_seen, conv_layers, is_initial
+from ..structure import conv_layers
+from .finding import Finding
+from .progress import MIN_TRAINED_STEPS, batch_norms, batches_seen, is_initial
 
 MAX_MEDIAN_MISMATCH = 4.0  # medians over channels: of means in standard deviations, of variances in powers of two
 MAX_CHANNEL_MISMATCH_LOG2 = 12.0  # of a single channel's variance
@@ -20,23 +21,20 @@ PROBLEM = "batch statistics gone wrong"
 
 def check_norm_updates(net: Network, steps: int) -> Finding | None:
     """The first norm that can't be right whatever the data."""
-    norms, evidence = batch_norms(net), ""
+    norms, trained = batch_norms(net), steps >= MIN_TRAINED_STEPS
     counted = any(map(batches_seen, norms.values()))
     for name, norm in norms.items():
         assert norm.running_var is not None
-        if bool((norm.running_var < 0).any()):
-            evidence = f"{int((norm.running_var < 0).sum())} of {norm.num_features} running variances are below 0"
-        elif norm.momentum == 0:
-            evidence = "momentum 0: its running estimates never move"
-        elif net.training and not norm.training:
-            evidence = "in evaluation mode while the network trains"
-        elif steps >= MIN_TRAINED_STEPS and is_initial(norm):
-            evidence = f"mean 0 and variance 1 in all channels after {steps:,} steps: they have never moved"
-        elif steps >= MIN_TRAINED_STEPS and batches_seen(norm) < steps / 2 and counted:
-            evidence = f"it has seen {batches_seen(norm):,} batches, others {steps:,}"
-        elif steps == 0 and not is_initial(norm):
-            evidence = "they have moved, though no batch was seen and others have not"
-        if evidence:
+        negative, seen, initial = int((norm.running_var < 0).sum()), batches_seen(norm), is_initial(norm)
+        signs = (
+            (negative > 0, f"{negative} of {norm.num_features} running variances are below 0"),
+            (norm.momentum == 0, "momentum 0: its running estimates never move"),
+            (net.training and not norm.training, "in evaluation mode while the network trains"),
+            (trained and initial, f"mean 0 and variance 1 in all channels after {steps:,} steps: they have never moved"),
+            (trained and counted and seen < steps / 2, f"it has seen {seen:,} batches, others {steps:,}"),
+            (steps == 0 and not initial, "they have moved, though no batch was seen and others have not"),
+        )
+        if evidence := next((evidence for holds, evidence in signs if holds), ""):
             advice = "train with all norms in training mode and momentum 0.1, or load the file's running estimates, too"
             return Finding(PROBLEM, name.removesuffix(".norm"), evidence, advice)
     return None

@@ -6,11 +6,10 @@ from typing import Any
 from ...config import Config, Optim
 from ...kernels.connect import CONNECT
 from ...models.network import Network
-from ...models.residual import SEWBlock
 from ...neurons import Neuron
 from ...recipes import RECIPES
+from ..structure import connect_name, last_layer_name
 from .finding import Finding
-from .structure import last_layer_name
 
 MAX_LR_PER_256 = {"sgd": 1.0, "adam": 0.02, "adamw": 0.02}  # learning rates for 256 samples
 MIN_LR_FRACTION = 1e-5  # of those: below, nothing is learnt
@@ -21,24 +20,21 @@ RESTORE_ADVICE = "use the network as it was trained"
 def check_changed_options(net: Network) -> Finding | None:
     """The first option that was changed since the network was built, so that its checkpoint says otherwise."""
     options: list[tuple[str, str, Any]] = [("T", "network", net.T)]
-    last_neurons = {f"{last_layer_name(net, block)}.neuron" for block in net.blocks}
+    blocks = net.blocks
+    last_neurons = {f"{last_layer_name(net, block)}.neuron" for block in blocks}
     for name, module in net.named_modules():
         if isinstance(module, Neuron):
             keys = ("surrogate", "alpha", "v_th", "v_reset", "detach_reset")
             own_surrogate = name in last_neurons and net.spec.get("last_surrogate")
             options += [(key, name, getattr(module, key)) for key in keys if not (own_surrogate and key == "surrogate")]
-        if isinstance(module, SEWBlock) and isinstance(net.spec.get("connect"), str):
-            options.append(("connect", name, connect_name(module)))
+        if name in blocks and connect_name(blocks[name]) and isinstance(net.spec.get("connect"), str):
+            options.append(("connect", name, connect_name(blocks[name])))
     for key, location, value in options:
         built = net.spec.get(key)
         required = built is not None or (key == "v_reset" and key in net.spec)  # v_reset None: soft reset
         if required and not same_option(built, value):
             return Finding(f"{key} is not the checkpoint's", location, f"here {value}, checkpoint {built}", RESTORE_ADVICE)
     return None
-
-
-def connect_name(block: SEWBlock) -> str:
-    return next((name for name, function in CONNECT.items() if function is block.connect), "a function")
 
 
 def same_option(ours: Any, theirs: Any) -> bool:

@@ -1,36 +1,12 @@
-"""Layers and blocks of a network by name, and what diagnosis asks of them."""
+"""Whether a network, its norms and its branches have been trained."""
 
 from torch import nn
 
-from ...models.layers import ConvNorm
 from ...models.network import Network
-from ...models.residual import Block, SEWBlock, branch_of_identity
-from .finding import MIN_TRAINED_STEPS
+from ..structure import identity_branch_value, last_layer_name, owning_block
 
+MIN_TRAINED_STEPS = 20  # after which a branch should have left the identity, and running statistics should have settled
 MAX_ZERO_INIT_WEIGHT = 0.25  # of a norm that began at 0: below, it has learnt too little to bring its branch to fire
-
-
-def conv_layers(net: Network) -> dict[str, ConvNorm]:
-    return {name: module for name, module in net.named_modules() if isinstance(module, ConvNorm)}
-
-
-def last_layer_name(net: Network, block: str) -> str:
-    """The last layer of a block's branch."""
-    return f"{block}.conv{len(net.blocks[block].branch)}"
-
-
-def owning_block(net: Network, layer: str) -> str | None:
-    return next((block for block in net.blocks if layer.startswith(f"{block}.")), None)
-
-
-def identity_branch_value(block: Block) -> int | None:
-    """The constant branch output, 0 or 1, that makes the block the identity; None where there is none."""
-    if not isinstance(block, SEWBlock):
-        return None
-    try:
-        return branch_of_identity(block.connect)
-    except ValueError:
-        return None
 
 
 def is_identity_layer(net: Network, layer: str) -> bool:
