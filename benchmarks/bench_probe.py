@@ -2,7 +2,7 @@
 
     python benchmarks/bench_probe.py
 
-A watched step and a plain one in turns; sampled every n steps, the cost is the difference over n.
+Steps with and without the probe take turns; probing every n steps costs the difference over n.
 """
 
 from dataclasses import dataclass, replace
@@ -22,9 +22,9 @@ from spikewise.engine.step import Training
 
 @dataclass
 class Options:
-    """How often."""
+    """Options of the benchmark."""
 
-    rounds: int = 15
+    rounds: int = 15  # of one step each
 
 
 def photographs(side: int = 224, number: int = 8) -> ImageArrays:
@@ -33,16 +33,16 @@ def photographs(side: int = 224, number: int = 8) -> ImageArrays:
     return ImageArrays("photographs", images, np.arange(number) % 10, tuple("abcdefghij"), 255)
 
 
-def compare(what: str, config: Config, data: ImageArrays, rounds: int) -> list[dict]:
+def compare(name: str, config: Config, data: ImageArrays, rounds: int) -> list[dict]:
     steps = {}
-    for name, every in (("watched", 1), ("plain", 0)):
+    for variant, every in (("watched", 1), ("plain", 0)):
         training = Training(replace(config, retention=Retention(probe_every_steps=every)), data, torch.device("cpu"))
         samples = channels_last(torch.stack([torch.from_numpy(data.sample(i)) for i in range(config.optim.batch)]))
         labels = torch.from_numpy(data.labels[: config.optim.batch])
-        steps[name] = lambda training=training, samples=samples, labels=labels: training.step(samples, labels)
+        steps[variant] = lambda training=training, samples=samples, labels=labels: training.step(samples, labels)
     seconds = take_turns(steps, rounds)
-    lines = report(what, seconds, "watched")
-    watched, plain = (median_and_interval(seconds[name])[0] for name in ("watched", "plain"))
+    lines = report(name, seconds, "watched")
+    watched, plain = (median_and_interval(seconds[variant])[0] for variant in ("watched", "plain"))
     for every in (10, 100):
         lines[0][f"percent_every_{every}"] = round(100 * (watched / plain - 1) / every, 2)
         print(f"    sampled every {every} steps: {lines[0][f'percent_every_{every}']} % of training")

@@ -7,9 +7,22 @@ import torch
 import torch.nn.functional as F
 
 import spikewise as sw
-from spikewise.analysis.energy import SOURCES, Joules, count, sources, verdict
+from spikewise.analysis.energy import SOURCES, EnergyConstants, compare_with_twin, constant_sources, count_operations
 from spikewise.cli.main import main
 from spikewise.models.layers import ConvNorm, ConvNormFire
+
+
+def small_network(**options):
+    return sw.build_model("sew_resnet20", num_classes=10, in_channels=1, **({"T": 2} | options))
+
+
+def settled(net, x):
+    """After some steps of training mode, so that the network fires in evaluation mode, too."""
+    net.train()
+    with torch.no_grad():
+        for _ in range(30):
+            net(x)
+    return net.eval()
 
 
 def fan_out(conv, x):
@@ -20,120 +33,117 @@ def fan_out(conv, x):
 
 
 @pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet18", "sew_7b", "sew_resnet50"])
-@pytest.mark.parametrize("odd", [False, True])
-def test_operations_counted_by_hand(name, odd):
+@pytest.mark.parametrize("side", [32, 37])
+def test_operations_counted_by_hand(name, side):
     events = name == "sew_7b"
     options = {"num_blocks": 3, "num_classes": 11} if events else {"num_classes": 10, "T": 3}
-    net = sw.build_model(name, **options).train()
-    side = 37 if odd else 32
     x = torch.randint(0, 3, (5, 2, 2, side, side)).float() if events else torch.randn(2, 3, side, side)
-    with torch.no_grad():
-        for _ in range(30):
-            net(x)  # estimates settle, so that it fires in evaluation, too
-    net.eval()
-    seen = {}
+    net = settled(sw.build_model(name, **options), x)
+    calls = {}
     for layer, module in net.named_modules():
         if isinstance(module, ConvNorm):
-            module.conv.register_forward_hook(lambda m, g, o, layer=layer: seen.__setitem__(layer, (m, g[0].detach(), o)))
-    found = count(net, [x])
+            module.conv.register_forward_hook(
+                lambda conv, args, out, layer=layer: calls.update({layer: (conv, args[0].detach(), out)})
+            )
+    report = count_operations(net, [x])
     T = 5 if events else 3
-    assert found.T == T
-    for layer in found.layers[:-1]:
-        conv, given, out = seen[layer.name]
-        weights_met = fan_out(conv, given)
-        stem = layer is found.layers[0]
-        if stem:
-            assert (layer.multiplies, layer.accumulates) == (float(weights_met.sum()) / 2, 0)
-        else:
-            assert layer.multiplies == 0
-            assert layer.accumulates == pytest.approx(float((given.double() * weights_met).sum()) / 2, rel=1e-12)
-            assert layer.most == int(given.max())
-        runs = 1 if stem and not events else T
-        assert layer.dense == pytest.approx(float(weights_met.sum()) / 2 / runs, rel=1e-12)
+    assert report.T == T
+    for layer in report.layers[:-1]:
+        conv, given, out = calls[layer.name]
+        weights_met, is_stem = fan_out(conv, given), layer is report.layers[0]
+        macs = float(weights_met.sum()) / 2
+        acs = float((given.double() * weights_met).sum()) / 2
+        assert layer.macs == (macs if is_stem else 0)
+        assert layer.acs == (0 if is_stem else pytest.approx(acs, rel=1e-12))
+        assert is_stem or layer.max_input == int(given.max())
+        assert layer.twin_macs == pytest.approx(macs / (1 if is_stem and not events else T), rel=1e-12)
         assert layer.weights == conv.weight.numel() + conv.out_channels
-        if layer.neurons:
-            assert layer.neurons == out[0].numel()
-    assert sum(layer.accumulates for layer in found.layers) == found.synaptic > 0
+        assert layer.neurons in (0, out[0].numel())
+    assert sum(layer.acs for layer in report.layers) == report.synops > 0
     if name != "spiking_resnet18":
-        assert found.connect_adds == T * sum(
-            seen[f"{block}.conv{3 if '50' in name else 2}"][2][0].numel() for block in net.blocks
-        )
+        ends = [calls[f"{block}.conv{3 if '50' in name else 2}"][2] for block in net.blocks]
+        assert report.connect_adds == T * sum(out[0].numel() for out in ends)
 
 
 def test_a_network_counted_on_paper():
     """One convolution that matters: 4 x 4 places, 2 x 3 channels, 3 x 3 weights, T = 2, and the constants of the table."""
-    energy = count(sw.build_model("sew_resnet20", num_classes=10, in_channels=1, T=2), [torch.randn(3, 1, 8, 8)])
-    stem, head = energy.layers[0], energy.layers[-1]
-    assert stem.dense == 16 * (36 * 9 + 4 * 6 * 6 + 4 * 4)  # inside, edges, corners of 8 x 8
+    report = count_operations(small_network(), [torch.randn(3, 1, 8, 8)])
+    stem, head = report.layers[0], report.layers[-1]
+    assert stem.twin_macs == 16 * (36 * 9 + 4 * 6 * 6 + 4 * 4)  # inside, edges, corners of 8 x 8
     assert stem.neurons == 16 * 64
-    assert head.dense == 640
-    assert energy.neuron_adds == 2 * (7 * 16 * 64 + 7 * 32 * 16 + 7 * 64 * 4)
-    twin = next(cost for cost in energy.costs if cost.what == "ReLU twin, float32")
-    dense = sum(layer.dense for layer in energy.layers)
-    assert twin.operations == pytest.approx(4.6 * dense)
-    assert twin.weights == pytest.approx(4 * sum(layer.weights for layer in energy.layers) * 1300 / 8)
+    assert head.twin_macs == 640
+    assert report.neuron_adds == 2 * (7 * 16 * 64 + 7 * 32 * 16 + 7 * 64 * 4)
+    twin = next(cost for cost in report.costs if cost.what == "ReLU twin, float32")
+    assert twin.operations == pytest.approx(4.6 * sum(layer.twin_macs for layer in report.layers))
+    assert twin.weights == pytest.approx(4 * sum(layer.weights for layer in report.layers) * 1300 / 8)
 
 
 def test_bits_between_layers_are_those_of_the_values_that_leave_each():
     """The block's output goes to the next block, not to the shortcut that is listed behind its last layer."""
-    net = sw.build_model("sew_resnet20", num_classes=10, in_channels=1, T=3).train()
     x = torch.randn(4, 1, 16, 16)
-    with torch.no_grad():
-        for _ in range(30):
-            net(x)
-    net.eval()
-    out = {}
+    net, outputs = settled(small_network(T=3), x), {}
     for name, module in net.named_modules():
         if isinstance(module, ConvNormFire):
-            module.register_forward_hook(lambda _m, _g, o, name=name: out.__setitem__(name, o))
-    energy = count(net, [x], Joules(memory_byte=1.0))
-    assert {layer.name: layer.most_out for layer in energy.layers[:-1]} == {name: int(o.max()) for name, o in out.items()}
-    assert max(layer.most_out for layer in energy.layers) > 1 == energy.layers[0].most_out
-    bits = sum(o[0, 0].numel() * len(bin(int(o.max()))[2:]) for o in out.values())
-    assert energy.costs[0].activations == pytest.approx(2 * 3 * bits / 8)
+            module.register_forward_hook(lambda _m, _args, out, name=name: outputs.update({name: out}))
+    report = count_operations(net, [x], EnergyConstants(memory_byte=1.0))
+    max_outputs = {layer.name: layer.max_output for layer in report.layers[:-1]}
+    assert max_outputs == {name: int(out.max()) for name, out in outputs.items()}
+    assert max(max_outputs.values()) > 1 == max_outputs["stem"]
+    bits = sum(out[0, 0].numel() * int(out.max()).bit_length() for out in outputs.values())
+    assert report.costs[0].activations == pytest.approx(2 * 3 * bits / 8)
 
 
 def test_every_constant_has_a_source():
-    assert set(SOURCES) == set(vars(Joules()))
-    assert "dram_byte 1 pJ: replaced, by default 162.5" in sources(Joules(dram_byte=1))
-    assert sum("ISSCC 2014" in line for line in sources(Joules())) == len(SOURCES) - 2
+    assert set(SOURCES) == set(vars(EnergyConstants()))
+    assert "dram_byte 1 pJ: replaced, by default 162.5" in constant_sources(EnergyConstants(dram_byte=1))
+    assert sum("ISSCC 2014" in line for line in constant_sources(EnergyConstants())) == len(SOURCES) - 2
 
 
-def test_constants_can_be_replaced(tmp_path, capsys):
-    sw.save_pretrained(sw.build_model("sew_resnet20", num_classes=10, in_channels=1, T=2), tmp_path / "net")
-    options = ["energy", str(tmp_path / "net"), "--samples", "2", "--size", "16", "--device", "cpu"]
+@pytest.fixture
+def command(tmp_path):
+    sw.save_pretrained(small_network(), tmp_path / "net")
+    return ["energy", str(tmp_path / "net"), "--samples", "2", "--size", "16", "--device", "cpu"]
+
+
+def test_on_the_command_line(command, tmp_path, capsys):
     (tmp_path / "free.json").write_text(json.dumps({"dram_byte": 0, "memory_byte": 0}))
-    assert main([*options, "--json", "--constants", str(tmp_path / "free.json")]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert all(cost["weights"] == cost["activations"] == cost["membranes"] == 0 for cost in found["costs"])
-    assert found["constants"]["add_float32"] == 0.9
-    (tmp_path / "wrong.json").write_text(json.dumps({"dram": 1}))
-    assert main([*options, "--constants", str(tmp_path / "wrong.json")]) == 2
-    assert "known: add_float32, multiply_float32" in capsys.readouterr().err
-    (tmp_path / "list.json").write_text("[1]")
-    assert main([*options, "--constants", str(tmp_path / "list.json")]) == 2
-    assert "list.json holds no object of numbers; known: add_float32" in capsys.readouterr().err
-    (tmp_path / "cut.json").write_text("{")
-    assert main([*options, "--constants", str(tmp_path / "cut.json")]) == 2
-    assert "cut.json is no JSON" in capsys.readouterr().err
-    assert main(options) == 0
-    said = capsys.readouterr().out
-    assert "microjoules per sample" in said
-    assert 'dram_byte 162.5 pJ: M. Horowitz, "Computing' in said
-    assert "of the ReLU twin, 4 bits, which needs less" in said
-    with pytest.raises(ValueError, match="energies are picojoules, 0 or more"):
-        Joules(dram_byte=-1)
+    assert main([*command, "--json", "--constants", str(tmp_path / "free.json")]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert all(cost["weights"] == cost["activations"] == cost["membranes"] == 0 for cost in report["costs"])
+    assert report["constants"]["add_float32"] == 0.9
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "microjoules per sample" in out
+    assert 'dram_byte 162.5 pJ: M. Horowitz, "Computing' in out
+    assert "of the ReLU twin, 4 bits, which needs less" in out
 
 
-def test_a_loss_is_said():
-    """A busy spiking network needs more than its twin in as many bits, and the verdict says so."""
-    net = sw.build_model("sew_resnet20", num_classes=10, in_channels=1, T=16, v_th=0.05).train()
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"dram": 1}', "'dram' is unknown; known: add_float32, multiply_float32"),
+        ("[1]", "constants.json holds no object of numbers; known: add_float32"),
+        ("{", "constants.json is no JSON"),
+        ('{"dram_byte": -1}', "energies are picojoules, 0 or more"),
+        ('{"dram_byte": "1"}', "energies are picojoules, 0 or more"),
+    ],
+)
+def test_constants_that_do_not_fit(content, message, command, tmp_path, capsys):
+    (tmp_path / "constants.json").write_text(content)
+    assert main([*command, "--constants", str(tmp_path / "constants.json")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_busy_spiking_network_needs_more_than_its_twin():
     x = torch.rand(4, 1, 16, 16)
-    with torch.no_grad():
-        for _ in range(30):
-            net(x)
-    assert "which needs less" in verdict(count(net, [x]))
-    with pytest.raises(ValueError, match="no samples"):
-        count(net, [])
-    with pytest.raises(ValueError, match="a ReLU network does not spike"):
-        count(sw.build_model("resnet20", num_classes=10), [torch.rand(1, 3, 8, 8)])
+    report = count_operations(settled(small_network(T=16, v_th=0.05), x), [x])
+    assert "which needs less" in compare_with_twin(report)
+
+
+@pytest.mark.parametrize(
+    ("net", "batches", "message"),
+    [("sew_resnet20", [], "no samples"), ("resnet20", [torch.rand(1, 3, 8, 8)], "a ReLU network does not spike")],
+)
+def test_nothing_to_count(net, batches, message):
+    with pytest.raises(ValueError, match=message):
+        count_operations(sw.build_model(net, num_classes=10), batches)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spikewise.analysis.theory import printed_shrinkage, product_of_slopes, shrinkage, slopes
+from spikewise.analysis.theory import gradient_norm_ratio, gradient_norm_ratio_as_printed, slope_product, slopes
 from spikewise.models.residual import SEWBlock, SpikingBlock
 from spikewise.neurons import IF
 
@@ -16,8 +16,8 @@ def stack(block, k, **options):
     blocks = [
         block(3, 3, neuron=lambda **_: IF(v_th=v_th, alpha=alpha, backend="reference"), **options).double() for _ in range(k)
     ]
-    for one in blocks:
-        one.zero_init_()
+    for identity in blocks:
+        identity.zero_init_()
     return torch.nn.Sequential(*blocks).eval()
 
 
@@ -38,24 +38,24 @@ def spikes():
 def test_spiking_blocks_multiply_slopes_in_one_time_step(k, v_th, alpha, spikes):
     """Eq. 8."""
     upstream = torch.randn_like(spikes)
-    found = gradient_through(stack(SpikingBlock, k, v_th=v_th, alpha=alpha), spikes, upstream)
-    expected = upstream * product_of_slopes(spikes, k, *slopes(v_th, "atan", alpha))
-    assert float((found - expected).norm()) < 1e-6 * float(expected.norm())
+    gradient = gradient_through(stack(SpikingBlock, k, v_th=v_th, alpha=alpha), spikes, upstream)
+    expected = upstream * slope_product(spikes, k, *slopes(v_th, "atan", alpha))
+    assert float((gradient - expected).norm()) < 1e-6 * float(expected.norm())
 
 
 def test_over_time_the_product_of_slopes_is_that_of_the_last_step_only():
     """Eq. 8's limit: to earlier steps the membranes of silent neurons bring gradients, too."""
     spikes = (torch.rand(3, 4, 3, 8, 8, dtype=torch.float64) < 0.3).double()
     upstream = torch.randn_like(spikes)
-    found = gradient_through(stack(SpikingBlock, 3, v_th=1.0, alpha=2.0), spikes, upstream)
-    product = upstream * product_of_slopes(spikes, 3, *slopes(1.0))
-    torch.testing.assert_close(found[-1], product[-1], rtol=1e-6, atol=1e-9)
-    assert float((found[0] - product[0]).norm()) > 0.1 * float(product[0].norm())
+    gradient = gradient_through(stack(SpikingBlock, 3, v_th=1.0, alpha=2.0), spikes, upstream)
+    product = upstream * slope_product(spikes, 3, *slopes(1.0))
+    torch.testing.assert_close(gradient[-1], product[-1], rtol=1e-6, atol=1e-9)
+    assert float((gradient[0] - product[0]).norm()) > 0.1 * float(product[0].norm())
     two = torch.tensor([0.0, 1.0], dtype=torch.float64).view(2, 1, 1, 1, 1).expand(2, 1, 3, 1, 1)
-    g = torch.randn_like(two)
-    found = gradient_through(stack(SpikingBlock, 1, v_th=1.0, alpha=2.0), two, g)
+    upstream = torch.randn_like(two)
+    gradient = gradient_through(stack(SpikingBlock, 1, v_th=1.0, alpha=2.0), two, upstream)
     p, q = slopes(1.0)
-    torch.testing.assert_close(found[0], q * g[0] + p * g[1])
+    torch.testing.assert_close(gradient[0], q * upstream[0] + p * upstream[1])
 
 
 @pytest.mark.parametrize("connect", ["ADD", "AND", "IAND"])
@@ -64,8 +64,8 @@ def test_sew_blocks_pass_gradients_unchanged(connect, T):
     """Eq. 11, at every time step."""
     spikes = (torch.rand(T, 4, 3, 8, 8, dtype=torch.float64) < 0.3).double()
     upstream = torch.randn_like(spikes)
-    found = gradient_through(stack(SEWBlock, 6, v_th=1.0, alpha=2.0, connect=connect), spikes, upstream)
-    assert float((found - upstream).norm()) < 1e-6 * float(upstream.norm())
+    gradient = gradient_through(stack(SEWBlock, 6, v_th=1.0, alpha=2.0, connect=connect), spikes, upstream)
+    assert float((gradient - upstream).norm()) < 1e-6 * float(upstream.norm())
 
 
 @pytest.mark.parametrize("k", [1, 3, 6])
@@ -74,10 +74,10 @@ def test_norms_shrink_as_the_corrected_equation_says(k, v_th, alpha, rate):
     """Eq. 15 for random spikes and gradients independent of them, measured on blocks."""
     spikes = (torch.rand(1, 40, 3, 32, 32, dtype=torch.float64) < rate).double()
     upstream = torch.randn_like(spikes)
-    found = gradient_through(stack(SpikingBlock, k, v_th=v_th, alpha=alpha), spikes, upstream)
-    measured, p_q = float(found.norm() / upstream.norm()), slopes(v_th, "atan", alpha)
-    assert measured == pytest.approx(shrinkage(rate, k, *p_q), rel=0.01)
-    assert printed_shrinkage(rate, k, *p_q, n=spikes.numel()) > 10 * measured
+    gradient = gradient_through(stack(SpikingBlock, k, v_th=v_th, alpha=alpha), spikes, upstream)
+    measured, p_q = float(gradient.norm() / upstream.norm()), slopes(v_th, "atan", alpha)
+    assert measured == pytest.approx(gradient_norm_ratio(rate, k, *p_q), rel=0.01)
+    assert gradient_norm_ratio_as_printed(rate, k, *p_q, n=spikes.numel()) > 10 * measured
 
 
 def test_slopes_of_the_paper():
@@ -86,5 +86,5 @@ def test_slopes_of_the_paper():
     assert slopes(0.5) == pytest.approx((0.288, 0.288), abs=5e-4)
     assert slopes(1.0, alpha=3.0)[0] == pytest.approx(1.5)
     assert slopes(0.5, "scaled_atan") == pytest.approx((1.0, 1.0))
-    assert printed_shrinkage(0.3, 3, *slopes(0.5), n=100_000) == pytest.approx(49.0, rel=0.01)
-    assert shrinkage(0.3, 3, *slopes(0.5)) * math.sqrt(100_000) == pytest.approx(7.6, rel=0.01)
+    assert gradient_norm_ratio_as_printed(0.3, 3, *slopes(0.5), n=100_000) == pytest.approx(49.0, rel=0.01)
+    assert gradient_norm_ratio(0.3, 3, *slopes(0.5)) * math.sqrt(100_000) == pytest.approx(7.6, rel=0.01)

@@ -1,1 +1,1 @@
-"""What a run folder tells: reads, never trains."""
+"""Analysis of networks and finished runs: firing rates, gradients, diagnosis, energy. Nothing here trains."""

@@ -1,4 +1,4 @@
-"""What the blocks of a run do: spikes by time step and class, distance from the identity, gradients beside theory."""
+"""Activity of a run's blocks: firing rates by time step and class, distance from the identity, gradients."""
 
 import math
 from pathlib import Path
@@ -11,41 +11,41 @@ from ..engine.evaluate import load_run
 from ..engine.loader import TestBatches, load
 from ..models.network import Network
 from ..models.recorder import BlockActivity, firing_rates, time_constants
+from .block_stats import measure_blocks
 from .figures import panels
-from .initial import measure
-from .theory import along_shortcut
+from .theory import shortcut_gradient_ratio
 
 GRADIENT_SAMPLES = 16  # of the first batch, in training mode: backward keeps what evaluation does not
 
 
-class Gradients(NamedTuple):
+class BlockGradients(NamedTuple):
     """Norms of the loss's gradient at a block, in training mode.
 
-    into, out_of:  dL/dS and dL/dO
-    theory:        what the block's shortcut alone makes of dL/dO, by the firing rates (see `theory.along_shortcut`); None where
-                   theory has no word
+    grad_input, grad_output:  norms of dL/dS and dL/dO
+    predicted:                norm of dL/dS along the shortcut alone, from the firing rates (see
+                              `theory.shortcut_gradient_ratio`); None where the theory does not apply
     """
 
-    into: float
-    out_of: float
-    theory: float | None
+    grad_input: float
+    grad_output: float
+    predicted: float | None
 
 
-class Analysis(NamedTuple):
-    """Everything `spikewise analyze` tells, by block; tau by layer, of PLIF neurons."""
+class RunAnalysis(NamedTuple):
+    """Activity and gradients by block; tau by layer, of PLIF neurons."""
 
     activity: dict[str, BlockActivity]
-    gradients: dict[str, Gradients]
+    gradients: dict[str, BlockGradients]
     tau: dict[str, float]
     class_names: tuple[str, ...]
 
 
 def analyze_run(
     run: str | Path, *, batches: int = 8, batch: int = 64, device: str = "auto", data_root: str | None = None
-) -> Analysis:
-    """Look at a finished run over the first samples of its test split.
+) -> RunAnalysis:
+    """Measure a finished run on the first samples of its test split.
 
-    batches, batch:  how many batches, of how many samples
+    batches, batch:  number of batches, samples per batch
     data_root:       where the data lies now; None: where the config says
     Raises:          ValueError for a run of a ReLU network
     """
@@ -58,71 +58,76 @@ def analyze_run(
     numbers = range(min(batches, len(test)))
     activity = firing_rates(net, load(test, numbers, where, workers=0))
     samples, labels = next(iter(load(TestBatches(data, min(batch, GRADIENT_SAMPLES)), range(1), where, workers=0)))
-    return Analysis(activity, gradients(net, samples, labels), time_constants(net), data.class_names)
+    return RunAnalysis(activity, block_gradients(net, samples, labels), time_constants(net), data.class_names)
 
 
-def gradients(net: Network, samples: torch.Tensor, labels: torch.Tensor) -> dict[str, Gradients]:
-    """Gradients at every block for one batch, beside what theory says from the firing rates of the same batch."""
-    found = {}
-    for at, block in zip(measure(net, samples, labels), net.blocks.values(), strict=True):
-        factor = along_shortcut(block, at.branch, at.output)
-        found[at.name] = Gradients(at.gradient, at.gradient_out, None if factor is None else factor * at.gradient_out)
-    return found
+def block_gradients(net: Network, samples: torch.Tensor, labels: torch.Tensor) -> dict[str, BlockGradients]:
+    """Gradients at every block for one batch, and what theory predicts from its firing rates."""
+    gradients = {}
+    for stats, block in zip(measure_blocks(net, samples, labels), net.blocks.values(), strict=True):
+        ratio = shortcut_gradient_ratio(block, stats.branch, stats.output)
+        predicted = None if ratio is None else ratio * stats.grad_output_norm
+        gradients[stats.name] = BlockGradients(stats.grad_input_norm, stats.grad_output_norm, predicted)
+    return gradients
 
 
-def as_dict(found: Analysis) -> dict[str, Any]:
-    """For JSON: NaN, the rate of a class that was not shown, becomes null."""
+def as_dict(analysis: RunAnalysis) -> dict[str, Any]:
+    """For JSON: NaN, the rate of a class that no sample showed, becomes null."""
     blocks = {
-        name: {key: known(value) for key, value in activity._asdict().items()} | {"gradient": found.gradients[name]._asdict()}
-        for name, activity in found.activity.items()
+        name: {key: nan_to_none(value) for key, value in activity._asdict().items()}
+        | {"gradient": analysis.gradients[name]._asdict()}
+        for name, activity in analysis.activity.items()
     }
-    return {"blocks": blocks, "tau": found.tau, "classes": list(found.class_names)}
+    return {"blocks": blocks, "tau": analysis.tau, "classes": list(analysis.class_names)}
 
 
-def known(value: Any) -> Any:
+def nan_to_none(value: Any) -> Any:
     if isinstance(value, list):
-        return [known(one) for one in value]
+        return [nan_to_none(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def table(found: Analysis) -> list[str]:
+def format_table(analysis: RunAnalysis) -> list[str]:
     """Lines for a terminal."""
     lines = [
         "firing rate by block, in spikes per neuron and time step: A of the branch's last neurons, O of the block's output;",
         "|O - S|, distance from the identity; dL/dS, norm of the gradient at the block's input; by theory, along the shortcut",
         f"{'block':<18} {'branch A':>9} {'output O':>9} {'largest O':>10} {'|O - S|':>9} {'dL/dS':>10} {'by theory':>10}",
     ]
-    for name, at in found.activity.items():
-        gradient = found.gradients[name]
-        distance = "-" if at.distance is None else f"{at.distance:.4f}"
-        theory = "-" if gradient.theory is None else f"{gradient.theory:.3g}"
-        lines.append(
-            f"{name:<18} {at.branch:>9.4f} {at.output:>9.4f} {at.max_value:>10.0f} {distance:>9} {gradient.into:>10.3g} {theory:>10}"
-        )
-    if found.tau:
-        lines.append("tau of PLIF, in time steps: " + ", ".join(f"{name} {tau:.3g}" for name, tau in found.tau.items()))
+    for name, block in analysis.activity.items():
+        gradient = analysis.gradients[name]
+        distance = "-" if block.distance is None else f"{block.distance:.4f}"
+        predicted = "-" if gradient.predicted is None else f"{gradient.predicted:.3g}"
+        rates = f"{block.branch:>9.4f} {block.output:>9.4f} {block.max_value:>10.0f}"
+        lines.append(f"{name:<18} {rates} {distance:>9} {gradient.grad_input:>10.3g} {predicted:>10}")
+    if analysis.tau:
+        lines.append("tau of PLIF, in time steps: " + ", ".join(f"{name} {tau:.3g}" for name, tau in analysis.tau.items()))
     return lines
 
 
-def draw(found: Analysis, file: Path) -> None:
-    """A picture of three: O by time step, O by class, and which integers O holds; a row for each block.
+def plot_activity(analysis: RunAnalysis, file: Path) -> None:
+    """Three heat maps with a row for each block: O by time step, O by class, and which integers O holds.
 
     Raises:  ValueError where matplotlib is missing, or it does not know the suffix
     """
-    names = list(found.activity)
-    shown = [
-        ("firing rate of $O[t]$ by time step", [at.output_by_time for at in found.activity.values()], "time step", None),
-        ("firing rate of $O$ by class", [at.output_by_class for at in found.activity.values()], "class", found.class_names),
-        ("share of values of $O$", integers(found), "value", None),
+    blocks, names, classes = list(analysis.activity.values()), list(analysis.activity), analysis.class_names
+    maps = [
+        ("firing rate of $O[t]$ by time step", [block.output_by_time for block in blocks], "time step", None),
+        (
+            "firing rate of $O$ by class",
+            [block.output_by_class for block in blocks],
+            "class",
+            classes if len(classes) <= 20 else None,
+        ),
+        ("share of values of $O$", value_histogram(analysis), "value", None),
     ]
-    figure, axes = panels(len(shown), height=max(2.2, 0.16 * len(names) + 1.2), width=3.2)
-    for ax, (title, rows, across, ticks) in zip(axes, shown, strict=True):
+    figure, axes = panels(len(maps), height=max(2.2, 0.16 * len(names) + 1.2), width=3.2)
+    for ax, (title, rows, xlabel, tick_names) in zip(axes, maps, strict=True):
         image = ax.imshow(rows, aspect="auto", cmap="cividis", interpolation="nearest", vmin=0)
         figure.colorbar(image, ax=ax, shrink=0.8)
-        ax.set(title=title, xlabel=across)
-        few = range(0, len(rows[0]), max(1, len(rows[0]) // 12))
-        labels = [str(i) if ticks is None or len(ticks) > 20 else ticks[i] for i in few]
-        ax.set_xticks(list(few), labels, rotation=90 if ticks is not None and len(ticks) <= 20 else 0)
+        ax.set(title=title, xlabel=xlabel)
+        ticks = range(0, len(rows[0]), max(1, len(rows[0]) // 12))
+        ax.set_xticks(list(ticks), [tick_names[i] if tick_names else str(i) for i in ticks], rotation=90 if tick_names else 0)
         ax.set_yticks(range(len(names)), names if ax is axes[0] else [""] * len(names), fontsize=max(3, 7 - len(names) // 15))
     try:
         figure.savefig(file, dpi=160)
@@ -130,7 +135,8 @@ def draw(found: Analysis, file: Path) -> None:
         raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
 
 
-def integers(found: Analysis) -> list[list[float]]:
-    """Shares of the values 0, 1, ... up to the largest that was seen, by block."""
-    most = max((i for at in found.activity.values() for i, share in enumerate(at.values) if share), default=1)
-    return [at.values[: max(most, 1) + 1] for at in found.activity.values()]
+def value_histogram(analysis: RunAnalysis) -> list[list[float]]:
+    """Shares of the values 0, 1, ... up to the largest that occurs, by block."""
+    blocks = analysis.activity.values()
+    max_value = max((i for block in blocks for i, share in enumerate(block.values) if share), default=1)
+    return [block.values[: max(max_value, 1) + 1] for block in blocks]

@@ -1,4 +1,4 @@
-"""Figures as all pages have them: colours, marks, sizes."""
+"""The common style of all figures: colours, marks, sizes."""
 
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
@@ -7,12 +7,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# of Okabe and Ito: told apart by colour-blind people
+# Okabe and Ito's palette, for colour-blind readers, too
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", ".")
-KINDS = ("Spiking", "SEW ADD", "SEW AND", "SEW IAND", "Plain")  # a network has the same colour and mark on every page
-COLOUR_OF, MARK_OF = dict(zip(KINDS, COLOURS, strict=False)), dict(zip(KINDS, MARKS, strict=False))
-TEXT = 8  # points, at the size that `panels` gives
+NETWORK_KINDS = ("Spiking", "SEW ADD", "SEW AND", "SEW IAND", "Plain")  # a network has the same colour and mark on every page
+COLOUR_OF, MARK_OF = dict(zip(NETWORK_KINDS, COLOURS, strict=False)), dict(zip(NETWORK_KINDS, MARKS, strict=False))
+FONT_SIZE = 8  # points, at the width that `panels` gives
 
 
 def panels(columns: int, *, width: float | None = None, height: float = 2.2) -> "tuple[Figure, list[Axes]]":
@@ -27,28 +27,28 @@ def panels(columns: int, *, width: float | None = None, height: float = 2.2) -> 
     except ImportError:
         raise ValueError("pictures need the package matplotlib: pip install 'spikewise[plots]'") from None
     width = width or {1: 3.3, 2: 3.0}.get(columns, 2.15)
-    with rc_context({"font.size": TEXT}):
+    with rc_context({"font.size": FONT_SIZE}):
         figure = Figure(figsize=(width * columns, height), layout="constrained")
         axes = list(figure.subplots(1, columns, squeeze=False)[0])
     for ax in axes:
-        ax.tick_params(labelsize=TEXT - 1)
+        ax.tick_params(labelsize=FONT_SIZE - 1)
     return figure, axes
 
 
 def legend_below(figure: "Figure", ax: "Axes", columns: int) -> None:
-    """The curves of `ax`, named under all axes, where they hide nothing; titles as small as the other text."""
+    """A legend of `ax` under all axes, where it hides nothing; titles as small as the other text."""
     handles, labels = ax.get_legend_handles_labels()
-    for one in figure.axes:
-        one.title.set_fontsize(TEXT)
+    for other in figure.axes:
+        other.title.set_fontsize(FONT_SIZE)
     height = 0.18 * -(-len(labels) // columns) + 0.1
     figure.set_figheight(figure.get_figheight() + height)
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, fontsize=TEXT - 0.5, frameon=False, columnspacing=1.2
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=FONT_SIZE - 0.5, frameon=False, columnspacing=1.2
     )
 
 
-def whole_decades(ax: "Axes") -> None:
-    """A logarithmic axis from a power of ten to a power of ten, so that its ticks are some."""
+def log_axis(ax: "Axes") -> None:
+    """A logarithmic axis that begins and ends at a power of ten: a short one would have no labelled tick."""
     from matplotlib.ticker import NullFormatter
 
     low, high = ax.dataLim.intervaly

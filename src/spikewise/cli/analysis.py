@@ -20,12 +20,12 @@ def analyze(
         batches: how many batches of 64 test samples; as JSON, rates also by time step and class
         picture: a .png, .svg or .pdf of firing rates by time step and class, and of ADD's integers
     """
-    from ..analysis.activity import analyze_run, as_dict, draw, table
+    from ..analysis.activity import analyze_run, as_dict, format_table, plot_activity
 
     activity = analyze_run(run, batches=batches, device=device, data_root=data_root)
     if picture is not None:
-        draw(activity, picture)
-    print(json.dumps(as_dict(activity)) if as_json else "\n".join(table(activity)))
+        plot_activity(activity, picture)
+    print(json.dumps(as_dict(activity)) if as_json else "\n".join(format_table(activity)))
 
 
 def diagnose(
@@ -46,11 +46,11 @@ def diagnose(
     """
     from ..analysis.diagnosis.diagnose import diagnose as diagnose_network
     from ..analysis.diagnosis.diagnose import random_labels
-    from ..analysis.opened import BATCH, open_network
+    from ..analysis.load import BATCH_SIZE, load_analysis_input
 
-    if not 2 <= samples <= BATCH:
-        raise ValueError(f"samples={samples}; use 2 to {BATCH}")
-    opened = open_network(
+    if not 2 <= samples <= BATCH_SIZE:
+        raise ValueError(f"samples={samples}; use 2 to {BATCH_SIZE}")
+    opened = load_analysis_input(
         run, samples=samples, images=images, size=size, device=device, data_root=data_root, name=name, connect=connect
     )
     net, (batch, labels) = opened.net, next(opened.batches)
@@ -79,31 +79,32 @@ def energy(
 
     Args:
         samples: how many test samples are counted
-        constants: a JSON file of picojoules that replace those of `spikewise.analysis.energy.Joules`
+        constants: a JSON file of picojoules that replace those of `spikewise.analysis.energy.EnergyConstants`
     """
-    from ..analysis.energy import Joules, count, sources, verdict
-    from ..analysis.opened import open_network
+    from ..analysis.energy import EnergyConstants, compare_with_twin, constant_sources, count_operations
+    from ..analysis.load import load_analysis_input
 
-    joules = Joules.read(constants) if constants else Joules()
-    opened = open_network(
+    values = EnergyConstants.read(constants) if constants else EnergyConstants()
+    opened = load_analysis_input(
         run, samples=samples, images=images, size=size, device=device, data_root=data_root, name=name, connect=connect
     )
-    counts = count(opened.net, (batch for batch, _ in opened.batches), joules)
+    counts = count_operations(opened.net, (batch for batch, _ in opened.batches), values)
     if as_json:
-        result = counts._asdict() | {"constants": vars(joules), "sources": sources(joules), "verdict": verdict(counts)}
+        result = counts._asdict() | {"constants": vars(values), "sources": constant_sources(values)}
+        result["verdict"] = compare_with_twin(counts)
         result["layers"] = [layer._asdict() for layer in counts.layers]
         result["costs"] = [cost._asdict() | {"total": cost.total} for cost in counts.costs]
         print(json.dumps(result))
         return
     print(f"{'layer':<28} {'twin MAC':>12} {'MAC':>12} {'accumulates':>12} {'rate in':>8} {'largest':>8}")
     for layer in counts.layers:
-        columns = f"{layer.dense:>12,.0f} {layer.multiplies:>12,.0f} {layer.accumulates:>12,.0f}"
-        print(f"{layer.name:<28} {columns} {layer.rate:>8.4f} {layer.most:>8}")
+        columns = f"{layer.twin_macs:>12,.0f} {layer.macs:>12,.0f} {layer.acs:>12,.0f}"
+        print(f"{layer.name:<28} {columns} {layer.rate:>8.4f} {layer.max_input:>8}")
     print(f"neurons add {counts.neuron_adds:,.0f} times in {counts.T} steps, connections {counts.connect_adds:,.0f}")
     header = f"{'operations':>11} {'weights':>11} {'activations':>12} {'membranes':>11} {'all':>11}"
     print(f"\n{'microjoules per sample':<28} {header}")
     for cost in counts.costs:
         parts = f"{cost.operations / 1e6:>11,.1f} {cost.weights / 1e6:>11,.1f} {cost.activations / 1e6:>12,.1f}"
         print(f"{cost.what:<28} {parts} {cost.membranes / 1e6:>11,.1f} {cost.total / 1e6:>11,.1f}")
-    print(verdict(counts))
-    print("\nenergy of one operation or byte; --constants FILE replaces them:", *sources(joules), sep="\n  ")
+    print(compare_with_twin(counts))
+    print("\nenergy of one operation or byte; --constants FILE replaces them:", *constant_sources(values), sep="\n  ")

@@ -34,15 +34,15 @@ def reproduce(
         data_root: of what is trained, as all below: where the data lies; default SPIKEWISE_DATA, or ./data
         max_epochs: stop after so many epochs, with the learning rates of the whole published run, so that the published log
             can be compared at the same epoch; the same command with more epochs goes on from there
-        check: a few steps on stand-in data, to see that all works; the pages lie in OUT/check
+        check: a few steps on synthetic data, to see that all works; the pages lie in OUT/check
         weights: tab2, tab3, fig4: a folder of the published weights, evaluated in place of training
         batch_size: samples per step, if the published number does not fit; the learning rate is scaled with it
     """
-    from ..paper import TRAINED, Options, described
+    from ..paper import TRAINED, Options, list_entries
     from ..paper import reproduce as reproduce_results
 
     if name == "list":
-        print("\n".join(described()))
+        print("\n".join(list_entries()))
         return
     options = Options(
         seed=seed,
@@ -60,7 +60,7 @@ def reproduce(
     for result, files in reproduce_results(name, options, out):
         print(result.title)
         if result.name in TRAINED:
-            print(f"  {result.about}")
+            print(f"  {result.text}")
         for claim in result.claims:
-            print(f"  {'so       ' if claim.holds else 'otherwise'}  {claim.says}: {claim.evidence}")
+            print(f"  {'so       ' if claim.holds else 'otherwise'}  {claim.statement}: {claim.evidence}")
         print(f"  {', '.join(map(str, files))}")

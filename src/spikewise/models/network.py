@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNormFire
+from .layers import ConvNorm, ConvNormFire
 from .residual import Block
 from .stream import NeuronStates, StreamState
 
@@ -40,6 +40,11 @@ class Network(nn.Module):
     def blocks(self) -> dict[str, Block]:
         """The residual blocks by name, in the order of depth."""
         return {name: module for name, module in self.named_modules() if isinstance(module, Block)}
+
+    @property
+    def conv_layers(self) -> dict[str, ConvNorm]:
+        """Convolutions with their norms, those of shortcuts included, by name."""
+        return {name: module for name, module in self.named_modules() if isinstance(module, ConvNorm)}
 
     @property
     def spiking_layers(self) -> dict[str, ConvNormFire]:

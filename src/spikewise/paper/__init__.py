@@ -1,7 +1,7 @@
-"""The paper's figures, tables and equations, each by one command: numbers, pictures, and whether the paper's words hold."""
+"""The paper's figures, tables and equations, each by one command: numbers, plots, and whether its claims hold."""
 
-from .catalogue import FIGURES, TRAINED, described, reproduce
+from .catalogue import TRAINED, UNTRAINED, list_entries, reproduce
 from .options import Options
 from .page import Result
 
-__all__ = ["FIGURES", "TRAINED", "Options", "Result", "described", "reproduce"]
+__all__ = ["TRAINED", "UNTRAINED", "Options", "Result", "list_entries", "reproduce"]

@@ -1,19 +1,20 @@
-"""What can be reproduced, by name, and which options belong to what."""
+"""The figures, tables and equations that can be reproduced, by name, and the options of each."""
 
 import dataclasses
 import importlib.util
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .at_start import fig5, fig6, fig7, fig8
 from .equations import a5, eq15
-from .logs import fig3, fig9
-from .options import AT_START, TRAINING, Options, flag
+from .options import TRAINING_OPTIONS, UNTRAINED_OPTIONS, Options, flag
 from .page import Result
+from .published_logs import fig3, fig9
 from .rates import fig4, fig11
 from .trained import cifar10_dvs, fig10, tab2, tab3, tab4, tab5
+from .untrained import fig5, fig6, fig7, fig8
 
-FIGURES: dict[str, Callable[[Options], Result]] = {
+UNTRAINED: dict[str, Callable[[Options], Result]] = {
     "fig3": fig3,
     "fig5": fig5,
     "fig6": fig6,
@@ -33,29 +34,29 @@ TRAINED: dict[str, Callable[[Options], Result]] = {
     "fig11": fig11,
     "cifar10-dvs": cifar10_dvs,
 }
-GROUPS = {"all": FIGURES, "trained": TRAINED}
+GROUPS = {"all": UNTRAINED, "trained": TRAINED}
 WEIGHTS_PUBLISHED = ("tab2", "tab3", "fig4")  # the files whose names are known
-CHECKED = "check"  # folder of what stands for nothing
+CHECK_FOLDER = "check"  # of pages made from synthetic data
 
 
-def options_of(name: str) -> tuple[str, ...]:
+def options_for(name: str) -> tuple[str, ...]:
     """The options that change something, besides the seed."""
     if name in TRAINED or name == "trained":
-        return (*TRAINING, *(("weights",) if name in WEIGHTS_PUBLISHED else ()))
-    return AT_START if name in ("all", "fig5", "fig6", "fig7", "fig8") else ()
+        return (*TRAINING_OPTIONS, *(("weights",) if name in WEIGHTS_PUBLISHED else ()))
+    return UNTRAINED_OPTIONS if name in ("all", "fig5", "fig6", "fig7", "fig8") else ()
 
 
-def require_fitting(name: str, o: Options) -> None:
-    """Refuse an unknown name, options that change nothing there, and such as contradict each other."""
-    names = (*GROUPS, *FIGURES, *TRAINED)
+def check_request(name: str, o: Options) -> None:
+    """Refuse an unknown name, options that have no effect there, and options that contradict each other."""
+    names = (*GROUPS, *UNTRAINED, *TRAINED)
     if name not in names:
         raise ValueError(f"nothing named {name!r} to reproduce; use list, {', '.join(names)}")
     if importlib.util.find_spec("matplotlib") is None:  # before anything is trained
         raise ValueError("pictures need the package matplotlib: pip install 'spikewise[plots]'")
-    for option in o.changed():
-        if option != "seed" and option not in options_of(name):
-            takes = ", ".join(other for other in names if option in options_of(other))
-            raise ValueError(f"{flag(option)} changes nothing in {name}, it is for {takes}; leave it out")
+    for option in o.non_default():
+        if option != "seed" and option not in options_for(name):
+            users = ", ".join(other for other in names if option in options_for(other))
+            raise ValueError(f"{flag(option)} changes nothing in {name}, it is for {users}; leave it out")
     if o.check and o.data_root is not None:
         raise ValueError("--check makes its own data; leave out --data-root, or --check to train on yours")
     for option in ("max_epochs", "batch_size"):
@@ -64,20 +65,22 @@ def require_fitting(name: str, o: Options) -> None:
 
 
 def reproduce(name: str, o: Options, out: Path) -> Iterator[tuple[Result, list[Path]]]:
-    """One after the other: what came out, and the files that say so. Runs lie in `out`/runs; a check's pages in `out`/check.
+    """Reproduce one figure or table, or a group; yield each result and its files.
 
-    Raises:  ValueError for a name or options that don't fit; what `engine.trainer.train` raises
+    Runs are stored in `out`/runs, the pages of a check in `out`/check.
+    Raises:  ValueError for a name or options that don't fit; what `engine.loop.train` raises
     """
-    require_fitting(name, o)
-    for key, figure in GROUPS.get(name, {name: (FIGURES | TRAINED).get(name)}).items():
-        assert figure is not None, "required above"
-        result = figure(dataclasses.replace(o, runs=out / "runs"))
-        yield result, result.save(out / CHECKED if o.check else out, o.command(key))
+    check_request(name, o)
+    for key in GROUPS.get(name, (name,)):
+        start = time.perf_counter()
+        result = (UNTRAINED | TRAINED)[key](dataclasses.replace(o, runs=out / "runs"))
+        seconds = time.perf_counter() - start
+        yield result, result.save(out / CHECK_FOLDER if o.check else out, o.command(key), seconds)
 
 
-def described() -> list[str]:
+def list_entries() -> list[str]:
     """A line for each."""
     return [
         f"{name:<12} {(figure.__doc__ or '').partition(chr(10))[0]}" + (" (trained: needs the data)" if name in TRAINED else "")
-        for name, figure in (FIGURES | TRAINED).items()
+        for name, figure in (UNTRAINED | TRAINED).items()
     ]

@@ -4,45 +4,41 @@ from typing import Any
 
 import torch
 
-from ..analysis.figures import COLOURS, MARKS, legend_below, panels, whole_decades
-from ..analysis.theory import printed_shrinkage, product_of_slopes, shrinkage, slopes
+from ..analysis.figures import COLOURS, MARKS, legend_below, log_axis, panels
+from ..analysis.theory import gradient_norm_ratio, gradient_norm_ratio_as_printed, slope_product, slopes
 from ..kernels.surrogate import SURROGATES
 from .options import Options
-from .page import Claim, Clock, Result
+from .page import Claim, Result
 
-NEURONS, TRIALS = 100_000, 20
-SURROGATES_OF_A5 = (("atan", 2.0, 1.0), ("atan", 2.0, 0.5), ("scaled_atan", 2.0, 0.5))
+NUM_NEURONS, NUM_TRIALS = 100_000, 20
+A5_CURVES = (("atan", 2.0, 1.0), ("atan", 2.0, 0.5), ("scaled_atan", 2.0, 0.5))
 RATES = (0.1, 0.3, 0.6)
-SETTINGS = ((1.0, 2.0), (0.5, 2.0), (1.0, 3.0))
+VTH_ALPHA_PAIRS = ((1.0, 2.0), (0.5, 2.0), (1.0, 3.0))
 
 
 def eq15(o: Options) -> Result:
     """Eq. 15 corrected: what k identity blocks of the Spiking kind make of a gradient's norm."""
-    clock, rows, worst, worst_printed = Clock(), [], 0.0, 1.0
+    rows, worst, worst_printed = [], 0.0, 1.0
     rng = torch.Generator().manual_seed(o.seed)
-    figure, axes = panels(len(SETTINGS))
-    for ax, (v_th, alpha) in zip(axes, SETTINGS, strict=True):
+    figure, axes = panels(len(VTH_ALPHA_PAIRS))
+    for ax, (v_th, alpha) in zip(axes, VTH_ALPHA_PAIRS, strict=True):
         p, q = slopes(v_th, "atan", alpha)
         for i, rate in enumerate(RATES):
             measured = []
             for k in range(1, 9):
-                spikes = (torch.rand(TRIALS, NEURONS, generator=rng, dtype=torch.float64) < rate).double()
-                upstream = torch.randn(TRIALS, NEURONS, generator=rng, dtype=torch.float64)
-                passed = upstream * product_of_slopes(spikes, k, p, q)
+                spikes = (torch.rand(NUM_TRIALS, NUM_NEURONS, generator=rng, dtype=torch.float64) < rate).double()
+                upstream = torch.randn(NUM_TRIALS, NUM_NEURONS, generator=rng, dtype=torch.float64)
+                passed = upstream * slope_product(spikes, k, p, q)
                 measured.append(float((passed.norm(dim=1) / upstream.norm(dim=1)).mean()))
-                theory, printed = shrinkage(rate, k, p, q), printed_shrinkage(rate, k, p, q, NEURONS)
+                theory, printed = gradient_norm_ratio(rate, k, p, q), gradient_norm_ratio_as_printed(rate, k, p, q, NUM_NEURONS)
                 rows.append([v_th, alpha, rate, k, measured[-1], theory, measured[-1] / theory - 1, printed])
                 worst, worst_printed = max(worst, abs(measured[-1] / theory - 1)), max(worst_printed, printed / theory)
-            points: dict[str, Any] = {
-                "marker": MARKS[i],
-                "markersize": 7 - 2 * i,
-                "fillstyle": "none",
-                "linestyle": "none",
-            }  # on one another
-            ax.plot(range(1, 9), measured, color=COLOURS[i + 1], label=rf"measured, $\Phi$ = {rate}", **points)
-            ax.plot(range(1, 9), [shrinkage(rate, k, p, q) for k in range(1, 9)], "-", color=COLOURS[i + 1], linewidth=0.8)
+            style: dict[str, Any] = {"marker": MARKS[i], "markersize": 7 - 2 * i, "fillstyle": "none", "linestyle": "none"}
+            ax.plot(range(1, 9), measured, color=COLOURS[i + 1], label=rf"measured, $\Phi$ = {rate}", **style)
+            predicted = [gradient_norm_ratio(rate, k, p, q) for k in range(1, 9)]
+            ax.plot(range(1, 9), predicted, "-", color=COLOURS[i + 1], linewidth=0.8)
         ax.set(xlabel="blocks $k$", title=rf"$V_{{th}}$ = {v_th:g}, $\alpha$ = {alpha:g}")
-        whole_decades(ax)
+        log_axis(ax)
     axes[0].set_ylabel(r"$\|\partial L/\partial S\| / \|\partial L/\partial O\|$")
     legend_below(figure, axes[0], len(RATES))
     claims = [
@@ -54,27 +50,25 @@ def eq15(o: Options) -> Result:
         Claim(
             "sqrt(N Phi p^k + N (1 - Phi) q^k) (as printed)",
             worst_printed < 1.01,
-            f"up to {worst_printed:,.0f} times too large, N = {NEURONS:,}",
+            f"up to {worst_printed:,.0f} times too large, N = {NUM_NEURONS:,}",
         ),
     ]
-    about = (
+    text = (
         "Random binary spikes, and gradients independent of them, pass k blocks that are the identity: points, measured; "
         "lines, the corrected equation. At V_th = 0.5 both slopes are the same, so rates make no difference. Printed are "
         "exponents k for 2k, and the norm of a product as the product of norms."
     )
     columns = ["V_th", "alpha", "rate", "k", "measured", "corrected", "difference", "printed"]
-    return Result(
-        "eq15", "Eq. 15: gradients from firing rates", about, [columns, *rows], claims, {"eq15": figure}, float(clock)
-    )
+    title = "Eq. 15: gradients from firing rates"
+    return Result("eq15", title, text, [columns, *rows], claims, {"eq15": figure})
 
 
 def a5(_: Options) -> Result:
     """A.5: the surrogate whose slope is 1 both where a spike meets the threshold 0.5 and where none does."""
-    clock = Clock()
     figure, (ax,) = panels(1)
     u = torch.linspace(-1.5, 1.5, 301, dtype=torch.float64)
     rows = []
-    for (name, alpha, v_th), colour, line in zip(SURROGATES_OF_A5, COLOURS, ("-", "--", "-"), strict=False):
+    for (name, alpha, v_th), colour, line in zip(A5_CURVES, COLOURS, ("-", "--", "-"), strict=False):
         p, q = slopes(v_th, name, alpha)
         rows.append([name, alpha, v_th, p, q, p**50, q**50])
         label = f"{name.replace('_', ' ')}, $V_{{th}}$ = {v_th:g}"
@@ -85,13 +79,6 @@ def a5(_: Options) -> Result:
     p, q = slopes(0.5, "scaled_atan", 2.0)
     claims = [Claim("slopes 1 at both ends (A.5)", abs(p - 1) < 1e-9 and abs(q - 1) < 1e-9, f"p = {p:.12g}, q = {q:.12g}")]
     columns = ["surrogate", "alpha", "V_th", "slope at a spike, p", "slope at none, q", "p^50", "q^50"]
-    about = "Slopes where a spike meets the threshold and where none does (dots), and what fifty identity blocks make of them."
-    return Result(
-        "a5",
-        "A.5: a surrogate that neither shrinks nor grows gradients",
-        about,
-        [columns, *rows],
-        claims,
-        {"a5": figure},
-        float(clock),
-    )
+    text = "Slopes where a spike meets the threshold and where none does (dots), and what fifty identity blocks make of them."
+    title = "A.5: a surrogate that neither shrinks nor grows gradients"
+    return Result("a5", title, text, [columns, *rows], claims, {"a5": figure})

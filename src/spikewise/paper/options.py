@@ -1,16 +1,16 @@
-"""What a reproduction is asked for."""
+"""The options of a reproduction."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-AT_START = ("images", "size", "batch")  # options of figures that show networks before training
-TRAINING = ("data_root", "max_epochs", "check", "batch_size", "device", "workers")  # of what is trained
+UNTRAINED_OPTIONS = ("images", "size", "batch")  # of figures that show networks before training
+TRAINING_OPTIONS = ("data_root", "max_epochs", "check", "batch_size", "device", "workers")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a reproduction is made.
+    """How a figure or table is reproduced.
 
     seed:        of weights, labels, data order
     images:      before training: a folder of photographs; None: the embedded digits, enlarged
@@ -18,8 +18,8 @@ class Options:
     data_root:   of what is trained, as all below: where the data lies
     runs:        folder of run folders
     max_epochs:  stop after so many epochs; the learning rates are those of the whole published run
-    check:       a few steps on stand-in data, to see that everything works
-    weights:     a folder of published weights, to be evaluated in place of training
+    check:       a few steps on synthetic data, to see that everything works
+    weights:     a folder of published weights, to be evaluated instead of training
     batch_size:  samples per step; None: the published number. The learning rate goes with it
     """
 
@@ -37,25 +37,27 @@ class Options:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}; use 0 or more")
-        if self.max_epochs is not None and self.max_epochs < 1:
-            raise ValueError(f"max_epochs={self.max_epochs}; use 1 epoch or more")
-        if self.batch_size is not None and self.batch_size < 2:
-            raise ValueError(f"batch_size={self.batch_size}; batch norm needs 2 or more samples")
+        least = (
+            ("seed", 0, "use 0 or more"),
+            ("max_epochs", 1, "use 1 epoch or more"),
+            ("batch_size", 2, "batch norm needs 2 or more samples"),
+            ("batch", 2, "batch norm needs 2 or more images"),
+        )
+        for name, minimum, advice in least:
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise ValueError(f"{name}={value}; {advice}")
         if self.size < 32:
             raise ValueError(f"size={self.size} pixels; 152 layers halve an image five times: use 32 or more")
-        if self.batch < 2:
-            raise ValueError(f"batch={self.batch}; batch norm needs 2 or more images")
 
-    def changed(self) -> dict[str, Any]:
-        """What is not as it is when nothing is said, by name."""
-        given = {field.name: (getattr(self, field.name), field.default) for field in fields(self) if field.name != "runs"}
-        return {name: value for name, (value, default) in given.items() if value != default}
+    def non_default(self) -> dict[str, Any]:
+        """Options that differ from their defaults, by name."""
+        values = {option.name: getattr(self, option.name) for option in fields(self) if option.name != "runs"}
+        return {name: value for name, value in values.items() if value != getattr(type(self), name)}
 
     def command(self, name: str) -> str:
         """The command line that says the same."""
-        words = [flag(key) + ("" if value is True else f" {value}") for key, value in self.changed().items()]
+        words = [flag(key) + ("" if value is True else f" {value}") for key, value in self.non_default().items()]
         return " ".join(["spikewise reproduce", name, *words])
 
 

@@ -1,7 +1,6 @@
-"""What a reproduction leaves: numbers as JSON, a table and what it says as Markdown, pictures."""
+"""The page of a figure or table: numbers as JSON, table and claims as Markdown, figures as SVG and PNG."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,44 +14,44 @@ from ..version import __version__
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_ROWS = 100  # of a table on a page
+MAX_ROWS = 100  # of a table on a page
 Rows = Sequence[Sequence[Any]]  # the names of the columns first
 
 
 @dataclass
 class Claim:
-    """Something the paper says, whether it came out so here, and the numbers."""
+    """A statement of the paper, whether it holds here, and the numbers."""
 
-    says: str
+    statement: str
     holds: bool
     evidence: str
 
 
 @dataclass
 class Result:
-    """What came out.
+    """A reproduced figure, table or equation.
 
-    rows:      the numbers
-    claims:    the paper's statements, each held against what was measured
-    pictures:  by name
-    table:     what the page shows in place of `rows`: fewer columns
-    device:    that computed
+    text:     what the page says first
+    rows:     the numbers
+    claims:   the paper's statements, each compared with what was measured
+    figures:  by name
+    table:    what the page shows instead of `rows`: fewer columns
+    device:   that computed
     """
 
     name: str
     title: str
-    about: str
+    text: str
     rows: Rows
     claims: list[Claim] = field(default_factory=list)
-    pictures: "dict[str, Figure]" = field(default_factory=dict)
-    seconds: float = 0.0
+    figures: "dict[str, Figure]" = field(default_factory=dict)
     table: Rows | None = None
     device: str = "cpu"
 
-    def save(self, folder: Path, command: str) -> list[Path]:
-        """Write NAME.json, NAME.md and the pictures as SVG and PNG; the files."""
+    def save(self, folder: Path, command: str, seconds: float = 0.0) -> list[Path]:
+        """Write NAME.json, NAME.md and the figures as SVG and PNG; return the files."""
         folder.mkdir(parents=True, exist_ok=True)
-        where = this_machine(self.device)
+        machine = describe_this_machine(self.device)
         numbers = {
             "name": self.name,
             "title": self.title,
@@ -60,70 +59,59 @@ class Result:
             "rows": self.rows[1:],
             "claims": [vars(claim) for claim in self.claims],
             "command": command,
-            "machine": where,
-            "seconds": round(self.seconds, 1),
+            "machine": machine,
+            "seconds": round(seconds, 1),
             "spikewise": __version__,
         }
         files = [folder / f"{self.name}.json", folder / f"{self.name}.md"]
         disk.replace(files[0], (json.dumps(numbers, indent=1) + "\n").encode())
-        for picture, figure in self.pictures.items():
+        for name, figure in self.figures.items():
             for suffix in ("svg", "png"):
-                files.append(folder / f"{picture}.{suffix}")
+                files.append(folder / f"{name}.{suffix}")
                 figure.savefig(files[-1], dpi=200, metadata={"Date": None} if suffix == "svg" else None)
-        disk.replace(files[1], self.markdown(command, where).encode())
+        disk.replace(files[1], self.markdown(command, machine, seconds).encode())
         return files
 
-    def markdown(self, command: str, where: str) -> str:
-        lines = [f"# {self.title}", "", self.about, ""]
-        for picture in self.pictures:
-            lines += [f"![{self.title}]({picture}.svg)", ""]
+    def markdown(self, command: str, machine: str, seconds: float) -> str:
+        lines = [f"# {self.title}", "", self.text, ""]
+        for name in self.figures:
+            lines += [f"![{self.title}]({name}.svg)", ""]
         if self.claims:
-            claims = [[claim.says, "so" if claim.holds else "**otherwise**", claim.evidence] for claim in self.claims]
+            claims = [[claim.statement, "so" if claim.holds else "**otherwise**", claim.evidence] for claim in self.claims]
             lines += [*as_markdown([["the paper says", "here", "measured"], *claims]), ""]
-        shown = self.rows if self.table is None else self.table
-        lines += as_markdown(shown[: MOST_ROWS + 1])
-        if len(shown) > MOST_ROWS + 1:
-            lines += ["", f"The other {len(shown) - 1 - MOST_ROWS} rows are in [{self.name}.json]({self.name}.json)."]
-        made = [["command", "machine", "time"], [f"`{command}`", where, duration(self.seconds)]]
+        table = self.rows if self.table is None else self.table
+        lines += as_markdown(table[: MAX_ROWS + 1])
+        if len(table) > MAX_ROWS + 1:
+            lines += ["", f"The other {len(table) - 1 - MAX_ROWS} rows are in [{self.name}.json]({self.name}.json)."]
+        made = [["command", "machine", "time"], [f"`{command}`", machine, format_duration(seconds)]]
         return "\n".join([*lines, "", *as_markdown(made), ""])
 
 
 def as_markdown(rows: Rows) -> list[str]:
     """Lines of a table."""
-    head, *rest = ["| " + " | ".join(map(shown_as, row)) + " |" for row in rows]
+    head, *rest = ["| " + " | ".join(map(format_cell, row)) + " |" for row in rows]
     return [head, "|" + "---|" * len(rows[0]), *rest]
 
 
-def shown_as(value: Any) -> str:
-    """A number as a table has room for it."""
+def format_cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time in the unit that fits."""
     if seconds < 600:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def machine(found: dict[str, Any]) -> str:
-    """The processor, or the GPU, of an environment as run folders hold it."""
-    processor = found["cpu"] if found["device"] in ("cpu", "mps") else found["device"]
-    threads = f"{found['threads']} thread" + "s" * (found["threads"] != 1)
-    return f"{processor}, {threads}, torch {found['torch']}"
+def describe_machine(env: dict[str, Any]) -> str:
+    """The processor, or the GPU, of an environment as run folders record it."""
+    processor = env["cpu"] if env["device"] in ("cpu", "mps") else env["device"]
+    threads = f"{env['threads']} thread" + "s" * (env["threads"] != 1)
+    return f"{processor}, {threads}, torch {env['torch']}"
 
 
-def this_machine(device: str = "cpu") -> str:
-    return machine(environment(choose_device(device), "auto"))
-
-
-class Clock:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-
-    def __float__(self) -> float:
-        return time.perf_counter() - self.began
+def describe_this_machine(device: str = "cpu") -> str:
+    return describe_machine(environment(choose_device(device), "auto"))

@@ -1,8 +1,9 @@
-"""Runs of the published recipes: trained as far as is asked for, gone on with, or published weights in their place."""
+"""Runs of the published recipes: trained, resumed, or replaced by an evaluation of published weights."""
 
 import dataclasses
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,25 +18,25 @@ from ..engine.run.folder import CONFIG, ENVIRONMENT, METRICS, TIMING, read_confi
 from ..models.network import Network
 from ..models.weights import load_pretrained
 from ..recipes import RECIPES
-from .arms import Arm
+from .experiments import Experiment
 from .options import Options
-from .page import Clock, machine, this_machine
-from .stand_ins import stand_ins
+from .page import describe_machine, describe_this_machine
+from .synthetic_data import write_synthetic_data
 
-EVALUATED = 32  # samples at a time
+EVAL_BATCH = 32
 CHECK_EPOCHS, CHECK_BATCH = 2, 11
 
 
-class Ran(NamedTuple):
-    """What became of an arm.
+class ExperimentRun(NamedTuple):
+    """The outcome of an experiment.
 
     lines:   its epochs, as metrics.jsonl has them
     run:     its folder; None where published weights were evaluated
     epochs:  of the whole recipe
-    command: that makes the same run
+    command: that makes the same run, or how its numbers were made
     """
 
-    arm: Arm
+    experiment: Experiment
     lines: list[dict[str, Any]]
     run: Path | None
     epochs: int
@@ -44,58 +45,60 @@ class Ran(NamedTuple):
     machine: str
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return len(self.lines) == self.epochs
 
 
 @contextmanager
-def at_work(arms: tuple[Arm, ...], o: Options) -> Iterator[Options]:
-    """The options to run with: as they are, or, for a check, with stand-in data and runs in a folder that is removed."""
+def experiment_environment(experiments: tuple[Experiment, ...], o: Options) -> Iterator[Options]:
+    """The options to run with: as given, or, for a check, with synthetic data and runs in a temporary folder."""
     if not o.check:
         yield o
         return
     with tempfile.TemporaryDirectory() as folder:
-        data = stand_ins(Path(folder) / "data", {RECIPES[arm.recipe]().data.name for arm in arms})
+        names = {RECIPES[experiment.recipe]().data.name for experiment in experiments}
+        data = write_synthetic_data(Path(folder) / "data", names)
         yield dataclasses.replace(o, data_root=str(data), runs=Path(folder) / "runs")
 
 
-def run_arm(arm: Arm, o: Options) -> Ran:
-    """Train an arm, or go on with its run, up to the budget; or evaluate its published weights."""
+def run_experiment(experiment: Experiment, o: Options) -> ExperimentRun:
+    """Train an experiment, or resume its run, up to `max_epochs`; or evaluate its published weights."""
     if o.weights is not None:
-        return evaluated(arm, o, o.weights)
+        return evaluate_published(experiment, o, o.weights)
     assert o.runs is not None, "the caller says where"
-    config, run = configured(arm, o), o.runs / f"{arm.folder}-{o.seed}"
-    begun = (run / CONFIG).is_file()
-    if begun:
-        config = same_run(run, config)
+    config, run = build_config(experiment, o), o.runs / f"{experiment.run_name}-{o.seed}"
+    started = (run / CONFIG).is_file()
+    if started:
+        config = require_same_run(run, config)
     epochs = config.optim.epochs
     until = min(o.max_epochs or epochs, epochs)
     if len(read_lines(run / METRICS)) < until:
-        if begun:
+        if started:
             resume(run, data_root=o.data_root, device=o.device, workers=o.workers, until=until)
         else:
             train(config, run, device=o.device, workers=o.workers, until=until)
     lines = read_lines(run / METRICS)
     seconds = sum(line["seconds"] for line in read_lines(run / TIMING))
-    return Ran(arm, lines, run, epochs, seconds, train_command(config, len(lines)), machines(run))
+    return ExperimentRun(experiment, lines, run, epochs, seconds, train_command(config, len(lines)), describe_machines(run))
 
 
-def same_run(run: Path, config: Config) -> Config:
-    """The config of a run that is there, if it is the one asked for; in the precision of the device where it began.
+def require_same_run(run: Path, config: Config) -> Config:
+    """The config of an existing run, in the precision of the device where it began.
 
-    Raises:  ValueError that says what differs
+    Raises:  ValueError that names what differs from the one asked for
     """
-    there = read_config(run)
-    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, precision=there.optim.precision))
-    if found := changes(by_name(there), by_name(config)):
-        raise ValueError(f"{run} was trained otherwise ({', '.join(found)}); ask for the same, or give another --out")
-    return there
+    existing = read_config(run)
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, precision=existing.optim.precision))
+    if differences := changes(by_name(existing), by_name(config)):
+        raise ValueError(f"{run} was trained otherwise ({', '.join(differences)}); ask for the same, or give another --out")
+    return existing
 
 
-def configured(arm: Arm, o: Options) -> Config:
-    """The recipe as published, but for what this machine or a check asks."""
-    config = RECIPES[arm.recipe]()
-    data, optim = dataclasses.replace(config.data, root=o.data_root, **arm.changes), config.optim
+def build_config(experiment: Experiment, o: Options) -> Config:
+    """The recipe as published, adapted to this machine, the options and a check."""
+    config = RECIPES[experiment.recipe]()
+    data = dataclasses.replace(config.data, root=o.data_root, **experiment.data_overrides)
+    optim = config.optim
     if choose_device(o.device).type == "cpu" and optim.precision == "float16":
         optim = dataclasses.replace(optim, precision="float32" if o.check else "bfloat16")
     if o.check:
@@ -108,7 +111,7 @@ def configured(arm: Arm, o: Options) -> Config:
 
 
 def train_command(config: Config, done: int) -> str:
-    """What `spikewise train` is told to make the same run; where data lies is left to SPIKEWISE_DATA."""
+    """The `spikewise train` command that makes the same run; where data lies is left to SPIKEWISE_DATA."""
     published, ours = by_name(RECIPES[config.recipe]()), by_name(config)
     words = [
         f"--{name.replace('_', '-')} {value}"
@@ -119,28 +122,29 @@ def train_command(config: Config, done: int) -> str:
     return " ".join(["spikewise train", config.recipe, *words, *until])
 
 
-def machines(run: Path) -> str:
+def describe_machines(run: Path) -> str:
     """Where a run was trained: every machine once."""
-    found = json.loads((run / ENVIRONMENT).read_text())
-    return "; ".join(dict.fromkeys(machine(one) for one in (found, *found.get("resumed", []))))
+    env = json.loads((run / ENVIRONMENT).read_text())
+    return "; ".join(dict.fromkeys(map(describe_machine, (env, *env.get("resumed", [])))))
 
 
-def published_network(arm: Arm, folder: Path, config: Config) -> Network:
+def load_published(experiment: Experiment, folder: Path, config: Config) -> Network:
     """The network of a published file of weights.
 
     Raises:  ValueError where none was published; FileNotFoundError where the folder does not hold it
     """
-    if arm.weights is None:
-        raise ValueError(f"no weights of {arm.name} were published; leave out --weights, to train it")
-    return load_pretrained(folder / arm.weights, name=config.model.name, connect=config.model.connect, T=config.model.T)
+    if experiment.weights is None:
+        raise ValueError(f"no weights of {experiment.name} were published; leave out --weights, to train it")
+    return load_pretrained(folder / experiment.weights, name=config.model.name, connect=config.model.connect, T=config.model.T)
 
 
-def evaluated(arm: Arm, o: Options, folder: Path) -> Ran:
+def evaluate_published(experiment: Experiment, o: Options, folder: Path) -> ExperimentRun:
     """The published weights on the test split, as one epoch, the last."""
-    clock, config, where = Clock(), configured(arm, o), choose_device(o.device)
-    net = published_network(arm, folder, config).to(where)
+    start, config, where = time.perf_counter(), build_config(experiment, o), choose_device(o.device)
+    net = load_published(experiment, folder, config).to(where)
     test, precision = load_data(config, "test"), config.optim.eval_precision
-    found = score(net, test, where, precision=precision, batch=EVALUATED, workers=o.workers or 0)
-    epochs = RECIPES[arm.recipe]().optim.epochs
-    line = {"epoch": epochs, "test_accuracy": found.accuracy, "test_correct5": found.correct5, "test_total": found.total}
-    return Ran(arm, [line], None, epochs, float(clock), f"evaluated, not trained: {arm.weights}", this_machine(o.device))
+    result = score(net, test, where, precision=precision, batch=EVAL_BATCH, workers=o.workers or 0)
+    epochs, seconds = RECIPES[experiment.recipe]().optim.epochs, time.perf_counter() - start
+    line = {"epoch": epochs, "test_accuracy": result.accuracy, "test_correct5": result.correct5, "test_total": result.total}
+    command = f"evaluated, not trained: {experiment.weights}"
+    return ExperimentRun(experiment, [line], None, epochs, seconds, command, describe_this_machine(o.device))

@@ -1,1 +1,1 @@
-"""The signs of each disease: of input, weights, norms, activity and learning. `analysis.diagnose` looks for all of them."""
+"""Diagnosis of networks that do not learn."""

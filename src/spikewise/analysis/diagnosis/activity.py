@@ -1,56 +1,57 @@
-"""Signs of what fires: silence, saturation, dead channels, time that passes unused."""
+"""Checks of firing: silence, saturation, dead channels, output that does not change over time."""
 
 import math
+from contextlib import ExitStack
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from ...models.layers import ConvNormFire
 from ...models.network import Network
 from ...models.recorder import record_activity
-from ...models.residual import Block
-from ..initial import unchanged
+from ..block_stats import preserving_state
+from ..structure import last_layer_name, owning_block
 from .finding import Finding
-from .given import block_of, last_of, layers_of
+from .progress import is_identity_layer
 
-SILENT, DEAD, SATURATED = 1e-3, 1e-5, 0.97  # mean of a block's output; of a layer's neurons, both
-AWAKE = 0.02  # mean of a block's output, behind one that is nearly silent
-GROWING = 0.25  # weights of a norm that zero init set to 0: one that has learnt but little has not brought its branch to fire
-HALF = 0.5  # share of a layer's channels that may be dead, or fire always
-REACH = 5.0  # deviations that a normalised current may reach
-STILL = 2e-3  # share of values that change over time
-MOST = math.sqrt(torch.finfo(torch.float32).max)  # current whose square still is a number
+MIN_BLOCK_RATE = 1e-3  # mean of a block's output
+MIN_LAYER_RATE, MAX_LAYER_RATE = 1e-5, 0.97  # mean of a layer's neurons
+MIN_REVIVED_RATE = 0.02  # mean of a block's output, after one that is nearly silent
+MAX_BAD_CHANNEL_FRACTION = 0.5  # of a layer's channels: from there on dead or saturated ones are a problem
+MAX_NORMALIZED_CURRENT = 5.0  # standard deviations that a normalised current may reach
+MIN_TEMPORAL_CHANGE = 2e-3  # fraction of values that change over time
+MAX_CURRENT = math.sqrt(torch.finfo(torch.float32).max)  # its square is still a number
 
 
-class Shown:
+class ActivityTrace:
     """What fired when the network was shown a batch.
 
-    output, branch:  means of a block's O and A, by its name
+    output, branch:  means of a block's O and A, by block
     distance:        mean |O - S| of blocks that keep the shape
-    layers:          means of the neurons of each layer, by its name, in the order in which they ran
+    layers:          means of a layer's neurons, by layer, in the order in which they ran
     channels:        the same, by channel
-    moving:          share of a block's values that are not at every step what they were at the first
+    moving:          fraction of a block's values that differ at some step from the first one
+    steps:           time steps
     overflow:        the first layer whose currents are too large to be normalised, and how large
     """
 
     def __init__(self, net: Network, images: Tensor, *, training: bool):
         self.channels: dict[str, Tensor] = {}
         self.overflow: tuple[str, float] | None = None
-        hooks = [layer.conv.register_forward_hook(partial(self.see_current, name)) for name, layer in layers_of(net)]
-        hooks += [
-            layer.register_forward_hook(partial(self.see_layer, name))
-            for name, layer in layers_of(net)
-            if isinstance(layer, ConvNormFire)
-        ]
-        try:
-            with torch.no_grad(), unchanged(net, training=training), record_activity(net, details=True) as watches:
-                for name, block in net.blocks.items():  # before they are connected
-                    hooks.append(block.last_layer.spikes.register_forward_hook(partial(self.see_layer, last_of(net, name))))
-                net(images)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with (
+            torch.no_grad(),
+            preserving_state(net, training=training),
+            record_activity(net, details=True) as watches,
+            ExitStack() as hooks,
+        ):
+            for name, layer in net.conv_layers.items():
+                hooks.enter_context(layer.conv.register_forward_hook(partial(self.record_current, name)))
+            for name, layer in net.spiking_layers.items():
+                hooks.enter_context(layer.register_forward_hook(partial(self.record_layer, name)))
+            for name, block in net.blocks.items():
+                hook = partial(self.record_layer, last_layer_name(net, name))  # before the connection
+                hooks.enter_context(block.last_layer.spikes.register_forward_hook(hook))
+            net(images)
         self.branch = {name: float(watch.branch[0].mean()) for name, watch in watches.items()}
         self.output = {name: float(watch.output[0].mean()) for name, watch in watches.items()}
         self.distance = {
@@ -62,107 +63,104 @@ class Shown:
         self.steps = len(next(iter(watches.values())).output[0])
         self.layers = {name: float(rates.mean()) for name, rates in self.channels.items()}
 
-    def see_current(self, name: str, _conv: nn.Module, _given: object, out: Tensor) -> None:
-        largest = float(out.detach().float().abs().max())
-        if self.overflow is None and not largest < MOST:
+    def record_current(self, name: str, _conv: nn.Module, _inputs: object, current: Tensor) -> None:
+        largest = float(current.detach().float().abs().max())
+        if self.overflow is None and not largest < MAX_CURRENT:
             self.overflow = name, largest
 
-    def see_layer(self, name: str, _layer: nn.Module, _given: object, out: Tensor) -> None:
-        self.channels.setdefault(name, by_channel(out))
+    def record_layer(self, name: str, _layer: nn.Module, _inputs: object, output: Tensor) -> None:
+        self.channels.setdefault(name, channel_rates(output))
 
 
-def by_channel(spikes: Tensor) -> Tensor:
+def channel_rates(spikes: Tensor) -> Tensor:
     return spikes.detach().float().mean((0, 1, 3, 4))
 
 
-def overflowing(shown: Shown) -> list[Finding]:
-    if shown.overflow is None:
-        return []
-    name, largest = shown.overflow
+def check_overflow(trace: ActivityTrace) -> Finding | None:
+    if trace.overflow is None:
+        return None
+    name, largest = trace.overflow
     advice = "go back to a checkpoint from before, with a smaller learning rate, or float32 or bfloat16 in place of float16"
-    return [Finding("currents that overflow", name, f"up to {largest:.3g}", advice)]
+    return Finding("currents that overflow", name, f"up to {largest:.3g}", advice)
 
 
-def silent(net: Network, shown: Shown) -> list[Finding]:
-    """The first block whose output does not spike, or the first layer none of whose neurons do; all behind follow from it."""
-    names = list(shown.output)
-    for name, rate in shown.layers.items():
-        block = block_of(net, name)
-        ends = block is not None and name == last_of(net, block)
-        behind = names[names.index(block) + 1 :] if block else names
-        if rate < DEAD and not (block and keeps_identity(net.blocks[block], name, block)):
-            advice = how_to_wake(net, block if ends else None)
-            goes_on = block is not None and shown.output[block] >= SILENT
-            way = "branch" if name.endswith(".shortcut") else "shortcut"
-            passes = f"; {block} passes on what comes along its {way}"
-            said = f"{rate:.2g} spikes per neuron and step" + (passes if goes_on else f", {len(behind)} blocks behind it")
-            return [Finding("silent", block if ends and block else name, said, advice)]
-        if block and ends and shown.output[block] < SILENT and not wakes(shown, behind):
-            said = f"output {shown.output[block]:.2g} spikes per neuron and step, {len(behind)} blocks behind it"
+def check_silent(net: Network, trace: ActivityTrace) -> Finding | None:
+    """The first silent layer, or block with nearly silent output; all later silence follows from it."""
+    names = list(trace.output)
+    for name, rate in trace.layers.items():
+        block = owning_block(net, name)
+        later = names[names.index(block) + 1 :] if block else names
+        is_last = block is not None and name == last_layer_name(net, block)
+        if rate < MIN_LAYER_RATE and not is_identity_layer(net, name):
+            follows = f", {len(later)} blocks behind it"
+            if block is not None and trace.output[block] >= MIN_BLOCK_RATE:
+                path = "branch" if name.endswith(".shortcut") else "shortcut"
+                follows = f"; {block} passes on what comes along its {path}"
+            location = block if block and is_last else name
+            evidence = f"{rate:.2g} spikes per neuron and step{follows}"
+            return Finding("silent", location, evidence, silent_advice(net, block if is_last else None))
+        if block and is_last and trace.output[block] < MIN_BLOCK_RATE and not fires_again(trace, later):
+            evidence = f"output {trace.output[block]:.2g} spikes per neuron and step, {len(later)} blocks behind it"
             advice = "lower v_th, or raise the norm's bias there; use ADD or IAND in place of AND; zero_init in a SEW network"
-            return [Finding("silent", block, said, advice)]
-    return []
+            return Finding("silent", block, evidence, advice)
+    return None
 
 
-def how_to_wake(net: Network, block: str | None) -> str:
-    """Advice for a silent layer; of `block`, if it is its last."""
-    last = net.blocks[block].last_layer.norm if block and net.blocks[block].meets == "before" else None
-    if last is not None and not bool(last.weight.any()):
+def silent_advice(net: Network, block: str | None) -> str:
+    """For a silent layer; `block`: the block whose last layer it is."""
+    owner = net.blocks[block] if block else None
+    if owner and owner.meets == "before" and not bool(owner.last_layer.norm.weight.any()):
         return (
             "leave zero_init out: a spike alone does not bring these neurons to v_th; or take IF and v_th <= 1, or SEW blocks"
         )
     return "lower v_th, raise the norm's bias or weight there, or go back to before the learning rate that made them"
 
 
-def wakes(shown: Shown, behind: list[str]) -> bool:
-    """Whether blocks behind a nearly silent one fire again: IAND thins out spikes until a block changes the shape."""
-    return any(shown.output[name] > AWAKE for name in behind)
+def fires_again(trace: ActivityTrace, later: list[str]) -> bool:
+    """Whether later blocks fire again: IAND thins out spikes until a block changes the shape."""
+    return any(trace.output[name] > MIN_REVIVED_RATE for name in later)
 
 
-def dead_channels(net: Network, shown: Shown) -> list[Finding]:
-    """The first layer most of whose channels did not fire, and could not: the current is out of reach of the threshold."""
-    for name, rates in shown.channels.items():
-        layer, block = net.get_submodule(name), block_of(net, name)
-        assert isinstance(layer, ConvNormFire)
-        if float(rates.mean()) < DEAD or (block and keeps_identity(net.blocks[block], name, block)):
+def check_dead_channels(net: Network, trace: ActivityTrace) -> Finding | None:
+    """The first layer most of whose channels did not fire, and could not: too little current for v_th."""
+    layers = net.spiking_layers
+    for name, rates in trace.channels.items():
+        if float(rates.mean()) < MIN_LAYER_RATE or is_identity_layer(net, name):
             continue  # the layer is silent, or meant to be
-        neuron, norm = layer.neuron, layer.norm
-        reached = (norm.bias + REACH * norm.weight.abs()).detach().float() * shown.steps + max(0.0, neuron.v_rest)
-        dead = (rates == 0) & (reached.to(rates.device) < neuron.v_th)
-        if float(dead.float().mean()) >= HALF:
-            said = (
+        neuron, norm = layers[name].neuron, layers[name].norm
+        max_current = (norm.bias + MAX_NORMALIZED_CURRENT * norm.weight.abs()).detach().float()
+        max_membrane = max_current * trace.steps + max(0.0, neuron.v_rest)
+        dead = (rates == 0) & (max_membrane.to(rates.device) < neuron.v_th)
+        if float(dead.float().mean()) >= MAX_BAD_CHANNEL_FRACTION:
+            evidence = (
                 f"{int(dead.sum())} of {len(dead)} channels have not fired, their norm's bias and weight keep them below v_th"
             )
             advice = "start their norms anew, with bias 0 and weight 1; a smaller learning rate or weight decay"
-            return [Finding("dead channels", name, said, advice)]
-    return []
+            return Finding("dead channels", name, evidence, advice)
+    return None
 
 
-def keeps_identity(block: Block, layer: str, name: str) -> bool:
-    """Whether this is the last layer of a block whose silent branch makes it the identity, as zero init left it, or nearly."""
-    is_last = layer == f"{name}.conv{len(block.branch)}"
-    return is_last and block.identity_branch == 0 and bool((block.last_layer.norm.weight.abs() < GROWING).all())
-
-
-def saturated(net: Network, shown: Shown) -> list[Finding]:
+def check_saturated(net: Network, trace: ActivityTrace) -> Finding | None:
     """The first layer whose neurons fire nearly always, where that is not what makes its block the identity."""
-    always = {last_of(net, name) for name, block in net.blocks.items() if block.identity_branch == 1}
-    for name, rates in shown.channels.items():
-        on, rate = rates > SATURATED, float(rates.mean())
-        if name not in always and (rate > SATURATED or float(on.float().mean()) >= HALF):
-            block = next((of for of in net.blocks if name == last_of(net, of)), name)
+    block_by_last = {last_layer_name(net, name): name for name in net.blocks}
+    for name, rates in trace.channels.items():
+        block, saturated, rate = block_by_last.get(name), rates > MAX_LAYER_RATE, float(rates.mean())
+        if block is not None and net.blocks[block].identity_branch == 1:
+            continue
+        if rate > MAX_LAYER_RATE or float(saturated.float().mean()) >= MAX_BAD_CHANNEL_FRACTION:
             advice = "raise v_th, lower the norm's bias or weight there, or the learning rate that made them"
-            evidence = f"its neurons fire {100 * rate:.1f} % of the time, {int(on.sum())} of {len(on)} channels nearly always"
-            return [Finding("saturated", block, evidence, advice)]
-    return []
+            channels = f"{int(saturated.sum())} of {len(saturated)} channels nearly always"
+            evidence = f"its neurons fire {100 * rate:.1f} % of the time, {channels}"
+            return Finding("saturated", block or name, evidence, advice)
+    return None
 
 
-def time_unused(shown: Shown, images: Tensor) -> list[Finding]:
-    """A still image of which the first block makes the same at every time step; later ones differ by rounding alone."""
-    alive = [name for name, rate in shown.output.items() if rate >= SILENT]
+def check_static_output(trace: ActivityTrace, images: Tensor) -> Finding | None:
+    """A first block with the same output at every step of a still image; later ones differ by rounding."""
+    alive = [name for name, rate in trace.output.items() if rate >= MIN_BLOCK_RATE]
     still = images.dim() == 4 or bool((images == images[:1]).all())
-    if not still or shown.steps < 2 or not alive or shown.moving[alive[0]] > STILL:
-        return []
-    evidence = f"{100 * shown.moving[alive[0]]:.2g} % of its values change over {shown.steps} steps"
+    if not still or trace.steps < 2 or not alive or trace.moving[alive[0]] > MIN_TEMPORAL_CHANGE:
+        return None
+    evidence = f"{100 * trace.moving[alive[0]]:.2g} % of its values change over {trace.steps} steps"
     advice = "membranes carry nothing over: raise tau, check v_th against the currents, or take T = 1"
-    return [Finding("state that never evolves", alive[0], evidence, advice)]
+    return Finding("state that never evolves", alive[0], evidence, advice)

@@ -1,66 +1,74 @@
-"""What is wrong with a network that does not learn: which block is sick, how that shows, and what to change."""
+"""Diagnosis of a network that does not learn: the block or layer at fault, evidence, and advice."""
 
 import torch
 from torch import Tensor
 
 from ...config import Config
 from ...models.network import Network
-from ..initial import measure
-from .activity import Shown, dead_channels, overflowing, saturated, silent, time_unused
-from .finding import TRAINED, Finding, steps_trained
-from .given import frozen, not_finite, odd_weights, other_than_built, run_away, wrong_input
-from .learning import gradients, never_left, one_sided, other_classes, settings, unreached
-from .norms import estimates, neglected
+from ..block_stats import measure_blocks
+from .activity import ActivityTrace, check_dead_channels, check_overflow, check_saturated, check_silent, check_static_output
+from .finding import Finding
+from .inputs import check_finite, check_frozen, check_input, check_time_constants, check_weights
+from .learning import check_class_order, check_gradients, check_head_bias, check_idle_branches, check_unreached
+from .norms import check_norm_updates, check_running_stats
+from .progress import MIN_TRAINED_STEPS, steps_trained
+from .settings import check_changed_options, check_config
 
 
 def diagnose(
     net: Network, images: Tensor, labels: Tensor, config: Config | None = None, *, steps_of_run: int = 0
 ) -> list[Finding]:
-    """Examine a network on one batch; nothing found: it looks healthy. The network is left as it was.
+    """Examine a network on one batch; an empty list means that it looks healthy. The network is left as it was.
 
-    Rates are those of evaluation if the network was trained, of training if not: untrained estimates say nothing.
+    Rates are those of evaluation if the network was trained, of training if not, where running statistics
+    tell nothing yet.
 
     Shapes:        images [N, C, H, W] or frames [T, N, C, H, W]; labels [N]
-    config:        of the run, if there is one; labels are the data's own, then
-    steps_of_run:  training steps that it says it took
+    config:        of the run, if there is one; `labels` are then the data's own
+    steps_of_run:  training steps that the run recorded
     Raises:        ValueError for a network that does not spike
     """
     if not net.spiking:
-        raise ValueError("a ReLU network has none of these diseases; give a spiking one")
+        raise ValueError("a ReLU network has none of these problems; give a spiking one")
     steps = steps_trained(net)
-    trained = steps >= TRAINED
-    found = not_finite(net) or wrong_input(images, trained=trained)
-    if found:
-        return found  # all else would be nonsense
-    shown = Shown(net, images, training=not trained)
-    found = overflowing(shown)
-    if found:
-        return found
-    # causes first
-    found += other_than_built(net) + odd_weights(net)
-    found += neglected(net, steps) or (estimates(net, images) if trained else [])
-    quiet = silent(net, shown)
-    found += quiet + dead_channels(net, shown) + saturated(net, shown) + time_unused(shown, images)
-    still = frozen(net)
-    faults = still or gradients(net, measure(net, images, labels), shown)
-    found += faults
-    if not quiet and not still and not any(fault.where == "head" for fault in faults):
-        found += unreached(net, images, labels)
-    found += never_left(net, shown, steps, quiet=bool(quiet)) + run_away(net)
-    if trained:
-        found += one_sided(net, images)
-    if config is not None:
-        found += settings(net, config) + (other_classes(net, images, labels) if trained else [])
-    if steps_of_run and not steps:
-        said = f"the run took {steps_of_run:,} steps, the weights' norms have seen no batch"
-        found.append(Finding("weights of an untrained network", "network", said, "take the run's own checkpoint"))
-    return found
+    trained = steps >= MIN_TRAINED_STEPS
+    if meaningless := check_finite(net) or check_input(images, trained=trained):
+        return [meaningless]  # so would be all that follows
+    trace = ActivityTrace(net, images, training=not trained)
+    if overflow := check_overflow(trace):
+        return [overflow]
+    silent, frozen = check_silent(net, trace), check_frozen(net)
+    gradient = frozen or check_gradients(net, measure_blocks(net, images, labels), trace)
+    gradient_arrives = not silent and not frozen and (gradient is None or gradient.location != "head")
+    findings = [  # causes first
+        check_changed_options(net),
+        check_weights(net),
+        check_norm_updates(net, steps) or (check_running_stats(net, images) if trained else None),
+        silent,
+        check_dead_channels(net, trace),
+        check_saturated(net, trace),
+        check_static_output(trace, images),
+        gradient,
+        check_unreached(net, images, labels) if gradient_arrives else None,
+        check_idle_branches(net, trace, steps, silent=silent is not None),
+        check_time_constants(net),
+        check_head_bias(net, images) if trained else None,
+        *(check_config(net, config) if config is not None else []),
+        check_class_order(net, images, labels) if config is not None and trained else None,
+        check_untrained(steps, steps_of_run),
+    ]
+    return [finding for finding in findings if finding is not None]
+
+
+def check_untrained(steps: int, steps_of_run: int) -> Finding | None:
+    """Weights of a trained run whose norms have counted no batch."""
+    if steps or not steps_of_run:
+        return None
+    evidence = f"the run took {steps_of_run:,} steps, the weights' norms have seen no batch"
+    return Finding("weights of an untrained network", "network", evidence, "take the run's own checkpoint")
 
 
 def random_labels(net: Network, images: Tensor) -> Tensor:
-    """Labels for samples that brought none."""
+    """Labels for samples that have none."""
     samples = len(images) if images.dim() == 4 else images.shape[1]
     return torch.arange(samples, device=images.device) % net.num_classes
-
-
-__all__ = ["Finding", "diagnose", "random_labels", "settings"]

@@ -1,4 +1,7 @@
-"""Signs of batch norms whose running estimates are not the data's."""
+"""Checks of batch norms whose running statistics are not the data's."""
+
+from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -6,81 +9,70 @@ from torch import Tensor, nn
 from ...models.layers import ConvNorm
 from ...models.network import Network
 from ...models.recorder import training_mode
-from .finding import TRAINED, Finding, batches_seen, never_moved, norms_of
-from .given import layers_of
+from .finding import Finding
+from .progress import MIN_TRAINED_STEPS, batch_norms, batches_seen, is_initial
 
-APART = 4.0  # deviations that running means may be off; a power of two that variances may be off: medians over channels
-ALONE = 12.0  # the power of two of a single channel
-ACTIVE = 1e-3  # mean of what a layer is given, below which its currents say little
-WRONG = "batch statistics gone wrong"
+MAX_MEDIAN_MISMATCH = 4.0  # medians over channels: of means in standard deviations, of variances in powers of two
+MAX_CHANNEL_MISMATCH_LOG2 = 12.0  # of a single channel's variance
+MIN_LAYER_INPUT = 1e-3  # mean absolute input of a layer; below, its currents tell little
+PROBLEM = "batch statistics gone wrong"
 
 
-def neglected(net: Network, steps: int) -> list[Finding]:
-    """The first norm that can't be right whatever it is shown."""
-    advice = "train with all norms in training mode and momentum 0.1, or load the file's running estimates, too"
-    for name, norm in norms_of(net).items():
-        said = ""
+def check_norm_updates(net: Network, steps: int) -> Finding | None:
+    """The first norm that can't be right whatever the data."""
+    norms, trained = batch_norms(net), steps >= MIN_TRAINED_STEPS
+    counted = any(map(batches_seen, norms.values()))
+    for name, norm in norms.items():
         assert norm.running_var is not None
-        if bool((norm.running_var < 0).any()):
-            said = f"{int((norm.running_var < 0).sum())} of {norm.num_features} running variances are below 0"
-        elif norm.momentum == 0:
-            said = "momentum 0: its running estimates never move"
-        elif net.training and not norm.training:
-            said = "in evaluation mode while the network trains"
-        elif steps >= TRAINED and never_moved(norm):
-            said = f"mean 0 and variance 1 in all channels after {steps:,} steps: they have never moved"
-        elif steps >= TRAINED and batches_seen(norm) < steps / 2 and any(map(batches_seen, norms_of(net).values())):
-            said = f"it has seen {batches_seen(norm):,} batches, others {steps:,}"
-        elif steps == 0 and not never_moved(norm):
-            said = "they have moved, though no batch was seen and others have not"
-        if said:
-            return [Finding(WRONG, name.removesuffix(".norm"), said, advice)]
-    return []
+        negative, seen, initial = int((norm.running_var < 0).sum()), batches_seen(norm), is_initial(norm)
+        signs = (
+            (negative > 0, f"{negative} of {norm.num_features} running variances are below 0"),
+            (norm.momentum == 0, "momentum 0: its running estimates never move"),
+            (net.training and not norm.training, "in evaluation mode while the network trains"),
+            (trained and initial, f"mean 0 and variance 1 in all channels after {steps:,} steps: they have never moved"),
+            (trained and counted and seen < steps / 2, f"it has seen {seen:,} batches, others {steps:,}"),
+            (steps == 0 and not initial, "they have moved, though no batch was seen and others have not"),
+        )
+        if evidence := next((evidence for holds, evidence in signs if holds), ""):
+            advice = "train with all norms in training mode and momentum 0.1, or load the file's running estimates, too"
+            return Finding(PROBLEM, name.removesuffix(".norm"), evidence, advice)
+    return None
 
 
 @torch.no_grad()
-def estimates(net: Network, images: Tensor) -> list[Finding]:
-    """The first norm in depth whose running estimates are far from what a batch shows: those behind see what it makes."""
+def check_running_stats(net: Network, images: Tensor) -> Finding | None:
+    """The first norm whose running statistics are far from this batch's; later ones follow from it."""
+    batch_stats: dict[str, tuple[float, Tensor, Tensor]] = {}
+
+    def record(name: str, _conv: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        variance, mean = torch.var_mean(out.double(), (0, 2, 3), correction=0)
+        batch_stats[name] = float(inputs[0].abs().mean(dtype=torch.float32)), variance, mean
+
+    layers = net.conv_layers
+    with training_mode(net, training=False), ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.enter_context(layer.conv.register_forward_hook(partial(record, name)))
+        net(images)
     advice = "the data is scaled unlike in training, or few steps were seen: show it the training data again, in training mode"
-    seen: dict[str, tuple[float, Tensor, Tensor]] = {}
-
-    def noting(name: str):
-        def note(_conv: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-            variance, mean = torch.var_mean(out.double(), (0, 2, 3), correction=0)
-            seen[name] = float(given[0].abs().mean(dtype=torch.float32)), variance, mean
-
-        return note
-
-    layers = dict(layers_of(net))
-    hooks = [layer.conv.register_forward_hook(noting(name)) for name, layer in layers.items()]
-    try:
-        with training_mode(net, training=False):
-            net(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for name, layer in layers.items():
-        said = apart(layer, *seen[name])
-        if said:
-            return [Finding(WRONG, name, said, advice)]
-    return []
+    mismatches = ((name, describe_mismatch(layer, *batch_stats[name])) for name, layer in layers.items())
+    return next((Finding(PROBLEM, name, evidence, advice) for name, evidence in mismatches if evidence), None)
 
 
-def apart(layer: ConvNorm, given: float, variance: Tensor, mean: Tensor) -> str:
-    """How running estimates are off; "" where they are not."""
+def describe_mismatch(layer: ConvNorm, mean_input: float, variance: Tensor, mean: Tensor) -> str:
+    """How the running statistics differ from a batch's; "" where they agree."""
     norm = layer.norm
     assert norm.running_mean is not None and norm.running_var is not None
     running = norm.running_var.double() + norm.eps
-    ratio = ((variance + norm.eps) / running).log2()
-    off = (mean - norm.running_mean).abs() / running.sqrt()
-    lit = torch.ones_like(variance, dtype=torch.bool) if given > ACTIVE else (variance > norm.eps)
-    if bool(lit.any()):
-        of_variance, of_mean = float(ratio.abs()[lit].median()), float(off[lit].median())
-        if max(of_variance, of_mean) > APART:
-            return f"variance off by a factor of {2**of_variance:.3g}, mean by {of_mean:.3g} deviations (medians over channels)"
-    too_wide = running / running.median() > 2**ALONE
-    alone = (ratio > ALONE) | ((ratio < -ALONE) & too_wide)
-    if bool(alone.any()):
-        factor = 2 ** float(ratio.abs()[alone].max())
-        return f"variance off by a factor of up to {factor:.3g} in {int(alone.sum())} of {len(alone)} channels"
+    log_ratio = ((variance + norm.eps) / running).log2()
+    offset = (mean - norm.running_mean).abs() / running.sqrt()
+    active = torch.ones_like(variance, dtype=torch.bool) if mean_input > MIN_LAYER_INPUT else (variance > norm.eps)
+    if bool(active.any()):
+        by_variance, by_mean = float(log_ratio.abs()[active].median()), float(offset[active].median())
+        if max(by_variance, by_mean) > MAX_MEDIAN_MISMATCH:
+            return f"variance off by a factor of {2**by_variance:.3g}, mean by {by_mean:.3g} deviations (medians over channels)"
+    too_wide = running / running.median() > 2**MAX_CHANNEL_MISMATCH_LOG2
+    wrong = (log_ratio > MAX_CHANNEL_MISMATCH_LOG2) | ((log_ratio < -MAX_CHANNEL_MISMATCH_LOG2) & too_wide)
+    if bool(wrong.any()):
+        factor = 2 ** float(log_ratio.abs()[wrong].max())
+        return f"variance off by a factor of up to {factor:.3g} in {int(wrong.sum())} of {len(wrong)} channels"
     return ""

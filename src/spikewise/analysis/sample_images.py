@@ -1,4 +1,4 @@
-"""Images to show a network that brings no data: of a folder, or the embedded digits, enlarged."""
+"""Images for a network that comes without data: photographs from a folder, or the embedded digits, enlarged."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from ..data import DATASETS
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by channel
 
 
-def pictures(folder: Path | None, *, size: int, batch: int, in_channels: int = 3) -> Tensor:
+def load_sample_images(folder: Path | None, *, size: int, batch: int, in_channels: int = 3) -> Tensor:
     """Images [N, in_channels, size, size], normalised, channels last.
 
     Raises:  ValueError for a folder with fewer photographs, or photographs for a network of other than 3 channels

@@ -1,0 +1,69 @@
+"""A network to analyse and samples to show it: from a run folder, or from a file of weights."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ..config import Config
+from ..engine.build import channels_last, choose_device, load_data
+from ..engine.evaluate import load_run
+from ..engine.loader import TestBatches, load
+from ..engine.run.folder import CONFIG, METRICS, read_lines
+from ..models import Network
+from ..models.weights import load_pretrained
+from .sample_images import load_sample_images
+
+BATCH_SIZE = 8
+
+
+class AnalysisInput(NamedTuple):
+    """A network, batches of samples with their labels, if any, and the config of its run, if there is one.
+
+    steps:  training steps recorded in the run folder; 0 for a file
+    """
+
+    net: Network
+    batches: Iterator[tuple[Tensor, Tensor | None]]
+    config: Config | None
+    steps: int = 0
+
+
+def load_analysis_input(
+    path: str | Path,
+    *,
+    samples: int,
+    images: Path | None = None,
+    size: int = 224,
+    device: str = "auto",
+    data_root: str | None = None,
+    name: str | None = None,
+    connect: str | None = None,
+) -> AnalysisInput:
+    """The network of a run with the first samples of its test split, or that of a file with images.
+
+    images, size:  for a file: a folder of photographs, or None: the embedded digits, enlarged to `size` pixels
+    name, connect: for a file that does not record them
+    Raises:        FileNotFoundError, ValueError for what can't be read; ValueError for a file of an event network
+    """
+    if samples < 1:
+        raise ValueError(f"samples={samples}; use 1 or more")
+    where, path = choose_device(device), Path(path)
+    if (path / CONFIG).is_file() and (path / METRICS).exists():
+        net, config = load_run(path, data_root=data_root)
+        test = TestBatches(load_data(config, "test"), min(BATCH_SIZE, samples))
+        numbers = range(min(-(-samples // min(BATCH_SIZE, samples)), len(test)))
+        return AnalysisInput(net.to(where), iter(load(test, numbers, where, workers=0)), config, recorded_steps(path))
+    overrides = {key: value for key, value in (("name", name), ("connect", connect)) if value is not None}
+    net = channels_last(load_pretrained(path, **overrides)).to(where)
+    if net.spec["name"].endswith("7b"):
+        raise ValueError(f"{path} holds a network for event recordings, which a file does not bring; give the run folder")
+    batch = load_sample_images(images, size=size, batch=samples, in_channels=net.in_channels).to(where)
+    return AnalysisInput(net, ((part, None) for part in batch.split(BATCH_SIZE)), None)
+
+
+def recorded_steps(run: Path) -> int:
+    """Training steps up to the last epoch that a run folder records."""
+    epochs = read_lines(run / METRICS)
+    return int(epochs[-1]["step"]) if epochs else 0

@@ -1,0 +1,91 @@
+"""The networks of the paper's tables: recipe, accuracy, published log and weights of each.
+
+Accuracies are those of the best epoch, chosen on the test split, in percent.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Experiment(NamedTuple):
+    """A network of the paper, and how it is trained.
+
+    name:            as in the paper
+    recipe:          in RECIPES; data_overrides, the fields of its data that differ
+    paper_top1:      the paper's accuracy, None if it gives none; paper_top5, within the first five
+    log, weights:    names of the published log and file of weights, if there are any
+    """
+
+    name: str
+    recipe: str
+    paper_top1: float | None = None
+    log: str | None = None
+    paper_top5: float | None = None
+    weights: str | None = None
+    data_overrides: dict[str, Any] = {}  # noqa: RUF012  # never changed
+
+    @property
+    def run_name(self) -> str:
+        """Name of its run folder; figures and tables share the runs that they have in common."""
+        overrides = (f"{key}-{value}" for key, value in self.data_overrides.items())
+        return "-".join([self.recipe.replace("/", "-"), *overrides])
+
+
+class CitedResult(NamedTuple):
+    """Another work's network, as the paper cites it."""
+
+    name: str
+    accuracy: float
+    T: int
+
+
+PAPER_IMAGENET = {  # Tab. 2 and 3
+    ("sew", 18): (63.18, 84.53),
+    ("sew", 34): (67.04, 87.25),
+    ("sew", 50): (67.78, 87.52),
+    ("sew", 101): (68.76, None),
+    ("spiking", 18): (62.32, 84.05),
+    ("spiking", 34): (61.86, 83.69),
+    ("spiking", 50): (57.66, 80.43),
+}
+
+
+def imagenet(kind: str, depth: int) -> Experiment:
+    top1, top5 = PAPER_IMAGENET[kind, depth]
+    title = f"{'SEW' if kind == 'sew' else 'Spiking'} ResNet-{depth}"
+    file = f"{'sew' if kind == 'sew' else 'spiking_resnet_'}{depth}_checkpoint_319.pth"
+    return Experiment(title, f"imagenet/{kind}-resnet{depth}", top1, f"{kind}_resnet{depth}", top5, file)
+
+
+TAB2 = tuple(imagenet(kind, depth) for depth in (18, 34, 50) for kind in ("sew", "spiking"))
+TAB3 = tuple(imagenet("sew", depth) for depth in (34, 50, 101))
+FIG4 = tuple(imagenet("sew", depth) for depth in (18, 34, 50))
+DVS_GESTURE = (  # Tab. 4, with the learning rates of Tab. 7
+    Experiment("SEW ADD", "dvs-gesture/sew-add-zero-init", 97.92, "dvsgesture-7b-sew-add"),  # the log's name says zero init
+    Experiment("SEW IAND", "dvs-gesture/sew-iand", 95.49),
+    Experiment("Plain", "dvs-gesture/plain", 91.67),
+    Experiment("Spiking", "dvs-gesture/spiking", 90.97),
+    Experiment("SEW AND", "dvs-gesture/sew-and", 70.49),
+)
+TEMPORAL_DELETE = tuple(  # Fig. 10: random temporal delete, and none
+    experiment
+    for with_delete in (DVS_GESTURE[0], DVS_GESTURE[2], DVS_GESTURE[3])
+    for experiment in (
+        with_delete._replace(name=f"{with_delete.name}, RTD"),
+        Experiment(f"{with_delete.name}, no RTD", with_delete.recipe, data_overrides={"temporal_delete": 0}),
+    )
+)
+CIFAR10_DVS = Experiment("SEW ADD", "cifar10-dvs/sew-add", 74.4, "cifar10dvs-sew-add")  # in the paper's published version
+CITED_IN_TAB3 = (
+    CitedResult("Spiking ResNet-34 (large) with td-BN", 67.05, 6),
+    CitedResult("Spiking ResNet-34 with td-BN", 63.72, 6),
+    CitedResult("Spiking ResNet-34, converted (Han et al.)", 69.89, 4096),
+    CitedResult("Spiking ResNet-34, converted (Sengupta et al.)", 65.47, 2000),
+    CitedResult("Spiking ResNet-34, converted and trained", 61.48, 250),
+    CitedResult("Spiking ResNet-50 with td-BN", 64.88, 6),
+    CitedResult("Spiking ResNet-50, converted", 72.75, 350),
+)
+CITED_IN_TAB5 = (
+    CitedResult("PLIF network of 1.70 M parameters", 97.57, 20),
+    CitedResult("Spiking ResNet17 with td-BN, 11.18 M", 96.87, 40),
+    CitedResult("LIF network, 23.23 M parameters in the paper, 2.32 M by its layers", 93.40, 60),
+)
