@@ -25,7 +25,7 @@ from spikewise.data.datasets.dvs_gesture import SIZE, small_npz
 from spikewise.data.events.events import Events
 from spikewise.data.events.formats import read_events
 from spikewise.data.events.recordings import Files, Recordings
-from spikewise.engine.loader import TrainingBatches, load
+from spikewise.engine.loader import TrainingBatches, iterate_batches
 
 EVENTS, BATCH = 350_000, 16
 
@@ -45,7 +45,7 @@ def samples_per_second(data: Recordings, workers: int, epochs: int) -> list[floa
     order = Order(len(data), BATCH, 0)
     steps = range((epochs + 1) * order.steps_per_epoch)
     rates, began = [], time.perf_counter()
-    for step, _ in enumerate(load(TrainingBatches(config, data, order), steps, torch.device("cpu"), workers), 1):
+    for step, _ in enumerate(iterate_batches(TrainingBatches(config, data, order), steps, torch.device("cpu"), workers), 1):
         if step % order.steps_per_epoch == 0:
             now = time.perf_counter()
             rates.append(len(data) / (now - began))

@@ -16,9 +16,9 @@ from spikewise import RECIPES
 from spikewise.config import Config, Data, Keep, Model, Optim
 from spikewise.data import DATASETS
 from spikewise.data.images.arrays import Images
-from spikewise.engine.loader import channels_last
-from spikewise.engine.memory.allocator import keep_freed_memory
-from spikewise.engine.step import Training
+from spikewise.engine.loader import to_channels_last
+from spikewise.engine.memory.allocator import disable_heap_trim
+from spikewise.engine.step import TrainState
 
 
 @dataclass
@@ -37,10 +37,10 @@ def photographs(side: int = 224, number: int = 8) -> Images:
 def compare(what: str, config: Config, data: Images, rounds: int) -> list[dict]:
     steps = {}
     for name, every in (("watched", 1), ("plain", 0)):
-        training = Training(replace(config, keep=Keep(probe_every=every)), data, torch.device("cpu"))
-        samples = channels_last(torch.stack([torch.from_numpy(data.sample(i)) for i in range(config.optim.batch)]))
+        state = TrainState(replace(config, keep=Keep(probe_every=every)), data, torch.device("cpu"))
+        samples = to_channels_last(torch.stack([torch.from_numpy(data.sample(i)) for i in range(config.optim.batch)]))
         labels = torch.from_numpy(data.labels[: config.optim.batch])
-        steps[name] = lambda training=training, samples=samples, labels=labels: training.step(samples, labels)
+        steps[name] = lambda state=state, samples=samples, labels=labels: state.step(samples, labels)
     seconds = take_turns(steps, rounds)
     lines = report(what, seconds, "watched")
     watched, plain = (median_and_interval(seconds[name])[0] for name in ("watched", "plain"))
@@ -51,7 +51,7 @@ def compare(what: str, config: Config, data: Images, rounds: int) -> list[dict]:
 
 
 def main(options: Options) -> None:
-    keep_freed_memory()
+    disable_heap_trim()
     small = replace(RECIPES["digits"](), data=Data())
     large = Config(
         model=Model(name="sew_resnet18", T=4), optim=Optim(batch=8, epochs=1, precision="bfloat16"), data=Data(name="digits")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.faults import Statistics
+from ..engine.non_finite import BufferSnapshot
 from ..models.network import Network
 from ..models.recorder import in_mode, watched
 
@@ -34,12 +34,12 @@ class BlockAtStart(NamedTuple):
 @contextmanager
 def unchanged(net: Network, *, training: bool) -> Iterator[None]:
     """While open, the network is in training mode or not; behind, it is what it was, running estimates too."""
-    statistics = Statistics(net)  # copies them
+    buffers = BufferSnapshot(net)  # copies them
     try:
         with in_mode(net, training=training):
             yield
     finally:
-        statistics.restore()
+        buffers.restore()
 
 
 def measure(net: Network, images: Tensor, labels: Tensor) -> list[BlockAtStart]:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..config import Config
-from ..engine.build import channels_last, choose_device, load_data
+from ..engine.build import choose_device, load_data, weights_channels_last
 from ..engine.evaluate import load_run
-from ..engine.loader import TestBatches, load
+from ..engine.loader import EvalBatches, iterate_batches
 from ..models import Network
 from ..models.weights import load_pretrained
 from .pictures import pictures
@@ -52,11 +52,11 @@ def open_network(
     where, path = choose_device(device), Path(path)
     if (path / "config.json").is_file() and (path / "metrics.jsonl").exists():
         net, config = load_run(path, data_root=data_root)
-        test = TestBatches(load_data(config, "test"), min(BATCH, samples))
+        test = EvalBatches(load_data(config, "test"), min(BATCH, samples))
         numbers = range(min(-(-samples // min(BATCH, samples)), len(test)))
-        return Opened(net.to(where), iter(load(test, numbers, where, workers=0)), config, steps_of(path))
+        return Opened(net.to(where), iter(iterate_batches(test, numbers, where, workers=0)), config, steps_of(path))
     told = {key: value for key, value in (("name", name), ("connect", connect)) if value is not None}
-    net = channels_last(load_pretrained(path, **told)).to(where)
+    net = weights_channels_last(load_pretrained(path, **told)).to(where)
     if net.spec["name"].endswith("7b"):
         raise ValueError(f"{path} holds a network for event recordings, which a file does not bring; give the run folder")
     shown = pictures(images, size=size, batch=samples, in_channels=net.in_channels).to(where)

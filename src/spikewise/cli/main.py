@@ -18,7 +18,7 @@ from .paper import reproduce
 from .plan import of_recipe, plan
 
 if TYPE_CHECKING:
-    from ..engine.report import Result
+    from ..engine.metrics import Result
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Topic = Literal["all", "models", "recipes", "datasets", "neurons", "surrogates", "backends"]
@@ -65,7 +65,7 @@ def train(args: list[str]) -> None:
             data_root=how.data_root,
             device=how.device,
             workers=how.workers,
-            until=how.until,
+            stop_epoch=how.until,
             quiet=how.quiet or how.json,
         )
         show_result(result, how.device, quiet=how.quiet, as_json=how.json, data_root=how.data_root)
@@ -78,7 +78,7 @@ def train(args: list[str]) -> None:
         given.out,
         device=given.device,
         workers=given.workers,
-        until=given.until,
+        stop_epoch=given.until,
         quiet=given.quiet or given.json,
     )
     show_result(result, given.device, quiet=given.quiet, as_json=given.json)
@@ -96,7 +96,7 @@ def show_result(result: "Result", device: str, *, quiet: bool, as_json: bool = F
         analyze(result.run, device=device, data_root=data_root)  # type: ignore[arg-type]
     print(
         f"test accuracy: final {100 * result.final:.1f} % ({result.correct} of {result.total}), "
-        f"mean of the last {result.mean_over} epochs {100 * result.mean_of_last:.1f} %, "
+        f"mean of the last {result.num_averaged} epochs {100 * result.mean_last_epochs:.1f} %, "
         f"best {100 * result.best:.1f} % (epoch {result.best_epoch}, chosen on the test split)"
     )
     print(f"{config.recipe}: test accuracy {100 * result.final:.1f} % (seed {config.seed}), run folder {result.run}")
@@ -190,9 +190,9 @@ def doctor(as_json: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None
     Args:
         as_json: print JSON instead of a table
     """
-    from ..engine.doctor import examine
+    from ..engine.doctor import system_report
 
-    found = examine()
+    found = system_report()
     if as_json:
         print(json.dumps(found))
         return

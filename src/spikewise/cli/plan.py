@@ -62,7 +62,7 @@ def plan(args: list[str]) -> None:
 def table(found: "Plan") -> list[str]:
     """The plan in lines."""
     shape = " x ".join(map(str, found.shape))
-    where = "" if found.read else ", as published: its files are not here"
+    where = "" if found.data_available else ", as published: its files are not here"
     of_batch = f"{found.precision}, batch {found.batch}, {found.device}"
     lines = [f"{found.model} on {found.data} ({found.samples:,} training samples of {shape}{where}), {of_batch}", ""]
     step = found.bytes
@@ -72,7 +72,7 @@ def table(found: "Plan") -> list[str]:
         "optimiser": step.optimizer,
         "moving average": step.average,
         "batch": step.batch,
-        "kept for backward": step.kept,
+        "kept for backward": step.activations,
         "peak of all tensors": step.peak,
         "process, beyond libraries": found.process,
         "free": found.free,
@@ -80,11 +80,11 @@ def table(found: "Plan") -> list[str]:
     lines += [f"{name:<28} {amount(value)}" for name, value in parts.items() if value or name != "moving average"]
     header = f"{'packing':<8} {'checkpointing':<13} {'kept':>11} {'peak':>11} {'process':>11} {'largest batch':>14}"
     lines += ["", header]
-    for choice in found.choices:
+    for choice in found.options:
         packing = "on" if choice.packing else "off"
-        numbers = " ".join(amount(value) for value in (choice.kept, choice.peak, choice.process))
+        numbers = " ".join(amount(value) for value in (choice.activations, choice.peak, choice.process))
         costs = "" if choice.checkpointing == "none" else "  computes forward twice"
-        lines.append(f"{packing:<8} {choice.checkpointing:<13} {numbers} {choice.fits:>14,}{costs}")
+        lines.append(f"{packing:<8} {choice.checkpointing:<13} {numbers} {choice.max_batch:>14,}{costs}")
     lines.append("")
     if found.timing:
         lines.append(timing_line(found.timing, found))

@@ -1,4 +1,4 @@
-"""The words of a config, turned into objects."""
+"""From the names in a config to objects: device, precision, data, network."""
 
 import dataclasses
 from typing import Any
@@ -13,13 +13,13 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that a word stands for; "auto" is the first GPU, or else the CPU."""
+    """The device of a name; "auto" is the first GPU, or the CPU if there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    works = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name not in works:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name not in available:
         raise ValueError(f"no device named {name!r}; use auto, cpu, cuda or mps")
-    if not works[name]:
+    if not available[name]:
         raise ValueError(f"device {name!r} was asked for by name, but torch {torch.__version__} sees none; use auto or cpu")
     return torch.device(name)
 
@@ -39,76 +39,77 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
 
 def load_data(config: Config, split: str) -> Samples:
     """A split of the config's data set."""
-    return source_of(config).open(split, config.data.root, **data_options(config))
+    return dataset_entry(config).open(split, config.data.root, **dataset_kwargs(config))
 
 
-def known_data(config: Config) -> tuple[Samples, bool]:
-    """The training split, or, where its files are not here, one of its size and shape that is all zeros; whether it is read.
+def load_or_placeholder(config: Config) -> tuple[Samples, bool]:
+    """The training split, or a placeholder of its size and shape, all zeros, where its files are missing; and whether it was
+    loaded.
 
-    Raises:  what `load_data` raises, but FileNotFoundError of folders of one's own alone
+    Raises:  what `load_data` raises, FileNotFoundError only for data sets of unknown size (folders of the user's own)
     """
-    source, options = source_of(config), data_options(config)
+    entry, kwargs = dataset_entry(config), dataset_kwargs(config)
     try:
-        return source.open("train", config.data.root, **options), True
+        return entry.open("train", config.data.root, **kwargs), True
     except FileNotFoundError:
-        if source.published is None:
+        if entry.published is None:
             raise
-    parted = {name: options[name] for name in ("T", "size", "part", "fold", "folds") if name in options}
-    return Unread(config.data.name, source.published, **parted), False
+    shape_kwargs = {name: kwargs[name] for name in ("T", "size", "part", "fold", "folds") if name in kwargs}
+    return Unread(config.data.name, entry.published, **shape_kwargs), False
 
 
-def source_of(config: Config) -> Source:
-    """The config's data set, of the table of them."""
+def dataset_entry(config: Config) -> Source:
+    """The config's data set in the registry."""
     if config.data.name not in DATASETS:
         raise ValueError(f"no data set named {config.data.name!r}; known: {', '.join(DATASETS)}")
     return DATASETS[config.data.name]
 
 
-def data_options(config: Config) -> dict[str, Any]:
-    """What the data set is opened with.
+def dataset_kwargs(config: Config) -> dict[str, Any]:
+    """The keyword arguments that the config's data set is opened with.
 
-    Raises:  ValueError for a field of the config that this data set can't follow
+    Raises:  ValueError for a field of the config that does not apply to this data set
     """
-    source, how = source_of(config), config.data
-    holds = "event recordings" if source.events else "still images"
-    for name in ("warp", "resized_crop") if source.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
-        if value := getattr(how, name):
-            other = "images" if source.events else "event recordings"
-            raise ValueError(f"data.{name}={value!r} is for {other}; {how.name} holds {holds}: leave it at {type(value)()!r}")
-    if source.photographs and how.resized_crop:
+    entry, data = dataset_entry(config), config.data
+    contents, others = ("event recordings", "still images") if entry.events else ("still images", "event recordings")
+    for name in ("warp", "resized_crop") if entry.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
+        if value := getattr(data, name):
+            default = type(value)()
+            raise ValueError(f"data.{name}={value!r} is for {others}; {data.name} holds {contents}: leave it at {default!r}")
+    if entry.photographs and data.resized_crop:
         raise ValueError(
-            f"data.resized_crop={how.resized_crop!r} is for images of one size; {how.name} cuts its photographs by itself, "
-            "from 0.08 of the area up: leave it at 0.0"
+            f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "
+            "to 0.08 of the area or more: leave it at 0.0"
         )
-    if how.size is not None and not source.photographs:
+    if data.size is not None and not entry.photographs:
         known = ", ".join(name for name, other in DATASETS.items() if other.photographs)
-        raise ValueError(f"data.size={how.size} is for photographs ({known}); {how.name} has one size: leave it at None")
-    options: dict[str, Any] = {"T": how.frames, "rule": how.rule, "cache": how.cache} if source.events else {}
-    if how.part != "published":
-        if how.part not in source.parts:
-            known = f"use {' or '.join(source.parts)}" if source.parts else "leave it at 'published'"
-            raise ValueError(f"data.part={how.part!r} is no way to part {how.name}; {known}")
-        options["part"] = how.part
-    if how.size is not None:
-        options["size"] = how.size
-    if how.fold is not None:
-        if how.name != "nmnist":
-            raise ValueError(f"data.fold={how.fold} is for nmnist; {how.name} has one split: leave it at None")
-        options |= {"fold": how.fold, "folds": how.folds}
-    return options
+        raise ValueError(f"data.size={data.size} is for photographs ({known}); {data.name} has one size: leave it at None")
+    kwargs: dict[str, Any] = {"T": data.frames, "rule": data.rule, "cache": data.cache} if entry.events else {}
+    if data.part != "published":
+        if data.part not in entry.parts:
+            known = f"use {' or '.join(entry.parts)}" if entry.parts else "leave it at 'published'"
+            raise ValueError(f"data.part={data.part!r} is an unknown split variant of {data.name}; {known}")
+        kwargs["part"] = data.part
+    if data.size is not None:
+        kwargs["size"] = data.size
+    if data.fold is not None:
+        if data.name != "nmnist":
+            raise ValueError(f"data.fold={data.fold} is for nmnist; {data.name} has one split: leave it at None")
+        kwargs |= {"fold": data.fold, "folds": data.folds}
+    return kwargs
 
 
 def build_network(config: Config, data: Samples) -> Network:
-    """The network of a config for this data, its weights drawn from the config's seed alone."""
-    options = dataclasses.asdict(config.model)
+    """The network of a config for this data; its initial weights depend on the config's seed alone."""
+    kwargs = dataclasses.asdict(config.model)
     with torch.random.fork_rng(devices=[]):
-        # the CPU's generator alone: torch.manual_seed would reseed every GPU's, too
+        # only the CPU's generator: torch.manual_seed would reseed those of all GPUs, too
         torch.default_generator.manual_seed(int(generator(config.seed, "weights").integers(2**63)))
-        net = build_model(num_classes=len(data.class_names), in_channels=data.in_channels, **options)
+        net = build_model(num_classes=len(data.class_names), in_channels=data.in_channels, **kwargs)
     net.packing, net.checkpointing = config.memory.packing, config.memory.checkpointing
-    return channels_last(net)
+    return weights_channels_last(net)
 
 
-def channels_last(net: Network) -> Network:
-    """The network with its convolutions' weights laid out channels last: a training step takes half the time on a CPU."""
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this one out
+def weights_channels_last(net: Network) -> Network:
+    """The network with the weights of its convolutions in channels-last layout: twice as fast a training step on a CPU."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs

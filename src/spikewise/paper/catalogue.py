@@ -66,7 +66,7 @@ def require_fitting(name: str, o: Options) -> None:
 def reproduce(name: str, o: Options, out: Path) -> Iterator[tuple[Result, list[Path]]]:
     """One after the other: what came out, and the files that say so. Runs lie in `out`/runs; a check's pages in `out`/check.
 
-    Raises:  ValueError for a name or options that don't fit; what `engine.trainer.train` raises
+    Raises:  ValueError for a name or options that don't fit; what `engine.loop.train` raises
     """
     require_fitting(name, o)
     for key, figure in GROUPS.get(name, {name: (FIGURES | TRAINED).get(name)}).items():

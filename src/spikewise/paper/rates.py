@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ..analysis.figures import COLOUR_OF, COLOURS, MARK_OF, MARKS, legend_below, panels
 from ..engine.build import choose_device, load_data
 from ..engine.evaluate import load_run
-from ..engine.loader import TestBatches, load
+from ..engine.loader import EvalBatches, iterate_batches
 from ..models.recorder import Activity, firing_rates
 from .arms import FIG4, GESTURE, Arm
 from .compare import CHECKED, final
@@ -87,8 +87,8 @@ def rates_of(arm: Arm, ran: Ran | None, o: Options) -> dict[str, Activity]:
         net = published_network(arm, o.weights, config)
     else:
         net = load_run(ran.run, data_root=o.data_root)[0]
-    test = TestBatches(load_data(config, "test"), SAMPLES)
-    return firing_rates(net.to(where), load(test, range(min(BATCHES, len(test))), where, workers=o.workers or 0))
+    test = EvalBatches(load_data(config, "test"), SAMPLES)
+    return firing_rates(net.to(where), iterate_batches(test, range(min(BATCHES, len(test))), where, workers=o.workers or 0))
 
 
 def drawn(rates: Rates, shown: tuple[str, ...]) -> "Figure":

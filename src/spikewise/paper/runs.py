@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from ..config import Config
 from ..engine.build import choose_device, load_data
-from ..engine.evaluate import score
+from ..engine.evaluate import evaluate_network
 from ..engine.loop import resume, train
-from ..engine.run.fingerprint import by_name, changes
+from ..engine.run.fingerprint import describe_changes, flatten_config
 from ..engine.run.folder import CONFIG, ENVIRONMENT, METRICS, TIMING, read_config, read_lines
 from ..models.network import Network
 from ..models.weights import load_pretrained
@@ -72,9 +72,9 @@ def run_arm(arm: Arm, o: Options) -> Ran:
     until = min(o.budget or epochs, epochs)
     if len(read_lines(run / METRICS)) < until:
         if begun:
-            resume(run, data_root=o.data_root, device=o.device, workers=o.workers, until=until)
+            resume(run, data_root=o.data_root, device=o.device, workers=o.workers, stop_epoch=until)
         else:
-            train(config, run, device=o.device, workers=o.workers, until=until)
+            train(config, run, device=o.device, workers=o.workers, stop_epoch=until)
     lines = read_lines(run / METRICS)
     seconds = sum(line["seconds"] for line in read_lines(run / TIMING))
     return Ran(arm, lines, run, epochs, seconds, train_command(config, len(lines)), machines(run))
@@ -87,7 +87,7 @@ def same_run(run: Path, config: Config) -> Config:
     """
     there = read_config(run)
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, precision=there.optim.precision))
-    if found := changes(by_name(there), by_name(config)):
+    if found := describe_changes(flatten_config(there), flatten_config(config)):
         raise ValueError(f"{run} was trained otherwise ({', '.join(found)}); ask for the same, or give another --out")
     return there
 
@@ -109,7 +109,7 @@ def configured(arm: Arm, o: Options) -> Config:
 
 def train_command(config: Config, done: int) -> str:
     """What `spikewise train` is told to make the same run; where data lies is left to SPIKEWISE_DATA."""
-    published, ours = by_name(RECIPES[config.recipe]()), by_name(config)
+    published, ours = flatten_config(RECIPES[config.recipe]()), flatten_config(config)
     words = [
         f"--{name.replace('_', '-')} {value}"
         for name, value in ours.items()
@@ -140,7 +140,7 @@ def evaluated(arm: Arm, o: Options, folder: Path) -> Ran:
     clock, config, where = Clock(), configured(arm, o), choose_device(o.device)
     net = published_network(arm, folder, config).to(where)
     test, precision = load_data(config, "test"), config.optim.eval_precision
-    found = score(net, test, where, precision=precision, batch=EVALUATED, workers=o.workers or 0)
+    found = evaluate_network(net, test, where, precision=precision, batch=EVALUATED, workers=o.workers or 0)
     epochs = RECIPES[arm.recipe]().optim.epochs
-    line = {"epoch": epochs, "test_accuracy": found.accuracy, "test_correct5": found.correct5, "test_total": found.total}
+    line = {"epoch": epochs, "test_accuracy": found.accuracy, "test_correct5": found.correct_top5, "test_total": found.total}
     return Ran(arm, [line], None, epochs, float(clock), f"evaluated, not trained: {arm.weights}", this_machine(o.device))

@@ -151,7 +151,7 @@ def cut(source: Path, folder: Path, advance: Callable[[int], None], *, incomplet
                         raise ValueError(f"{labels}: no event of {recording.name} lies between {row.start} and {row.end}")
                     if not target.is_file():
                         target.parent.mkdir(parents=True, exist_ok=True)
-                        disk.stream(target, small_npz(made))
+                        disk.write_stream(target, small_npz(made))
             advance(recording.stat().st_size)
 
 

@@ -192,7 +192,7 @@ def index_of(shard: str) -> dict[str, np.ndarray]:
     np.savez(file, stamp=np.array(stamp), **index)  # type: ignore[arg-type]
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        disk.stream(kept, [file.getvalue()])
+        disk.write_stream(kept, [file.getvalue()])
     except OSError:
         pass  # a read-only place: made again next time
     return index
@@ -315,8 +315,8 @@ def write_shards(source: str | Path, folder: str | Path, *, megabytes: int = 256
         listed[part] = [f"{part}-{shard:06}.tar" for shard in range(len(np.unique(number)))]
         for name, value in zip(listed[part], np.unique(number), strict=True):
             chosen = order[number == value]
-            disk.stream(folder / name, tar_of(data, chosen, int(np.argmax(number == value))))
-    disk.replace(folder / LIST, (json.dumps(listed | {"classes": list(data.class_names)}, indent=1) + "\n").encode())
+            disk.write_stream(folder / name, tar_of(data, chosen, int(np.argmax(number == value))))
+    disk.atomic_write(folder / LIST, (json.dumps(listed | {"classes": list(data.class_names)}, indent=1) + "\n").encode())
     return folder / LIST
 
 

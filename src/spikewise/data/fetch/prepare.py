@@ -87,7 +87,7 @@ def require_same_source(work: Path, source: Path) -> None:
         return
     if file.is_file() and any(path.is_file() for path in work.rglob("*") if path != file):
         raise ValueError(f"{work} was begun with {file.read_text()}, not with {mine}; give that, or remove the folder")
-    disk.replace(file, mine.encode())
+    disk.atomic_write(file, mine.encode())
 
 
 def require_unchanged(folder: Path, way: Way, partial: bool, say: Callable[[str], None] | None) -> None:
@@ -120,8 +120,8 @@ def finish(work: Path, way: Way, partial: bool) -> None:
             f"{work} holds {counted(counts)}, where {counted(way.counts)} were published; or take it as it is: --partial"
         )
     about = {"counts": counts, "published": way.counts, "complete": counts == way.counts} | measured(work, way)
-    disk.replace(work / MARKER, (json.dumps(about, indent=2) + "\n").encode())
-    disk.remove(work / ".source.json")
+    disk.atomic_write(work / MARKER, (json.dumps(about, indent=2) + "\n").encode())
+    disk.remove_tree(work / ".source.json")
 
 
 def measured(folder: Path, way: Way) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def copy(source: Path, place: Callable[[str], Path | None], advance: Advance) ->
         if not (target.is_file() and target.stat().st_size == path.stat().st_size):
             target.parent.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as file:
-                disk.stream(target, iter(lambda file=file: file.read(2**20), b""))  # type: ignore[misc]
+                disk.write_stream(target, iter(lambda file=file: file.read(2**20), b""))  # type: ignore[misc]
         advance(path.stat().st_size)
 
 
@@ -130,7 +130,7 @@ def gesture_fill(source: Path, work: Path, advance: Advance, partial: bool) -> N
         inside = sorted(base.glob(f"*/{dvsgesture.LISTS['train']}"))
         base = inside[0].parent if inside else base
     dvsgesture.cut(base, work, advance, incomplete=partial)
-    disk.remove(work / ".source")
+    disk.remove_tree(work / ".source")
 
 
 def gesture_count(work: Path) -> dict[str, int]:
@@ -152,7 +152,7 @@ def imagenet_fill(source: Path, work: Path, advance: Advance, partial: bool) -> 
         raise ValueError(f"{source} is no folder; --source is the folder with train and val, or with {TRAIN_TAR} and {VAL_TAR}")
     if (source / "train").is_dir() and (source / "val").is_dir():
         for split in ("train", "val"):
-            disk.link(work / split, str((source / split).resolve()))
+            disk.atomic_symlink(work / split, str((source / split).resolve()))
         return
     for name in (TRAIN_TAR, VAL_TAR):
         if not (source / name).is_file():
@@ -163,7 +163,7 @@ def imagenet_fill(source: Path, work: Path, advance: Advance, partial: bool) -> 
         folder = work / "train" / archive.stem
         unpack(archive, lambda name, folder=folder: folder / name if name.endswith(".JPEG") else None, advance)  # type: ignore[misc]
     unpack(source / VAL_TAR, lambda name: work / "val" / classes[name] / name if name in classes else None, advance)
-    disk.remove(work / ".classes")
+    disk.remove_tree(work / ".classes")
 
 
 def validation_classes(source: Path) -> dict[str, str]:

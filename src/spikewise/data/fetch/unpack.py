@@ -46,7 +46,7 @@ def unpack(archive: Path, place: Callable[[str], Path | None], advance: Callable
             advance(member.size)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        disk.stream(target, parts(archive, member, advance))
+        disk.write_stream(target, parts(archive, member, advance))
 
 
 def parts(archive: Path, member: Member, advance: Callable[[int], None]) -> Iterator[bytes]:
