@@ -26,7 +26,7 @@ from spikewise.data.events import Events
 from spikewise.data.events.formats import read_events
 from spikewise.data.events.recordings import EventDataset
 from spikewise.data.files import PathArray
-from spikewise.engine.loader import TrainingBatches, load
+from spikewise.engine.loader import TrainingBatches, iterate_batches
 
 EVENTS, BATCH = 350_000, 16
 
@@ -46,7 +46,7 @@ def samples_per_second(data: EventDataset, workers: int, epochs: int) -> list[fl
     order = EpochSampler(len(data), BATCH, 0)
     steps = range((epochs + 1) * order.steps_per_epoch)
     rates, began = [], time.perf_counter()
-    for step, _ in enumerate(load(TrainingBatches(config, data, order), steps, torch.device("cpu"), workers), 1):
+    for step, _ in enumerate(iterate_batches(TrainingBatches(config, data, order), steps, torch.device("cpu"), workers), 1):
         if step % order.steps_per_epoch == 0:
             now = time.perf_counter()
             rates.append(len(data) / (now - began))

@@ -1,10 +1,10 @@
-"""Memory as `spikewise plan` foretells it, against what training steps really take.
+"""Memory as `spikewise plan` predicts it, against what training steps really take.
 
     .venv/bin/python benchmarks/bench_plan.py
 
-Each network is built and takes three steps in a process of its own: once PyTorch's profiler notes what its allocator hands out
-and takes back, a few times the system notes the most memory that the process ever had (VmHWM; what it had before, with all
-libraries loaded and a small network trained, is taken off).
+Each network is built and takes three steps in a process of its own: once PyTorch's profiler records what its allocator hands
+out and takes back, a few times the system records the peak memory of the process (VmHWM; what it had before, with all libraries
+loaded and a small network trained, is subtracted).
 """
 
 import subprocess
@@ -18,11 +18,11 @@ import torch
 import tyro
 
 from spikewise.config import Config, Data, Memory, Model, Optim
-from spikewise.engine.build import known_data
-from spikewise.engine.memory.allocator import keep_freed_memory
-from spikewise.engine.memory.estimate import Imagination, random_batch, shape_of_sample
+from spikewise.engine.build import load_or_placeholder
+from spikewise.engine.memory.allocator import disable_heap_trim
+from spikewise.engine.memory.estimate import MemoryEstimator, random_batch, sample_shape
 from spikewise.engine.memory.plan import process_bytes
-from spikewise.engine.step import Training
+from spikewise.engine.step import TrainState
 
 IMAGENET, GESTURE = Data(name="imagenet"), Data(name="dvs-gesture", num_frames=16)
 BFLOAT16 = Optim(batch=8, precision="bfloat16")
@@ -34,7 +34,7 @@ NETWORKS = {
     ),
     "sew_7b": Config(data=GESTURE, model=Model(name="sew_7b", T=16), optim=Optim(batch=4)),
     "spiking_resnet34": Config(data=IMAGENET, model=Model(name="spiking_resnet34"), optim=Optim(batch=4)),
-    # neither of these was looked at when the allowance for the heap was chosen
+    # neither of these was looked at when the overhead of the heap was chosen
     "plain_resnet34": Config(data=IMAGENET, model=Model(name="plain_resnet34"), optim=replace(BFLOAT16, batch=4)),
     "sew_wide7b": Config(data=replace(GESTURE, name="cifar10-dvs"), model=Model(name="sew_wide7b", T=16), optim=Optim(batch=2)),
 }
@@ -43,22 +43,22 @@ SMALL = Config(data=Data(name="digits"), model=Model(name="sew_resnet20"), optim
 
 @dataclass
 class Options:
-    """What is compared; `network` and `way` are for the processes that measure."""
+    """What is compared; `network` and `measure` are for the processes that measure."""
 
-    rounds: int = 3  # of the process's memory, which is another one each time; the median counts
+    rounds: int = 3  # of the process's memory, which varies; the median counts
     network: str | None = None
-    way: Literal["allocator", "process"] = "allocator"
+    measure: Literal["allocator", "process"] = "allocator"
 
 
 def train(config: Config, steps: int = 3) -> None:
-    data, _ = known_data(config)
-    training = Training(config, data, torch.device("cpu"))
-    batch = random_batch(config, shape_of_sample(config, data), len(data.class_names), config.optim.batch, training.device)
+    data, _ = load_or_placeholder(config)
+    state = TrainState(config, data, torch.device("cpu"))
+    batch = random_batch(config, sample_shape(config, data), len(data.class_names), config.optim.batch, state.device)
     for _ in range(steps):
-        training.step(*batch)
+        state.step(*batch)
 
 
-def of_allocator(config: Config) -> int:
+def allocator_peak(config: Config) -> int:
     """The most bytes that PyTorch's allocator had handed out at once."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         train(config)
@@ -70,12 +70,12 @@ def of_allocator(config: Config) -> int:
     return peak
 
 
-def of_process(config: Config) -> int:
-    """The most bytes that the process had more than before."""
-    keep_freed_memory()
+def process_peak(config: Config) -> int:
+    """Peak memory of the process above what it had before, in bytes."""
+    disable_heap_trim()
     train(SMALL)
     before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     train(config)
     return status("VmHWM") - before
 
@@ -85,34 +85,35 @@ def status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def measured(network: str, way: str) -> int:
-    """In a fresh process."""
-    command = [sys.executable, __file__, "--network", network, "--way", way]
+def run_measurement(network: str, measure: str) -> int:
+    """Measure in a new process."""
+    command = [sys.executable, __file__, "--network", network, "--measure", measure]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def main(options: Options) -> None:
     if options.network is not None:
-        print({"allocator": of_allocator, "process": of_process}[options.way](NETWORKS[options.network]))
+        print({"allocator": allocator_peak, "process": process_peak}[options.measure](NETWORKS[options.network]))
         return
     lines = []
     for network, config in NETWORKS.items():
-        imagined = Imagination(config, known_data(config)[0], torch.device("cpu"))
-        step = imagined.step(config.optim.batch, packing=config.memory.packing, checkpointing=config.memory.checkpointing)
-        foretold = {"allocator": step.peak, "process": process_bytes(step, torch.device("cpu"))}
-        for way, number in foretold.items():
-            found = sorted(measured(network, way) for _ in range(options.rounds if way == "process" else 1))
+        estimator = MemoryEstimator(config, load_or_placeholder(config)[0], torch.device("cpu"))
+        use = estimator.step(config.optim.batch, packing=config.memory.packing, checkpointing=config.memory.checkpointing)
+        predictions = {"allocator": use.peak, "process": process_bytes(use, torch.device("cpu"))}
+        for measure, predicted in predictions.items():
+            num_rounds = options.rounds if measure == "process" else 1
+            measured = sorted(run_measurement(network, measure) for _ in range(num_rounds))
             line = {
                 "what": f"peak memory of {network}",
-                "way": way,
-                "foretold_mib": round(number / 2**20, 1),
-                "measured_mib": [round(value / 2**20, 1) for value in found],
-                "ratio": round(number / found[len(found) // 2], 4),
+                "way": measure,
+                "foretold_mib": round(predicted / 2**20, 1),
+                "measured_mib": [round(value / 2**20, 1) for value in measured],
+                "ratio": round(predicted / measured[len(measured) // 2], 4),
                 "batch": config.optim.batch,
                 "precision": config.optim.precision,
             }
             print(
-                f"{network:<36} {way:<10} {line['foretold_mib']:>8} {line['measured_mib']!s:<26} {line['ratio']:.3f}",
+                f"{network:<36} {measure:<10} {line['foretold_mib']:>8} {line['measured_mib']!s:<26} {line['ratio']:.3f}",
                 file=sys.stderr,
             )
             lines.append(line)

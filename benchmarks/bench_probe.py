@@ -15,9 +15,9 @@ from runner import median_and_interval, report, save, take_turns
 from spikewise import RECIPES
 from spikewise.config import Config, Data, Model, Optim, Retention
 from spikewise.data import DATASETS, ImageArrays
-from spikewise.engine.loader import channels_last
-from spikewise.engine.memory.allocator import keep_freed_memory
-from spikewise.engine.step import Training
+from spikewise.engine.loader import to_channels_last
+from spikewise.engine.memory.allocator import disable_heap_trim
+from spikewise.engine.step import TrainState
 
 
 @dataclass
@@ -36,8 +36,8 @@ def photographs(side: int = 224, number: int = 8) -> ImageArrays:
 def compare(name: str, config: Config, data: ImageArrays, rounds: int) -> list[dict]:
     steps = {}
     for variant, every in (("watched", 1), ("plain", 0)):
-        training = Training(replace(config, retention=Retention(probe_every_steps=every)), data, torch.device("cpu"))
-        samples = channels_last(torch.stack([torch.from_numpy(data.sample(i)) for i in range(config.optim.batch)]))
+        training = TrainState(replace(config, retention=Retention(probe_every_steps=every)), data, torch.device("cpu"))
+        samples = to_channels_last(torch.stack([torch.from_numpy(data.sample(i)) for i in range(config.optim.batch)]))
         labels = torch.from_numpy(data.labels[: config.optim.batch])
         steps[variant] = lambda training=training, samples=samples, labels=labels: training.step(samples, labels)
     seconds = take_turns(steps, rounds)
@@ -50,7 +50,7 @@ def compare(name: str, config: Config, data: ImageArrays, rounds: int) -> list[d
 
 
 def main(options: Options) -> None:
-    keep_freed_memory()
+    disable_heap_trim()
     small = replace(RECIPES["digits"](), data=Data())
     large = Config(
         model=Model(name="sew_resnet18", T=4), optim=Optim(batch=8, epochs=1, precision="bfloat16"), data=Data(name="digits")

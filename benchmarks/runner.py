@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from spikewise.engine.memory.allocator import keep_freed_memory
+from spikewise.engine.memory.allocator import disable_heap_trim
 from spikewise.engine.run.folder import cpu_name
 from spikewise.kernels import chosen_name
 
@@ -35,7 +35,7 @@ def where() -> dict[str, Any]:
         "kernels": chosen_name("auto"),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "keep_memory": keep_freed_memory(),
+        "keep_memory": disable_heap_trim(),
         "commit": commit.stdout.strip(),
         "command": " ".join(["python", *sys.argv]),
     }

@@ -16,9 +16,9 @@ import tyro
 from runner import RESULTS, where
 
 from spikewise.data.datasets.digits import digits
-from spikewise.engine.evaluate import score
+from spikewise.engine.evaluate import evaluate_network
 from spikewise.engine.loader import TrainingBatches
-from spikewise.engine.step import Training
+from spikewise.engine.step import TrainState
 from spikewise.recipes import RECIPES
 
 
@@ -35,16 +35,16 @@ def run(backend: str, seed: int, steps: int, *, moved: bool = False) -> tuple[li
     config = RECIPES["digits"]()
     config = replace(config, seed=seed, model=replace(config.model, backend=backend))
     config = replace(config, optim=replace(config.optim, epochs=-(-steps // 23)))
-    training = Training(config, digits("train"), torch.device("cpu"))
+    state = TrainState(config, digits("train"), torch.device("cpu"))
     if moved:
         draw = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for weight in training.net.parameters():
+            for weight in state.net.parameters():
                 up = torch.rand(weight.shape, generator=draw) < 0.5
                 weight.copy_(torch.nextafter(weight, torch.where(up, torch.inf, -torch.inf)))
-    batches = TrainingBatches(config, training.data, training.order)
-    losses = [training.step(*batches[number]) for number in range(steps)]
-    return losses, score(training.evaluated, digits("test"), torch.device("cpu")).accuracy
+    batches = TrainingBatches(config, state.data, state.order)
+    losses = [state.step(*batches[number]) for number in range(steps)]
+    return losses, evaluate_network(state.eval_net, digits("test"), torch.device("cpu")).accuracy
 
 
 def apart(ours: list[float], theirs: list[float]) -> tuple[float, int]:

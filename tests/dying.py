@@ -14,19 +14,19 @@ class Dying:
     """The `os` of a process that ends before its n-th change of the disk; a write counts twice, as it may end half done."""
 
     def __init__(self, at):
-        self.at, self.seen, self.dead = at, 0, False
+        self.at, self.num_changes, self.dead = at, 0, False
 
     def __getattr__(self, name):
         real = getattr(os, name)
-        return self.counted(name, real) if name in CALLS else real
+        return self.count(name, real) if name in CALLS else real
 
-    def counted(self, name, real):
+    def count(self, name, real):
         def call(*args, **kwargs):
             if self.dead:
                 raise Crash
             for part in ("before", "half")[: 1 + (name == "write")]:
-                self.seen += 1
-                if self.seen == self.at:
+                self.num_changes += 1
+                if self.num_changes == self.at:
                     self.dead = True
                     if part == "half":
                         descriptor, content = args

@@ -12,7 +12,7 @@ import pytest
 from spikewise import aliases
 from spikewise.cli.main import main
 from spikewise.config import Config, Data, from_dict, from_json, to_json
-from spikewise.engine.run.fingerprint import by_name, changes
+from spikewise.engine.run.fingerprint import flatten_config
 
 BELOW = ["spikewise.data.formats.aedat2", "spikewise.analysis.reproduce.runs"]  # modules of moved packages
 OLD_FIELDS = [old for old in aliases.FIELDS if "." in old]
@@ -107,8 +107,8 @@ def test_a_checkpoint_with_old_names_belongs_to_the_same_run():
     then = {f"{a}.{b}": v for a, fields in content.items() if isinstance(fields, dict) for b, v in fields.items()}
     assert {"data.rule", "keep.mean_of_last"} <= then.keys()
     then["seed"] = 0
-    assert changes(then, by_name(config)) == []
-    assert changes(then | {"data.frames": 6}, by_name(config)) == ["data.num_frames 6 -> 5"]
+    assert changes(then, flatten_config(config)) == []
+    assert changes(then | {"data.frames": 6}, flatten_config(config)) == ["data.num_frames 6 -> 5"]
 
 
 @pytest.mark.parametrize("old", ["keep.last", "keep.no_best", *OLD_FIELDS])

@@ -1,14 +1,15 @@
-"""Kill a run at random moments, resume it, and compare with the run that was not killed; cut checkpoints, and see none loaded.
+"""Kill a run at random moments, resume it, and compare it with an uninterrupted one; truncate checkpoints: none may be loaded.
 
     .venv/bin/python benchmarks/reliability/kills.py --kills 100 --cuts 200
 
 Each kill is a real SIGKILL to a process of its own, at a moment drawn at random; after every one the run is resumed and killed
-again, until it ends. Whenever a run ends, its metrics.jsonl and its last tensors are compared, byte for byte, with the unbroken
-run's.
+again, until it ends. Whenever a run ends, its metrics.jsonl and its last tensors are compared, byte for byte, with those of an
+uninterrupted run.
 """
 
 import dataclasses
 import json
+import os
 import random
 import shutil
 import signal
@@ -22,7 +23,7 @@ import tyro
 
 from spikewise.config import Config, Data, Model, Optim, Retention, to_json
 from spikewise.engine.run import checkpoint
-from spikewise.engine.run import folder as rundir
+from spikewise.engine.run.folder import CHECKPOINTS, METRICS, cpu_name
 
 CONFIG = Config(
     recipe="kills",
@@ -48,7 +49,7 @@ else:
 
 @dataclasses.dataclass
 class Options:
-    """How often to kill and to cut."""
+    """How often to kill, and how often to truncate a file."""
 
     kills: int = 100
     cuts: int = 200
@@ -59,39 +60,39 @@ def start(config: Path, run: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", WORKER, str(config), str(run)], stderr=subprocess.PIPE, text=True)
 
 
-def end(process: subprocess.Popen) -> None:
+def wait_for(process: subprocess.Popen) -> None:
     _, err = process.communicate()
     if process.returncode not in (0, -signal.SIGKILL):
         raise SystemExit(f"a run ended with status {process.returncode}:\n{err}")
 
 
 def content(run: Path) -> list[bytes]:
-    """What must be the same: metrics and the tensors of the last checkpoint."""
-    last = run / rundir.CHECKPOINTS / "last"
+    """What must be identical: metrics and the tensors of the last checkpoint."""
+    last = run / CHECKPOINTS / "last"
     return [
-        (run / rundir.METRICS).read_bytes(),
+        (run / METRICS).read_bytes(),
         (last / "model.safetensors").read_bytes(),
         (last / "training.safetensors").read_bytes(),
     ]
 
 
 def kill_runs(folder: Path, options: Options, rng: random.Random) -> dict[str, int]:
-    config, unbroken = folder / "config.json", folder / "unbroken"
+    config, uninterrupted = folder / "config.json", folder / "uninterrupted"
     config.write_text(to_json(CONFIG))
-    began = time.perf_counter()
-    end(start(config, unbroken))
-    lasts, expected = time.perf_counter() - began, content(unbroken)
+    start_time = time.perf_counter()
+    wait_for(start(config, uninterrupted))
+    duration, expected = time.perf_counter() - start_time, content(uninterrupted)
     kills = finished = same = 0
     while kills < options.kills:
         run = folder / f"run{finished}"
         while True:
             process = start(config, run)
             try:
-                process.wait(timeout=rng.uniform(0.3 * lasts, 1.05 * lasts))
+                process.wait(timeout=rng.uniform(0.3 * duration, 1.05 * duration))
             except subprocess.TimeoutExpired:
                 process.kill()
                 kills += 1
-            end(process)
+            wait_for(process)
             if process.returncode == 0:
                 break
         finished += 1
@@ -100,29 +101,27 @@ def kill_runs(folder: Path, options: Options, rng: random.Random) -> dict[str, i
     return {"kills": kills, "runs_finished": finished, "runs_identical": same}
 
 
-def cut_checkpoints(unbroken: Path, options: Options, rng: random.Random) -> dict[str, int]:
-    """Cut a file of a whole checkpoint at a random byte: it must not count as whole."""
-    whole = checkpoint.steps(unbroken / rundir.CHECKPOINTS)[-1]
-    taken_for_whole = 0
+def cut_checkpoints(uninterrupted: Path, options: Options, rng: random.Random) -> dict[str, int]:
+    """Truncate a file of an intact checkpoint at a random byte: the checkpoint must not count as intact."""
+    intact = checkpoint.list_checkpoints(uninterrupted / CHECKPOINTS)[-1]
+    accepted = 0
     for _ in range(options.cuts):
-        copy = whole.with_name("step-99999999")
-        shutil.copytree(whole, copy)
-        file = copy / rng.choice([path.name for path in whole.iterdir()])
-        bytes_ = file.read_bytes()
-        file.write_bytes(bytes_[: rng.randrange(len(bytes_))])
-        found = checkpoint.newest(copy.parent)
-        taken_for_whole += found is None or found[0] != whole
+        copy = intact.with_name("step-99999999")
+        shutil.copytree(intact, copy)
+        file = copy / rng.choice([path.name for path in intact.iterdir()])
+        os.truncate(file, rng.randrange(file.stat().st_size))
+        accepted += checkpoint.latest_valid(copy.parent)[0] != intact
         shutil.rmtree(copy)
-    return {"cuts": options.cuts, "taken_for_whole": taken_for_whole}
+    return {"cuts": options.cuts, "taken_for_whole": accepted}
 
 
 def main(options: Options) -> None:
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        began = time.perf_counter()
-        outcome = kill_runs(folder, options, rng) | cut_checkpoints(folder / "unbroken", options, rng)
-        outcome |= {"seconds": round(time.perf_counter() - began), "cpu": rundir.cpu_name()}
+        start_time = time.perf_counter()
+        outcome = kill_runs(folder, options, rng) | cut_checkpoints(folder / "uninterrupted", options, rng)
+        outcome |= {"seconds": round(time.perf_counter() - start_time), "cpu": cpu_name()}
     print(json.dumps(outcome))
     if outcome["runs_identical"] != outcome["runs_finished"] or outcome["taken_for_whole"]:
         raise SystemExit(1)

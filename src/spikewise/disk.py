@@ -1,4 +1,4 @@
-"""Changes on disk that survive a crash: every one of them goes through here, and through one call of the system."""
+"""File system changes that survive a crash. Every change goes through here, one system call at a time."""
 
 import errno
 import os
@@ -8,40 +8,47 @@ from pathlib import Path
 
 def write(path: Path, content: bytes | memoryview) -> None:
     """Write a new file and wait until it is on the disk."""
-    put(path, os.O_TRUNC, content)
-
-
-def stream(path: Path, parts: Iterable[bytes]) -> None:
-    """A file made of many parts: there whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        for part in parts:
-            write_all(descriptor, part, path)
-        os.fsync(descriptor)
-    except Exception:
-        remove(beside)
-        raise
-    finally:
-        os.close(descriptor)
-    rename(beside, path)
+    _write_synced(path, os.O_TRUNC, [content])
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to a file and wait until it is on the disk."""
-    put(path, os.O_APPEND, content)
+    """Append to a file and wait until it is on the disk."""
+    _write_synced(path, os.O_APPEND, [content])
 
 
-def put(path: Path, how: int, content: bytes | memoryview) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o644)
+def write_stream(path: Path, chunks: Iterable[bytes]) -> None:
+    """Write a file chunk by chunk: afterwards the whole new file is there, or, after a crash, what was there before."""
+    temporary = temporary_path(path)
     try:
-        write_all(descriptor, content, path)
+        _write_synced(temporary, os.O_TRUNC, chunks, shown=path)
+    except Exception:
+        remove_tree(temporary)
+        raise
+    rename(temporary, path)
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Replace a file's content: at any time either the old or the new content is there."""
+    write_stream(path, [content])
+
+
+def temporary_path(path: Path) -> Path:
+    """Where something is written before it takes the place of `path`: a hidden entry of the same folder."""
+    return path.with_name(f".{path.name}.new")
+
+
+def _write_synced(path: Path, flag: int, chunks: Iterable[bytes | memoryview], shown: Path | None = None) -> None:
+    """Write the chunks and wait until they are on the disk; a full disk is reported as that of the path `shown`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | flag, 0o644)
+    try:
+        for chunk in chunks:
+            _write_all(descriptor, chunk, shown or path)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def write_all(descriptor: int, content: bytes | memoryview, path: Path) -> None:
+def _write_all(descriptor: int, content: bytes | memoryview, path: Path) -> None:
     try:
         rest = memoryview(content)
         while rest:
@@ -49,45 +56,34 @@ def write_all(descriptor: int, content: bytes | memoryview, path: Path) -> None:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        message = f"no space left for {path}; make room, then give the same command again (a run: `spikewise train --resume`)"
+        message = f"no space left for {path}; free some, then give the same command again (a run: `spikewise train --resume`)"
         raise OSError(errno.ENOSPC, message) from None
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Give a file a new content: the old one or the new one is there at any time."""
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        write(beside, content)
-    except OSError:
-        remove(beside)
-        raise
-    rename(beside, path)
-
-
 def rename(old: Path, new: Path) -> None:
-    """Rename, and wait until the folder knows it."""
+    """Rename, and wait until the new name is on the disk."""
     os.replace(old, new)
     sync_folder(new.parent)
 
 
-def link(path: Path, target: str) -> None:
-    """Let the link `path` point to its neighbour `target`."""
-    beside = path.with_name(f".{path.name}.new")
-    if beside.is_symlink():
-        os.unlink(beside)
-    os.symlink(target, beside)
-    rename(beside, path)
+def atomic_symlink(path: Path, target: str) -> None:
+    """Make `path` a symbolic link to `target`, replacing one that is there."""
+    temporary = temporary_path(path)
+    if temporary.is_symlink():
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    rename(temporary, path)
 
 
-def cut(path: Path, length: int) -> None:
-    """Cut a file to its first `length` bytes; one that is not there is empty.
+def truncate(path: Path, length: int) -> None:
+    """Truncate a file to its first `length` bytes; a missing file counts as empty.
 
-    Raises:  ValueError for a file that is shorter: bytes that were there are lost
+    Raises:  ValueError for a file that is shorter: some of its content was lost
     """
     size = path.stat().st_size if path.exists() else 0
     if size < length:
         raise ValueError(
-            f"{path} has {size} bytes where the checkpoint saw {length}: put the lost part back, or begin a new run"
+            f"{path} has {size} bytes, but had {length} when the checkpoint was written: restore the file, or begin a new run"
         )
     if size == length:
         return
@@ -99,8 +95,8 @@ def cut(path: Path, length: int) -> None:
         os.close(descriptor)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder in a folder that is there; one that is there already stays."""
+def ensure_folder(path: Path) -> None:
+    """Make a folder, unless it exists; its parent must exist."""
     if not path.is_dir():
         os.mkdir(path)
 
@@ -114,11 +110,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder and all that is in it; a file or a link of that name, too."""
-    if folder.is_dir() and not folder.is_symlink():
-        for path in folder.iterdir():
-            remove(path)
-        os.rmdir(folder)
-    elif folder.exists() or folder.is_symlink():
-        os.unlink(folder)
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all its content, or a file, or a link; nothing if it doesn't exist."""
+    if path.is_dir() and not path.is_symlink():
+        for entry in path.iterdir():
+            remove_tree(entry)
+        os.rmdir(path)
+    elif path.exists() or path.is_symlink():
+        os.unlink(path)

@@ -148,7 +148,7 @@ def test_train_prints_its_result_as_json(capsys, tmp_path):
     status, out, err = run(capsys, "train", "digits", *TINY, *SHORT, "--out", folder, "--json")
     found = json.loads(out)
     assert (status, err) == (0, "")
-    assert {"recipe", "seed", "final", "best", "mean_of_last", "correct", "total"} <= found.keys()
+    assert {"recipe", "seed", "final", "best", "mean_last_epochs", "correct", "total"} <= found.keys()
     status, out, _ = run(capsys, "train", "--json", "--resume", folder)
     assert json.loads(out) == found
     status, out, _ = run(capsys, "evaluate", folder, "--json")

@@ -25,7 +25,7 @@ from spikewise.data.datasets.image_folder import image_folder
 from spikewise.data.datasets.imagenet import count_images, imagenet, imagenet_classes
 from spikewise.data.images.photographs import MEAN, STD, normalize
 from spikewise.engine.build import load_data
-from spikewise.engine.loader import TestBatches, TrainingBatches, load
+from spikewise.engine.loader import EvalBatches, TrainingBatches, iterate_batches
 
 CPU = torch.device("cpu")
 
@@ -164,7 +164,7 @@ def test_what_chance_does_depends_on_seed_epoch_and_image_alone(workers, tmp_pat
     data = image_folder("train", image_set(tmp_path), size=32)
     batches = training_batches(data, flip=True)
     alone = [batches[step] for step in range(6)]  # two epochs
-    for (x, y), (other_x, other_y) in zip(alone, load(batches, range(6), CPU, workers), strict=True):
+    for (x, y), (other_x, other_y) in zip(alone, iterate_batches(batches, range(6), CPU, workers), strict=True):
         assert torch.equal(x, other_x)
         assert torch.equal(y, other_y)
     assert not np.array_equal(batches.augmented(3, 0), batches.augmented(3, 1))
@@ -177,7 +177,7 @@ def test_what_chance_does_depends_on_seed_epoch_and_image_alone(workers, tmp_pat
 
 def test_the_test_split_is_left_to_no_chance(tmp_path):
     data = image_folder("test", image_set(tmp_path), size=32)
-    images, labels = TestBatches(data, 6)[0]
+    images, labels = EvalBatches(data, 6)[0]
     assert labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert all(np.array_equal(images[k].numpy(), data.sample(k)) for k in range(6))
 
@@ -391,7 +391,9 @@ def test_a_flat_validation_folder_is_refused_with_what_to_do(tmp_path):
 def test_what_only_images_of_one_size_can_take_is_refused(tmp_path):
     config = Config(data=Data(name="image-folder", root=str(image_set(tmp_path)), size=64))
     assert load_data(config, "train").size == 64
-    with pytest.raises(ValueError, match=r"data.resized_crop=0.3 is for images of one size; image-folder cuts its photographs"):
+    with pytest.raises(
+        ValueError, match=r"data.resized_crop=0.3 is for images of one size; image-folder crops its photographs"
+    ):
         load_data(dataclasses.replace(config, data=dataclasses.replace(config.data, resized_crop=0.3)), "train")
     with pytest.raises(ValueError, match=r"data.size=64 is for photographs \(imagenet, image-folder.*\); digits has one size"):
         load_data(Config(data=Data(name="digits", size=64)), "train")

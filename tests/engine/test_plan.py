@@ -1,4 +1,4 @@
-"""Plans: what is foretold from shapes is what real tensors take."""
+"""Plans: the memory estimated from shapes is what real tensors take."""
 
 import json
 import os
@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import CPU
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikewise.cli.main import main
 from spikewise.config import Config, Data, Memory, Model, Optim
 from spikewise.data import DATASETS, PlaceholderDataset
-from spikewise.engine.build import autocast, known_data
+from spikewise.engine.build import autocast, load_or_placeholder
 from spikewise.engine.memory import plan as planning
-from spikewise.engine.memory.estimate import Imagination, Ledger, random_batch, shape_of_sample
-from spikewise.engine.memory.plan import largest, plan
-from spikewise.engine.step import Training
+from spikewise.engine.memory.estimate import MemoryEstimator, MemoryTracker, random_batch, sample_shape, storage_bytes
+from spikewise.engine.memory.plan import MemoryOption, largest_batch, plan, process_bytes, propose_flags
+from spikewise.engine.step import TrainState
 from spikewise.recipes import RECIPES
 
-CPU = torch.device("cpu")
 DIGITS = Config(optim=Optim(batch=16, epochs=3), model=Model(name="sew_resnet20"))
 EVENTS = Config(
     data=Data(name="dvs-gesture", num_frames=4),
@@ -34,42 +34,38 @@ TINY = Config(
 BFLOAT16 = Optim(batch=16, precision="bfloat16", epochs=3)
 
 
-def as_told(config):
-    memory = config.memory
-    imagined = Imagination(config, known_data(config)[0], CPU)
-    return imagined.step(config.optim.batch, packing=memory.packing, checkpointing=memory.checkpointing)
+def estimate(config, estimator=None, batch=None, **memory):
+    """The memory of a step, by default with the config's batch, packing and checkpointing."""
+    estimator = estimator or MemoryEstimator(config, load_or_placeholder(config)[0], CPU)
+    return estimator.step(batch or config.optim.batch, **(vars(config.memory) | memory))
 
 
-def begun(config):
+def begin(config):
     """A training with real tensors, and a batch."""
-    data, _ = known_data(config)
-    training = Training(config, data, CPU)
-    return training, random_batch(config, shape_of_sample(config, data), len(data.class_names), config.optim.batch, CPU)
+    data, _ = load_or_placeholder(config)
+    batch = random_batch(config, sample_shape(config, data), len(data.class_names), config.optim.batch, CPU)
+    return TrainState(config, data, CPU), batch
 
 
-def storage_bytes(tensors):
-    return sum({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}.values())
-
-
-def test_a_ledger_by_hand():
-    ledger = Ledger()
-    with FakeTensorMode(), ledger:
+def test_the_tracker_by_hand():
+    tracker = MemoryTracker()
+    with FakeTensorMode(), tracker:
         a = torch.empty(1000)
-        assert ledger.alive == 4000
+        assert tracker.alive == 4000
         b = a * 2
         c = b.view(10, 100)[3]  # no storage of its own
-        assert (ledger.alive, ledger.peak) == (8000, 8000)
+        assert (tracker.alive, tracker.peak) == (8000, 8000)
         del a, b
-        assert ledger.alive == 4000  # a part is seen, all of it is there
+        assert tracker.alive == 4000  # a view keeps the whole storage
         d = torch.cat([c, c])
         del c
-        assert (ledger.alive, ledger.peak) == (800, 8000)
+        assert (tracker.alive, tracker.peak) == (800, 8000)
         assert float(d.sum()) == 1
         del d
-    assert ledger.alive == 0
+    assert tracker.alive == 0
 
 
-KEPT = {
+CONFIGS = {
     "sew_resnet20": DIGITS,
     "whole spikes": replace(DIGITS, memory=Memory(packing=False)),
     "bfloat16": replace(DIGITS, optim=BFLOAT16),
@@ -81,71 +77,74 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("name", KEPT)
-def test_kept_bytes_are_those_of_a_real_forward_pass(name):
+@pytest.mark.parametrize("name", CONFIGS)
+def test_activations_are_those_of_a_real_forward_pass(name):
     """All but the samples, which were there before; with the logits, and autocast's copy of the last layer's bias."""
-    config = KEPT[name]
-    training, (samples, _) = begun(config)
-    there_before = {x.untyped_storage().data_ptr() for x in (*training.net.state_dict().values(), samples)}
-    kept = {}
+    config = CONFIGS[name]
+    state, (samples, _) = begin(config)
+    there_before = {x.untyped_storage().data_ptr() for x in (*state.net.state_dict().values(), samples)}
+    saved = {}
 
-    def keep(tensor):
+    def save(tensor):
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = weakref.ref(storage), storage.data_ptr(), storage.nbytes()
+        saved[storage._cdata] = weakref.ref(storage), storage.data_ptr(), storage.nbytes()
         return tensor
 
-    training.net.train()
-    with autocast(config.optim.precision, CPU), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = training.net(samples)
-    kept[logits.untyped_storage()._cdata] = weakref.ref(logits.untyped_storage()), 0, logits.untyped_storage().nbytes()
-    # what was kept for an output that nobody used, such as the last membrane, is gone
-    alive = {at: size for of, at, size in kept.values() if of() is not None and at not in there_before}
-    told, half = as_told(config).kept, config.optim.precision == "bfloat16"
+    state.net.train()
+    with autocast(config.optim.precision, CPU), torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        logits = state.net(samples)
+    saved[logits.untyped_storage()._cdata] = weakref.ref(logits.untyped_storage()), 0, logits.untyped_storage().nbytes()
+    # what was saved for an output that nobody used, such as the last membrane, is gone
+    alive = {address: size for ref, address, size in saved.values() if ref() is not None and address not in there_before}
+    estimated, half = estimate(config).activations, config.optim.precision == "bfloat16"
     if half:
-        told -= 2 * training.net.num_classes
-    if half and not training.net.spiking:  # PyTorch foretells two statistics per channel in bfloat16, and keeps float32
-        told += 2 * 2 * sum(m.num_features for m in training.net.modules() if isinstance(m, torch.nn.BatchNorm2d))
-    assert told == sum(alive.values())
+        estimated -= 2 * state.net.num_classes
+    if half and not state.net.spiking:  # PyTorch's shapes promise two statistics per channel in bfloat16; it keeps float32
+        estimated += 2 * 2 * sum(m.num_features for m in state.net.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    assert estimated == sum(alive.values())
 
 
-def test_what_lasts_is_what_real_tensors_take():
-    for optimizer in ("sgd", "adamw"):
-        config = replace(DIGITS, optim=Optim(batch=16, optimizer=optimizer, ema_decay=0.9, epochs=3))
-        training, batch = begun(config)
-        training.step(*batch)
-        told = as_told(config)
-        net, states = training.net, training.optimizer.state.values()
-        assert told.weights == storage_bytes([*net.parameters(), *net.buffers(), *training.statistics.copies])
-        assert told.gradients == storage_bytes([p.grad for p in net.parameters()])
-        assert told.optimizer == storage_bytes([x for state in states for x in state.values() if torch.is_tensor(x)])
-        assert told.average == storage_bytes([*training.average.net.parameters(), *training.average.net.buffers()])
-        assert told.batch == storage_bytes(batch)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_persistent_memory_is_what_real_tensors_take(optimizer):
+    config = replace(DIGITS, optim=Optim(batch=16, optimizer=optimizer, ema_decay=0.9, epochs=3))
+    state, batch = begin(config)
+    state.step(*batch)
+    net, buffers = state.net, [x for states in state.optimizer.state.values() for x in states.values()]
+    real = {
+        "weights": [*net.parameters(), *net.buffers(), *state.buffers.copies],
+        "gradients": [p.grad for p in net.parameters()],
+        "optimizer": [x for x in buffers if torch.is_tensor(x)],
+        "average": [*state.ema_net.parameters(), *state.ema_net.buffers()],
+        "batch": batch,
+    }
+    use = estimate(config)
+    assert {name: getattr(use, name) for name in real} == {name: storage_bytes(tensors) for name, tensors in real.items()}
 
 
-@pytest.mark.parametrize("packing", [True, False], ids=["packed", "whole"])
+@pytest.mark.parametrize("packing", [True, False], ids=["packed", "unpacked"])
 @pytest.mark.parametrize("checkpointing", ["none", "block", "stage"])
 def test_the_peak_is_what_the_allocator_saw(packing, checkpointing):
     config = replace(DIGITS, optim=replace(BFLOAT16, batch=64), memory=Memory(packing=packing, checkpointing=checkpointing))
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
-        training, batch = begun(config)
+        state, batch = begin(config)
         for _ in range(2):
-            training.step(*batch)
+            state.step(*batch)
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     alive = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         alive += event.nbytes()
         peak = max(peak, alive)
-    assert as_told(config).peak == pytest.approx(peak, rel=0.05)
+    assert estimate(config).peak == pytest.approx(peak, rel=0.05)
 
 
-def test_packing_and_checkpointing_keep_less():
-    imagined = Imagination(EVENTS, known_data(EVENTS)[0], CPU)
-    kept = [
-        imagined.step(2, packing=packing, checkpointing=checkpointing).kept
+def test_packing_and_checkpointing_save_memory():
+    estimator = MemoryEstimator(EVENTS, load_or_placeholder(EVENTS)[0], CPU)
+    activations = [
+        estimate(EVENTS, estimator, packing=packing, checkpointing=checkpointing).activations
         for packing, checkpointing in ((False, "none"), (True, "none"), (True, "block"))
     ]
-    assert kept[0] > 1.4 * kept[1] > 1.4 * 1.4 * kept[2]
+    assert activations[0] > 1.4 * activations[1] > 1.4 * 1.4 * activations[2]
 
 
 def test_the_largest_batch_is_found_on_bent_lines():
@@ -153,29 +152,28 @@ def test_the_largest_batch_is_found_on_bent_lines():
         return max(100 + 3 * n, 20 * n, 35 * n - 900)
 
     for free in (0, 101, 130, 500, 1000, 5000, 10**9):
-        most = largest(needed, {0: 100, 8: needed(8)}, free, 10**6)
-        assert most == 0 or needed(most) <= free
+        batch = largest_batch(needed, {0: 100, 8: needed(8)}, free, 10**6)
+        assert batch == 0 or needed(batch) <= free
         if free >= 130:
             best = next(n for n in range(10**6, 0, -1) if needed(n) <= free) if free < 10**6 else 10**6
-            assert 0.9 * best <= most <= best
-    assert largest(needed, {0: 100, 8: needed(8)}, 10**9, 64) == 64
+            assert 0.9 * best <= batch <= best
+    assert largest_batch(needed, {0: 100, 8: needed(8)}, 10**9, 64) == 64
 
 
 def test_a_plan_says_what_fits(monkeypatch):
     monkeypatch.setattr(planning, "HEAP_BYTES", 0)
     roomy = plan(TINY, device="cpu", measure=0)
     assert roomy.fits
-    assert roomy.proposal == ""
-    assert roomy.timing is None
-    assert [c.fits for c in roomy.choices] == [1438] * 6
-    assert [(c.packing, c.checkpointing) for c in roomy.choices][:2] == [(True, "none"), (True, "block")]
+    assert (roomy.proposal, roomy.timing) == ("", None)
+    assert [option.max_batch for option in roomy.options] == [1438] * 6
+    assert [(option.packing, option.checkpointing) for option in roomy.options][:2] == [(True, "none"), (True, "block")]
 
 
 def test_what_does_not_fit_gets_a_proposal():
-    def choice(packing, checkpointing, fits):
-        return planning.Choice(packing, checkpointing, 0, 0, 0, fits)
+    def option(packing, checkpointing, max_batch):
+        return MemoryOption(packing, checkpointing, 0, 0, 0, max_batch)
 
-    choices = [choice(False, "none", 10), choice(True, "stage", 40), choice(True, "block", 30), choice(True, "none", 20)]
+    options = [option(False, "none", 10), option(True, "stage", 40), option(True, "block", 30), option(True, "none", 20)]
     for batch, expected in (
         (10, "--memory.no-packing --memory.checkpointing none"),
         (20, "--memory.packing --memory.checkpointing none"),
@@ -183,28 +181,27 @@ def test_what_does_not_fit_gets_a_proposal():
         (40, "--memory.packing --memory.checkpointing stage"),
         (50, "--optim.batch 40 --memory.packing --memory.checkpointing stage"),
     ):
-        how = replace(TINY, optim=Optim(batch=batch), memory=Memory(packing=batch > 10))
-        assert planning.proposed(how, choices) == expected
-    assert planning.proposed(TINY, [choice(True, "block", 0)]) is None
+        config = replace(TINY, optim=Optim(batch=batch), memory=Memory(packing=batch > 10))
+        assert propose_flags(config, options) == expected
+    assert propose_flags(TINY, [option(True, "block", 0)]) is None
 
 
 def test_time_is_measured_at_a_batch_that_fits(monkeypatch):
-    imagined = Imagination(TINY, known_data(TINY)[0], CPU)
-    some = planning.process_bytes(imagined.step(32, packing=True, checkpointing="none"), CPU)
-    monkeypatch.setattr(planning, "free_memory", lambda _: some)
-    found = plan(TINY, device="cpu", measure=1)
-    assert not found.fits
-    assert found.choices[0].fits == found.timing.batch == 32
-    assert found.timing.whole_run == pytest.approx(3 * found.timing.per_epoch)
-    assert found.timing.per_epoch == pytest.approx(found.timing.per_step * 1438 / 64)
+    free = process_bytes(estimate(TINY, batch=32), CPU)
+    monkeypatch.setattr(planning, "free_memory", lambda _: free)
+    tight = plan(TINY, device="cpu", measure=1)
+    assert not tight.fits
+    assert tight.options[0].max_batch == tight.timing.batch == 32
+    assert tight.timing.whole_run == pytest.approx(3 * tight.timing.per_epoch)
+    assert tight.timing.per_epoch == pytest.approx(tight.timing.per_step * 1438 / 64)
 
 
-HERE = [os.environ.get("SPIKEWISE_DATA"), Path(__file__).parents[3] / "shared/data", Path(__file__).parents[3] / "data"]
+DATA_ROOTS = [os.environ.get("SPIKEWISE_DATA"), Path(__file__).parents[3] / "shared/data", Path(__file__).parents[3] / "data"]
 
 
 @pytest.mark.parametrize("name", [name for name, source in DATASETS.items() if source.info])
 def test_what_is_known_of_a_data_set_is_what_is_in_it(name):
-    source, roots = DATASETS[name], [root for root in HERE if root and Path(root).is_dir()]
+    source, roots = DATASETS[name], [root for root in DATA_ROOTS if root and Path(root).is_dir()]
     options = {"T": 3} if source.events else {}
     for root in roots or [None]:
         try:
@@ -225,28 +222,28 @@ def test_what_is_known_of_a_data_set_is_what_is_in_it(name):
 def test_every_recipe_can_be_planned_without_its_data(name, monkeypatch, tmp_path):
     monkeypatch.setenv("SPIKEWISE_DATA", str(tmp_path))
     config = RECIPES[name]()
-    data, read = known_data(config)
-    assert read == (config.data.name in ("digits", "digits-events"))
+    data, loaded = load_or_placeholder(config)
+    assert loaded == (config.data.name in ("digits", "digits-events"))
     assert len(data.labels) > 1000
-    assert shape_of_sample(config, data)[-3] == data.in_channels
+    assert sample_shape(config, data)[-3] == data.in_channels
 
 
 def test_the_command_prints_a_table_or_json(capsys):
-    given = ["plan", "digits-events", "--device", "cpu", "--measure", "1", "--model.num-blocks", "1"]
-    assert main(given) == 0
+    args = ["plan", "digits-events", "--device", "cpu", "--measure", "1", "--model.num-blocks", "1"]
+    assert main(args) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("sew_7b on digits-events (1,438 training samples of 4 x 2 x 32 x 32)")
     assert any(line.startswith("kept for backward") and line.endswith("MiB") for line in lines)
     assert lines[-1].startswith("fits: ")
-    assert main([*given, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["fits"]
-    assert found["timing"]["steps"] == 1
-    assert found["bytes"]["kept"] < found["bytes"]["peak"] < found["process"] < found["free"]
+    assert main([*args, "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["fits"]
+    assert planned["timing"]["steps"] == 1
+    assert planned["bytes"]["activations"] < planned["bytes"]["peak"] < planned["process"] < planned["free"]
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("args", "message"),
     [
         ([], "plan needs a recipe; known: digits"),
         (["digitz"], "no recipe named 'digitz'"),
@@ -258,8 +255,8 @@ def test_the_command_prints_a_table_or_json(capsys):
         (["digits", "--data.name", "image-folder", "--data.root", "/nowhere"], "no image-folder data"),
     ],
 )
-def test_mistakes_are_told_in_a_line(given, says, capsys):
-    assert main(["plan", *given]) == 2
-    told = capsys.readouterr().err
-    assert says in told
-    assert told.count("\n") == 1
+def test_mistakes_are_told_in_a_line(args, message, capsys):
+    assert main(["plan", *args]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1

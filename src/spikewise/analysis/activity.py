@@ -8,7 +8,7 @@ import torch
 
 from ..engine.build import choose_device, load_data
 from ..engine.evaluate import load_run
-from ..engine.loader import TestBatches, load
+from ..engine.loader import EvalBatches, iterate_batches
 from ..models.network import Network
 from ..models.recorder import BlockActivity, firing_rates, time_constants
 from .block_stats import measure_blocks
@@ -54,10 +54,10 @@ def analyze_run(
     where = choose_device(device)
     net, config = load_run(run, data_root=data_root)
     net, data = net.to(where), load_data(config, "test")
-    test = TestBatches(data, batch)
+    test = EvalBatches(data, batch)
     numbers = range(min(batches, len(test)))
-    activity = firing_rates(net, load(test, numbers, where, workers=0))
-    samples, labels = next(iter(load(TestBatches(data, min(batch, GRADIENT_SAMPLES)), range(1), where, workers=0)))
+    activity = firing_rates(net, iterate_batches(test, numbers, where, workers=0))
+    samples, labels = next(iter(iterate_batches(EvalBatches(data, min(batch, GRADIENT_SAMPLES)), range(1), where, workers=0)))
     return RunAnalysis(activity, block_gradients(net, samples, labels), time_constants(net), data.class_names)
 
 

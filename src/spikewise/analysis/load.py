@@ -7,9 +7,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..config import Config
-from ..engine.build import channels_last, choose_device, load_data
+from ..engine.build import choose_device, load_data, weights_channels_last
 from ..engine.evaluate import load_run
-from ..engine.loader import TestBatches, load
+from ..engine.loader import EvalBatches, iterate_batches
 from ..engine.run.folder import CONFIG, METRICS, read_lines
 from ..models import Network
 from ..models.weights import load_pretrained
@@ -52,11 +52,13 @@ def load_analysis_input(
     where, path = choose_device(device), Path(path)
     if (path / CONFIG).is_file() and (path / METRICS).exists():
         net, config = load_run(path, data_root=data_root)
-        test = TestBatches(load_data(config, "test"), min(BATCH_SIZE, samples))
+        test = EvalBatches(load_data(config, "test"), min(BATCH_SIZE, samples))
         numbers = range(min(-(-samples // min(BATCH_SIZE, samples)), len(test)))
-        return AnalysisInput(net.to(where), iter(load(test, numbers, where, workers=0)), config, recorded_steps(path))
+        return AnalysisInput(
+            net.to(where), iter(iterate_batches(test, numbers, where, workers=0)), config, recorded_steps(path)
+        )
     overrides = {key: value for key, value in (("name", name), ("connect", connect)) if value is not None}
-    net = channels_last(load_pretrained(path, **overrides)).to(where)
+    net = weights_channels_last(load_pretrained(path, **overrides)).to(where)
     if net.spec["name"].endswith("7b"):
         raise ValueError(f"{path} holds a network for event recordings, which a file does not bring; give the run folder")
     batch = load_sample_images(images, size=size, batch=samples, in_channels=net.in_channels).to(where)

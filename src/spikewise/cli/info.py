@@ -13,9 +13,9 @@ Topic = Literal["all", "models", "recipes", "datasets", "neurons", "surrogates",
 
 def doctor(as_json: Json = False) -> None:
     """What this machine can do, and which kernels run."""
-    from ..engine.doctor import examine
+    from ..engine.doctor import system_report
 
-    facts = examine()
+    facts = system_report()
     print(json.dumps(facts) if as_json else "\n".join(f"{name:<22} {value}" for name, value in facts.items()))
 
 

@@ -31,7 +31,7 @@ def plan(config: Annotated[Config, arg(name="")], device: Device = "auto", measu
 def table(plan: "Plan") -> list[str]:
     """The plan in lines."""
     shape = " x ".join(map(str, plan.shape))
-    where = "" if plan.read else ", as published: its files are not here"
+    where = "" if plan.data_available else ", as published: its files are not here"
     of_batch = f"{plan.precision}, batch {plan.batch}, {plan.device}"
     lines = [f"{plan.model} on {plan.data} ({plan.samples:,} training samples of {shape}{where}), {of_batch}", ""]
     step = plan.bytes
@@ -41,7 +41,7 @@ def table(plan: "Plan") -> list[str]:
         "optimiser": step.optimizer,
         "moving average": step.average,
         "batch": step.batch,
-        "kept for backward": step.kept,
+        "kept for backward": step.activations,
         "peak of all tensors": step.peak,
         "process, beyond libraries": plan.process,
         "free": plan.free,
@@ -49,11 +49,11 @@ def table(plan: "Plan") -> list[str]:
     lines += [f"{name:<28} {amount(value)}" for name, value in parts.items() if value or name != "moving average"]
     header = f"{'packing':<8} {'checkpointing':<13} {'kept':>11} {'peak':>11} {'process':>11} {'largest batch':>14}"
     lines += ["", header]
-    for choice in plan.choices:
+    for choice in plan.options:
         packing = "on" if choice.packing else "off"
-        numbers = " ".join(amount(value) for value in (choice.kept, choice.peak, choice.process))
+        numbers = " ".join(amount(value) for value in (choice.activations, choice.peak, choice.process))
         costs = "" if choice.checkpointing == "none" else "  computes forward twice"
-        lines.append(f"{packing:<8} {choice.checkpointing:<13} {numbers} {choice.fits:>14,}{costs}")
+        lines.append(f"{packing:<8} {choice.checkpointing:<13} {numbers} {choice.max_batch:>14,}{costs}")
     lines.append("")
     if plan.timing:
         lines.append(timing_line(plan.timing, plan.batch))

@@ -11,7 +11,7 @@ from .analysis import analyze
 from .options import DataRoot, Device, Json, Quiet, Run, StopEpoch, Workers
 
 if TYPE_CHECKING:
-    from ..engine.report import Result
+    from ..engine.metrics import Result
 
 
 def train(
@@ -30,7 +30,7 @@ def train(
     """
     from ..engine.loop import train as train_network
 
-    result = train_network(config, out, device=device, workers=workers, until=stop_epoch, quiet=quiet or as_json)
+    result = train_network(config, out, device=device, workers=workers, stop_epoch=stop_epoch, quiet=quiet or as_json)
     print_result(result, device, quiet=quiet, as_json=as_json)
 
 
@@ -57,7 +57,7 @@ def resume(
         data_root=data_root,
         device=device,
         workers=workers,
-        until=stop_epoch,
+        stop_epoch=stop_epoch,
         quiet=quiet or as_json,
     )
     print_result(result, device, quiet=quiet, as_json=as_json, data_root=data_root)
@@ -75,7 +75,7 @@ def print_result(result: "Result", device: Device, *, quiet: bool, as_json: bool
         analyze(result.run, device=device, data_root=data_root)
     print(
         f"test accuracy: final {100 * result.final:.1f} % ({result.correct} of {result.total}), "
-        f"mean of the last {result.mean_over} epochs {100 * result.mean_of_last:.1f} %, "
+        f"mean of the last {result.num_averaged} epochs {100 * result.mean_last_epochs:.1f} %, "
         f"best {100 * result.best:.1f} % (epoch {result.best_epoch}, chosen on the test split)"
     )
     print(f"{config.recipe}: test accuracy {100 * result.final:.1f} % (seed {config.seed}), run folder {result.run}")

@@ -1,1 +1,1 @@
-"""Learning: from a config to a run folder, and what it reached."""
+"""Training: from a config to a run folder, and the evaluation of runs."""

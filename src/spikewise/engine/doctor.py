@@ -1,4 +1,4 @@
-"""What this machine can do."""
+"""What this machine can run."""
 
 import os
 from typing import Any
@@ -12,9 +12,9 @@ from ..version import __version__
 from .run.folder import cpu_name
 
 
-def examine() -> dict[str, Any]:
-    """What runs here and what does not, each with its reason."""
-    found: dict[str, Any] = {
+def system_report() -> dict[str, Any]:
+    """What is installed and what runs here, by name; for what does not run, why not."""
+    report: dict[str, Any] = {
         "spikewise": __version__,
         "torch": torch.__version__,
         "cpu": cpu_name(),
@@ -25,13 +25,13 @@ def examine() -> dict[str, Any]:
     for name in BACKENDS:
         try:
             get_backend(name)
-            found[f"backend {name}"] = "runs"
+            report[f"backend {name}"] = "runs"
         except ValueError as error:
-            found[f"backend {name}"] = str(error)
+            report[f"backend {name}"] = str(error)
     try:
-        found["kernel variants"] = f"{selected_variant()} chosen of {', '.join(supported_variants())}"
-        found["kernel library"] = str(library_path(selected_variant()))
+        report["kernel variants"] = f"{selected_variant()} chosen of {', '.join(supported_variants())}"
+        report["kernel library"] = str(library_path(selected_variant()))
     except NativeUnavailable as error:
-        found["kernel library"] = f"none: {error}"
-    found["openmp"] = f"{openmp_runtimes()[0]}" if gomp_parallel_address() else "none found: the CPU kernels run on one thread"
-    return found
+        report["kernel library"] = f"none: {error}"
+    report["openmp"] = str(openmp_runtimes()[0]) if gomp_parallel_address() else "none found: the CPU kernels run on one thread"
+    return report

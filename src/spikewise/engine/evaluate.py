@@ -1,6 +1,5 @@
-"""How good a network is, exactly."""
+"""Accuracy and loss of a network on a whole split, and the networks of finished runs."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,67 +10,70 @@ from ..config import Config
 from ..data import Dataset
 from ..models import Network
 from ..models.weights import load_pretrained, resolve_weights_file
-from .build import autocast, channels_last, choose_device, load_data
-from .loader import TestBatches, load
+from .build import autocast, choose_device, load_data, weights_channels_last
+from .loader import EvalBatches, iterate_batches
 from .loss import cross_entropy
-from .run.checkpoint import find_damage, read_state
-from .run.fingerprint import changes, identity
+from .run.checkpoint import find_corruption, read_state
+from .run.fingerprint import describe_changes, run_fingerprint
 from .run.folder import CHECKPOINTS, read_config
 
 
 @dataclass(frozen=True)
 class Score:
-    """Right answers of `total`, the mean loss, and how often the right class is among the first five."""
+    """Correct predictions among `total` samples, their mean loss, and how often the label is among the five largest logits."""
 
     correct: int
     total: int
     loss: float
-    correct5: int
+    correct_top5: int
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers, 0 to 1."""
+        """Share of correct predictions, 0 to 1."""
         return self.correct / self.total
 
 
 @torch.no_grad()
-def score(
+def evaluate_network(
     net: Network, data: Dataset, device: torch.device, *, precision: str = "float32", batch: int = 256, workers: int = 0
 ) -> Score:
-    """Every sample once, in evaluation mode; the network is left in the mode it was in."""
-    training, correct, correct5, loss, batches = net.training, 0, 0, 0.0, TestBatches(data, batch)
+    """Score a network on every sample once, in evaluation mode; its mode is restored afterwards."""
+    training, batches = net.training, EvalBatches(data, batch)
+    correct, correct_top5, loss = 0, 0, 0.0
     net.eval()
     try:
-        for samples, labels in load(batches, range(len(batches)), device, workers):
+        for samples, labels in iterate_batches(batches, range(len(batches)), device, workers):
             with autocast(precision, device):
                 logits = net(samples)
             correct += int((logits.argmax(1) == labels).sum())
-            first = logits.topk(min(5, logits.shape[1])).indices
-            correct5 += int((first == labels[:, None]).sum())
+            top5 = logits.topk(min(5, logits.shape[1])).indices
+            correct_top5 += int((top5 == labels[:, None]).sum())
             loss += float(cross_entropy(logits, labels)) * len(labels)
     finally:
         net.train(training)
-    return Score(correct, len(data.labels), loss / len(data.labels), correct5)
+    return Score(correct, len(data.labels), loss / len(data.labels), correct_top5)
 
 
 def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = None) -> tuple[Network, Config]:
     """The network of a run, in evaluation mode, and its config.
 
-    Raises:  FileNotFoundError, ValueError for a run without that checkpoint, a damaged one, or one of another config
+    checkpoint:  "last" or "best"
+    data_root:   where the data is now; None: where the config says
+    Raises:      FileNotFoundError for a run without that checkpoint; ValueError for a corrupt one, or one of another config
     """
-    config = read_config(Path(run))
-    folder = Path(run) / CHECKPOINTS / checkpoint
+    config, folder = read_config(Path(run), data_root), Path(run) / CHECKPOINTS / checkpoint
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{run} has no checkpoint {checkpoint!r} yet: its first epoch is not finished, or it keeps none"
         )
-    if damage := find_damage(folder):
-        raise ValueError(f"{folder} is damaged: {damage}; `spikewise train --resume {run}` goes on from the newest whole one")
-    if changed := changes(read_state(folder).get("run"), identity(config, np.empty(0)), parts=("model", "data")):
-        raise ValueError(f"{run}/config.json was changed since {folder.name} was saved: {', '.join(changed)}; put it back")
-    if data_root is not None:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root))
-    return channels_last(load_pretrained(resolve_weights_file(folder))), config
+    if corruption := find_corruption(folder):
+        raise ValueError(
+            f"{folder} is damaged: {corruption}; `spikewise train --resume {run}` continues from the newest intact checkpoint"
+        )
+    now = run_fingerprint(config, np.empty(0))
+    if changes := describe_changes(read_state(folder).get("run"), now, sections=("model", "data")):
+        raise ValueError(f"{run}/config.json was changed since {folder.name} was saved: {', '.join(changes)}; undo that")
+    return weights_channels_last(load_pretrained(resolve_weights_file(folder))), config
 
 
 def evaluate(
@@ -80,12 +82,12 @@ def evaluate(
     """Score a run on its test split, in the precision of its config.
 
     run:         the run folder
-    checkpoint:  which of its checkpoints: "last", or "best" (chosen on the test split, as the paper did)
-    workers:     processes that read data; 0: this one
-    data_root:   where the data lies now; None: where the config says
+    checkpoint:  which of its checkpoints: "last", or "best" (selected on the test split, as the paper did)
+    workers:     data loading processes; 0: this process
+    data_root:   where the data is now; None: where the config says
     Raises:      FileNotFoundError, ValueError with what is wrong and what to do
     """
-    where = choose_device(device)
+    torch_device = choose_device(device)
     net, config = load_run(run, checkpoint, data_root)
-    net, data = net.to(where), load_data(config, "test")
-    return score(net, data, where, precision=config.optim.eval_precision, batch=config.optim.batch, workers=workers)
+    net, data, optim = net.to(torch_device), load_data(config, "test"), config.optim
+    return evaluate_network(net, data, torch_device, precision=optim.eval_precision, batch=optim.batch, workers=workers)

@@ -1,24 +1,41 @@
-"""Training: from a config to a run folder, and on from where one ended."""
+"""Training: from a config to a run folder, and on from an interrupted run."""
 
 import dataclasses
-import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from .. import disk
 from ..config import Config, to_json
 from ..data import Dataset
-from . import faults
 from .build import choose_device, load_data
-from .evaluate import score
-from .loader import TrainingBatches, Waiting, load, number_of_workers, ready
-from .memory.allocator import keep_freed_memory
-from .report import Console, Result, TensorBoard, record, results
+from .console import Console
+from .errors import Interrupted
+from .evaluate import evaluate_network
+from .loader import TimedIterator, TrainingBatches, iterate_batches, resolve_num_workers
+from .memory.allocator import disable_heap_trim
+from .memory.out_of_memory import step_or_oom_hint
+from .metrics import Result, append_epoch_metrics, best_epoch_metrics, read_result
+from .preflight import check_first_batch, checkpoint_bytes, require_disk, require_stop_epoch
 from .run import checkpoint
-from .run import folder as rundir
-from .run.fingerprint import changes, identity
-from .step import Meter, Training, guarded_step
+from .run.fingerprint import describe_changes, run_fingerprint
+from .run.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    METRICS,
+    PROBE,
+    TIMING,
+    append,
+    create,
+    file_size,
+    locked,
+    read_config,
+    read_lines,
+    record_resume,
+    require_empty,
+)
+from .signals import StopSignals
+from .step import EpochMeter, TrainState
+from .tensorboard import TensorBoard
 
 
 def train(
@@ -28,32 +45,33 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     quiet: bool = False,
-    until: int | None = None,
+    stop_epoch: int | None = None,
 ) -> Result:
-    """Train the network of a config and leave a run folder.
+    """Train the network of a config and write a run folder.
 
-    out:      the run folder, new or empty; None is runs/RECIPE-SEED
-    device:   auto, cpu, cuda or mps
-    workers:  processes that make batches; 0: this one; None: as suits the device. The result does not depend on it
-    quiet:    no progress bar, no lines
-    until:    stop after this epoch, with the learning rates of the whole run; `resume` goes on
-    Raises:   FileExistsError for a folder in use; ValueError for a config that does not fit; NotFinite when a loss or gradient
-              is not finite, before that step changes a weight; OutOfMemory; Interrupted after SIGINT or SIGTERM
+    out:         the run folder, new or empty; None: runs/RECIPE-SEED
+    device:      auto, cpu, cuda or mps
+    workers:     data loading processes; 0: this process; None: chosen by device. The result does not depend on it
+    quiet:       print nothing
+    stop_epoch:  stop after this epoch, on the learning rate schedule of the whole run; `resume` continues
+    Raises:      FileExistsError for a folder in use; ValueError for a config that does not fit; NonFiniteError when a loss or
+                 gradient is not finite, before that step changes a weight; BatchTooLargeError; Interrupted after SIGINT or
+                 SIGTERM
     """
     if not isinstance(config, Config):
         raise ValueError(f"train takes a Config, such as sw.RECIPES['digits'](), given {config!r}")
     run = Path(out or f"runs/{config.recipe.replace('/', '-')}-{config.seed}")
-    rundir.require_new(run)
-    require_workers(workers)
-    require_until(until, 0, config)
-    where = choose_device(device)
-    training, test = Training(config, load_data(config, "train"), where), load_data(config, "test")
-    require_fit(training)
-    require_disk(training, run)
-    with rundir.locked(run):
-        rundir.require_new(run)  # another process may have come and gone meanwhile
-        rundir.create(run, config, where)
-        return go_on(training, test, run, number_of_workers(workers, where), quiet, until)
+    require_empty(run)
+    require_stop_epoch(stop_epoch, 0, config)
+    torch_device = choose_device(device)
+    num_workers = resolve_num_workers(workers, torch_device)
+    state, test = TrainState(config, load_data(config, "train"), torch_device), load_data(config, "test")
+    check_first_batch(state)
+    require_disk(state, run)
+    with locked(run):
+        require_empty(run)  # another process may have come and gone meanwhile
+        create(run, config, torch_device)
+        return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
 
 
 def resume(
@@ -64,220 +82,150 @@ def resume(
     device: str = "auto",
     workers: int | None = None,
     quiet: bool = False,
-    until: int | None = None,
+    stop_epoch: int | None = None,
 ) -> Result:
-    """Go on with a run where it ended, to the bit on the machine where it began; of a finished run, only the result.
+    """Continue an interrupted run, bit-identical on the machine where it began; of a finished run, only return the result.
 
-    epochs:     more epochs than the run was begun with (its learning rates change with it)
-    data_root:  where the data lies now
-    until:      stop after this epoch
-    Raises:     what `train` raises; FileNotFoundError for a folder that is no run
+    epochs:      train for more epochs than the run was begun with (which changes its learning rates)
+    data_root:   where the data is now
+    stop_epoch:  stop after this epoch
+    Raises:      what `train` raises; FileNotFoundError for a folder that is not a run
     """
     run = Path(run)
-    require_workers(workers)
-    config = rundir.read_config(run)
-    where, console = choose_device(device), Console(quiet)
+    config = read_config(run, data_root)
+    torch_device, console = choose_device(device), Console(quiet)
+    num_workers = resolve_num_workers(workers, torch_device)
     if epochs is not None and epochs != config.optim.epochs:
         if epochs < config.optim.epochs:
             raise ValueError(f"--epochs {epochs} is fewer than the {config.optim.epochs} of the run; give more, or none")
-        console.line(f"{config.optim.epochs} -> {epochs} epochs: the learning rates from here on are those of {epochs} epochs")
+        console.line(f"{config.optim.epochs} -> {epochs} epochs: from here on with the learning rates of {epochs} epochs")
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
-    if data_root is not None:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root))
-    training, test = Training(config, load_data(config, "train"), where), load_data(config, "test")
-    with rundir.locked(run):
-        state = restore(training, run, console)
-        if training.steps_done >= training.num_steps:
-            save(training, run)  # it may have ended before its links were right
+    state, test = TrainState(config, load_data(config, "train"), torch_device), load_data(config, "test")
+    with locked(run):
+        saved = restore_checkpoint(state, run, console)
+        if state.steps_done >= state.num_steps:
+            save_checkpoint(state, run)  # the run may have ended before its links were right
             console.line(f"{run} is finished: {config.optim.epochs} epochs")
-            return results(run, config)
-        require_until(until, training.steps_done // training.order.steps_per_epoch, config)
-        disk.cut(run / rundir.METRICS, state.metrics_bytes if state else 0)
-        kept = {rundir.TIMING: state.timing_bytes, rundir.PROBE: state.probe_bytes} if state else {}
-        for name in (rundir.TIMING, rundir.PROBE):
-            if (run / name).exists():
-                disk.cut(run / name, min(kept.get(name, 0), rundir.length(run / name)))
-        disk.replace(run / rundir.CONFIG, to_json(config).encode())
-        differs = rundir.note_resume(run, where, config.model.backend)
-        if differs and training.steps_done:
-            console.line(f"resumed under other conditions ({'; '.join(differs)}): no longer the unbroken run's to the bit")
-        return go_on(training, test, run, number_of_workers(workers, where), quiet, until)
+            return read_result(run, config)
+        require_stop_epoch(stop_epoch, state.steps_done // state.order.steps_per_epoch, config)
+        sizes = {TIMING: saved.timing_bytes, PROBE: saved.probe_bytes} if saved else {}
+        disk.truncate(run / METRICS, saved.metrics_bytes if saved else 0)
+        for name in (TIMING, PROBE):
+            disk.truncate(run / name, min(sizes.get(name, 0), file_size(run / name)))
+        disk.atomic_write(run / CONFIG, to_json(config).encode())
+        differences = record_resume(run, torch_device, config.model.backend)
+        if differences and state.steps_done:
+            changes = "; ".join(differences)
+            console.line(f"resumed on a different setup ({changes}): no longer bit-identical to an uninterrupted run")
+        return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
 
 
-def restore(training: Training, run: Path, console: Console) -> checkpoint.State | None:
-    """Put the newest whole checkpoint into `training`; None where there is none yet.
-
-    Raises:  ValueError for a checkpoint of another run, or when all checkpoints of a run are lost
-    """
-    path, passed_over = checkpoint.newest(run / rundir.CHECKPOINTS)
-    for damaged, reason in passed_over.items():
-        console.line(f"passed over {damaged.name}: {reason}")
-    if path is None:
-        epochs = len(rundir.read_lines(run / rundir.METRICS))
-        if epochs > 1:  # the first epoch's line is written before its checkpoint
-            raise ValueError(
-                f"{run} has {epochs} epochs in {rundir.METRICS} but no whole checkpoint: put one back, or begin a new run"
-            )
-        console.line(f"{run} has no whole checkpoint: starting over")
-        return None
-    require_same_run(checkpoint.read_state(path), training, run)
-    for damaged in passed_over:  # they would count as the newest
-        disk.remove(damaged)
-    state = checkpoint.load(path, training.evaluated, training.net, training.optimizer)
-    training.steps_done, training.meter = state.step, Meter(**state.meter)  # type: ignore[arg-type]
-    if state.scaler:
-        training.scaler.load_state_dict(state.scaler)
-    console.line(f"resumed {run} behind step {state.step} of {training.num_steps}")
-    return state
-
-
-def require_same_run(about: dict[str, Any], training: Training, run: Path) -> None:
-    """Refuse a checkpoint that was saved under another config, or with other data."""
-    if changed := changes(about.get("run"), identity(training.config, training.data.labels)):
-        raise ValueError(
-            f"{run} was changed since its checkpoint of step {about.get('step')}: {', '.join(changed)}; "
-            "put it back, or begin a new run"
-        )
-
-
-def require_workers(workers: int | None) -> None:
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers={workers} is out of range; use 0 or more processes")
-
-
-def require_until(until: int | None, done: int, config: Config) -> None:
-    if until is not None and not done < until <= config.optim.epochs:
-        epochs = config.optim.epochs
-        raise ValueError(f"until={until} is out of range; use {done + 1} to {epochs}: {done} of {epochs} epochs are done")
-
-
-def go_on(training: Training, test: Dataset, run: Path, workers: int, quiet: bool, until: int | None) -> Result:
-    """Train from where `training` stands to the end, or to the end of epoch `until`, saving on the way."""
-    config, steps = training.config, training.order.steps_per_epoch
-    console, signals = Console(quiet), faults.Signals()
-    console.line(summary(training))
-    if training.device.type == "cpu":
-        keep_freed_memory()
-    numbers = range(training.steps_done, until * steps if until else training.num_steps)
-    batches = Waiting(load(TrainingBatches(config, training.data, training.order), numbers, training.device, workers))
-    began, seen = time.perf_counter(), 0
-    with (
-        TensorBoard(run) as board,
-        console.progress(training.num_steps, training.steps_done) as progress,
-        signals.watched(),
-    ):
+def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, quiet: bool, stop_epoch: int | None) -> Result:
+    """Train from where `state` is to the end, or to the end of `stop_epoch`, saving on the way."""
+    config, device, steps_per_epoch = state.config, state.device, state.order.steps_per_epoch
+    console, signals = Console(quiet), StopSignals()
+    console.line(run_header(state))
+    if device.type == "cpu":
+        disable_heap_trim()
+    steps = range(state.steps_done, stop_epoch * steps_per_epoch if stop_epoch else state.num_steps)
+    batches = TimedIterator(iterate_batches(TrainingBatches(config, state.data, state.order), steps, device, num_workers))
+    start, num_seen = time.perf_counter(), 0
+    with TensorBoard(run) as board, console.progress(state.num_steps, state.steps_done) as advance, signals.installed():
         for samples, labels in batches:
-            loss = guarded_step(training, samples, labels)
-            if training.probed:
-                rundir.append(run / rundir.PROBE, training.probed)
-                board.add_probe(training.probed)
-            seen += len(labels)
-            seconds = time.perf_counter() - began
-            progress(f"{seen / seconds:,.0f} samples/s  {batches.seconds / seconds:.0%} waiting for data  loss {loss:.3f}")
-            if training.steps_done % steps == 0:
-                final = score(
-                    training.evaluated,
-                    test,
-                    training.device,
-                    precision=config.optim.eval_precision,
-                    batch=config.optim.batch,
-                    workers=workers,
-                )
-                line = record(run, training.steps_done // steps, training.steps_done, training.meter, final)
-                timing = {"epoch": line["epoch"], "seconds": seconds, "samples_per_second": seen / seconds}
-                timing["data_wait_s"] = batches.seconds
-                rundir.append(run / rundir.TIMING, timing)
-                board.add(line)
-                training.meter = Meter()
-                save(training, run)
-                console.epoch(line, config.optim.epochs, seen / seconds)
-                began, seen, batches.seconds = time.perf_counter(), 0, 0.0
-            elif config.retention.every_steps and training.steps_done % config.retention.every_steps == 0:
-                save(training, run)
+            loss = step_or_oom_hint(state, samples, labels)
+            if state.probe_record:
+                append(run / PROBE, state.probe_record)
+                board.add_probe(state.probe_record)
+            num_seen += len(labels)
+            seconds = time.perf_counter() - start
+            speed = num_seen / seconds
+            advance(f"{speed:,.0f} samples/s  {batches.seconds / seconds:.0%} waiting for data  loss {loss:.3f}")
+            if state.steps_done % steps_per_epoch == 0:
+                precision, batch = config.optim.eval_precision, config.optim.batch
+                score = evaluate_network(state.eval_net, test, device, precision=precision, batch=batch, workers=num_workers)
+                epoch = state.steps_done // steps_per_epoch
+                metrics = append_epoch_metrics(run, epoch, state.steps_done, state.meter, score)
+                timing = {"epoch": epoch, "seconds": seconds, "samples_per_second": speed, "data_wait_s": batches.seconds}
+                append(run / TIMING, timing)
+                board.add_epoch(metrics)
+                state.meter = EpochMeter()
+                save_checkpoint(state, run)
+                console.epoch(metrics, config.optim.epochs, speed)
+                start, num_seen, batches.seconds = time.perf_counter(), 0, 0.0
+            elif config.retention.every_steps and state.steps_done % config.retention.every_steps == 0:
+                save_checkpoint(state, run)
             if signals.received:
-                save(training, run)
-                raise faults.Interrupted(
-                    signals.received, f"stopped behind step {training.steps_done}, saved; go on with --resume {run}"
-                )
-    return results(run, config)
+                save_checkpoint(state, run)
+                message = f"stopped after step {state.steps_done}, saved; continue with --resume {run}"
+                raise Interrupted(signals.received, message)
+    return read_result(run, config)
 
 
-def save(training: Training, run: Path) -> None:
-    """Write a checkpoint, point `last` and `best` to what they should be, and remove what is not to be kept."""
-    folder, keep, steps = run / rundir.CHECKPOINTS, training.config.retention, training.order.steps_per_epoch
-    metrics = run / rundir.METRICS
-    state = checkpoint.State(
-        step=training.steps_done,
-        meter=vars(training.meter),
-        metrics_bytes=rundir.length(metrics),
-        timing_bytes=rundir.length(run / rundir.TIMING),
-        probe_bytes=rundir.length(run / rundir.PROBE),
-        run=identity(training.config, training.data.labels),
-        scaler=training.scaler.state_dict() if training.scaler.is_enabled() else None,
+def run_header(state: TrainState) -> str:
+    """What is about to be trained, in one line."""
+    config, optim = state.config, state.config.optim
+    return (
+        f"{config.model.name} on {config.data.name}: {sum(p.numel() for p in state.net.parameters()):,} parameters, "
+        f"{len(state.data.labels):,} training samples, batch {optim.batch}, peak learning rate {optim.peak_lr:g} "
+        f"({optim.lr:g} per {optim.lr_batch}), {optim.precision}, {state.device}, "
+        f"{checkpoint_bytes(state) / 1e6:,.1f} MB on disk"
     )
-    newest = checkpoint.save(folder, training.evaluated, training.net, training.optimizer, state)
-    disk.link(folder / "last", newest.name)
-    lines = rundir.read_lines(metrics)
-    kept = set(checkpoint.steps(folder)[-keep.last :])
+
+
+def save_checkpoint(state: TrainState, run: Path) -> None:
+    """Write a checkpoint, update the links `last` and `best`, and remove the checkpoints that are not kept."""
+    folder, keep = run / CHECKPOINTS, state.config.retention
+    saved = checkpoint.CheckpointState(
+        step=state.steps_done,
+        meter=vars(state.meter),
+        metrics_bytes=file_size(run / METRICS),
+        timing_bytes=file_size(run / TIMING),
+        probe_bytes=file_size(run / PROBE),
+        run=run_fingerprint(state.config, state.data.labels),
+        scaler=state.scaler.state_dict() if state.scaler.is_enabled() else None,
+    )
+    newest = checkpoint.save(folder, state.eval_net, state.net, state.optimizer, saved)
+    disk.atomic_symlink(folder / "last", newest.name)
+    paths, lines = checkpoint.list_checkpoints(folder), read_lines(run / METRICS)
+    kept = set(paths[-keep.last :])
     if keep.best and lines:
-        best = folder / f"step-{max(lines, key=lambda line: line['test_accuracy'])['step']:08d}"
+        best = checkpoint.path_of_step(folder, best_epoch_metrics(lines)["step"])
         if best.is_dir():
             kept.add(best)
-            disk.link(folder / "best", best.name)
+            disk.atomic_symlink(folder / "best", best.name)
     if keep.every_epochs:
-        every = keep.every_epochs * steps
-        kept |= {path for path in checkpoint.steps(folder) if int(path.name[5:]) % every == 0}
+        every = keep.every_epochs * state.order.steps_per_epoch
+        kept |= {path for path in paths if checkpoint.step_number(path) % every == 0}
     checkpoint.prune(folder, kept)
 
 
-def require_fit(training: Training) -> None:
-    """Refuse samples that the network can't take, before anything is written."""
-    samples = ready(TrainingBatches(training.config, training.data, training.order)[0][0], training.device)
-    training.net.check_input(samples, dims=(4, 5))
-    sizes = {len(training.order.batch_indices(step)) for step in (0, training.order.steps_per_epoch - 1)}
-    if min(sizes) == 1:  # batch norm may need more than one value, deep down where an image has become a pixel
-        few = samples[:1] if samples.dim() == 4 else samples[:, :1]
-        try:
-            training.net.train()(few)
-        except ValueError:
-            how = training.config.optim
+def restore_checkpoint(state: TrainState, run: Path, console: Console) -> checkpoint.CheckpointState | None:
+    """Load the newest intact checkpoint into `state`; None if there is none yet.
+
+    Raises:  ValueError for a checkpoint of another run, or when all checkpoints of a run are lost
+    """
+    path, skipped = checkpoint.latest_valid(run / CHECKPOINTS)
+    for corrupt, reason in skipped.items():
+        console.line(f"skipped {corrupt.name}: {reason}")
+    if path is None:
+        epochs = len(read_lines(run / METRICS))
+        if epochs > 1:  # the first epoch's line is written before its checkpoint
             raise ValueError(
-                f"the last batch of each epoch has one sample ({len(training.data.labels):,} in batches of {how.batch}), "
-                f"too few for batch norm in {training.config.model.name}; use another --optim.batch"
-            ) from None
-        training.statistics.restore()
-
-
-def require_disk(training: Training, run: Path) -> None:
-    """Refuse a run whose checkpoints would not fit on the disk."""
-    needed, free = disk_needed(training), shutil.disk_usage(existing(run)).free
-    if needed > free:
-        raise OSError(f"the checkpoints of this run need {needed / 1e6:,.0f} MB, {existing(run)} has {free / 1e6:,.0f} MB free")
-
-
-def disk_needed(training: Training) -> int:
-    """Bytes of all checkpoints that will be kept, and of the one being written."""
-    weights = sum(t.numel() * t.element_size() for t in training.net.state_dict().values())
-    buffers = {"sgd": 1 if training.config.optim.momentum else 0}.get(training.config.optim.optimizer, 2)
-    each = weights * (1 + buffers + (1 if training.average else 0))
-    keep = training.config.retention
-    number = keep.last + keep.best + (training.config.optim.epochs // keep.every_epochs if keep.every_epochs else 0) + 1
-    return each * number
-
-
-def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
-    path = path.absolute()
-    while not path.exists():
-        path = path.parent
-    return path
-
-
-def summary(training: Training) -> str:
-    """What is about to be trained, in a line."""
-    config, how = training.config, training.config.optim
-    return (
-        f"{config.model.name} on {config.data.name}: {sum(p.numel() for p in training.net.parameters()):,} parameters, "
-        f"{len(training.data.labels):,} training samples, batch {how.batch}, peak learning rate {how.peak_lr:g} "
-        f"({how.lr:g} per {how.lr_batch}), {how.precision}, {training.device}, {disk_needed(training) / 1e6:,.1f} MB on disk"
-    )
+                f"{run} has {epochs} epochs in {METRICS} but no intact checkpoint: restore one, or begin a new run"
+            )
+        console.line(f"{run} has no intact checkpoint: starting over")
+        return None
+    fingerprint = checkpoint.read_state(path).get("run")
+    if changes := describe_changes(fingerprint, run_fingerprint(state.config, state.data.labels)):
+        raise ValueError(
+            f"{run} was changed since its checkpoint of step {checkpoint.step_number(path)}: {', '.join(changes)}; "
+            "undo that, or begin a new run"
+        )
+    for corrupt in skipped:  # they would count as the newest
+        disk.remove_tree(corrupt)
+    saved = checkpoint.load(path, state.eval_net, state.net, state.optimizer)
+    state.steps_done, state.meter = saved.step, EpochMeter(**saved.meter)  # type: ignore[arg-type]
+    if saved.scaler:
+        state.scaler.load_state_dict(saved.scaler)
+    console.line(f"resumed {run} after step {state.steps_done} of {state.num_steps}")
+    return saved

@@ -8,27 +8,27 @@ from ..config import Optim
 
 
 def build_optimizer(config: Optim, net: nn.Module) -> optim.Optimizer:
-    """The optimiser of a run. Weight decay holds for convolutions and linear layers; norms, biases and tau are free of it.
+    """The optimiser of a run, with weight decay for convolutions and linear layers only: not for norms, biases and tau.
 
-    Each group's `scale` is its learning rate as a multiple of the schedule's: `plif_lr_multiplier` for PLIF's w, else 1.
+    A group's `scale` is its learning rate as a multiple of the scheduled one: `plif_lr_multiplier` for PLIF's w, 1 for all others.
     """
     matrices = [p for p in net.parameters() if p.dim() > 1]
     time_constants = [p for name, p in net.named_parameters() if name.endswith(".neuron.w")]
-    taken = {id(p) for p in [*matrices, *time_constants]}
-    others = [p for p in net.parameters() if id(p) not in taken]
-    groups = [
+    assigned = {id(p) for p in [*matrices, *time_constants]}
+    others = [p for p in net.parameters() if id(p) not in assigned]
+    all_groups = [
         {"params": matrices, "weight_decay": config.weight_decay, "scale": 1.0},
         {"params": others, "weight_decay": 0.0, "scale": 1.0},
         {"params": time_constants, "weight_decay": 0.0, "scale": config.plif_lr_multiplier},
     ]
-    groups = [group for group in groups if group["params"]]
+    groups = [group for group in all_groups if group["params"]]
     if config.optimizer == "sgd":
         return optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum)
     return {"adam": optim.Adam, "adamw": optim.AdamW}[config.optimizer](groups, lr=config.peak_lr)
 
 
 def learning_rate(config: Optim, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of step `step`: linear warm-up from 0, times the schedule, which ends after the last epoch."""
+    """The learning rate of a step, counted from 0: linear warm-up from 0 times the schedule, which ends with the last epoch."""
     warmup = config.warmup_epochs * steps_per_epoch
     peak = config.peak_lr * min(1, (step + 1) / warmup) if warmup else config.peak_lr
     epoch = step // steps_per_epoch if config.schedule_every == "epoch" else step / steps_per_epoch
@@ -40,5 +40,6 @@ def learning_rate(config: Optim, step: int, steps_per_epoch: int) -> float:
 
 
 def set_learning_rate(optimizer: optim.Optimizer, lr: float) -> None:
+    """Set the scheduled learning rate of a step; each group gets it times its `scale`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]

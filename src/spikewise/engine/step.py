@@ -1,28 +1,32 @@
-"""All that moves while a network learns, and one step of it."""
+"""Everything that changes during training, and one step of it."""
 
 import copy
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor
 
 from ..config import Config
 from ..data import Dataset, EpochSampler
 from ..models import Network
 from ..models.recorder import record_activity, step_summary
-from . import faults
 from .build import autocast, build_network
-from .ema import Average
+from .ema import update_ema
+from .errors import NonFiniteError
 from .loss import cross_entropy
+from .non_finite import BufferSnapshot, locate_non_finite
 from .optim import build_optimizer, learning_rate, set_learning_rate
 
 
 @dataclass
-class Meter:
-    """Loss and accuracy over the training samples of one epoch, as they were seen; of mixed ones the larger part counts."""
+class EpochMeter:
+    """Sums over the training samples of one epoch, as they were seen; of a mixed sample the class with the larger share counts.
+
+    Checkpoints hold the fields under these names.
+    """
 
     loss: float = 0.0
     correct: int = 0
@@ -35,43 +39,39 @@ class Meter:
         self.count += len(labels)
 
 
-@dataclass
-class Training:
-    """All that moves while a network learns."""
+class TrainState:
+    """Everything that changes during training: network, optimiser, moving average, loss scaler, step count, epoch sums.
 
-    config: Config
-    data: Dataset
-    device: torch.device
-    order: EpochSampler = field(init=False)
-    net: Network = field(init=False)
-    optimizer: optim.Optimizer = field(init=False)
-    average: Average | None = field(init=False)
-    scaler: torch.amp.GradScaler = field(init=False)
-    steps_done: int = 0
-    meter: Meter = field(default_factory=Meter)
-    probed: dict[str, Any] = field(default_factory=dict)  # what the blocks did in the last step, if that was to be noted
+    ema_net:       moving average of the weights; None without `optim.ema_decay`
+    steps_done:    since the start of training; the next step's number, counted from 0
+    probe_record:  the line for probe.jsonl, of the last step if that one was probed; else empty
+    Raises:        ValueError for a precision the device doesn't have
+    """
 
-    def __post_init__(self):
-        how = self.config.optim
-        autocast(how.precision, self.device)  # refuses what this device can't do
-        autocast(how.eval_precision, self.device)
-        self.order = EpochSampler(len(self.data.labels), how.batch, self.config.seed)
-        self.net = self.built()
-        self.optimizer = build_optimizer(how, self.net)
-        self.average = Average(self.copied(), how.ema_decay) if how.ema_decay else None
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=how.precision == "float16")
-        self.statistics = faults.Statistics(self.net)
+    def __init__(self, config: Config, data: Dataset, device: torch.device):
+        self.config, self.data, self.device = config, data, device
+        for precision in (config.optim.precision, config.optim.eval_precision):
+            autocast(precision, device)  # raises where the device can't compute in it
+        self.order = EpochSampler(len(data.labels), config.optim.batch, config.seed)
+        self.net = self.build_net()
+        self.optimizer = build_optimizer(config.optim, self.net)
+        self.ema_net = self.copy_net() if config.optim.ema_decay else None
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.optim.precision == "float16")
+        self.buffers = BufferSnapshot(self.net)
+        self.steps_done = 0
+        self.meter = EpochMeter()
+        self.probe_record: dict[str, Any] = {}
 
-    def built(self) -> Network:
+    def build_net(self) -> Network:
         return build_network(self.config, self.data).to(self.device)
 
-    def copied(self) -> Network:
+    def copy_net(self) -> Network:
         return copy.deepcopy(self.net)
 
     @property
-    def evaluated(self) -> Network:
-        """The network that is evaluated and kept: the average of the weights, where there is one."""
-        return self.average.net if self.average else self.net
+    def eval_net(self) -> Network:
+        """The network that is evaluated and saved: the moving average, where there is one."""
+        return self.net if self.ema_net is None else self.ema_net
 
     @property
     def num_steps(self) -> int:
@@ -79,83 +79,57 @@ class Training:
         return self.config.optim.epochs * self.order.steps_per_epoch
 
     def step(self, samples: Tensor, labels: Tensor) -> float:
-        """Learn from one batch; the loss.
+        """Train on one batch, and return its loss.
 
-        Raises:  NotFinite before a weight changes, the running estimates put back
+        Raises:  NonFiniteError before any weight changes, with the running statistics restored
         """
-        number, every = self.steps_done, self.config.retention.probe_every_steps
-        watching = record_activity(self.net) if every and (number + 1) % every == 0 and self.net.spiking else nullcontext()
-        scale = self.scaler.get_scale()  # the optimiser's step may change it
-        with watching as watches:
-            value, logits = self.learn(samples, labels, number)
-        self.probed = {"step": number + 1, **step_summary(self.net, watches, scale)} if watches else {}
-        self.meter.add(value, logits, labels)
+        every = self.config.retention.probe_every_steps
+        probing = every and (self.steps_done + 1) % every == 0 and self.net.spiking
+        loss_scale = self.scaler.get_scale()  # the optimiser's step may change it
+        with record_activity(self.net) if probing else nullcontext() as watches:
+            loss, logits = self.optimize(samples, labels)
+        self.probe_record = {"step": self.steps_done + 1, **step_summary(self.net, watches, loss_scale)} if watches else {}
+        self.meter.add(loss, logits, labels)
         self.steps_done += 1
-        return value
+        return loss
 
-    def learn(self, samples: Tensor, labels: Tensor, number: int) -> tuple[float, Tensor]:
-        """Forward, backward, and a step of the optimiser: the loss and the logits."""
-        how = self.config.optim
-        self.meter.learning_rate = learning_rate(how, number, self.order.steps_per_epoch)
+    def optimize(self, samples: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+        """Forward, backward and a step of the optimiser; returns the loss and the logits."""
+        config = self.config.optim
+        self.meter.learning_rate = learning_rate(config, self.steps_done, self.order.steps_per_epoch)
         set_learning_rate(self.optimizer, self.meter.learning_rate)
         self.net.train()
-        self.statistics.note()
-        with autocast(how.precision, self.device):
+        self.buffers.save()
+        with autocast(config.precision, self.device):
             logits = self.net(samples)
-        loss = cross_entropy(logits, labels, how.label_smoothing)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            self.give_up(f"the loss is {value}", samples, labels)
+        loss = cross_entropy(logits, labels, config.label_smoothing)
+        loss_value = float(loss.detach())
+        if not math.isfinite(loss_value):
+            self.raise_non_finite(f"the loss is {loss_value}", samples, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        if self.scaler.is_enabled():  # skips such steps by itself, and lowers its scale each time
+        if self.scaler.is_enabled():  # skips non-finite steps itself, and halves its scale each time
             if self.scaler.get_scale() < 1:
-                self.give_up("the gradient is not finite even under a loss scale below 1", samples, labels)
+                self.raise_non_finite("the gradient is not finite even under a loss scale below 1", samples, labels)
         else:
             norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None]))
             if not math.isfinite(norm):
-                self.give_up(f"the norm of the gradient is {norm}", samples, labels)
+                self.raise_non_finite(f"the norm of the gradient is {norm}", samples, labels)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if self.average:
-            self.average.update(self.net, number)
-        return value, logits
+        if self.ema_net is not None:
+            update_ema(self.ema_net, self.net, decay=config.ema_decay, step=self.steps_done)
+        return loss_value, logits
 
-    def give_up(self, what: str, samples: Tensor, labels: Tensor) -> None:
-        """Put the running estimates back and say where it went wrong."""
-        self.statistics.restore()
+    def raise_non_finite(self, problem: str, samples: Tensor, labels: Tensor) -> None:
+        """Restore the running statistics, find where it went wrong, and raise."""
+        self.buffers.restore()
         with autocast(self.config.optim.precision, self.device):
-            where = faults.first_not_finite(self.net, samples, labels)
-        self.statistics.restore()
+            location = locate_non_finite(self.net, samples, labels)
+        self.buffers.restore()
         indices = self.order.batch_indices(self.steps_done).tolist()
         shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")
-        raise faults.NotFinite(
-            f"{what} at step {self.steps_done}, learning rate {self.meter.learning_rate:g}, samples {shown}; {where}. "
+        raise NonFiniteError(
+            f"{problem} at step {self.steps_done}, learning rate {self.meter.learning_rate:g}, samples {shown}; {location}. "
             "No weight was changed in this step; try a new run with a smaller --optim.lr, or a longer --optim.warmup-epochs"
         )
-
-
-def guarded_step(training: Training, samples: Tensor, labels: Tensor) -> float:
-    """A step that says, when memory runs out, which batch would fit."""
-    try:
-        return training.step(samples, labels)
-    except (RuntimeError, MemoryError) as error:
-        if not faults.is_out_of_memory(error):
-            raise
-    training.optimizer.zero_grad(set_to_none=True)
-    if training.device.type == "cuda":
-        torch.cuda.empty_cache()
-    precision = training.config.optim.precision
-    other = "" if precision != "float32" else ", or --optim.precision bfloat16"
-    if len(labels) == 1:
-        raise faults.OutOfMemory(f"out of memory at a batch of one sample; try a smaller network or fewer time steps{other}")
-    try:
-        with autocast(precision, training.device):
-            fits = faults.batch_that_fits(training.net, samples, labels, faults.free_memory(training.device))
-        fits = min(fits, max(1, len(labels) // 2))
-    except (RuntimeError, MemoryError):  # no memory even for a few samples
-        fits = 1
-    raise faults.OutOfMemory(
-        f"out of memory at a batch of {len(labels)}: about {fits} would fit; try --optim.batch {fits} (the learning rate "
-        f"scales with it){other}"
-    )

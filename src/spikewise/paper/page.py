@@ -64,12 +64,12 @@ class Result:
             "spikewise": __version__,
         }
         files = [folder / f"{self.name}.json", folder / f"{self.name}.md"]
-        disk.replace(files[0], (json.dumps(numbers, indent=1) + "\n").encode())
+        disk.atomic_write(files[0], (json.dumps(numbers, indent=1) + "\n").encode())
         for name, figure in self.figures.items():
             for suffix in ("svg", "png"):
                 files.append(folder / f"{name}.{suffix}")
                 figure.savefig(files[-1], dpi=200, metadata={"Date": None} if suffix == "svg" else None)
-        disk.replace(files[1], self.markdown(command, machine, seconds).encode())
+        disk.atomic_write(files[1], self.markdown(command, machine, seconds).encode())
         return files
 
     def markdown(self, command: str, machine: str, seconds: float) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ..analysis.figures import COLOUR_OF, COLOURS, MARK_OF, MARKS, legend_below, panels
 from ..engine.build import choose_device, load_data
 from ..engine.evaluate import load_run
-from ..engine.loader import TestBatches, load
+from ..engine.loader import EvalBatches, iterate_batches
 from ..models.recorder import BlockActivity, firing_rates
 from .compare import CHECK_NOTICE, is_final
 from .experiments import DVS_GESTURE, FIG4, Experiment
@@ -91,8 +91,8 @@ def measure_rates(experiment: Experiment, run: ExperimentRun | None, o: Options)
         net = load_published(experiment, o.weights, config)
     else:
         net = load_run(run.run, data_root=o.data_root)[0]
-    test = TestBatches(load_data(config, "test"), SAMPLES)
-    return firing_rates(net.to(where), load(test, range(min(BATCHES, len(test))), where, workers=o.workers or 0))
+    test = EvalBatches(load_data(config, "test"), SAMPLES)
+    return firing_rates(net.to(where), iterate_batches(test, range(min(BATCHES, len(test))), where, workers=o.workers or 0))
 
 
 def plot_rates(rates: Rates, quantities: tuple[str, ...]) -> "Figure":

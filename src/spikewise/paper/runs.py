@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from ..config import Config
 from ..engine.build import choose_device, load_data
-from ..engine.evaluate import score
+from ..engine.evaluate import evaluate_network
 from ..engine.loop import resume, train
-from ..engine.run.fingerprint import by_name, changes
+from ..engine.run.fingerprint import describe_changes, flatten_config
 from ..engine.run.folder import CONFIG, ENVIRONMENT, METRICS, TIMING, read_config, read_lines
 from ..models.network import Network
 from ..models.weights import load_pretrained
@@ -74,9 +74,9 @@ def run_experiment(experiment: Experiment, o: Options) -> ExperimentRun:
     until = min(o.max_epochs or epochs, epochs)
     if len(read_lines(run / METRICS)) < until:
         if started:
-            resume(run, data_root=o.data_root, device=o.device, workers=o.workers, until=until)
+            resume(run, data_root=o.data_root, device=o.device, workers=o.workers, stop_epoch=until)
         else:
-            train(config, run, device=o.device, workers=o.workers, until=until)
+            train(config, run, device=o.device, workers=o.workers, stop_epoch=until)
     lines = read_lines(run / METRICS)
     seconds = sum(line["seconds"] for line in read_lines(run / TIMING))
     return ExperimentRun(experiment, lines, run, epochs, seconds, train_command(config, len(lines)), describe_machines(run))
@@ -89,7 +89,7 @@ def require_same_run(run: Path, config: Config) -> Config:
     """
     existing = read_config(run)
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, precision=existing.optim.precision))
-    if differences := changes(by_name(existing), by_name(config)):
+    if differences := describe_changes(flatten_config(existing), flatten_config(config)):
         raise ValueError(f"{run} was trained otherwise ({', '.join(differences)}); ask for the same, or give another --out")
     return existing
 
@@ -112,7 +112,7 @@ def build_config(experiment: Experiment, o: Options) -> Config:
 
 def train_command(config: Config, done: int) -> str:
     """The `spikewise train` command that makes the same run; where data lies is left to SPIKEWISE_DATA."""
-    published, ours = by_name(RECIPES[config.recipe]()), by_name(config)
+    published, ours = flatten_config(RECIPES[config.recipe]()), flatten_config(config)
     words = [
         f"--{name.replace('_', '-')} {value}"
         for name, value in ours.items()
@@ -143,8 +143,8 @@ def evaluate_published(experiment: Experiment, o: Options, folder: Path) -> Expe
     start, config, where = time.perf_counter(), build_config(experiment, o), choose_device(o.device)
     net = load_published(experiment, folder, config).to(where)
     test, precision = load_data(config, "test"), config.optim.eval_precision
-    result = score(net, test, where, precision=precision, batch=EVAL_BATCH, workers=o.workers or 0)
+    result = evaluate_network(net, test, where, precision=precision, batch=EVAL_BATCH, workers=o.workers or 0)
     epochs, seconds = RECIPES[experiment.recipe]().optim.epochs, time.perf_counter() - start
-    line = {"epoch": epochs, "test_accuracy": result.accuracy, "test_correct5": result.correct5, "test_total": result.total}
+    line = {"epoch": epochs, "test_accuracy": result.accuracy, "test_correct5": result.correct_top5, "test_total": result.total}
     command = f"evaluated, not trained: {experiment.weights}"
     return ExperimentRun(experiment, [line], None, epochs, seconds, command, describe_this_machine(o.device))

@@ -165,7 +165,7 @@ def cut_trial(recording: Path, label_file: Path, folder: Path) -> None:
             raise ValueError(f"{label_file}: {recording.name} has no events from {label.start} to {label.end} microseconds")
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            disk.stream(target, [encode_npz(part)])
+            disk.write_stream(target, [encode_npz(part)])
 
 
 def encode_npz(events: Events) -> bytes:
@@ -195,7 +195,7 @@ def write_files(source: Path, work: Path, advance: ProgressCallback, allow_parti
         inside = sorted(base.glob(f"*/{TRIAL_LISTS['train']}"))
         base = inside[0].parent if inside else base
     cut_trials(base, work, advance, allow_partial=allow_partial)
-    disk.remove(work / ".source")
+    disk.remove_tree(work / ".source")
 
 
 def count_files(work: Path) -> dict[str, int]:

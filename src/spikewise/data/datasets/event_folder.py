@@ -62,7 +62,7 @@ def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
     sizes = [read_events(path).size for path in files]
     height, width = max(height for height, _ in sizes), max(width for _, width in sizes)
     with contextlib.suppress(OSError):
-        disk.replace(sensor_file, json.dumps({"stamp": stamp, "height": height, "width": width}).encode())
+        disk.atomic_write(sensor_file, json.dumps({"stamp": stamp, "height": height, "width": width}).encode())
     return height, width
 
 

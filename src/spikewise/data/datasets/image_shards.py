@@ -108,9 +108,9 @@ def write_shards(source: str | Path, folder: str | Path, *, megabytes: int = 256
         shard_numbers, begins = np.unique(np.cumsum(sizes) // (megabytes * 10**6), return_index=True)
         shard_lists[split] = [f"{split}-{shard:06}.tar" for shard in range(len(shard_numbers))]
         for name, begin, end in zip(shard_lists[split], begins, [*begins[1:], len(order)], strict=True):
-            disk.stream(folder / name, iter_tar_bytes(data, order[begin:end], begin))
+            disk.write_stream(folder / name, iter_tar_bytes(data, order[begin:end], begin))
     shard_lists["classes"] = list(data.class_names)
-    disk.replace(folder / SHARD_LIST, (json.dumps(shard_lists, indent=1) + "\n").encode())
+    disk.atomic_write(folder / SHARD_LIST, (json.dumps(shard_lists, indent=1) + "\n").encode())
     return folder / SHARD_LIST
 
 

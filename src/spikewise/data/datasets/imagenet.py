@@ -69,7 +69,7 @@ def write_files(source: Path, work: Path, advance: ProgressCallback, allow_parti
         raise ValueError(f"{source} is no folder; --source is the folder with train and val, or with {TRAIN_TAR} and {VAL_TAR}")
     if (source / "train").is_dir() and (source / "val").is_dir():
         for split in ("train", "val"):
-            disk.link(work / split, str((source / split).resolve()))
+            disk.atomic_symlink(work / split, str((source / split).resolve()))
         return
     for name in (TRAIN_TAR, VAL_TAR):
         if not (source / name).is_file():
@@ -80,7 +80,7 @@ def write_files(source: Path, work: Path, advance: ProgressCallback, allow_parti
         folder = work / "train" / archive.stem
         unpack(archive, lambda name, folder=folder: folder / name if name.endswith(".JPEG") else None, advance)  # type: ignore[misc]
     unpack(source / VAL_TAR, lambda name: work / "val" / classes[name] / name if name in classes else None, advance)
-    disk.remove(work / ".classes")
+    disk.remove_tree(work / ".classes")
 
 
 def validation_classes(source: Path) -> dict[str, str]:

@@ -90,7 +90,7 @@ def require_same_source(work: Path, source: Path) -> None:
         return
     if file.is_file() and any(path.is_file() for path in work.rglob("*") if path != file):
         raise ValueError(f"{work} was begun with {file.read_text()}, not with {current}; give that, or remove the folder")
-    disk.replace(file, current.encode())
+    disk.atomic_write(file, current.encode())
 
 
 def verify_manifest(folder: Path, spec: PrepareSpec, partial: bool, log: Callable[[str], None] | None) -> None:
@@ -130,8 +130,8 @@ def write_manifest(work: Path, spec: PrepareSpec, partial: bool) -> None:
         )
     complete = counts == spec.expected_counts
     manifest = {"counts": counts, "published": spec.expected_counts, "complete": complete} | folder_digest(work, spec)
-    disk.replace(work / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
-    disk.remove(work / SOURCE_FILE)
+    disk.atomic_write(work / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    disk.remove_tree(work / SOURCE_FILE)
 
 
 def folder_digest(folder: Path, spec: PrepareSpec) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def unpack(archive: Path, target_path: TargetPath, advance: ProgressCallback) ->
             advance(member.size)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        disk.stream(target, iter_chunks(archive, member, advance))
+        disk.write_stream(target, iter_chunks(archive, member, advance))
 
 
 def iter_chunks(archive: Path, member: Member, advance: ProgressCallback) -> Iterator[bytes]:
@@ -185,5 +185,5 @@ def copy_files(source: Path, target_path: TargetPath, advance: ProgressCallback)
         if not (target.is_file() and target.stat().st_size == path.stat().st_size):
             target.parent.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as file:
-                disk.stream(target, iter(lambda file=file: file.read(CHUNK_BYTES), b""))  # type: ignore[misc]
+                disk.write_stream(target, iter(lambda file=file: file.read(CHUNK_BYTES), b""))  # type: ignore[misc]
         advance(path.stat().st_size)

@@ -112,7 +112,7 @@ def load_shard_index(shard: str) -> dict[str, np.ndarray]:
     np.savez(file, stamp=np.array(version), **index)  # type: ignore[arg-type]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        disk.stream(path, [file.getvalue()])
+        disk.write_stream(path, [file.getvalue()])
     except OSError:
         pass  # a read-only place: the shard is scanned again next time
     return index

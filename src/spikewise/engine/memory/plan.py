@@ -1,56 +1,61 @@
-"""Memory and time of a run before it begins: what a step takes, what fits, what would."""
+"""Memory and time of a run before it starts: what a step takes, whether it fits, and what would make it fit."""
 
 import dataclasses
+import itertools
 import math
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import get_args
 
 import torch
 
 from ...config import Config
 from ...data import Dataset
-from ..build import choose_device, known_data
-from ..faults import free_memory
-from ..step import Training, guarded_step
-from .allocator import keep_freed_memory
-from .estimate import Bytes, Imagination, random_batch, shape_of_sample
+from ...models.checkpointing import Checkpointing
+from ..build import choose_device, load_or_placeholder
+from ..step import TrainState
+from .allocator import disable_heap_trim
+from .estimate import MemoryEstimator, MemoryUse, random_batch, sample_shape
+from .free import free_memory
+from .out_of_memory import step_or_oom_hint
 
-# What a process takes beyond its tensors. On the CPU glibc's heap keeps the holes that tensors leave, where the next of the
-# same size often doesn't fit; measured (docs/decisions.md): so many bytes, and so much of what a step takes and gives back.
-HEAP_BYTES, HEAP_SHARE = 64 * 2**20, 0.45
-LONG = 60  # seconds after which no further step is timed
-CUDA_SHARE = 0.1  # of all tensors: PyTorch rounds blocks up, cuDNN wants room; not measured
+# What a process takes beyond its tensors. On the CPU glibc's heap keeps the holes that freed tensors leave, where the next
+# of the same size often doesn't fit; measured (docs/decisions.md): a constant, and a share of what a step allocates and frees.
+HEAP_BYTES, HEAP_OVERHEAD = 64 * 2**20, 0.45
+CUDA_OVERHEAD = 0.1  # of all tensors: PyTorch rounds blocks up, cuDNN needs workspace; not measured
+MAX_TIMING_SECONDS = 60  # no further step is timed after that
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A way to keep less for backward, with what it takes at the config's batch.
+class MemoryOption:
+    """A combination of packing and checkpointing, with what it takes at the config's batch.
 
-    process:  bytes that the process takes for the step, the allocator's holes with them
-    fits:     the largest batch whose `process` is free; 0 if none is
+    activations, peak:  bytes, as in MemoryUse
+    process:            bytes that the process takes for the step, the allocator's overhead included
+    max_batch:          the largest batch whose `process` is free; 0 if none is
     """
 
     packing: bool
-    checkpointing: Literal["none", "block", "stage"]
-    kept: int
+    checkpointing: Checkpointing
+    activations: int
     peak: int
     process: int
-    fits: int
+    max_batch: int
 
     @property
-    def options(self) -> str:
-        """On the command line."""
+    def flags(self) -> str:
+        """The option on the command line."""
         return f"--memory.{'' if self.packing else 'no-'}packing --memory.checkpointing {self.checkpointing}"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of training steps, medians; loading and evaluating are not in them.
+    """Seconds of training steps, medians, without data loading and evaluation.
 
-    batch:  samples of a measured step; others are in proportion
+    batch:  samples of a measured step; the times of the config's batch are in proportion
     """
 
     steps: int
@@ -62,27 +67,27 @@ class Timing:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run takes, and what is there.
+    """What a run takes, and what is free.
 
-    read:      whether the data set's files were there; if not, its size and shape are those that were published
-    process:   bytes that the process takes for a step, the allocator's holes with them
-    free:      bytes that are free on the device
-    proposal:  options that make it fit; empty if it does, None if nothing would
+    data_available:  whether the data set's files were found; if not, its published size and shape are used
+    process:         bytes that the process takes for a step, the allocator's overhead included
+    free:            bytes that are free on the device
+    proposal:        flags that make the run fit; empty if it fits, None if nothing would
     """
 
     recipe: str
     model: str
     device: str
     data: str
-    read: bool
+    data_available: bool
     samples: int
     shape: tuple[int, ...]
     batch: int
     precision: str
-    bytes: Bytes
+    bytes: MemoryUse
     process: int
     free: int
-    choices: tuple[Choice, ...]
+    options: tuple[MemoryOption, ...]
     proposal: str | None
     timing: Timing | None
 
@@ -92,131 +97,126 @@ class Plan:
 
 
 def plan(config: Config, *, device: str = "auto", measure: int = 3) -> Plan:
-    """Memory from shapes, and time from a few steps.
+    """Memory from shapes, and time from a few training steps.
 
-    measure:  training steps that are timed, behind one that is not; 0: none
+    measure:  steps that are timed, after one that is not; 0: none
     Raises:   ValueError or OSError for a config or data that do not fit
     """
     if measure < 0:
         raise ValueError(f"measure={measure} is out of range; use 0 or more steps")
-    where = choose_device(device)
-    data, read = known_data(config)
-    free, batch, samples = free_memory(where), config.optim.batch, len(data.labels)
-    imagined = Imagination(config, data, where)
-    ours = imagined.step(batch, packing=config.memory.packing, checkpointing=config.memory.checkpointing)
-    choices = tuple(alternatives(imagined, config, free, samples))
-    timing = None
-    if measure and (fitting := fitting_batch(config, choices)):
-        timing = timed(config, data, where, min(batch, fitting), measure)
+    torch_device = choose_device(device)
+    data, data_available = load_or_placeholder(config)
+    free, batch = free_memory(torch_device), config.optim.batch
+    estimator = MemoryEstimator(config, data, torch_device)
+    use = estimator.step(batch, packing=config.memory.packing, checkpointing=config.memory.checkpointing)
+    process = process_bytes(use, torch_device)
+    options = tuple(memory_options(estimator, config, free, len(data.labels)))
+    max_batch = config_max_batch(config, options)
     return Plan(
         recipe=config.recipe,
         model=config.model.name,
-        device=str(where),
+        device=str(torch_device),
         data=config.data.name,
-        read=read,
-        samples=samples,
-        shape=imagined.shape,
+        data_available=data_available,
+        samples=len(data.labels),
+        shape=estimator.shape,
         batch=batch,
         precision=config.optim.precision,
-        bytes=ours,
-        process=process_bytes(ours, where),
+        bytes=use,
+        process=process,
         free=free,
-        choices=choices,
-        proposal="" if process_bytes(ours, where) <= free else proposed(config, choices),
-        timing=timing,
+        options=options,
+        proposal="" if process <= free else propose_flags(config, options),
+        timing=time_steps(config, data, torch_device, min(batch, max_batch), measure) if measure and max_batch else None,
     )
 
 
-def process_bytes(step: Bytes, device: torch.device) -> int:
-    """What a process takes for its tensors: more than they are long."""
+def process_bytes(use: MemoryUse, device: torch.device) -> int:
+    """What a process takes for the tensors of a step: more than their sizes."""
     if device.type == "cpu":
-        return step.peak + HEAP_BYTES + int(HEAP_SHARE * (step.peak - step.lasting))
-    return int((1 + CUDA_SHARE) * step.peak)
+        return use.peak + HEAP_BYTES + int(HEAP_OVERHEAD * (use.peak - use.persistent))
+    return int((1 + CUDA_OVERHEAD) * use.peak)
 
 
-def alternatives(imagined: Imagination, config: Config, free: int, samples: int) -> list[Choice]:
-    """With and without packing, for each kind of checkpointing; packing is left out where it changes nothing."""
-    found: list[Choice] = []
-    device, batch = imagined.device, config.optim.batch
-    for packing in (True, False):
-        for checkpointing in ("none", "block", "stage"):
+def memory_options(estimator: MemoryEstimator, config: Config, free: int, num_samples: int) -> list[MemoryOption]:
+    """With and without packing, for each kind of checkpointing; without the choice of packing where it changes nothing."""
+    options: list[MemoryOption] = []
+    device, batch = estimator.device, config.optim.batch
 
-            def step(n: int, how: dict[str, Any]) -> Bytes:
-                return imagined.step(n, **how)
+    def needed(packing: bool, checkpointing: Checkpointing, n: int) -> int:
+        return process_bytes(estimator.step(n, packing=packing, checkpointing=checkpointing), device)
 
-            how: dict[str, Any] = {"packing": packing, "checkpointing": checkpointing}
-            here = step(batch, how)
-            if not packing and checkpointing == "none" and (here.kept, here.peak) == (found[0].kept, found[0].peak):
-                return [dataclasses.replace(choice, packing=config.memory.packing) for choice in found]
-            empty = dataclasses.replace(here, peak=here.lasting)
-            needed = {0: process_bytes(empty, device), batch: process_bytes(here, device)}
-            most = largest(lambda n, how=how: process_bytes(step(n, how), device), needed, free, samples)  # type: ignore[misc]
-            found.append(Choice(**how, kept=here.kept, peak=here.peak, process=needed[batch], fits=most))
-    return found
+    for packing, checkpointing in itertools.product((True, False), get_args(Checkpointing)):
+        use = estimator.step(batch, packing=packing, checkpointing=checkpointing)
+        if not packing and checkpointing == "none" and (use.activations, use.peak) == (options[0].activations, options[0].peak):
+            return [dataclasses.replace(option, packing=config.memory.packing) for option in options]
+        at_rest, process = process_bytes(dataclasses.replace(use, peak=use.persistent), device), process_bytes(use, device)
+        max_batch = largest_batch(partial(needed, packing, checkpointing), {0: at_rest, batch: process}, free, num_samples)
+        options.append(MemoryOption(packing, checkpointing, use.activations, use.peak, process, max_batch))
+    return options
 
 
-def largest(measure: Callable[[int], int], needed: dict[int, int], free: int, samples: int) -> int:
-    """The largest batch that fits, of at most `samples`.
+def largest_batch(measure: Callable[[int], int], known: dict[int, int], free: int, num_samples: int) -> int:
+    """The largest batch that fits into `free` bytes, of at most `num_samples`; at most four are measured.
 
-    Memory is the largest of several lines in the batch, one for each moment of a step: a line through a batch that fits and
-    one that doesn't lies above it, so that what it says fits does. `needed` holds two batches; others are measured as the
-    line through the nearest says.
+    known:  bytes of two batches
+
+    Memory is the maximum of several lines in the batch, one for each moment of a step. So a line through a batch that fits
+    and one that doesn't lies above it, and a batch that fits by this line does fit.
     """
     for _ in range(4):
-        fitting = [n for n in needed if needed[n] <= free]
-        beyond = [n for n in needed if needed[n] > free]
+        fitting = [n for n in known if known[n] <= free]
+        beyond = [n for n in known if known[n] > free]
         if not fitting:
             return 0
         low = max(fitting)
-        other = min(beyond) if beyond else max(n for n in needed if n != low)
-        slope = (needed[other] - needed[low]) / (other - low)
-        guess = min(samples, math.floor(low + (free - needed[low]) / slope)) if slope > 0 else samples
+        other = min(beyond) if beyond else max(n for n in known if n != low)
+        slope = (known[other] - known[low]) / (other - low)
+        guess = min(num_samples, math.floor(low + (free - known[low]) / slope)) if slope > 0 else num_samples
         if beyond:
             guess = min(guess, other - 1)
-        if guess in needed:
-            return guess if needed[guess] <= free else low
+        if guess in known:
+            return guess if known[guess] <= free else low
         if guess < 1:
             return 0
         try:
-            needed[guess] = measure(guess)
+            known[guess] = measure(guess)
         except ValueError:  # too few values for batch norm
             return low
-    return max(n for n in needed if needed[n] <= free)
+    return max(n for n in known if known[n] <= free)
 
 
-def fitting_batch(config: Config, choices: tuple[Choice, ...]) -> int:
-    """The largest batch that fits with the config as it is."""
+def config_max_batch(config: Config, options: tuple[MemoryOption, ...]) -> int:
+    """The largest batch that fits with the config's own packing and checkpointing."""
     ours = config.memory
-    return next(c.fits for c in choices if (c.packing, c.checkpointing) == (ours.packing, ours.checkpointing))
+    return next(o.max_batch for o in options if (o.packing, o.checkpointing) == (ours.packing, ours.checkpointing))
 
 
-def proposed(config: Config, choices: tuple[Choice, ...]) -> str | None:
-    """The cheapest options that fit at this batch; or the largest batch that fits at all; None if none does."""
-    batch = config.optim.batch
-    kinds = ("none", "block", "stage")
-    ordered = sorted(choices, key=lambda choice: (kinds.index(choice.checkpointing), choice.packing != config.memory.packing))
-    for choice in ordered:
-        if choice.fits >= batch:
-            return choice.options
-    best = max(ordered, key=lambda choice: choice.fits)
-    return f"--optim.batch {best.fits} {best.options}" if best.fits else None
+def propose_flags(config: Config, options: tuple[MemoryOption, ...]) -> str | None:
+    """The cheapest option that fits at this batch; else the largest batch that fits at all; None if none does."""
+    order = get_args(Checkpointing)
+    ranked = sorted(options, key=lambda o: (order.index(o.checkpointing), o.packing != config.memory.packing))
+    for option in ranked:
+        if option.max_batch >= config.optim.batch:
+            return option.flags
+    best = max(ranked, key=lambda option: option.max_batch)
+    return f"--optim.batch {best.max_batch} {best.flags}" if best.max_batch else None
 
 
-def timed(config: Config, data: Dataset, device: torch.device, batch: int, steps: int) -> Timing:
-    """Take real steps on random samples; fewer, but one, when they last longer than a minute."""
+def time_steps(config: Config, data: Dataset, device: torch.device, batch: int, num_steps: int) -> Timing:
+    """Time real training steps on random samples; fewer, but at least one, when they take longer than a minute."""
     if device.type == "cpu":
-        keep_freed_memory()
-    few = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch=batch))
-    training = Training(few, data, device)
-    shape, classes = shape_of_sample(config, data), len(data.class_names)
-    samples, labels = random_batch(config, shape, classes, batch, device)
+        disable_heap_trim()
+    smaller = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch=batch))
+    state = TrainState(smaller, data, device)
+    samples, labels = random_batch(config, sample_shape(config, data), len(data.class_names), batch, device)
     seconds: list[float] = []
-    while len(seconds) < 1 + steps and not (len(seconds) > 1 and sum(seconds) > LONG):
-        began = time.perf_counter()
-        guarded_step(training, samples, labels)
+    while len(seconds) < 1 + num_steps and not (len(seconds) > 1 and sum(seconds) > MAX_TIMING_SECONDS):
+        start = time.perf_counter()
+        step_or_oom_hint(state, samples, labels)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    each = statistics.median(seconds[1:]) * config.optim.batch / batch
-    epoch = each * len(data.labels) / config.optim.batch
-    return Timing(len(seconds) - 1, batch, each, epoch, epoch * config.optim.epochs)
+        seconds.append(time.perf_counter() - start)
+    per_step = statistics.median(seconds[1:]) * config.optim.batch / batch
+    per_epoch = per_step * len(data.labels) / config.optim.batch
+    return Timing(len(seconds) - 1, batch, per_step, per_epoch, per_epoch * config.optim.epochs)

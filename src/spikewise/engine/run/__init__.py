@@ -1,1 +1,1 @@
-"""The folder of a run, and what is never torn."""
+"""The run folder: config, environment, metrics and checkpoints of one training."""

@@ -1,7 +1,7 @@
-"""Checkpoints: the state of a run, written so that it is there as a whole or not at all.
+"""Checkpoints: the state of a run, written so that a checkpoint is complete or absent, never torn.
 
-A checkpoint is a folder `step-NNNNNNNN` of three files: model.safetensors (the network that is evaluated; it says itself what
-it is), training.safetensors (what training needs besides), state.json (scalars, and a hash over all).
+A checkpoint is a folder `step-NNNNNNNN` of three files: model.safetensors (the network that is evaluated, with the spec that
+builds it), training.safetensors (what else training needs), state.json (scalars, and a hash over everything).
 """
 
 import dataclasses
@@ -20,21 +20,22 @@ from torch import Tensor, nn, optim
 from ... import disk
 from ...models import Network
 from ...models.weights import WEIGHTS_FILE, serialize_pretrained
+from .folder import encode_json
 
-TRAINING, STATE = "training.safetensors", "state.json"
+TRAINING_FILE, STATE_FILE = "training.safetensors", "state.json"
 FORMAT_VERSION = 1
-NAME = re.compile(r"step-(\d{8,})")
+FOLDER_PATTERN = re.compile(r"step-(\d{8,})")
 
 
 @dataclass
-class State:
-    """What a checkpoint holds besides tensors.
+class CheckpointState:
+    """What a checkpoint holds besides tensors; the field names are the keys of state.json.
 
     step:           steps done
-    meter:          sums of the epoch under way
-    metrics_bytes:  length of metrics.jsonl at this point; timing_bytes and probe_bytes, those of timing.jsonl and probe.jsonl
-    run:            what makes it this run's: its config, and its data's fingerprint
-    scaler:         the loss scaler's numbers, where there is one
+    meter:          sums over the current epoch
+    metrics_bytes:  size of metrics.jsonl at this step; timing_bytes and probe_bytes: of timing.jsonl and probe.jsonl
+    run:            fingerprint of the config and the training data
+    scaler:         state of the loss scaler, where there is one
     """
 
     step: int
@@ -46,44 +47,44 @@ class State:
     probe_bytes: int = 0
 
 
-def save(folder: Path, evaluated: Network, net: Network, optimizer: optim.Optimizer, state: State) -> Path:
-    """Write the checkpoint of `state.step` into `folder`; its path.
+def save(folder: Path, eval_net: Network, net: Network, optimizer: optim.Optimizer, state: CheckpointState) -> Path:
+    """Write the checkpoint of `state.step` into `folder`, and return its path.
 
-    evaluated:  the network that is evaluated: `net` itself, or the average of its weights
+    eval_net:  the network that is evaluated: `net` itself, or the moving average of its weights
     """
-    path = folder / f"step-{state.step:08d}"
+    path = path_of_step(folder, state.step)
     tensors, scalars = optimizer_state(net, optimizer)
-    if evaluated is not net:
+    if eval_net is not net:
         tensors |= {f"net/{name}": tensor for name, tensor in net.state_dict().items()}
-    files = {WEIGHTS_FILE: serialize_pretrained(evaluated), TRAINING: safetensors.torch.save(on_disk(tensors))}
-    about = {"format_version": FORMAT_VERSION, **vars(state), "optimizer": scalars}
-    about["hash"] = digest(files, about)
-    if path.is_dir() and find_damage(path) is None and read_state(path)["hash"] == about["hash"]:
+    files = {WEIGHTS_FILE: serialize_pretrained(eval_net), TRAINING_FILE: safetensors.torch.save(to_storage(tensors))}
+    content = {"format_version": FORMAT_VERSION, **vars(state), "optimizer": scalars}
+    content["hash"] = content_hash(files, content)
+    if path.is_dir() and find_corruption(path) is None and read_state(path)["hash"] == content["hash"]:
         return path
-    files[STATE] = (json.dumps(about, indent=2) + "\n").encode()
-    beside = folder / f".{path.name}.new"
-    disk.make_folder(folder)
-    disk.remove(beside)
-    disk.make_folder(beside)
+    files[STATE_FILE] = encode_json(content)
+    temporary = disk.temporary_path(path)
+    disk.ensure_folder(folder)
+    disk.remove_tree(temporary)
+    disk.ensure_folder(temporary)
     try:
-        for name, content in files.items():
-            disk.write(beside / name, content)
-        disk.sync_folder(beside)
-        disk.remove(path)  # of an earlier try that was found damaged
-        disk.rename(beside, path)
+        for name, file_content in files.items():
+            disk.write(temporary / name, file_content)
+        disk.sync_folder(temporary)
+        disk.remove_tree(path)  # an earlier, corrupt one
+        disk.rename(temporary, path)
     except OSError:
-        disk.remove(beside)  # a full disk: make room again
+        disk.remove_tree(temporary)  # frees a full disk again
         raise
     return path
 
 
-def on_disk(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_storage(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as they are stored: on the CPU, contiguous, in a fixed order."""
     return {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
 
 
 def optimizer_state(net: nn.Module, optimizer: optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimiser's buffers and numbers, by parameter name."""
+    """The optimiser's tensors and its scalars, by parameter name."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
@@ -96,93 +97,106 @@ def optimizer_state(net: nn.Module, optimizer: optim.Optimizer) -> tuple[dict[st
     return tensors, scalars
 
 
-def digest(files: dict[str, bytes], about: dict[str, Any]) -> str:
-    """A hash over the tensor files and everything in state.json but the hash itself."""
-    total = hashlib.sha256(json.dumps({k: v for k, v in about.items() if k != "hash"}, sort_keys=True).encode())
-    for name in (WEIGHTS_FILE, TRAINING):
+def content_hash(files: dict[str, bytes], content: dict[str, Any]) -> str:
+    """A hash over the tensor files and everything in state.json except the hash itself."""
+    total = hashlib.sha256(json.dumps({k: v for k, v in content.items() if k != "hash"}, sort_keys=True).encode())
+    for name in (WEIGHTS_FILE, TRAINING_FILE):
         total.update(hashlib.sha256(files[name]).digest())
     return total.hexdigest()
 
 
-def newest(folder: Path) -> tuple[Path | None, dict[Path, str]]:
-    """The newest whole checkpoint in `folder`, if there is one, and why each newer one was passed over.
+def latest_valid(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest intact checkpoint in `folder`, if any, and what is wrong with each newer one.
 
-    Raises:  ValueError for one written by a newer version: going on from an older one would lose what it holds
+    Raises:  ValueError for one written by a newer version: resuming an older one would lose what it holds
     """
-    passed_over: dict[Path, str] = {}
-    for path in reversed(steps(folder)):
-        damage = find_damage(path)
-        if damage is None:
-            return path, passed_over
-        passed_over[path] = damage
-    return None, passed_over
+    skipped: dict[Path, str] = {}
+    for path in reversed(list_checkpoints(folder)):
+        corruption = find_corruption(path)
+        if corruption is None:
+            return path, skipped
+        skipped[path] = corruption
+    return None, skipped
 
 
-def steps(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, oldest first."""
-    found = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+    paths = [path for path in folder.iterdir() if FOLDER_PATTERN.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(paths, key=step_number)
 
 
-def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+def path_of_step(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step:08d}"
+
+
+def step_number(path: Path) -> int:
+    """The steps that had been done when a checkpoint was written."""
+    return int(path.name.removeprefix("step-"))
+
+
+def find_corruption(path: Path) -> str | None:
+    """What is wrong with a checkpoint; None if it is intact."""
     try:
-        about = read_state(path)
-        files = {name: (path / name).read_bytes() for name in (WEIGHTS_FILE, TRAINING)}
+        content = read_state(path)
+        files = {name: (path / name).read_bytes() for name in (WEIGHTS_FILE, TRAINING_FILE)}
     except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError) as error:
-        # not every OSError: a file that can't be read now is not lost
+        # no other OSError: a file that can't be read now is not lost
         return f"unreadable ({error})"
-    version = about.get("format_version")
+    version = content.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ValueError(f"{path} has format {version}, newer than {FORMAT_VERSION}; update spikewise")
-    return None if about.get("hash") == digest(files, about) else "its hash is wrong, it was not written to the end"
+    return None if content.get("hash") == content_hash(files, content) else "wrong hash: incomplete or changed"
 
 
-def load(path: Path, evaluated: Network, net: Network, optimizer: optim.Optimizer) -> State:
-    """Put a whole checkpoint into a network and an optimiser that were built from the same config; its State.
+def load(path: Path, eval_net: Network, net: Network, optimizer: optim.Optimizer) -> CheckpointState:
+    """Load an intact checkpoint into networks and an optimiser built from the same config, and return its state.
 
-    Values are copied into the tensors that are there, so that memory layouts stay those of a fresh run.
+    Values are copied into the existing tensors, so that memory layouts stay those of a new run.
     Raises:  ValueError for a checkpoint of another network
     """
-    about = read_state(path)
+    content = read_state(path)
     try:
-        training = safetensors.torch.load((path / TRAINING).read_bytes())
+        training = safetensors.torch.load((path / TRAINING_FILE).read_bytes())
         weights = safetensors.torch.load((path / WEIGHTS_FILE).read_bytes())
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
     try:
-        copy_into(evaluated, weights)
-        if evaluated is not net:
-            copy_into(net, {name.removeprefix("net/"): t for name, t in training.items() if name.startswith("net/")})
-        restore_optimizer(net, optimizer, training, about["optimizer"])
+        copy_tensors(eval_net, weights)
+        if eval_net is not net:
+            copy_tensors(net, {name.removeprefix("net/"): t for name, t in training.items() if name.startswith("net/")})
+        restore_optimizer(net, optimizer, training, content["optimizer"])
     except (ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is a checkpoint of another network or optimiser: {error}") from None
-    return State(**{field.name: about[field.name] for field in dataclasses.fields(State) if field.name in about})
+    fields = [field.name for field in dataclasses.fields(CheckpointState)]
+    return CheckpointState(**{name: content[name] for name in fields if name in content})
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The scalars of a checkpoint; its tensors are not looked at.
+    """The content of a checkpoint's state.json.
 
     Raises:  OSError, ValueError, RecursionError
     """
-    about = json.loads((path / STATE).read_bytes())
-    if not isinstance(about, dict):
-        raise ValueError(f"{STATE} is no JSON object")
-    return about
+    content = json.loads((path / STATE_FILE).read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError(f"{STATE_FILE} is no JSON object")
+    return content
 
 
 @torch.no_grad()
-def copy_into(net: nn.Module, tensors: dict[str, Tensor]) -> None:
-    ours = net.state_dict()
-    if set(ours) != set(tensors):
-        raise ValueError(f"tensors differ, among them {min(set(ours) ^ set(tensors))!r}")
-    for name, tensor in ours.items():
+def copy_tensors(net: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy `tensors` into the network's state; ValueError unless names, shapes and dtypes are the same."""
+    state = net.state_dict()
+    if set(state) != set(tensors):
+        raise ValueError(f"tensors differ, among them {min(set(state) ^ set(tensors))!r}")
+    for name, tensor in state.items():
         if tensor.shape != tensors[name].shape or tensor.dtype != tensors[name].dtype:
             raise ValueError(f"{name!r} is {list(tensors[name].shape)} {tensors[name].dtype} there")
         tensor.copy_(tensors[name])
 
 
 def restore_optimizer(net: nn.Module, optimizer: optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+    """The inverse of `optimizer_state`."""
     parameters = dict(net.named_parameters())
     optimizer.state.clear()
     for name, tensor in tensors.items():
@@ -190,11 +204,8 @@ def restore_optimizer(net: nn.Module, optimizer: optim.Optimizer, tensors: dict[
             continue
         _, parameter_name, key = name.split("/")
         parameter = parameters[parameter_name]
-        if tensor.shape == parameter.shape:
-            buffer = torch.empty_like(parameter, dtype=tensor.dtype)  # keeps the parameter's layout
-            buffer.copy_(tensor)
-        else:
-            buffer = tensor  # a number, as Adam's step
+        is_scalar = tensor.shape != parameter.shape  # such as Adam's step; other tensors take the parameter's memory layout
+        buffer = tensor if is_scalar else torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
         optimizer.state[parameter][key] = buffer.requires_grad_(False)
     for name, value in scalars.items():
         parameter_name, key = name.split("/")
@@ -202,7 +213,7 @@ def restore_optimizer(net: nn.Module, optimizer: optim.Optimizer, tensors: dict[
 
 
 def prune(folder: Path, keep: set[Path]) -> None:
-    """Remove every checkpoint that is not to be kept, and what broken tries left behind."""
-    for path in [*steps(folder), *folder.glob(".step-*.new")]:
+    """Remove all checkpoints except those in `keep`, and the remains of interrupted writes."""
+    for path in [*list_checkpoints(folder), *folder.glob(".step-*.new")]:
         if path not in keep:
-            disk.remove(path)
+            disk.remove_tree(path)

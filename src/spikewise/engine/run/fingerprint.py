@@ -1,4 +1,4 @@
-"""What makes a run this run, so that a checkpoint is never continued or judged under another config."""
+"""What identifies a run, so that a checkpoint is never resumed or evaluated under another config or other data."""
 
 import hashlib
 import json
@@ -9,46 +9,46 @@ import numpy as np
 from ...aliases import renamed_field
 from ...config import Config, to_json
 
-FREE = (
+MUTABLE_FIELDS = (  # may differ between a checkpoint and its run: names, places, backends, length
     "recipe",
     "format_version",
     "data.root",
     "data.cache",
     "model.backend",
     "optim.epochs",
-)  # may differ: names, where, how, how long
+)
 
 
-def identity(config: Config, labels: np.ndarray) -> dict[str, Any]:
-    """Every field of the config by its name on the command line, and a fingerprint of the training data."""
-    fields = by_name(config)
-    fields["samples"] = len(labels)
-    fields["labels"] = hashlib.sha256(labels.tobytes()).hexdigest()[:16]
-    return fields
+def run_fingerprint(config: Config, labels: np.ndarray) -> dict[str, Any]:
+    """Every field of the config under its command-line name, the number of training samples, and a hash of their labels."""
+    label_hash = hashlib.sha256(labels.tobytes()).hexdigest()[:16]
+    return flatten_config(config) | {"samples": len(labels), "labels": label_hash}
 
 
-def by_name(config: Config) -> dict[str, Any]:
-    """Every field of the config by its name on the command line."""
+def flatten_config(config: Config) -> dict[str, Any]:
+    """Every field of the config under its command-line name."""
     fields: dict[str, Any] = {}
-    for name, value in json.loads(to_json(config)).items():
-        fields |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    for section, value in json.loads(to_json(config)).items():
+        fields |= {f"{section}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {section: value}
     return fields
 
 
-def changes(then: Any, now: dict[str, Any], parts: tuple[str, ...] = ()) -> list[str]:
-    """What differs, in words; of some parts of the config only, if they are named.
+def describe_changes(saved: Any, now: dict[str, Any], sections: tuple[str, ...] = ()) -> list[str]:
+    """The differences between two fingerprints, as "field old -> new".
 
-    then:    the identity that a checkpoint holds
-    Raises:  ValueError if it holds none
+    saved:     the fingerprint in a checkpoint; fewer epochs than it says are a change, more are not
+    sections:  compare these sections of the config only; (): all
+    Raises:    ValueError for a checkpoint without a fingerprint
     """
-    if not isinstance(then, dict):
+    if not isinstance(saved, dict):
         raise ValueError("the checkpoint does not say which config it belongs to")
-    then = {renamed_field(name): value for name, value in then.items()}
-    then = by_name(Config()) | then  # a field that is younger than the checkpoint had no other value than its default
-    names = [name for name in now if name not in FREE and not name.startswith(("retention.", "memory."))]
-    chosen = [name for name in names if not parts or name.partition(".")[0] in parts]
-    found = [f"{name} {then.get(name)!r} -> {now[name]!r}" for name in chosen if then.get(name) != now[name]]
-    epochs = then.get("optim.epochs"), now["optim.epochs"]
-    if not parts and isinstance(epochs[0], int) and epochs[0] > epochs[1]:
-        found.append(f"optim.epochs {epochs[0]} -> {epochs[1]}")
-    return found
+    saved = {renamed_field(name): value for name, value in saved.items()}
+    saved = flatten_config(Config()) | saved  # a field newer than the checkpoint had its default
+    names = [name for name in now if name not in MUTABLE_FIELDS and not name.startswith(("retention.", "memory."))]
+    if sections:
+        names = [name for name in names if name.partition(".")[0] in sections]
+    changes = [f"{name} {saved.get(name)!r} -> {now[name]!r}" for name in names if saved.get(name) != now[name]]
+    old_epochs, epochs = saved.get("optim.epochs"), now["optim.epochs"]
+    if not sections and isinstance(old_epochs, int) and old_epochs > epochs:
+        changes.append(f"optim.epochs {old_epochs} -> {epochs}")
+    return changes

@@ -1,5 +1,6 @@
-"""The folder of a run: all that passes between training and whatever comes after it."""
+"""The run folder: file names, creation, locking, and reading and writing of its JSON files."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -24,39 +25,45 @@ CHECKPOINTS, TENSORBOARD, LOCK = "checkpoints", "tensorboard", ".lock"
 FORMAT_VERSION = 1
 
 
-def require_new(path: Path) -> None:
-    """Refuse a folder that holds anything, but for what a run leaves that ended before it had begun."""
-    begun = {LOCK, CHECKPOINTS, ENVIRONMENT, f".{ENVIRONMENT}.new", f".{CONFIG}.new"}
-    strange = path.exists() and (not path.is_dir() or any(entry.name not in begun for entry in path.iterdir()))
-    if strange or any((path / CHECKPOINTS).glob("*")):
+def require_empty(path: Path) -> None:
+    """Refuse a folder that holds anything but the remains of a run that was stopped while its folder was created."""
+    remains = {
+        LOCK,
+        CHECKPOINTS,
+        ENVIRONMENT,
+        disk.temporary_path(path / ENVIRONMENT).name,
+        disk.temporary_path(path / CONFIG).name,
+    }
+    in_use = path.exists() and (not path.is_dir() or any(entry.name not in remains for entry in path.iterdir()))
+    if in_use or any((path / CHECKPOINTS).glob("*")):
         raise FileExistsError(
             f"{path} exists and is not empty; give another folder with --out, go on with --resume {path}, or remove it first"
         )
 
 
 def create(path: Path, config: Config, device: torch.device) -> None:
-    """Begin a run folder: environment, a place for checkpoints, and last the config."""
-    disk.replace(path / ENVIRONMENT, as_json(environment(device, config.model.backend)))
-    disk.make_folder(path / CHECKPOINTS)
-    disk.replace(path / CONFIG, to_json(config).encode())
+    """Create a run folder: environment, folder of checkpoints, and last the config."""
+    disk.atomic_write(path / ENVIRONMENT, encode_json(environment(device, config.model.backend)))
+    disk.ensure_folder(path / CHECKPOINTS)
+    disk.atomic_write(path / CONFIG, to_json(config).encode())
 
 
-_LOCKS: set[int] = set()  # descriptors; a forked data worker must not hold on to the lock of a parent that was killed
+_LOCKS: set[int] = set()  # file descriptors; a forked data worker must not keep the lock of a killed parent
 
 
-def _let_go() -> None:
+def _close_locks() -> None:
     while _LOCKS:
         os.close(_LOCKS.pop())
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_locks)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a run folder for this process alone; the system lets go of it when the process ends, however it ends.
+    """Lock a run folder for this process; the system releases the lock when the process ends, however it ends.
 
-    Raises:  BlockingIOError when another process trains into it
+    Raises:  BlockingIOError when another process is training into it
     """
     path.mkdir(parents=True, exist_ok=True)
     try:
@@ -75,19 +82,26 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read_config(path: Path) -> Config:
-    """The config of a run folder."""
+def read_config(path: Path, data_root: str | None = None) -> Config:
+    """The config of a run folder.
+
+    data_root:  where the data is now; None: where the config says
+    Raises:     FileNotFoundError for a folder that is not a run; ValueError for a config that can't be read
+    """
     file = path / CONFIG
     if not file.is_file():
         raise FileNotFoundError(f"{path} is no run folder: it has no {CONFIG}; give a folder that `spikewise train` made")
     try:
-        return from_json(file.read_text())
+        config = from_json(file.read_text())
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
+    if data_root is None:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root))
 
 
 def environment(device: torch.device, backend: str) -> dict[str, Any]:
-    """What the numbers of a run may depend on besides its config."""
+    """What the results of a run may depend on besides its config."""
     return {
         "format_version": FORMAT_VERSION,
         "spikewise": __version__,
@@ -102,28 +116,27 @@ def environment(device: torch.device, backend: str) -> dict[str, Any]:
     }
 
 
-BITWISE = ("torch", "cpu", "threads", "device", "kernels")  # what must be alike for a resumed run to be the same to the bit
+BITWISE_FIELDS = ("torch", "cpu", "threads", "device", "kernels")  # the same in all of them: resume is bit-identical
 
 
-def note_resume(path: Path, device: torch.device, backend: str) -> list[str]:
-    """Add this process's environment to the run's; what differs from where it began, in words."""
+def record_resume(path: Path, device: torch.device, backend: str) -> list[str]:
+    """Add this process's environment to the run's, and return how it differs from the earlier ones, as "field old -> new"."""
     file, now = path / ENVIRONMENT, environment(device, backend)
     try:
-        before = json.loads(file.read_bytes())
+        first = json.loads(file.read_bytes())
     except (OSError, ValueError):
-        before = {}
-    before = before if isinstance(before, dict) else {}
-    earlier = before.get("resumed")
-    earlier = [one for one in earlier if isinstance(one, dict)] if isinstance(earlier, list) else []
-    # once under other conditions is enough, also when these are the first ones again
-    others = {key: [one.get(key) for one in (before, *earlier) if one.get(key) != now[key]] for key in BITWISE}
-    differs = [f"{key} {found[0]!r} -> {now[key]!r}" for key, found in others.items() if found]
-    disk.replace(file, as_json({**before, "resumed": [*earlier, now]}))
-    return differs
+        first = {}
+    first = first if isinstance(first, dict) else {}
+    resumed = first.get("resumed")
+    resumed = [one for one in resumed if isinstance(one, dict)] if isinstance(resumed, list) else []
+    # one resume on another setup breaks bit-identity for good, even if the first setup is back
+    others = {field: [one.get(field) for one in (first, *resumed) if one.get(field) != now[field]] for field in BITWISE_FIELDS}
+    disk.atomic_write(file, encode_json({**first, "resumed": [*resumed, now]}))
+    return [f"{field} {values[0]!r} -> {now[field]!r}" for field, values in others.items() if values]
 
 
 def cpu_name() -> str:
-    """The processor's own name where Linux tells it, and which of its instructions torch uses."""
+    """The processor's name, where Linux tells it, and the instruction set that torch uses."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -133,24 +146,25 @@ def cpu_name() -> str:
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
-    """Add one line of JSON."""
+    """Append one record to a file of JSON lines."""
     disk.append(path, (json.dumps({"format_version": FORMAT_VERSION, **record}) + "\n").encode())
 
 
-def length(path: Path) -> int:
-    """Bytes of a file; 0 where there is none yet."""
+def file_size(path: Path) -> int:
+    """Size of a file in bytes; 0 if there is none yet."""
     return path.stat().st_size if path.exists() else 0
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file of JSON lines; a last line that was cut is left out."""
+    """The records of a file of JSON lines, without an incomplete last line."""
     if not path.is_file():
         return []
     try:
         return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; put it back as it was, or begin a new run") from None
+        raise ValueError(f"{path} is damaged: {error}; restore the file, or begin a new run") from None
 
 
-def as_json(content: dict[str, Any]) -> bytes:
+def encode_json(content: dict[str, Any]) -> bytes:
+    """Indented JSON, as the files of a run folder are written."""
     return (json.dumps(content, indent=2) + "\n").encode()

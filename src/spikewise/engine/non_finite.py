@@ -1,0 +1,61 @@
+"""Where a network first computes NaN or infinity, and a way back to the state before."""
+
+import torch
+from torch import Tensor, nn
+
+from ..models import Network
+from ..models.layers import ConvNorm
+from ..models.residual import Block
+from .loss import cross_entropy
+
+
+class BufferSnapshot:
+    """A copy of a network's buffers (the running statistics of its norms), to restore when a step is abandoned."""
+
+    def __init__(self, net: nn.Module):
+        self.buffers = list(net.buffers())
+        self.copies = [buffer.clone() for buffer in self.buffers]
+
+    @torch.no_grad()
+    def save(self) -> None:
+        torch._foreach_copy_(self.copies, self.buffers)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        torch._foreach_copy_(self.buffers, self.copies)
+
+
+def locate_non_finite(net: Network, samples: Tensor, labels: Tensor) -> str:
+    """Where these samples first give NaN or infinity, in words.
+
+    Dataset and weights are checked first, then the outputs of layers and blocks in the order of depth, then the gradients in
+    the order of backward. The network's running statistics change: restore them afterwards.
+    """
+    if not is_finite(samples):
+        return "the samples themselves are not finite"
+    for name, parameter in net.named_parameters():
+        if not is_finite(parameter):
+            return f"the weight {name!r} was not finite before this step"
+    outputs: list[tuple[str, Tensor]] = []
+    hooks = [
+        module.register_forward_hook(lambda _module, _args, out, name=name: outputs.append((name, out)))
+        for name, module in net.named_modules()
+        if isinstance(module, ConvNorm | Block) or module is net.head
+    ]
+    try:
+        logits = net(samples)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, output in outputs:
+        if not is_finite(output):
+            return f"the first output that is not finite is that of {name!r}"
+    grads = torch.autograd.grad(cross_entropy(logits, labels), [output for _, output in outputs], allow_unused=True)
+    for (name, _), grad in reversed(list(zip(outputs, grads, strict=True))):
+        if grad is not None and not is_finite(grad):
+            return f"all outputs are finite, but the gradient at the output of {name!r} is not"
+    return "outputs and gradients of all blocks are finite when computed again"
+
+
+def is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
