@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from spikewise.analysis.initial import BlockAtStart, identity_areas, measure
 from spikewise.analysis.pictures import pictures
 from spikewise.cli.main import main
-from spikewise.kernels.packing import values_of
 from spikewise.models import build_model
 from spikewise.paper import FIGURES, Options
 from spikewise.paper.at_start import growth, per_area

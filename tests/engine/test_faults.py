@@ -21,7 +21,6 @@ from spikewise.engine.report import Console
 from spikewise.engine.run import checkpoint
 from spikewise.engine.run import folder as rundir
 from spikewise.engine.step import Training, guarded_step
-from spikewise.kernels.packing import values_of
 
 CPU = torch.device("cpu")
 

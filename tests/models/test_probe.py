@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from spikewise.models import build_model
-from spikewise.models.recorder import firing_rates, step_summary, record_activity
+from spikewise.models.recorder import firing_rates, record_activity, step_summary
 
 
 def batches(number=3):

@@ -6,7 +6,6 @@ from published import NETWORKS, sample, write_checkpoint
 
 from spikewise.models import build_model
 from spikewise.models.key_maps import published_names
-from spikewise.models.layers import ConvNormFire
 from spikewise.models.weights import load_pretrained
 
 RELATIVE = 1e-7

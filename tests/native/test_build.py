@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spikewise.native import build
-from spikewise.native.build import NativeUnavailable, library_path, cache_folder
+from spikewise.native.build import NativeUnavailable, cache_folder, library_path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the build is tried on Linux")
 
@@ -85,7 +85,9 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
     shared.mkdir(mode=0o777)
     shared.chmod(0o777)
     monkeypatch.setenv("SPIKEWISE_CACHE", str(shared))
-    with pytest.raises(NativeUnavailable, match=r"no folder that is writable by you alone among .*shared; set \$SPIKEWISE_CACHE"):
+    with pytest.raises(
+        NativeUnavailable, match=r"no folder that is writable by you alone among .*shared; set \$SPIKEWISE_CACHE"
+    ):
         cache_folder()
     link = tmp_path / "link"
     (tmp_path / "own").mkdir(mode=0o700)

@@ -97,7 +97,8 @@ def table(found: Analysis) -> list[str]:
         distance = "-" if at.distance is None else f"{at.distance:.4f}"
         theory = "-" if gradient.theory is None else f"{gradient.theory:.3g}"
         lines.append(
-            f"{name:<18} {at.branch:>9.4f} {at.output:>9.4f} {at.max_value:>10.0f} {distance:>9} {gradient.into:>10.3g} {theory:>10}"
+            f"{name:<18} {at.branch:>9.4f} {at.output:>9.4f} {at.max_value:>10.0f} {distance:>9}"
+            f" {gradient.into:>10.3g} {theory:>10}"
         )
     if found.tau:
         lines.append("tau of PLIF, in time steps: " + ", ".join(f"{name} {tau:.3g}" for name, tau in found.tau.items()))
