@@ -17,8 +17,10 @@ from peers import spikingjelly
 from runner import report, save, take_turns
 from torch import Tensor
 
-from spikewise.kernels import cpu, fused, reference
-from spikewise.kernels.calls import Rules, partial_rows, pointer, prepare_call, run
+from spikewise.kernels import get_backend, reference
+from spikewise.kernels.cpu.launch import call_native, num_partial_rows
+from spikewise.kernels.cpu.norm_fire import Call
+from spikewise.kernels.spec import FireSpec, FireTensors
 from spikewise.neurons import LIF
 
 PREALLOCATED = "spikewise, preallocated"
@@ -60,19 +62,17 @@ def contestants(x: Tensor, upstream: Tensor, *, peer: bool) -> dict[str, Callabl
 
 def into_memory(x: Tensor, upstream: Tensor) -> Callable[[], None]:
     """The two kernels behind `fused`, with the same outputs every time."""
-    dynamics, one, zero = LIF(tau=2.0).dynamics(), torch.ones(1), torch.zeros(1)
+    coefficients, one, zero = torch.tensor(LIF(tau=2.0).coefficients()), torch.ones(1), torch.zeros(1)
     frames, gradient = (tensor.flatten(1)[..., None, None, None] for tensor in (x, upstream))  # [T, n, 1, 1, 1]
     spikes, grad_x = torch.zeros_like(frames), torch.zeros_like(frames)
-    rules = Rules(fused.PLAIN, 0, *dynamics[3:])
-    call, _, alive = prepare_call(frames, one, zero, cpu.coefficients(dynamics, x.device), None, None, None, rules)
-    sums = torch.empty(partial_rows(call.space), 2, 1)
-    call.out, call.grad_out, call.grad_y = map(pointer, (spikes, gradient, grad_x))
-    call.scaled, call.centre, call.partial = True, pointer(zero), pointer(sums)
-    alive += [spikes, gradient, grad_x, zero, sums]
+    call = Call(FireTensors(frames, one, zero, coefficients), FireSpec())
+    sums = torch.empty(num_partial_rows(call.args.space), 2, 1)
+    call.point(out=spikes, grad_out=gradient, grad_y=grad_x, center=zero, partial=sums)
+    call.args.scale_grad = True
 
-    def step(_alive: list[Tensor] = alive) -> None:
-        run("norm_fire_f32", call)
-        run("norm_fire_backward_f32", call)
+    def step() -> None:
+        call_native("norm_fire", call.args, x.dtype)
+        call_native("norm_fire_backward", call.args, x.dtype)
 
     step()
     leaf = x.clone().requires_grad_()
@@ -87,8 +87,8 @@ def into_memory(x: Tensor, upstream: Tensor) -> Callable[[], None]:
 
 def main(o: Options) -> None:
     small = torch.randn(9, 3, 40)
-    dynamics = LIF(tau=2.0).dynamics()
-    if not torch.equal(cpu.fire(small, dynamics)[0], reference.fire(small, dynamics)[0]):
+    neuron = LIF(tau=2.0).params()
+    if not torch.equal(get_backend("cpu", small).fire(small, neuron)[0], reference.fire(small, neuron)[0]):
         raise SystemExit("the fused kernel and the reference differ: no time is taken")
     x = torch.randn(o.T, o.batch, o.features, requires_grad=True)
     upstream = torch.randn(o.T, o.batch, o.features)

@@ -18,15 +18,27 @@ import tyro
 from runner import report, save, take_turns
 from torch import Tensor
 
-from spikewise.kernels import reference
-from spikewise.kernels.calls import laid_out
+from spikewise.kernels import NormParams, reference
 from spikewise.kernels.connect import add
-from spikewise.kernels.cuda import operators as triton_gpu
-from spikewise.kernels.cuda import pooled as triton_pool_gpu
+from spikewise.kernels.layout import to_layout
+from spikewise.kernels.spec import (
+    Connect,
+    FireBackwardOutput,
+    FireGrads,
+    FireOutput,
+    FireSpec,
+    FireTensors,
+    GradSpec,
+    PoolWindow,
+)
+from spikewise.kernels.triton import unavailable_reason
+from spikewise.kernels.triton.norm_fire import batch_norm_backward_, norm_fire, norm_fire_backward, norm_stats
+from spikewise.kernels.triton.packing import pack, unpack
 from spikewise.neurons import IF, LIF
 
+DEVICE = "cuda"
 CALLS = 10  # between two looks at the clock: a kernel is started while the one before it runs
-WINDOW = (3, 2, 1)
+WINDOW = PoolWindow(3, 2, 1)
 
 
 @dataclass
@@ -52,78 +64,71 @@ class Layer:
     """A layer's tensors, and its kernels as functions of nothing."""
 
     def __init__(self, o: Options):
-        dtype = getattr(torch, o.precision)
-        shape = (o.T, o.batch, o.channels, o.size, o.size)
-        self.y, self.grad = (laid_out(torch.randn(shape, device="cuda").to(dtype), inner=True) for _ in range(2))
-        self.shortcut = laid_out((torch.rand(shape, device="cuda") < 0.2).to(dtype), inner=True)
-        self.scale, self.shift = torch.rand(o.channels, device="cuda") + 0.5, torch.randn(o.channels, device="cuda")
-        self.dynamics = IF().dynamics()
-        self.abc = torch.tensor(self.dynamics[:3], device="cuda")
-        self.rules, self.still = (0, 0, *self.dynamics[3:]), (-1, o.T, *self.dynamics[3:])
-        self.frame, self.centre = self.y[0], torch.zeros_like(self.scale)
-        self.packed = triton_pool_gpu.pack(self.shortcut, 2)
-        self.place = triton_pool_gpu.fire_pool(self.frame, *self.numbers, *self.still, WINDOW)
+        dtype, shape = getattr(torch, o.precision), (o.T, o.batch, o.channels, o.size, o.size)
+        random = (torch.randn(shape, device=DEVICE), torch.randn(shape, device=DEVICE), torch.rand(shape, device=DEVICE) < 0.2)
+        self.y, self.grad, self.shortcut = (to_layout(x.to(dtype), channels_last=True) for x in random)
+        self.scale, self.shift = torch.rand(o.channels, device=DEVICE) + 0.5, torch.randn(o.channels, device=DEVICE)
+        self.center, self.neuron = torch.zeros_like(self.scale), IF().params()
+        numbers = (self.scale, self.shift, torch.tensor(self.neuron[:3], device=DEVICE))
+        self.tensors, self.spec = FireTensors(self.y, *numbers, self.shortcut), FireSpec(connect=Connect.ADD)
+        self.still, self.pool = FireTensors(self.y[0], *numbers), FireSpec(repeat_steps=o.T, pool=[*WINDOW])
+        self.planes, self.pooled = pack(self.shortcut, 2), norm_fire(self.still, self.pool)
 
-    @property
-    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.scale, self.shift, self.abc
+    def forward(self, planes: int = 0) -> FireOutput:
+        return norm_fire(self.tensors, self.spec._replace(num_planes=planes))
 
-    def forward(self, planes: int = 0) -> tuple[Tensor, ...]:
-        return triton_gpu.norm_fire(self.y, *self.numbers, self.shortcut, None, None, *self.rules, False, planes)
+    def backward(self, *, coefficients: bool = False) -> FireBackwardOutput:
+        grads, want = FireGrads(self.grad, None, self.center), GradSpec(True, want_coefficients=coefficients)
+        return norm_fire_backward(grads, self.tensors, self.spec, want)
 
-    def backward(self, wants: tuple[bool, ...] = (False,) * 4) -> tuple[Tensor, ...]:
-        given = (self.grad, None, self.y, *self.numbers, None, None, None)
-        return triton_gpu.norm_fire_backward(*given, *self.rules, self.centre, True, wants)
-
-    def pooled(self) -> tuple[Tensor, ...]:
-        return triton_pool_gpu.fire_pool(self.frame, *self.numbers, *self.still, WINDOW)
-
-    def pooled_backward(self) -> tuple[Tensor, ...]:
-        out, place = self.place
-        given = (out, place, self.frame, *self.numbers)
-        return triton_pool_gpu.fire_pool_backward(*given, *self.still, WINDOW, self.centre, True, False)
+    def pooled_backward(self) -> FireBackwardOutput:
+        grads = FireGrads(self.pooled.out, None, self.center, self.pooled.pool_indices)
+        return norm_fire_backward(grads, self.still, self.pool, GradSpec(True))
 
     def kernels(self, o: Options) -> dict[str, tuple[Callable[[], Any], float]]:
         """Each with what it moves at least, in tensors like y."""
-        coefficients, grad, bits = torch.rand(3, o.channels, device="cuda"), self.grad.clone(), 8 * self.y.element_size()
-        pooled_share = self.place[0].numel() / self.y.numel() * (1 + 8 / bits)  # pooled spikes, and a byte each
+        coefficients, grad, bits = torch.rand(3, o.channels, device=DEVICE), self.grad.clone(), 8 * self.y.element_size()
+        pooled_share = self.pooled.out.numel() / self.y.numel() * (1 + 8 / bits)  # pooled spikes, and a byte each
         return {
-            "norm_stats": (lambda: triton_gpu.norm_stats(self.y, 2), 1),
+            "norm_stats": (lambda: norm_stats(self.y, 2), 1),
             "norm_fire, ADD": (self.forward, 3),
             "norm_fire, ADD, 2 bit planes": (lambda: self.forward(2), 3 + 2 / bits),
             "norm_fire_backward": (self.backward, 3),
-            "norm_fire_backward, PLIF": (lambda: self.backward((False, False, False, True)), 3),
-            "through_statistics": (lambda: triton_gpu.through_statistics_(grad, self.y, self.centre, coefficients), 3),
-            "fire_pool": (self.pooled, 1 / o.T + pooled_share),
-            "fire_pool_backward": (self.pooled_backward, 2 / o.T + pooled_share),
-            "pack, 2 planes": (lambda: triton_pool_gpu.pack(self.shortcut, 2), 1 + 2 / bits),
-            "unpack, 2 planes": (lambda: triton_pool_gpu.unpack(self.packed, self.y.shape, 2, self.y.dtype), 1 + 2 / bits),
+            "norm_fire_backward, PLIF": (lambda: self.backward(coefficients=True), 3),
+            "batch_norm_backward_": (lambda: batch_norm_backward_(grad, self.y, self.center, coefficients), 3),
+            "norm_fire, pooled": (lambda: norm_fire(self.still, self.pool), 1 / o.T + pooled_share),
+            "norm_fire_backward, pooled": (self.pooled_backward, 2 / o.T + pooled_share),
+            "pack, 2 planes": (lambda: pack(self.shortcut, 2), 1 + 2 / bits),
+            "unpack, 2 planes": (lambda: unpack(self.planes, self.y.shape, self.y.dtype, True), 1 + 2 / bits),
         }
+
+    def by_reference(self, y: Tensor, scale: Tensor, shift: Tensor, **options: Any) -> Tensor:
+        norm = NormParams(scale, shift, 0.0, torch.zeros_like(shift), torch.ones_like(scale))
+        return reference.norm_fire(y, norm, self.neuron, return_membrane=False, **options)[0]
 
     def differences(self) -> list[str]:
         """What is not as the reference has it."""
         # float32, whatever the storage: in float64 a membrane may lie on the other side of the threshold
         leaves = [tensor.float().clone().requires_grad_() for tensor in (self.y, self.scale, self.shift)]
-        spikes, _ = reference.norm_fire(*leaves, self.dynamics, shortcut=self.shortcut.float(), connect=add)
+        spikes = self.by_reference(*leaves, shortcut=self.shortcut.float(), connect=add)
         gradients = torch.autograd.grad(spikes, leaves, self.grad.float())
-        grad_y, *_, (grad_shift, grad_scale) = self.backward()
-        out, _, packed = self.forward(2)
-        expected, _ = reference.norm_fire(self.y, *self.numbers[:2], self.dynamics, shortcut=self.shortcut, connect=add)
-        mean, variance = triton_gpu.norm_stats(self.y, 2)
+        found, again, got = self.backward(), self.backward(), self.forward(2)
+        grad_shift, grad_scale = found.channel_sums
+        expected = self.by_reference(self.y, self.scale, self.shift, shortcut=self.shortcut, connect=add)
+        pooled = self.by_reference(self.y[0], self.scale, self.shift, repeat_steps=len(self.y), pool=WINDOW)
+        mean, variance = norm_stats(self.y, 2)
         exact_variance, exact_mean = torch.var_mean(self.y.double(), (0, 1, 3, 4), correction=0)
-        still = {"repeat": len(self.y), "pool": WINDOW, "keep_v": False}
-        pooled, _ = reference.norm_fire(self.frame, *self.numbers[:2], self.dynamics, **still)
         tolerance = max(1e-5, 4 * torch.finfo(self.y.dtype).eps)
         same = {
-            "spikes": torch.equal(out, expected),
-            "bit planes": torch.equal(triton_pool_gpu.unpack(packed, out.shape, 2, out.dtype), out),
-            "pooled spikes": torch.equal(self.pooled()[0], pooled),
+            "spikes": torch.equal(got.out, expected),
+            "bit planes": torch.equal(unpack(got.planes, got.out.shape, got.out.dtype, True), got.out),
+            "pooled spikes": torch.equal(self.pooled.out, pooled),
             "means": relative(mean + 1, exact_mean + 1) < 1e-6,
             "variances": relative(variance, exact_variance) < 1e-6,
             "gradients": all(
-                relative(*pair) < tolerance for pair in zip((grad_y, grad_scale, grad_shift), gradients, strict=True)
+                relative(*pair) < tolerance for pair in zip((found.grad_y, grad_scale, grad_shift), gradients, strict=True)
             ),
-            "gradients, a second time": all(map(torch.equal, self.backward(), self.backward())),
+            "gradients, a second time": all(map(torch.equal, found, again)),
         }
         return [name for name, equal in same.items() if not equal]
 
@@ -132,28 +137,27 @@ class Currents:
     """The recurrence alone, LIF, as `bench_fire.py` has it on the CPU: one channel."""
 
     def __init__(self, steps: int, neurons: int):
-        self.x, self.grad = (torch.randn(steps, neurons, 1, 1, 1, device="cuda") for _ in range(2))
-        self.dynamics = LIF(tau=2.0).dynamics()
-        self.one, self.zero = torch.ones(1, device="cuda"), torch.zeros(1, device="cuda")
-        self.given = (self.x, self.one, self.zero, torch.tensor(self.dynamics[:3], device="cuda"), None, None, None)
-        self.rules = (-1, 0, *self.dynamics[3:])
+        self.x, self.grad = (torch.randn(steps, neurons, 1, 1, 1, device=DEVICE) for _ in range(2))
+        self.neuron = LIF(tau=2.0).params()
+        one, zero = torch.ones(1, device=DEVICE), torch.zeros(1, device=DEVICE)
+        self.tensors = FireTensors(self.x, one, zero, torch.tensor(self.neuron[:3], device=DEVICE))
+        self.grads = FireGrads(self.grad, None, zero)
 
-    def forward(self) -> tuple[Tensor, ...]:
-        return triton_gpu.norm_fire(*self.given, *self.rules, False, 0)
+    def forward(self) -> FireOutput:
+        return norm_fire(self.tensors, FireSpec())
 
-    def backward(self) -> tuple[Tensor, ...]:
-        return triton_gpu.norm_fire_backward(self.grad, None, *self.given, *self.rules, self.zero, True, (False,) * 4)
+    def backward(self) -> FireBackwardOutput:
+        return norm_fire_backward(self.grads, self.tensors, FireSpec(), GradSpec(True))
 
     def both(self) -> None:
         self.forward()
         self.backward()
 
     def differences(self) -> list[str]:
-        leaf = self.x.requires_grad_()
-        expected, _ = reference.fire(leaf, self.dynamics, keep_v=False)
+        leaf = self.x.clone().requires_grad_()
+        expected, _ = reference.fire(leaf, self.neuron, return_membrane=False)
         (grad,) = torch.autograd.grad(expected, leaf, self.grad)
-        self.x.requires_grad_(False)
-        same = {"spikes": torch.equal(self.forward()[0], expected), "gradients": relative(self.backward()[0], grad) < 1e-5}
+        same = {"spikes": torch.equal(self.forward().out, expected), "gradients": relative(self.backward().grad_y, grad) < 1e-5}
         return [f"{name} of fire" for name, equal in same.items() if not equal]
 
 
@@ -181,8 +185,9 @@ def timed(what: str, step: Callable[[], Any], moved: float, y: Tensor, rounds: i
 
 
 def main(o: Options) -> None:
-    if not torch.cuda.is_available() or (reason := triton_gpu.reason_against(torch.empty(0, device="cuda"))):
-        print(f"no CUDA GPU to measure: {reason if torch.cuda.is_available() else 'PyTorch sees none'}", file=sys.stderr)
+    reason = unavailable_reason() if torch.cuda.is_available() else "PyTorch sees none"  # the interpreter needs none
+    if reason:
+        print(f"no CUDA GPU to measure: {reason}", file=sys.stderr)
         raise SystemExit(2)
     torch.manual_seed(0)
     layer = Layer(o)

@@ -19,7 +19,7 @@ import torch
 
 from spikewise.engine.memory.allocator import disable_heap_trim
 from spikewise.engine.run.folder import cpu_name
-from spikewise.kernels import chosen_name
+from spikewise.kernels import describe_backend
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -32,7 +32,7 @@ def where() -> dict[str, Any]:
     return {
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
-        "kernels": chosen_name("auto"),
+        "kernels": describe_backend("auto"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "keep_memory": disable_heap_trim(),

@@ -7,10 +7,11 @@ import torch
 from tiny import CPU, TINY, begin, json_lines, with_optim
 
 from spikewise.config import Data
-from spikewise.data import EpochSampler
-from spikewise.data.augment import flip
+from spikewise.data import EpochSampler, EventDataset, rng_from
+from spikewise.data.augment import random_crop, random_hflip, random_temporal_delete
 from spikewise.data.events.events import Events
-from spikewise.data.events.recordings import EventDataset, Files
+from spikewise.data.events.recordings import EventDataset
+from spikewise.data.files import PathArray
 from spikewise.engine.build import load_data
 from spikewise.engine.loader import (
     EvalBatches,
@@ -41,7 +42,7 @@ def recordings(folder, cache=None):
     names = [f"{k}.rec" for k in range(40)]
     for k, name in enumerate(names):
         (folder / name).write_bytes(b"x" * (2000 * (k % 3) + 7))
-    return EventDataset("some", Files(folder, names), np.arange(40) % 3, tuple("abc"), 4, single_pixel_events, cache=cache)
+    return EventDataset("some", PathArray(folder, names), np.arange(40) % 3, tuple("abc"), 4, single_pixel_events, cache=cache)
 
 
 EVENT_AUGMENTATIONS = {
@@ -198,7 +199,7 @@ def test_a_data_set_that_decodes_random_crops_gets_the_samples_generator():
 
     data = Cropping(load_data(TINY, "train"))
     rng = rng_from(0, 2, 9, "augment")
-    expected = flip(random_crop(data.sample(9), rng, (5, 5)), rng)
+    expected = random_hflip(random_crop(data.sample(9), rng, (5, 5)), rng)
     assert np.array_equal(training_batches(data, flip=True).augment_sample(9, 2), expected)
     assert EvalBatches(data, 4)[0][0].shape[-2:] == (8, 8)
 

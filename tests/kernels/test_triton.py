@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from spikewise.kernels.cuda import operators as triton_gpu
+
+from spikewise.kernels import triton
+from spikewise.kernels.triton import launch
 
 HERE = Path(__file__).parent
-SOURCES = Path(triton_gpu.__file__).parent
+DEVICE_SOURCES = Path(triton.__file__).parent / "device"
 TRITON = importlib.util.find_spec("triton")
 PTXAS = Path(TRITON.origin).parent / "backends" / "nvidia" / "bin" / "ptxas" if TRITON and TRITON.origin else None
 needs_triton = pytest.mark.skipif(TRITON is None, reason="Triton is not installed (pip install triton, on Linux)")
@@ -72,9 +74,8 @@ def test_kernels_compile_and_fuse_no_product_with_a_sum(capability, tmp_path):
     done = run(str(HERE / "triton_compile.py"), str(capability), TRITON_CACHE_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    written = {
-        name for file in SOURCES.glob("*_kernels.py") for name in re.findall(r"^def (\w+_kernel)\(", file.read_text(), re.M)
-    }
+    sources = [file.read_text() for file in DEVICE_SOURCES.glob("*.py")]
+    written = {name for source in sources for name in re.findall(r"^def (\w+_kernel)\(", source, re.M)}
     assert {kernel["kernel"] for kernel in found} == written
     for kernel in found:
         assert kernel["target"].startswith(f"sm_{capability}")
@@ -99,15 +100,18 @@ def test_another_batch_or_image_size_compiles_nothing(tmp_path):
 
 
 def test_the_launchers_can_be_imported_without_triton():
-    done = run("-c", "import sys; sys.modules['triton'] = None; from spikewise.kernels.cuda import launch, operators, pooled")
+    done = run(
+        "-c",
+        "import sys; sys.modules['triton'] = None; from spikewise.kernels.triton import launch, max_pool, norm_fire, packing",
+    )
     assert done.returncode == 0, done.stderr
 
 
 def test_a_reason_is_given_in_words(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(triton_gpu, "found", lambda: True)
-    assert triton_gpu.reason_against(torch.ones(1)) == "they compute on CUDA, given a tensor on cpu"
+    monkeypatch.setattr(launch, "is_triton_installed", lambda: True)
+    assert triton.unavailable_reason(torch.ones(1)) == "they compute on CUDA, given a tensor on cpu"
     if not torch.cuda.is_available():
-        assert triton_gpu.reason_against() == "PyTorch sees no CUDA device"
-    monkeypatch.setattr(triton_gpu, "found", lambda: False)
-    assert triton_gpu.reason_against().startswith("Triton is not installed")
+        assert triton.unavailable_reason() == "PyTorch sees no CUDA device"
+    monkeypatch.setattr(launch, "is_triton_installed", lambda: False)
+    assert triton.unavailable_reason().startswith("Triton is not installed")

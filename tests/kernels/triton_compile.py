@@ -9,14 +9,16 @@ import sys
 from typing import Any
 
 import torch
-from spikewise.kernels.cuda import launch as triton_launch
-from spikewise.kernels.cuda import operators as triton_gpu
-from spikewise.kernels.cuda import pooled as triton_pool_gpu
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from spikewise.kernels import SURROGATES
+from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, Surrogate
+from spikewise.kernels.triton import launch
+from spikewise.kernels.triton import norm_fire as launchers
+from spikewise.kernels.triton.max_pool import max_pool, max_pool_backward
+from spikewise.kernels.triton.norm_fire import batch_norm_backward_, norm_fire, norm_fire_backward, norm_stats
+from spikewise.kernels.triton.packing import pack, unpack
 
 compiled: dict[int, tuple[str, Any, int]] = {}
 
@@ -53,43 +55,48 @@ def compile_only(capability):
 
 def start_all():
     """Networks of few and of many steps, images and single numbers, every connection, surrogate and storage type."""
-    wants = ([False] * 4, [True] * 4)
-    surrogates = iter([*SURROGATES] * 2)
+    surrogates = iter([*Surrogate] * 2)
     cases = [(4, torch.float32, 64, 0), (4, torch.bfloat16, 64, 2), (6, torch.float16, 3, 1), (2, torch.float32, 1, 0)]
-    for connect, (steps, dtype, channels, planes) in enumerate(cases, start=-1):
-        y, one, abc = torch.zeros(steps, 1, channels, 8, 8, dtype=dtype), torch.ones(channels), torch.ones(3)
-        shortcut = y if connect >= 0 else None
-        for v_reset, repeat in ((0.0, 0), (None, steps)):
-            rules = (connect, repeat, 1.0, v_reset, next(surrogates), 2.0, bool(repeat))
-            more = (None, None) if repeat else (y, torch.zeros(y.shape[1:]))
-            given = (y[0] if repeat else y, one, one, abc, shortcut, *more)
-            triton_gpu.norm_fire(*given, *rules, not repeat, planes)
-            triton_gpu.norm_fire_backward(y, more[1], *given, *rules, one, False, [connect > 0, *wants[not repeat][1:]])
-        if connect > 0:
-            continue
-        triton_gpu.norm_stats(y, 2)
-        triton_gpu.through_statistics_(y, y, one, torch.ones(3, channels))
-        rules, window = (-1, 4, 1.0, 0.0, "atan", 2.0, True), (3, 2, 1)
-        out, place = triton_pool_gpu.fire_pool(y[0], one, one, abc, *rules, window)
-        triton_pool_gpu.fire_pool_backward(out, place, y[0], one, one, abc, *rules, window, one, False, False)
-        out, place = triton_pool_gpu.max_pool(y[0], *window)
-        triton_pool_gpu.max_pool_backward(out, place, y[0].shape, *window)
-        triton_pool_gpu.unpack(triton_pool_gpu.pack(y, 2), y.shape, 2, dtype)
+    for connect, (steps, dtype, channels, planes) in zip(Connect, cases, strict=True):
+        y = torch.zeros(steps, 1, channels, 8, 8, dtype=dtype)
+        numbers, shortcut = (torch.ones(channels), torch.ones(channels), torch.ones(3)), y if connect else None
+        rules = FireSpec(surrogate=next(surrogates), detach_reset=False, connect=connect, num_planes=planes)
+        start_fire(
+            FireTensors(y, *numbers, shortcut, y, torch.zeros(y.shape[1:])),
+            rules._replace(return_membrane=True),
+            GradSpec(False, connect > Connect.ADD, True, True, True),
+        )
+        start_fire(
+            FireTensors(y[0], *numbers, shortcut),
+            rules._replace(v_reset=None, surrogate=next(surrogates), detach_reset=True, repeat_steps=steps),
+            GradSpec(False, connect > Connect.ADD),
+        )
+        if connect <= Connect.ADD:
+            start_rest(y, numbers)
+
+
+def start_fire(tensors, spec, want):
+    out, v_last, _, indices = norm_fire(tensors, spec)
+    grads = FireGrads(out, v_last if spec.return_membrane else None, tensors.scale, indices if spec.pool else None)
+    norm_fire_backward(grads, tensors, spec, want)
+
+
+def start_rest(y, numbers):
+    """What is no norm_fire of a sequence: statistics, pooling, packing."""
+    window = (3, 2, 1)
+    norm_stats(y, 2)
+    batch_norm_backward_(y, y, numbers[0], torch.ones(3, y.shape[2]))
+    start_fire(FireTensors(y[0], *numbers), FireSpec(repeat_steps=4, pool=[*window]), GradSpec(False))
+    out, indices = max_pool(y[0], *window)
+    max_pool_backward(out, indices, y[0].shape, *window)
+    unpack(pack(y, 2), y.shape, y.dtype, True)
 
 
 def start_one(batch, size):
     """A layer's kernels, for one batch and image size."""
-    y, one, abc = torch.zeros(4, batch, 64, size, size, dtype=torch.bfloat16), torch.ones(64), torch.ones(3)
-    rules, window = (0, 0, 1.0, 0.0, "atan", 2.0, True), (3, 2, 1)
-    triton_gpu.norm_stats(y, 2)
-    triton_gpu.norm_fire(y, one, one, abc, y, None, None, *rules, False, 2)
-    triton_gpu.norm_fire_backward(y, None, y, one, one, abc, None, None, None, *rules, one, False, [False] * 4)
-    triton_gpu.through_statistics_(y, y, one, torch.ones(3, 64))
-    out, place = triton_pool_gpu.fire_pool(y[0], one, one, abc, -1, 4, *rules[2:], window)
-    triton_pool_gpu.fire_pool_backward(out, place, y[0], one, one, abc, -1, 4, *rules[2:], window, one, False, False)
-    out, place = triton_pool_gpu.max_pool(y[0], *window)
-    triton_pool_gpu.max_pool_backward(out, place, y[0].shape, *window)
-    triton_pool_gpu.unpack(triton_pool_gpu.pack(y, 2), y.shape, 2, y.dtype)
+    y, numbers = torch.zeros(4, batch, 64, size, size, dtype=torch.bfloat16), (torch.ones(64), torch.ones(64), torch.ones(3))
+    start_fire(FireTensors(y, *numbers, y), FireSpec(connect=Connect.ADD, num_planes=2), GradSpec(False))
+    start_rest(y, numbers)
 
 
 def compare_sizes():
@@ -103,7 +110,7 @@ def compare_sizes():
 
 def main(capability):
     compile_only(capability)
-    triton_launch.CHUNK = triton_gpu.CHUNK = 4  # as for more than 16 steps, in a quarter of the time
+    launch.STEPS_PER_CHUNK = launchers.STEPS_PER_CHUNK = 4  # as for more than 16 steps, in a quarter of the time
     start_all()
     for name, kernel, channels in compiled.values():
         ptx = kernel.asm["ptx"]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.faults import Statistics
+from ..engine.non_finite import BufferSnapshot
 from ..models.network import Network
 from ..models.recorder import record_activity, training_mode
 
@@ -34,7 +34,7 @@ class BlockStats(NamedTuple):
 @contextmanager
 def preserving_state(net: Network, *, training: bool) -> Iterator[None]:
     """Put the network in training or evaluation mode; on leaving, restore its modes and running statistics."""
-    statistics = Statistics(net)  # copies them
+    statistics = BufferSnapshot(net)  # copies them
     try:
         with training_mode(net, training=training):
             yield

@@ -10,7 +10,7 @@ from ..config import Optim
 def build_optimizer(config: Optim, net: nn.Module) -> optim.Optimizer:
     """The optimiser of a run, with weight decay for convolutions and linear layers only: not for norms, biases and tau.
 
-    A group's `scale` is its learning rate as a multiple of the scheduled one: `plif_lr_multiplier` for PLIF's w, 1 for all others.
+    A group's `scale` is its learning rate as a multiple of the scheduled one: `plif_lr_multiplier` for PLIF's w, else 1.
     """
     matrices = [p for p in net.parameters() if p.dim() > 1]
     time_constants = [p for name, p in net.named_parameters() if name.endswith(".neuron.w")]

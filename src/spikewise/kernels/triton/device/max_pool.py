@@ -13,7 +13,7 @@ from .neuron import charge, fires, reset
 
 @triton.jit
 def tile_pixels(number, width, channels, BLOCK_SIZE: tl.constexpr):
-    """Where BLOCK values of an image lie: offsets, channels, columns, rows; those of program `number` of this image."""
+    """Where BLOCK_SIZE values of an image lie: offsets, channels, columns, rows; those of program `number` of this image."""
     at = number * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
     channel = at % channels
     pixel = at // channels
@@ -25,7 +25,7 @@ def max_pool_kernel(
     x, out, indices, height, width, out_height, out_width, channels, each,
     WINDOW: tl.constexpr, BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK outputs of one image, for which there are `each` programs."""
+    """BLOCK_SIZE outputs of one image, for which there are `each` programs."""
     image = (tl.program_id(0) // each).to(tl.int64)
     at, channel, ox, oy = tile_pixels(tl.program_id(0) % each, out_width, channels, BLOCK_SIZE)
     mask = at < out_height * out_width * channels
@@ -76,7 +76,7 @@ def max_pool_backward_kernel(
     grad, indices, grad_in, height, width, out_height, out_width, channels, each,
     WINDOW: tl.constexpr, BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK inputs of one image, for which there are `each` programs."""
+    """BLOCK_SIZE inputs of one image, for which there are `each` programs."""
     image = (tl.program_id(0) // each).to(tl.int64)
     at, channel, column, row = tile_pixels(tl.program_id(0) % each, width, channels, BLOCK_SIZE)
     mask = at < height * width * channels
@@ -91,7 +91,7 @@ def fire_pool_kernel(
     height, width, out_height, out_width, channels, each, steps, images, v_th, v_reset,
     HARD_RESET: tl.constexpr, WINDOW: tl.constexpr, BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK outputs of one still image at all time steps; every output computes the neurons of its window for itself."""
+    """BLOCK_SIZE outputs of one still image at all time steps; every output computes the neurons of its window for itself."""
     image = (tl.program_id(0) // each).to(tl.int64)
     at, channel, ox, oy = tile_pixels(tl.program_id(0) % each, out_width, channels, BLOCK_SIZE)
     mask = at < out_height * out_width * channels

@@ -18,6 +18,7 @@ from .neuron import charge, fires, reset
 NONE = tl.constexpr(int(Connect.NONE))
 ADD = tl.constexpr(int(Connect.ADD))
 AND = tl.constexpr(int(Connect.AND))
+IAND = tl.constexpr(int(Connect.IAND))
 
 
 @triton.jit
@@ -98,7 +99,7 @@ def forward_steps(
     HARD_RESET: tl.constexpr,
     PLANES: tl.constexpr,
 ):
-    """Outputs of STEPS steps from `step` on; the membrane after them. still: the one frame under REPEAT"""
+    """Outputs of STEPS steps from `step` on; the membrane after them. still_frame: the one frame under REPEAT"""
     begin, n, offsets, mask = tile
     ys = still_frame if REPEAT else load_steps(y, step, tile, STEPS)
     currents = load_steps(current, step, tile, STEPS)
@@ -113,6 +114,7 @@ def forward_steps(
             elif CONNECT == AND:
                 value = value * s
             else:
+                tl.static_assert(CONNECT == IAND)
                 value = (1.0 - value) * s
         tl.store(out + (step + t) * n + begin + offsets, value.to(out.dtype.element_ty), mask=mask)
         if PLANES > 0:
@@ -164,7 +166,7 @@ def norm_fire_kernel(
     UNIT: tl.constexpr,
     GROUPS: tl.constexpr,
 ):
-    """`chunks` times CHUNK steps (LONG only), then STEPS."""
+    """`chunks` times STEPS_PER_CHUNK steps (LONG only), then STEPS."""
     tile = flat_tile(n, UNIT, GROUPS)
     channel = tile_channels(tile, channels, ALIGN)
     scale_shift = (tl.load(scale + channel), tl.load(shift + channel))

@@ -40,27 +40,27 @@ def store_chunk_membranes(
 
 
 @triton.jit
-def pool_tile(tile, pixel, channel, tile_pixels, height, width, out_height, out_width, channels):
-    """What `unpool_grads` must know of a tile whose rows are these pixels."""
+def pool_tile(pool_indices, pixel, channel, pixels, height, width, out_height, out_width, channels):
+    """What `unpool_grads` must know of a tile whose rows are these pixels, of so many that a time step has."""
     of_image = out_height * out_width * channels
-    steps_apart = tile_pixels // (height * width) * of_image
+    steps_apart = pixels // (height * width) * of_image
     image = pixel // (height * width) * of_image
     column, row = (pixel % width).to(tl.int32), (pixel // width % height).to(tl.int32)
-    return (tile, steps_apart, image, column, row, channel, out_height, out_width, channels)
+    return (pool_indices, steps_apart, image, column, row, channel, out_height, out_width, channels)
 
 
 @triton.jit
 def unpool_grads(grad_out, step, pooled, mask, WINDOW: tl.constexpr, STEPS: tl.constexpr):
     """As `load_steps`: the gradient at the spikes, of which max pooling has the gradient `grad_out` at its outputs.
 
-    pooled: place, and how many values it has per step; of the tile's values the offset of their image's outputs, column, row
-            and channel; the outputs' height and width, channels
+    pooled: pool indices, and how many there are per step; of the tile's values the offset of their image's outputs, column,
+            row and channel; the outputs' height and width, channels
     """
-    tile, n, image, column, row, channel, height, width, channels = pooled
+    pool_indices, n, image, column, row, channel, height, width, channels = pooled
     tiles = ()
     for t in tl.static_range(STEPS):
         at = (step + t) * n + image
-        of_step = unpool_grad(grad_out + at, tile + at, column, row, channel, mask, height, width, channels, WINDOW)
+        of_step = unpool_grad(grad_out + at, pool_indices + at, column, row, channel, mask, height, width, channels, WINDOW)
         tiles += (of_step,)
     return tiles
 
