@@ -107,8 +107,8 @@ def test_a_checkpoint_with_old_names_belongs_to_the_same_run():
     then = {f"{a}.{b}": v for a, fields in content.items() if isinstance(fields, dict) for b, v in fields.items()}
     assert {"data.rule", "keep.mean_of_last"} <= then.keys()
     then["seed"] = 0
-    assert changes(then, flatten_config(config)) == []
-    assert changes(then | {"data.frames": 6}, flatten_config(config)) == ["data.num_frames 6 -> 5"]
+    assert describe_changes(then, flatten_config(config)) == []
+    assert describe_changes(then | {"data.frames": 6}, flatten_config(config)) == ["data.num_frames 6 -> 5"]
 
 
 @pytest.mark.parametrize("old", ["keep.last", "keep.no_best", *OLD_FIELDS])
