@@ -15,6 +15,9 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 MODULES = {  # modules below a moved package move with it
+    "spikewise.analysis.initial": "spikewise.analysis.block_stats",
+    "spikewise.analysis.opened": "spikewise.analysis.load",
+    "spikewise.analysis.pictures": "spikewise.analysis.sample_images",
     "spikewise.analysis.diagnose": "spikewise.analysis.diagnosis.diagnose",
     "spikewise.analysis.reproduce": "spikewise.paper",
     "spikewise.analysis_commands": "spikewise.cli.analysis",
@@ -40,7 +43,6 @@ MODULES = {  # modules below a moved package move with it
     "spikewise.data.simulate": "spikewise.data.events.simulate",
     "spikewise.data.summary": "spikewise.data.events.summary",
     "spikewise.data.unpack": "spikewise.data.fetch.unpack",
-    "spikewise.data.ways": "spikewise.data.fetch.sources",
     "spikewise.engine.allocator": "spikewise.engine.memory.allocator",
     "spikewise.engine.average": "spikewise.engine.ema",
     "spikewise.engine.batches": "spikewise.engine.loader",
@@ -51,6 +53,10 @@ MODULES = {  # modules below a moved package move with it
     "spikewise.engine.rundir": "spikewise.engine.run.folder",
     "spikewise.engine.trainer": "spikewise.engine.loop",
     "spikewise.engine.training": "spikewise.engine.step",
+    "spikewise.engine.report": "spikewise.engine.metrics",
+    "spikewise.kernels.convolve": "spikewise.kernels.spike_conv",
+    "spikewise.kernels.cuda": "spikewise.kernels.triton",
+    "spikewise.kernels.dynamics": "spikewise.kernels.spec",
     "spikewise.models.blocks": "spikewise.models.residual",
     "spikewise.models.names": "spikewise.models.key_maps",
     "spikewise.models.probe": "spikewise.models.recorder",

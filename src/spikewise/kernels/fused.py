@@ -89,7 +89,7 @@ def norm_fire(
         detach_reset=neuron.detach_reset,
         connect=code,
         repeat_steps=repeat_steps,
-        pool=list(pool) if pool is not None and fuse_pool else None,
+        pool=PoolWindow(*pool) if pool is not None and fuse_pool else None,
         return_membrane=return_membrane,
         num_planes=num_planes(max_value) if emit_planes and is_complete else 0,
     )

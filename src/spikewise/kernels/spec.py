@@ -143,7 +143,7 @@ class FireSpec(NamedTuple):
     detach_reset: bool = True
     connect: Connect = Connect.NONE
     repeat_steps: int = 0
-    pool: list[int] | None = None
+    pool: PoolWindow | None = None
     return_membrane: bool = False
     num_planes: int = 0
 
@@ -211,7 +211,7 @@ SCHEMA_TYPES = {
     float | None: "float?",
     int: "int",
     bool: "bool",
-    list[int] | None: "int[]?",
+    PoolWindow | None: "int[]?",
     Connect: "int",
     Surrogate: "int",
 }
@@ -227,6 +227,9 @@ def split(args: Sequence[Any], *records: Any) -> list[Any]:
     found, begin = [], 0
     for record in records:
         end = begin + len(record._fields)
-        found.append(record._make(args[begin:end]))
+        values = record._make(args[begin:end])
+        if record is FireSpec and values.pool is not None:  # operators hand on lists
+            values = values._replace(pool=PoolWindow(*values.pool))
+        found.append(values)
         begin = end
     return found

@@ -69,6 +69,10 @@ class Block(nn.Module):
         """G of E6; None where branch and shortcut do not meet after the neurons."""
         return getattr(self.last_layer, "connect", None)
 
+    @connect.setter
+    def connect(self, connect: ConnectFn | None) -> None:
+        self.last_layer.connect = connect
+
     @property
     def identity_branch(self) -> int | None:
         """The constant branch, 0 or 1, with which the block is the identity on spikes; None: there is none."""

@@ -58,7 +58,7 @@ class Call:
         self.sequence = (self.steps, *self.frame)
         require_shapes(tensors, spec, grads)
         self.channels_last = is_channels_last(y)
-        if spec.pool is not None and not (self.channels_last and spec.repeat_steps):
+        if spec.pool is not None and not self.channels_last:
             raise ValueError("pooling within norm_fire takes still images with channels last; use norm_fire and max_pool")
         a, b, c = tensors.coefficients.tolist()
         plain = (a, b, c) == (1.0, 1.0, 0.0)

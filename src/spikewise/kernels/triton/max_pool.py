@@ -43,8 +43,6 @@ def fire_pool(tensors: FireTensors, spec: FireSpec) -> FireOutput:
     from .device.max_pool import fire_pool_kernel
 
     y, steps = tensors.y, spec.repeat_steps
-    if not steps:
-        raise ValueError("pooling within norm_fire takes still images; use norm_fire and max_pool")
     assert spec.pool is not None
     shape = pool_output_shape(y.shape, spec.pool)
     out, indices = (empty((steps, *shape), dtype, True, y.device) for dtype in (y.dtype, torch.uint8))
