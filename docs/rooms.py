@@ -77,9 +77,10 @@ def draw() -> str:
     for room, (x, y, w, _) in boxes.items():
         title = f"{room}" if w < 110 else f"{room}  ({lines[room]:,} lines)"
         parts.append(f'<rect x="{x:.0f}" y="{y}" width="{w:.0f}" height="48" rx="6" fill="#e8f0f8" stroke="#5b6b7d"/>')
-        parts.append(f'<text x="{x + w / 2:.0f}" y="{y + 20}" text-anchor="middle" font-size="13" font-weight="bold">{title}</text>')
+        centered = f'x="{x + w / 2:.0f}" text-anchor="middle"'
+        parts.append(f'<text {centered} y="{y + 20}" font-size="13" font-weight="bold">{title}</text>')
         if w >= 5.6 * len(NOTES[room]):
-            parts.append(f'<text x="{x + w / 2:.0f}" y="{y + 37}" text-anchor="middle" font-size="11">{NOTES[room]}</text>')
+            parts.append(f'<text {centered} y="{y + 37}" font-size="11">{NOTES[room]}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

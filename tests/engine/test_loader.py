@@ -10,7 +10,6 @@ from spikewise.config import Data
 from spikewise.data import EpochSampler, EventDataset, rng_from
 from spikewise.data.augment import random_crop, random_hflip, random_temporal_delete
 from spikewise.data.events.events import Events
-from spikewise.data.events.recordings import EventDataset
 from spikewise.data.files import PathArray
 from spikewise.engine.build import load_data
 from spikewise.engine.loader import (

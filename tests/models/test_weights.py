@@ -1,6 +1,7 @@
 import argparse
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -331,3 +332,15 @@ def test_a_network_built_by_hand_cannot_be_saved_without_its_spec(tmp_path):
     net.spec = {}
     with pytest.raises(ValueError, match="was not built by build_model"):
         save_pretrained(net, tmp_path)
+
+
+def test_weights_written_before_the_names_changed_are_read_as_they_were():
+    """By version 0.1.0 before its rooms moved: surrogates of the old names, a header and a bare state dict."""
+    folder = Path(__file__).parents[1] / "old_files" / "weights"
+    expected = torch.load(folder / "expected.pt", weights_only=True)
+    net = load_pretrained(folder)
+    torch.testing.assert_close(net(expected["x"]), expected["logits"], rtol=1e-4, atol=1e-5)
+    assert net.spec["surrogate"] == "rectangle"
+    assert net.stage1.widen.neuron.surrogate == "rectangular"
+    bare = load_pretrained(folder / "bare.pt", **net.spec)
+    assert torch.equal(bare(expected["x"]), net(expected["x"]))

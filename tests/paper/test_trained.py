@@ -250,7 +250,6 @@ def test_a_check_of_everything(tmp_path, monkeypatch):
         (["tab2", "--weights", "x", "--max-epochs", "1"], "--weights evaluates and trains nothing; leave out --max-epochs"),
         (["tab4", "--check", "--data-root", "x"], "--check makes its own data; leave out --data-root"),
         (["tab4", "--max-epochs", "0"], "max_epochs=0; use 1 epoch or more"),
-        (["tab4", "--max-epochs", "0"], "max_epochs=0; use 1 epoch or more"),  # its old name
         (["tab4", "--batch-size", "1"], "batch_size=1; batch norm needs 2 or more samples"),
         (["tab4", "--data-root", "nowhere"], "nowhere"),
         (["fig5", "--size", "8"], "size=8 pixels; 152 layers halve an image five times: use 32 or more"),

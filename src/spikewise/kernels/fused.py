@@ -75,7 +75,7 @@ def norm_fire(
     is_complete = (code != Connect.NONE or connect is None) and (pool is None or fuse_pool)
 
     max_value, input_planes = 0, None
-    if packing and not torch.compiler.is_compiling():
+    if packing:
         of_shortcut, of_current = (None if x is None else known(x) for x in (shortcut, current))
         max_value = max_connected_value(connect, 0 if of_shortcut is None else of_shortcut.max_value)
         if shortcut is None or current is None:  # planes of one of them are kept, not of both

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels.packing import begin_trace, end_trace
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import ConvNorm, ConvNormFire
 from .residual import Block
@@ -91,7 +92,9 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, num_classes] of still images [N, C, H, W] or frames [T, N, C, H, W]."""
         self.check_input(x, dims=(4, 5))
+        begin_trace()
         features = self.features(x, None)
+        end_trace()
         if features.dim() == 3:
             features = sum_over_time(features) / len(features)
         return self.head(features)
