@@ -243,9 +243,12 @@ def test_stand_ins_go_through_prepare_train_and_evaluate(name, tmp_path, capsys)
 
 
 def test_a_part_that_is_none_is_refused(tmp_path, capsys):
-    assert main(["train", "cifar10-dvs/sew-add", "--data.part", "half", "--out", str(tmp_path / "run")]) == 2
-    assert "data.part='half' is an unknown split variant of cifar10-dvs; use published or seeded" in capsys.readouterr().err
-    assert main(["train", "digits", "--data.part", "half", "--out", str(tmp_path / "run")]) == 2
+    assert main(["train", "cifar10-dvs/sew-add", "--data.split-variant", "half", "--out", str(tmp_path / "run")]) == 2
+    assert (
+        "data.split_variant='half' is an unknown split variant of cifar10-dvs; use published or seeded"
+        in capsys.readouterr().err
+    )
+    assert main(["train", "digits", "--data.split-variant", "half", "--out", str(tmp_path / "run")]) == 2
     assert "leave it at 'published'" in capsys.readouterr().err
 
 

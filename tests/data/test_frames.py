@@ -11,7 +11,7 @@ from spikewise.data.events import Events
 from spikewise.data.events.frames import FRAME_BINNERS, frames_by_count, frames_by_duration
 from spikewise.native import load as native
 
-needs_c = pytest.mark.skipif(bool(native.reason_against()), reason=native.reason_against())
+needs_c = pytest.mark.skipif(bool(native.unavailable_reason()), reason=native.unavailable_reason())
 INT64 = np.iinfo(np.int64)
 
 
@@ -36,7 +36,7 @@ streams = st.builds(recording, st.one_of(st.lists(any_time, max_size=50), st.lis
 def test_the_loop_in_c_equals_its_definition(rule, variant, events, T):
     with mock.patch.object(native, "selected_variant", return_value=variant):
         got = FRAME_BINNERS[rule](events, T)
-    with mock.patch.object(native, "reason_against", return_value="not in this test"):
+    with mock.patch.object(native, "unavailable_reason", return_value="not in this test"):
         want = FRAME_BINNERS[rule](events, T)
     assert got.dtype == want.dtype == np.int32
     assert np.array_equal(got, want)

@@ -167,10 +167,12 @@ def test_what_chance_does_depends_on_seed_epoch_and_image_alone(workers, tmp_pat
     for (x, y), (other_x, other_y) in zip(alone, iterate_batches(batches, range(6), CPU, workers), strict=True):
         assert torch.equal(x, other_x)
         assert torch.equal(y, other_y)
-    assert not np.array_equal(batches.augmented(3, 0), batches.augmented(3, 1))
-    assert not np.array_equal(batches.augmented(3, 0), training_batches(data, seed=1).augmented(3, 0))
-    flipped = sum(np.array_equal(batches.augmented(3, e), training_batches(data).augmented(3, e)[..., ::-1]) for e in range(40))
-    same = sum(np.array_equal(batches.augmented(3, e), training_batches(data).augmented(3, e)) for e in range(40))
+    assert not np.array_equal(batches.augment_sample(3, 0), batches.augment_sample(3, 1))
+    assert not np.array_equal(batches.augment_sample(3, 0), training_batches(data, seed=1).augment_sample(3, 0))
+    flipped = sum(
+        np.array_equal(batches.augment_sample(3, e), training_batches(data).augment_sample(3, e)[..., ::-1]) for e in range(40)
+    )
+    same = sum(np.array_equal(batches.augment_sample(3, e), training_batches(data).augment_sample(3, e)) for e in range(40))
     assert flipped + same == 40
     assert 8 <= flipped <= 32
 

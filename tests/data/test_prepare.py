@@ -72,7 +72,7 @@ def test_a_preparation_killed_at_any_change_of_the_disk_goes_on_to_the_same_byte
             except Crash:
                 if (root / name).exists():  # all was done but for waiting until the disk knows
                     assert contents(root / name) == whole
-        return dying.seen
+        return dying.num_changes
 
     changes = until(tmp_path / "counted", 0)
     assert changes > 50

@@ -15,7 +15,7 @@ from spikewise import build_model
 from spikewise.kernels import BACKENDS, CONNECT, SURROGATES, NeuronParams, NormParams, get_backend
 from spikewise.kernels.cpu import norm_fire as cpu_norm_fire
 from spikewise.kernels.reference import scale_and_shift
-from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec
+from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow
 from spikewise.native import build
 from spikewise.native import load as native
 
@@ -302,7 +302,7 @@ def examples():
     yield "norm_fire", (*whole, *spec._replace(return_membrane=True, num_planes=2))
     yield "norm_fire", (*FireTensors(y, *numbers), *FireSpec(num_planes=1))
     yield "norm_fire", (*still, *FireSpec(repeat_steps=5, return_membrane=True))
-    yield "norm_fire", (*still, *FireSpec(repeat_steps=5, pool=[3, 2, 1], num_planes=1))
+    yield "norm_fire", (*still, *FireSpec(repeat_steps=5, pool=PoolWindow(3, 2, 1), num_planes=1))
     grads = FireGrads(torch.randn(3, 2, 4, 3, 5), None, torch.zeros(4))
     yield "norm_fire_backward", (*grads, *whole, *spec, *GradSpec(True, True, True, True, True))
     yield "batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, *torch.rand(3, 4), torch.rand(2, 4), 90)

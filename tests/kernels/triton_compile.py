@@ -13,7 +13,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, Surrogate
+from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow, Surrogate
 from spikewise.kernels.triton import launch
 from spikewise.kernels.triton import norm_fire as launchers
 from spikewise.kernels.triton.max_pool import max_pool, max_pool_backward
@@ -85,8 +85,8 @@ def start_rest(y, numbers):
     """What is no norm_fire of a sequence: statistics, pooling, packing."""
     window = (3, 2, 1)
     norm_stats(y, 2)
-    batch_norm_backward_(y, y, numbers[0], torch.ones(3, y.shape[2]))
-    start_fire(FireTensors(y[0], *numbers), FireSpec(repeat_steps=4, pool=[*window]), GradSpec(False))
+    batch_norm_backward_(y, y, *numbers[:1] * 3, torch.ones(2, y.shape[2]), y[:, :, 0].numel())
+    start_fire(FireTensors(y[0], *numbers), FireSpec(repeat_steps=4, pool=PoolWindow(*window)), GradSpec(False))
     out, indices = max_pool(y[0], *window)
     max_pool_backward(out, indices, y[0].shape, *window)
     unpack(pack(y, 2), y.shape, y.dtype, True)

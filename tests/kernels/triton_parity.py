@@ -214,11 +214,12 @@ def test_statistics_of_any_shape_and_of_nothing():
 
 
 def test_statistics_add_to_the_gradient_in_place_whatever_its_layout():
-    y, center, coefficients = torch.randn(3, 2, 5, 4, 3), torch.randn(5), torch.randn(3, 5)
-    of_channel = [t[:, None, None] for t in (center, *coefficients)]
+    y, mean, inverse_std, scale, sums, count = torch.randn(3, 2, 5, 4, 3), *torch.rand(3, 5), torch.randn(2, 5), 72
+    linear, constant = -scale * inverse_std * (inverse_std * sums[1]) / count, -scale * sums[0] / count
+    of_channel = [t[:, None, None] for t in (mean, scale, linear, constant)]
     for grad in (torch.randn(3, 2, 5, 4, 3), torch.randn(3, 2, 4, 3, 5).permute(0, 1, 4, 2, 3)):
         expected = of_channel[1] * grad + (of_channel[2] * (y - of_channel[0]) + of_channel[3])
-        batch_norm_backward_(grad, y, center, coefficients)
+        batch_norm_backward_(grad, y, mean, inverse_std, scale, sums, count)
         assert torch.equal(grad, expected)
 
 
@@ -278,7 +279,7 @@ def test_pooling_behind_neurons_is_the_two_one_after_the_other(shape, window, st
 def test_pooling_behind_neurons_takes_still_images_only():
     one = torch.ones(3)
     with pytest.raises(ValueError, match="takes still images"):
-        norm_fire(FireTensors(torch.randn(2, 1, 3, 4, 4), one, one, one), FireSpec(pool=[3, 2, 1]))
+        norm_fire(FireTensors(torch.randn(2, 1, 3, 4, 4), one, one, one), FireSpec(pool=PoolWindow(3, 2, 1)))
 
 
 def test_nothing_to_compute_is_nothing_done():

@@ -123,7 +123,7 @@ def test_every_experiment_has_a_recipe_and_the_logs_it_names():
         assert experiment.log is None or experiment.log in LOGS
     gesture = [RECIPES[experiment.recipe]() for experiment in DVS_GESTURE]
     assert [config.optim.lr for config in gesture] == [0.001, 0.063, 0.005, 0.1, 0.03]  # Tab. 7
-    settings = [(c.optim.epochs, c.optim.batch, c.optim.step_epochs, c.optim.step_gamma, c.data.frames) for c in gesture]
+    settings = [(c.optim.epochs, c.optim.batch, c.optim.step_epochs, c.optim.step_gamma, c.data.num_frames) for c in gesture]
     assert set(settings) == {(192, 16, 64, 0.1, 16)}  # Tab. 6
 
 

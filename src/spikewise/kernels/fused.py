@@ -132,9 +132,9 @@ def coefficients(neuron: NeuronParams, device: torch.device) -> Tensor:
     """a, b, c of E1 as one tensor [3], float32."""
     numbers = neuron[:3]
     if not any(isinstance(number, Tensor) for number in numbers):
-        if torch.compiler.is_compiling() or in_fake_mode():
-            return torch.tensor(numbers, dtype=torch.float32, device=device)
-        return cached_constant(numbers, device)
+        if device.type == "cuda" and not torch.compiler.is_compiling() and not in_fake_mode():
+            return cached_constant(numbers, device)
+        return torch.tensor(numbers, dtype=torch.float32, device=device)
     tensors = [number if isinstance(number, Tensor) else torch.tensor([number], device=device) for number in numbers]
     return torch.cat([tensor.float().reshape(1) for tensor in tensors])
 

@@ -85,6 +85,7 @@ class EventNet(Network):
             channels = width
         self.out = nn.Linear(channels, num_classes)
         self.min_image_size = 2 ** sum(count for _, count in stages)
+        self.assign_state_keys()
 
     @property
     def stages(self) -> list[EventStage]:

@@ -68,6 +68,7 @@ class ResNet(Network):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.assign_state_keys()
 
     @property
     def stages(self) -> list[nn.ModuleList]:
