@@ -16,6 +16,7 @@ from spikewise.kernels.spec import (
     FireSpec,
     FireTensors,
     GradSpec,
+    PoolWindow,
     Surrogate,
     split,
 )

@@ -17,6 +17,7 @@ from spikewise.kernels.spec import (
     FireSpec,
     FireTensors,
     GradSpec,
+    PoolWindow,
     Surrogate,
 )
 from spikewise.kernels.triton import launch, unavailable_reason

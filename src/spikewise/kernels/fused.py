@@ -67,20 +67,11 @@ def norm_fire(
         return reference.norm_fire(y, norm, neuron, return_membrane=return_membrane, **given)
     if connect is None or shortcut is None:
         connect = shortcut = None
-    code = Connect.NONE
-    if shortcut is not None and shortcut.dtype == y.dtype and shortcut.shape == (repeat_steps or len(y), *y.shape[-4:]):
-        code = CONNECT_CODES.get(connect, Connect.NONE)  # type: ignore[arg-type]
-    fuse_pool = pool is not None and connect is None and current is None and v is None and not return_membrane
-    fuse_pool = fuse_pool and repeat_steps > 0 and supports_fused_pool(y, pool)  # type: ignore[arg-type]
-    is_complete = (code != Connect.NONE or connect is None) and (pool is None or fuse_pool)
-
-    max_value, input_planes = 0, None
-    if packing:
-        of_shortcut, of_current = (None if x is None else known(x) for x in (shortcut, current))
-        max_value = max_connected_value(connect, 0 if of_shortcut is None else of_shortcut.max_value)
-        if shortcut is None or current is None:  # planes of one of them are kept, not of both
-            only = of_shortcut or of_current
-            input_planes = None if only is None else only.planes
+    code = connect_code(connect, shortcut, y, repeat_steps)
+    alone = repeat_steps > 0 and not return_membrane and connect is current is v is None
+    window = pool if pool is not None and alone and supports_fused_pool(y, pool) else None
+    is_complete = (code != Connect.NONE or connect is None) and window == pool  # nothing is left to be done behind
+    max_value, input_planes = known_of_inputs(shortcut, connect, current) if packing else (0, None)
     spec = FireSpec(
         v_th=float(neuron.v_th),
         v_reset=None if neuron.v_reset is None else float(neuron.v_reset),
@@ -89,7 +80,7 @@ def norm_fire(
         detach_reset=neuron.detach_reset,
         connect=code,
         repeat_steps=repeat_steps,
-        pool=PoolWindow(*pool) if pool is not None and fuse_pool else None,
+        pool=None if window is None else PoolWindow(*window),
         return_membrane=return_membrane,
         num_planes=num_planes(max_value) if emit_planes and is_complete else 0,
     )
@@ -112,10 +103,26 @@ def norm_fire(
     else:
         if connect is not None and shortcut is not None and code == Connect.NONE:
             out = connect(out, shortcut)
-        if pool is not None and not fuse_pool:
+        if pool is not None and window is None:
             out = max_pool(out.flatten(0, 1), *pool).unflatten(0, out.shape[:2])
         out = note_planes(out, max_value) if emit_planes else note(out, max_value)
     return out, v_last if return_membrane else None, mean, variance
+
+
+def connect_code(connect: ConnectFn | None, shortcut: Tensor | None, y: Tensor, repeat_steps: int) -> Connect:
+    """What the kernel connects itself: a g that it knows, of a shortcut in the type and shape of the spikes."""
+    if connect is None or shortcut is None or shortcut.dtype != y.dtype:
+        return Connect.NONE
+    fits = shortcut.shape == (repeat_steps or len(y), *y.shape[-4:])
+    return CONNECT_CODES.get(connect, Connect.NONE) if fits else Connect.NONE
+
+
+def known_of_inputs(shortcut: Tensor | None, connect: ConnectFn | None, current: Tensor | None) -> tuple[int, Tensor | None]:
+    """The largest value of the output, and the bit planes of the shortcut or the current, of which only one may be there."""
+    of_shortcut, of_current = (None if x is None else known(x) for x in (shortcut, current))
+    max_value = max_connected_value(connect, 0 if of_shortcut is None else of_shortcut.max_value)
+    only = None if shortcut is not None and current is not None else of_shortcut or of_current
+    return max_value, None if only is None else only.planes
 
 
 def require_no_transform() -> None:
