@@ -3,9 +3,9 @@
     git worktree add /tmp/other COMMIT
     .venv/bin/python benchmarks/against.py /tmp/other
 
-Every figure is taken by a new process of either checkout, one after the other, `rounds` times; what is printed is the median of
-the ratios of neighbours, ours over the other's, with their spread. Of dispatch, on tensors so small that little is computed, it is
-the processor's time per spiking layer and step, without that of PyTorch's convolutions.
+Every figure is taken by a new process of either checkout, one after the other, `rounds` times; what is printed is the
+median of the ratios of neighbours, ours over the other's, with their spread. Of dispatch, on tensors so small that little is
+computed, it is the processor's time per spiking layer and step, without that of PyTorch's convolutions.
 """
 
 import json

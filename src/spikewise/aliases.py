@@ -1,6 +1,6 @@
 """Old public names and their new ones: modules, config fields, flags of commands, words. The one place that knows them.
 
-Whatever a user's code or command line still says in the old words works as before and is told the new word once. Files are
+What a command line or an import still says in these old words works as before and is told the new word once. Files are
 read silently: a run folder keeps what was written.
 """
 

@@ -248,3 +248,60 @@ def test_thresholds_learn(shape):
     assert torch.equal(
         LIF(v_th=torch.tensor([0.25, 8.0]))(torch.ones(3, 1, 2, 1, 1))[:, 0, :, 0, 0].any(0), torch.tensor([True, False])
     )
+
+
+def test_parts_are_called_in_streams_and_half_precision_too():
+    """What a pre-hook returns, a connection that is a module, a network in bfloat16, a hook point of one's own."""
+    net, x = small("sew_7b", num_blocks=2)
+    for hooked in (net.stage1.blocks[0].conv1.neuron, net.stage1.blocks[1], net.stage1.widen):
+        hooked.register_forward_pre_hook(lambda _module, args: args[0] * 1.0)
+    net.eval()
+    with torch.no_grad():
+        state = None
+        for number, frame in enumerate(x, start=1):
+            logits, state = net.step(frame, state)
+            torch.testing.assert_close(logits, net(x[:number]), rtol=1e-5, atol=1e-6)
+        assert net.to(torch.bfloat16)(x.bfloat16()).isfinite().all()
+    net, x = small()
+
+    class Connection(nn.Module):
+        def forward(self, a, s):
+            return a * 7
+
+    block = net.layer1[0]
+    block.connect = Connection()
+    assert set(block(torch.ones(4, 2, 16, 8, 8)).unique().tolist()) == {0.0, 7.0}
+    block.conv1.spikes = nn.Threshold(2.0, 0.0)
+    assert not block.conv1(torch.ones(4, 2, 16, 8, 8)).any()
+    block.conv1.neuron.step = lambda x, state: (torch.full_like(x, 3.0), state)
+    assert set(block.conv1(torch.ones(4, 2, 16, 8, 8)).unique().tolist()) == {3.0}
+
+
+def test_a_layer_used_twice_or_forgotten_by_its_block_refuses_to_stream():
+    net, x = small()
+    net.eval()
+    net.layer1[1] = net.layer1[0]
+    with pytest.raises(ValueError, match="runs twice in a frame"):
+        net.step(x)
+
+    class Forgetful(nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self.block = block
+
+        def forward(self, x, states=None):
+            return self.block(x)
+
+    net, x = small()
+    net.layer1[0] = Forgetful(net.layer1[0])
+    with pytest.raises(ValueError, match="was not given the stream's `states`"):
+        net.eval().step(x)
+
+
+def test_an_activation_taken_in_training_can_be_saved_and_loaded(tmp_path):
+    net, x = small()
+    net.layer1[0].register_forward_hook(lambda _m, _a, out: torch.save(out.detach(), tmp_path / "out.pt"))
+    net.stem.register_forward_hook(lambda _m, _a, out: torch.save(out, tmp_path / "stem.pt"))
+    net(x)
+    for name in ("out.pt", "stem.pt"):
+        assert torch.load(tmp_path / name, weights_only=True).dim() == 5

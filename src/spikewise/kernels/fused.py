@@ -71,6 +71,7 @@ def norm_fire(
     alone = repeat_steps > 0 and not return_membrane and connect is current is v is None
     window = pool if pool is not None and alone and supports_fused_pool(y, pool) else None
     is_complete = (code != Connect.NONE or connect is None) and window == pool  # nothing is left to be done behind
+    packing = packing and not torch.compiler.is_compiling()
     max_value, input_planes = known_of_inputs(shortcut, connect, current) if packing else (0, None)
     spec = FireSpec(
         v_th=float(neuron.v_th),

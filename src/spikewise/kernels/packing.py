@@ -33,41 +33,17 @@ class Known(NamedTuple):
     version: int
 
 
-_traced: list[tuple[Tensor, Known]] | None = None  # notes of a network that is being compiled
-
-
-def begin_trace() -> None:
-    """Take notes on a list where torch.compile traces a network, which follows no attributes of tensors."""
-    global _traced  # noqa: PLW0603
-    if torch.compiler.is_compiling():
-        _traced = []
-
-
-def end_trace() -> None:
-    global _traced  # noqa: PLW0603
-    if torch.compiler.is_compiling():
-        _traced = None
-
-
 def note(values: Tensor, max_value: int, planes: Tensor | None = None) -> Tensor:
-    """`values`, with what is known of them noted on the tensor."""
-    if torch.compiler.is_compiling():
-        if max_value and _traced is not None:
-            _traced.append((values, Known(max_value, planes, 0)))
-    elif max_value and not values.is_inference():
-        values._spikewise_known = Known(max_value, planes, values._version)  # type: ignore[attr-defined]
+    """`values`, with what is known of them noted on the tensor; not while compilers trace, which lose sight of such notes."""
+    if max_value and not torch.compiler.is_compiling() and not values.is_inference():
+        values._spikewise_known = (max_value, planes, values._version)  # type: ignore[attr-defined]  # plain, to be pickled
     return values
 
 
 def known(values: Tensor) -> Known | None:
-    """What is known of values as they are now: None where they were changed since."""
-    if torch.compiler.is_compiling():
-        for noted, what in reversed(_traced or []):
-            if noted is values:
-                return what
-        return None
-    found = getattr(values, "_spikewise_known", None)
-    return found if found is not None and found.version == values._version else None
+    """What is known of values as they are now: None where they were changed since (which `.data` hides)."""
+    noted = None if torch.compiler.is_compiling() else getattr(values, "_spikewise_known", None)
+    return Known(*noted) if noted is not None and noted[2] == values._version else None
 
 
 def flatten_time(x: Tensor) -> Tensor:

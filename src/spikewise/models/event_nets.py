@@ -39,7 +39,7 @@ class EventStage(nn.Module):
         return [partial(self.forward_block, block) for block in self.blocks]
 
     def forward_block(self, block: nn.Module, x: Tensor, states: NeuronStates | None) -> Tensor:
-        return pool_framewise(self.pool, block(x, states))
+        return pool_framewise(self.pool, block(x, states=states))
 
 
 class EventNet(Network):
@@ -98,7 +98,7 @@ class EventNet(Network):
     def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         repeat_steps = self.T if x.dim() == 4 else 0
         for stage in self.stages:
-            x = stage.widen(x, states, repeat_steps=repeat_steps)
+            x = stage.widen(x, states=states, repeat_steps=repeat_steps)
             x = self.forward_stage(stage.segments(), x, states)
             repeat_steps = 0
         return x.mean((-2, -1))

@@ -29,7 +29,8 @@ class SpikeConv(nn.Conv2d):
     """nn.Conv2d, by the convolution of `kernels`; square windows. (A bias is there once batch norm is folded.)"""
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.bias is not None:
+        usual = self.groups == 1 and self.dilation == (1, 1) and self.padding_mode == "zeros" and self.bias is None
+        if not usual or len({*self.stride}) > 1 or len({*self.padding}) > 1:
             return super().forward(input)
         return spike_conv(input, self.weight, self.stride[0], int(self.padding[0]))
 
@@ -54,7 +55,7 @@ class ConvNorm(nn.Module):
 
     def normalize(self, y: Tensor) -> Tensor:
         """What `norm` makes of every frame of y."""
-        if self.norm.training:
+        if self.norm.training and isinstance(self.norm, nn.modules.batchnorm._BatchNorm):
             require_batch_norm_size(y)
         if not is_recomputing():
             return framewise(self.norm, y)
@@ -123,7 +124,7 @@ class ConvNormFire(ConvNorm):
     ) -> Tensor:
         y = framewise(self.conv, x)
         params = self.fusible_params()
-        if params is not None and not is_watched(self.spikes) and (pool is None or not is_watched(pool)):
+        if params is not None and is_plain(self.spikes, nn.Identity) and (pool is None or is_plain(pool, MaxPool)):
             return self.norm_fire(y, params, states, current, repeat_steps, shortcut, self.connect, pool)
         if params is not None:
             a = self.norm_fire(y, params, states, current, repeat_steps)
@@ -141,8 +142,8 @@ class ConvNormFire(ConvNorm):
         calls would. None where they must be called.
         """
         norm, neuron = self.norm, self.neuron
-        plain = type(norm) is nn.BatchNorm2d and norm.affine and norm.track_running_stats and norm.momentum is not None
-        if not plain or "forward" in norm.__dict__ or is_watched(norm) or not isinstance(neuron, Neuron) or is_watched(neuron):
+        usual = is_plain(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats and norm.momentum is not None
+        if not usual or not isinstance(neuron, Neuron) or is_watched(neuron):
             return None
         return neuron.fusible_params()
 
@@ -175,7 +176,7 @@ class ConvNormFire(ConvNorm):
             return_membrane=cell is not None,
             pool=None if pool is None else pool.window,
             packing=self.packing and self.training and backend.supports_packing and torch.is_grad_enabled(),
-            emit_planes=self.emit_planes and not is_watched(self.spikes),
+            emit_planes=self.emit_planes and is_plain(self.spikes, nn.Identity),
         )
         if norm.training and not is_recomputing():
             update_running_stats(norm, mean, variance, y.numel() // y.shape[-3])
@@ -185,7 +186,9 @@ class ConvNormFire(ConvNorm):
 
     def norm_then_fire(self, y: Tensor, states: NeuronStates | None, current: Tensor | None, repeat_steps: int) -> Tensor:
         """Norm and neurons one after the other, each called as a module: whatever they are, and whatever hooks they carry."""
-        x = self.normalize(y.to(compute_dtype(y.dtype)))
+        wide = compute_dtype(y.dtype)  # of the membranes; a norm whose weights are half takes half
+        weight = next(self.norm.parameters(), None)
+        x = self.normalize(y if weight is not None and weight.dtype == y.dtype else y.to(wide)).to(wide)
         if repeat_steps:
             x = x.expand(repeat_steps, *x.shape)
         if current is not None:
@@ -198,7 +201,7 @@ class ConvNormFire(ConvNorm):
                 f"{self.state_key}: {type(self.neuron).__name__} has a forward of its own, without state between frames; "
                 "to stream, let it be a spikewise Neuron that says its step"
             )
-        return self.neuron(x, cell).to(y.dtype)
+        return self.neuron(x, cell=cell).to(y.dtype)
 
     def cell_of(self, states: NeuronStates | None, y: Tensor) -> StateCell | None:
         return None if states is None else states.cell(self.state_key, y.shape[-4:], compute_dtype(y.dtype))
@@ -226,7 +229,7 @@ class MaxPool(nn.Module):
 
 def pool_framewise(pool: nn.Module, x: Tensor) -> Tensor:
     """Pool every frame; under max pooling the largest value stays what it was, and becomes unknown otherwise."""
-    if isinstance(pool, nn.Identity):
+    if is_plain(pool, nn.Identity):
         return x
     out = framewise(pool, x)
     found = known(out)
@@ -263,6 +266,11 @@ def is_watched(module: nn.Module) -> bool:
         or _has_any_global_hook()
         or "parametrizations" in module._modules
     )
+
+
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a call of this module is known to be one of `kind`, as built, and seen by nobody."""
+    return type(module) is kind and "forward" not in module.__dict__ and not is_watched(module)
 
 
 def is_recomputing() -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels.packing import begin_trace, end_trace
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import ConvNorm, ConvNormFire
 from .residual import Block
@@ -84,7 +83,7 @@ class Network(nn.Module):
 
         def forward_segments(x: Tensor) -> Tensor:
             for segment in segments:
-                x = checkpointed(partial(segment, states=states), x) if recompute == "block" else segment(x, states)
+                x = checkpointed(partial(segment, states=states), x) if recompute == "block" else segment(x, states=states)
             return x
 
         return checkpointed(forward_segments, x) if recompute == "stage" else forward_segments(x)
@@ -92,9 +91,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, num_classes] of still images [N, C, H, W] or frames [T, N, C, H, W]."""
         self.check_input(x, dims=(4, 5))
-        begin_trace()
         features = self.features(x, None)
-        end_trace()
         if features.dim() == 3:
             features = sum_over_time(features) / len(features)
         return self.head(features)
@@ -116,18 +113,19 @@ class Network(nn.Module):
             )
         if state is not None and len(state.feature_sum) != len(frame):
             raise ValueError(f"the state is of {len(state.feature_sum)} streams, the frame of {len(frame)}; pass them alike")
-        if state is None:
-            self.assign_state_keys()
+        self.assign_state_keys()
         states = NeuronStates(None if state is None else state.membranes)
         features = self.features(frame[None], states)[0]
         feature_sum, num_steps = (features, 1) if state is None else (state.feature_sum + features, state.num_steps + 1)
         membranes = states.collected()
         if state is not None and set(state.membranes) != set(membranes):
             raise ValueError("the state has membranes this network does not have: it comes from another network")
+        if forgotten := sorted(set(self.spiking_layers) - set(membranes)):
+            raise ValueError(f"{forgotten[0]} was not given the stream's `states`: blocks and hooks must hand them on")
         return self.head(feature_sum / num_steps), StreamState(membranes, feature_sum, num_steps)
 
     def assign_state_keys(self) -> None:
-        """Tell each spiking layer the name of its neurons' state. At the first frame of a stream: layers may be the user's."""
+        """Tell each spiking layer the name of its neurons' state; for every frame anew, as layers may be the user's."""
         for name, layer in self.spiking_layers.items():
             layer.state_key = name
 

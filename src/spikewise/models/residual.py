@@ -69,9 +69,11 @@ class Block(nn.Module):
         """G of E6; None where branch and shortcut do not meet after the neurons."""
         return getattr(self.last_layer, "connect", None)
 
-    @connect.setter
-    def connect(self, connect: ConnectFn | None) -> None:
-        self.last_layer.connect = connect
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "connect":  # may be a module, which no property's setter would see
+            self.last_layer.connect = value
+        else:
+            super().__setattr__(name, value)
 
     @property
     def identity_branch(self) -> int | None:
@@ -81,12 +83,12 @@ class Block(nn.Module):
     def forward_hidden(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         """The branch up to its last layer."""
         for layer in self.branch[:-1]:
-            x = layer(x, states)
+            x = layer(x, states=states)
         return x
 
     def forward_shortcut(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         """What comes along the shortcut."""
-        return x if self.shortcut is None else self.shortcut(x, states)
+        return x if self.shortcut is None else self.shortcut(x, states=states)
 
     @torch.no_grad()
     def zero_init_(self) -> None:
@@ -122,7 +124,7 @@ class SEWBlock(Block):
 
     def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
         hidden = self.forward_hidden(x, states)
-        return self.last_layer(hidden, states, shortcut=self.forward_shortcut(x, states))
+        return self.last_layer(hidden, states=states, shortcut=self.forward_shortcut(x, states))
 
     @property
     def identity_branch(self) -> int | None:
@@ -164,7 +166,7 @@ class SpikingBlock(Block):
 
     def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
         hidden = self.forward_hidden(x, states)
-        return self.last_layer(hidden, states, current=self.forward_shortcut(x, states))
+        return self.last_layer(hidden, states=states, current=self.forward_shortcut(x, states))
 
 
 class PlainBlock(Block):
@@ -184,7 +186,7 @@ class PlainBlock(Block):
         self.register_layers(self.build_spiking_branch(neuron, last_neuron))
 
     def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
-        return self.last_layer(self.forward_hidden(x, states), states)
+        return self.last_layer(self.forward_hidden(x, states), states=states)
 
 
 class ReLUBlock(Block):
@@ -200,7 +202,7 @@ class ReLUBlock(Block):
 
     def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
         hidden = self.forward_hidden(x, states)
-        return self.last_layer(hidden, states, current=self.forward_shortcut(x, states))
+        return self.last_layer(hidden, states=states, current=self.forward_shortcut(x, states))
 
 
 def resolve_connect(connect: str | ConnectFn) -> ConnectFn:

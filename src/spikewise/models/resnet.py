@@ -80,8 +80,8 @@ class ResNet(Network):
 
     def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         if self.spiking:
-            fused_pool = self.pool if isinstance(self.pool, MaxPool) else None
-            x = self.stem(x, states, repeat_steps=self.T if x.dim() == 4 else 0, pool=fused_pool)
+            fused_pool = self.pool if isinstance(self.pool, MaxPool) and type(self.pool).forward is MaxPool.forward else None
+            x = self.stem(x, states=states, repeat_steps=self.T if x.dim() == 4 else 0, pool=fused_pool)
             x = x if fused_pool is not None else pool_framewise(self.pool, x)
         else:
             x = pool_framewise(self.pool, self.stem(x))

@@ -35,7 +35,8 @@ class StreamState:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "StreamState":
         """The same state with a function applied to each of its tensors."""
-        return StreamState(tree_map(function, self.membranes), function(self.feature_sum), self.num_steps)
+        apply = lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf  # noqa: E731
+        return StreamState(tree_map(apply, self.membranes), function(self.feature_sum), self.num_steps)
 
 
 class NeuronStates:
@@ -56,12 +57,21 @@ class NeuronStates:
                 raise ValueError(f"the state has no membrane for {layer!r}: it comes from another network")
             state = self.previous[layer]
         for v in tree_leaves(state):
-            if isinstance(v, Tensor) and v.dim() == len(shape) and (v.shape != shape or v.dtype != dtype):
+            if not isinstance(v, Tensor):
+                continue
+            if isinstance(state, Tensor):  # a membrane
+                fits = v.shape == shape and v.dtype == dtype
+            else:  # of a neuron with states of its own: of every pixel, or of something else
+                fits = v.dim() != len(shape) or v.shape[2:] == shape[2:] or v.shape[2:].numel() == 1
+            if not fits:
                 raise ValueError(
                     f"the state's membrane of {layer!r} is {list(v.shape)} {v.dtype}, this frame needs {list(shape)} {dtype}: "
                     "it comes from frames of another size or dtype"
                 )
-        return self.cells.setdefault(layer, StateCell(state))
+        if layer in self.cells:
+            raise ValueError(f"{layer} runs twice in a frame, and has one state: give each use a layer of its own to stream")
+        self.cells[layer] = StateCell(state)
+        return self.cells[layer]
 
     def collected(self) -> dict[str, Any]:
         return {name: cell.state for name, cell in self.cells.items()}

@@ -59,13 +59,21 @@ class Neuron(nn.Module):
         self.surrogate, self.alpha, self.detach_reset = surrogate, alpha, detach_reset
         self.backend = backend
         get_backend(backend)  # refuses here what cannot run
-        lowest = float(v_th.min()) if isinstance(v_th, Tensor) else v_th
-        if not math.isfinite(lowest) or not math.isfinite(self.v_rest) or not math.isfinite(alpha):
+        thresholds = v_th.detach().flatten().tolist() if isinstance(v_th, Tensor) else [v_th]
+        lowest, highest = min(thresholds), max(thresholds)
+        if (
+            not math.isfinite(lowest)
+            or not math.isfinite(highest)
+            or not math.isfinite(self.v_rest)
+            or not math.isfinite(alpha)
+        ):
             raise ValueError(f"v_th={v_th}, v_reset={v_reset} and alpha={alpha} must be finite numbers (v_reset may be None)")
         if not lowest > self.v_rest:
             raise ValueError(f"v_th={v_th} must lie above the resting potential {self.v_rest}, or it fires without input")
         if not isinstance(surrogate, str) or surrogate not in SURROGATES:
             raise ValueError(f"no surrogate named {surrogate!r}; known: {', '.join(SURROGATES)}")
+        if isinstance(alpha, Tensor):
+            raise ValueError("alpha is a tensor; it is not learned: give a number")
         if not alpha > 0:
             raise ValueError(f"alpha={alpha} must be above 0; it is the slope parameter of the surrogate {surrogate!r}")
 
@@ -80,15 +88,15 @@ class Neuron(nn.Module):
 
     def initial_state(self, x: Tensor) -> Any:
         """The state before the first step, of the current x [N, ...]; None: membranes at rest."""
-        return None
+        return None if self.is_ours("v_rest") else torch.full_like(x, self.v_rest)
 
     def fire(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Spikes of the currents x [T, N, ...] and the state they leave, starting from `state` (None: rest)."""
         require_currents(x)
         backend = self.backend_for(x)
-        if type(self).step is Neuron.step:
-            return backend.fire(x, self.params(x.dim() - 1), v=state)
         state = self.initial_state(x[0]) if state is None else state
+        if self.is_ours("step"):
+            return backend.fire(x, self.params(x.dim() - 1), v=state)
         spikes = []
         for x_t in x:
             s, state = self.step(x_t, state)
@@ -111,16 +119,18 @@ class Neuron(nn.Module):
 
     def fusible_params(self) -> NeuronParams | None:
         """`params`, where they tell all of this neuron, and the fused kernels know what they say; else None."""
-        kind, own = type(self), vars(self)
-        ours = kind.forward is Neuron.forward and kind.fire is Neuron.fire and kind.step is Neuron.step
-        if not ours or "forward" in own or "fire" in own or "step" in own:
+        if not all(self.is_ours(name) for name in ("__call__", "forward", "fire", "step", "initial_state", "v_rest")):
             return None
         params = self.params()
         return None if params.unfusible_reason() else params
 
+    def is_ours(self, name: str) -> bool:
+        """Whether an attribute of this neuron is as `Neuron` has it: neither its class nor the object has one of its own."""
+        return getattr(type(self), name) is getattr(Neuron, name) and name not in vars(self)
+
     def backend_for(self, like: Tensor) -> Backend:
         """The kernels that run on such currents. Looked up, not kept: a network must stay copyable and picklable."""
-        reason = self.params().unfusible_reason() if type(self).step is Neuron.step else "its step is its own"
+        reason = self.params().unfusible_reason() if self.is_ours("step") else "its step is its own"
         if not reason or self.backend == "reference":
             return get_backend(self.backend, like)
         if self.backend != "auto":
@@ -140,9 +150,9 @@ class Neuron(nn.Module):
     @torch.no_grad()
     def min_always_firing_current(self) -> float:
         """The smallest constant current, as float32 has it, that makes the neuron fire at every step (E9)."""
-        v_th = float(self.v_th.max()) if isinstance(self.v_th, Tensor) else self.v_th
+        v_th = float(self.v_th.detach().max()) if isinstance(self.v_th, Tensor) else self.v_th
         current = torch.tensor(v_th - self.v_rest, dtype=torch.float32, device="cpu")
-        if type(self).step is Neuron.step:
+        if self.is_ours("step"):
             current = current / float(self.coefficients()[1])
         up = torch.tensor(float("inf"), device="cpu")
         for _ in range(64):
@@ -156,7 +166,7 @@ class Neuron(nn.Module):
 
     def always_fires(self, current: Tensor, steps: int = 16) -> bool:
         """Whether `steps` steps of this constant current all fire."""
-        return bool(self.fire(current.expand(steps, 1))[0].all())
+        return bool(self(current.expand(steps, 1)).all())
 
     def extra_repr(self) -> str:
         reset = "soft reset" if self.v_reset is None else f"v_reset={self.v_reset}"
