@@ -233,6 +233,16 @@ def test_a_neuron_with_a_forward_of_its_own_refuses_to_stream():
         net.eval().step(x)
 
 
+def test_coefficients_may_be_one_per_channel():
+    class Leaky(IF):
+        def coefficients(self):
+            return torch.tensor([0.0, 1.0]), 1.0, 0.0  # one channel forgets all, one nothing
+
+    spikes = Leaky()(torch.full((4, 1, 2, 3, 3), 0.5))
+    assert spikes[:, 0, 0].sum() == 0
+    assert spikes[:, 0, 1].flatten(1).any(1).tolist() == [False, True, False, True]
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (16,)], ids=["one", "one in a vector", "per channel"])
 def test_thresholds_learn(shape):
     layer = ConvNormFire(3, 16, 3, neuron=IF)

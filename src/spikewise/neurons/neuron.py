@@ -111,11 +111,9 @@ class Neuron(nn.Module):
         return spikes
 
     def params(self, dims: int = 0) -> NeuronParams:
-        """All that a kernel must know of a neuron of E1; dims: of one time step [N, C, ...], for thresholds per channel."""
-        v_th = self.v_th
-        if isinstance(v_th, Tensor) and v_th.numel() > 1 and v_th.dim() == 1 and dims > 2:
-            v_th = v_th.reshape(-1, *[1] * (dims - 2))
-        return NeuronParams(*self.coefficients(), v_th, self.v_reset, self.surrogate, self.alpha, self.detach_reset)
+        """All that a kernel must know of a neuron of E1; dims: of one time step [N, C, ...], for numbers per channel."""
+        a, b, c, v_th = (per_channel(value, dims) for value in (*self.coefficients(), self.v_th))
+        return NeuronParams(a, b, c, v_th, self.v_reset, self.surrogate, self.alpha, self.detach_reset)
 
     def fusible_params(self) -> NeuronParams | None:
         """`params`, where they tell all of this neuron, and the fused kernels know what they say; else None."""
@@ -172,6 +170,12 @@ class Neuron(nn.Module):
         reset = "soft reset" if self.v_reset is None else f"v_reset={self.v_reset}"
         v_th = f"learned {list(self.v_th.shape)}" if isinstance(self.v_th, Tensor) and self.v_th.numel() > 1 else self.v_th
         return f"v_th={v_th}, {reset}, {self.surrogate} alpha={self.alpha}"
+
+
+def per_channel(value: float | Tensor, dims: int) -> float | Tensor:
+    """A vector of one number per channel, to be spread over [N, C, ...] of so many dimensions; others as they are."""
+    is_vector = isinstance(value, Tensor) and value.dim() == 1 and value.numel() > 1
+    return value.reshape(-1, *[1] * (dims - 2)) if isinstance(value, Tensor) and is_vector and dims > 2 else value
 
 
 def require_currents(x: Tensor) -> None:
