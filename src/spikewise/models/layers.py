@@ -125,7 +125,7 @@ class ConvNormFire(ConvNorm):
         y = framewise(self.conv, x)
         params = self.fusible_params()
         if params is not None and is_plain(self.spikes, nn.Identity) and (pool is None or is_plain(pool, MaxPool)):
-            return self.norm_fire(y, params, states, current, repeat_steps, shortcut, self.connect, pool)
+            return self.norm_fire(y, params, states, current, repeat_steps, shortcut, self.connect, pool, emit_planes=True)
         if params is not None:
             a = self.norm_fire(y, params, states, current, repeat_steps)
         else:
@@ -157,6 +157,7 @@ class ConvNormFire(ConvNorm):
         shortcut: Tensor | None = None,
         connect: ConnectFn | None = None,
         pool: "MaxPool | None" = None,
+        emit_planes: bool = False,
     ) -> Tensor:
         """Norm and neurons as one operator, with connection and pooling where these are given."""
         norm, backend, cell = self.norm, get_backend(self.neuron.backend, y), self.cell_of(states, y)
@@ -176,7 +177,7 @@ class ConvNormFire(ConvNorm):
             return_membrane=cell is not None,
             pool=None if pool is None else pool.window,
             packing=self.packing and self.training and backend.supports_packing and torch.is_grad_enabled(),
-            emit_planes=self.emit_planes and is_plain(self.spikes, nn.Identity),
+            emit_planes=self.emit_planes and emit_planes,
         )
         if norm.training and not is_recomputing():
             update_running_stats(norm, mean, variance, y.numel() // y.shape[-3])
@@ -249,11 +250,11 @@ def build_pool(kind: str, size: int, stride: int, padding: int, neuron: NeuronFa
 @torch.no_grad()
 def update_running_stats(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Move the running statistics by `momentum` towards this batch's; the running variance is the unbiased one."""
-    assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-    assert norm.momentum is not None, "else the norm is called as a module"
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-    norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), norm.momentum)
-    norm.num_batches_tracked.add_(1)
+    running_mean, running_var, batches, momentum = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
+    assert running_mean is not None and running_var is not None and batches is not None and momentum is not None
+    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+    running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
+    batches.add_(1)
 
 
 def is_watched(module: nn.Module) -> bool:

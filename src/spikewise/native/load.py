@@ -92,10 +92,15 @@ _PROCESS = os.getpid()
 
 def num_threads() -> int:
     """Threads a call may use: as many as torch does; one in a forked child, where the parent's OpenMP threads are missing."""
-    forked = os.getpid() != _PROCESS or (
+    return 1 if is_forked(os.getpid()) else torch.get_num_threads()
+
+
+@functools.cache
+def is_forked(pid: int) -> bool:
+    """Whether this process, of this number, is a forked child."""
+    return pid != _PROCESS or (
         multiprocessing.parent_process() is not None and multiprocessing.get_start_method(allow_none=True) in (None, "fork")
     )
-    return 1 if forked else torch.get_num_threads()
 
 
 __all__ = [
