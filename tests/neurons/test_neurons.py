@@ -89,6 +89,14 @@ def test_values_outside_their_range_are_refused_in_words(make, message):
         make()
 
 
+@pytest.mark.parametrize("tau", [3.0, torch.nn.Parameter(torch.tensor(3.0))], ids=["number", "parameter"])
+def test_the_time_constant_of_lif_is_never_assigned_in_vain(tau):
+    neuron = LIF(2.0)
+    with pytest.raises((AttributeError, KeyError)):
+        neuron.tau = tau
+    assert neuron.tau == 2.0
+
+
 def test_a_forward_pass_leaves_nothing_behind():
     neuron, x = IF(), torch.rand(4, 10)
     assert torch.equal(neuron(x), neuron(x))

@@ -42,7 +42,6 @@ class ConvNorm(nn.Module):
     """
 
     conv_class = nn.Conv2d
-    is_spiking = False
     norm: Any  # a batch norm, or what a user put in its place
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
@@ -93,7 +92,6 @@ class ConvNormFire(ConvNorm):
     """
 
     conv_class = SpikeConv
-    is_spiking = True
 
     def __init__(
         self,

@@ -26,7 +26,6 @@ class Block(nn.Module):
     """
 
     meets: str | None = None
-    is_spiking = True
 
     def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool):
         super().__init__()
@@ -193,7 +192,6 @@ class ReLUBlock(Block):
     """The block of the ReLU twin: relu(F(x) + x), x [N, C, H, W] or [T, N, C, H, W] (He et al. 2016)."""
 
     meets = "before"
-    is_spiking = False
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1, *, bottleneck: bool = False):
         super().__init__(in_channels, channels, stride, bottleneck)

@@ -31,6 +31,11 @@ class LIF(Neuron):
         require_tau("LIF", tau)
         self.leak, self.decay_input = 1 / tau, decay_input
 
+    @property
+    def tau(self) -> float:
+        """The time constant, in time steps; fixed, and not to be assigned: PLIF learns its own."""
+        return 1 / self.leak
+
     def coefficients(self):
         return 1 - self.leak, self.leak if self.decay_input else 1.0, self.leak * self.v_rest
 
