@@ -1,6 +1,7 @@
 """torch.compile takes networks whole, forward and backward."""
 
 import copy
+import functools
 import shutil
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from spikewise.models import build_model
+from spikewise.models.layers import ConvNormFire
+from spikewise.neurons import IF
 
 # what PyTorch itself says while it compiles
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -71,3 +74,61 @@ def test_a_checkpointed_network_is_traced_into_one_graph(checkpointing):
     assert losses(compiled, x, False, steps=2) == pytest.approx(losses(eager, x, False, steps=2), abs=1e-5)
     for name, buffer in net.named_buffers():
         torch.testing.assert_close(buffer, eager.get_buffer(name))
+
+
+def kept_bytes(forward, x, owned):
+    """Bytes that a forward keeps for backward, each storage once, without parameters."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward(x).sum().backward()
+    return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in owned)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("sew_7b", {"num_blocks": 2, "connect": "IAND"}), ("spiking_7b", {"num_blocks": 2}), ("sew_resnet20", {})]
+)
+def test_compiled_networks_keep_spikes_as_bits_too(name, options):
+    net, eager, x = pair(name, **options)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager_decomp_partition")
+    compiled(x).sum().backward()
+    owned = {parameter.untyped_storage().data_ptr() for parameter in (*net.parameters(), *eager.parameters())}
+    assert kept_bytes(compiled, x, owned) <= 1.02 * kept_bytes(eager, x, owned)
+
+
+class ChangesInPlace(torch.nn.Module):
+    """Two layers, and a change in place of what goes from one to the other."""
+
+    def __init__(self, change):
+        super().__init__()
+        neuron = functools.partial(IF, v_th=0.5)
+        self.first, self.second = (ConvNormFire(3, 3, 3, neuron=neuron) for _ in range(2))
+        self.change = change
+
+    def forward(self, x):
+        spikes = self.first(x)
+        self.change(spikes)
+        return self.second(spikes)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_integer"), [(lambda s: s.zero_(), True), (lambda s: s.neg_().add_(1), True), (lambda s: s.mul_(0.5), False)]
+)
+def test_changes_in_place_are_seen_by_compiled_networks_or_refused(change, is_integer):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    net, x = ChangesInPlace(change), torch.randn(3, 2, 3, 8, 8)
+    eager = copy.deepcopy(net)
+    eager(x).sum().backward()
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    if not is_integer:
+        with pytest.raises(RuntimeError, match="changed in place"):
+            compiled(x)
+        return
+    compiled(x).sum().backward()
+    for mine, theirs in zip(net.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)

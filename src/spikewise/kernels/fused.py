@@ -16,7 +16,7 @@ from . import reference
 from .connect import ConnectFn, max_connected_value
 from .layout import is_channels_last, supports_fused_pool
 from .ops import MaxPool, NormFire, ops
-from .packing import known, note, note_planes, num_planes
+from .packing import known, note, note_planes, num_planes, planes_to_keep
 from .reference import REPEAT_WITH_CURRENT
 from .spec import CONNECT_CODES, SURROGATE_CODES, Connect, FireSpec, NeuronParams, NormParams, PoolWindow
 from .surrogate import SURROGATES
@@ -71,7 +71,6 @@ def norm_fire(
     alone = repeat_steps > 0 and not return_membrane and connect is current is v is None
     window = pool if pool is not None and alone and supports_fused_pool(y, pool) else None
     is_complete = (code != Connect.NONE or connect is None) and window == pool  # nothing is left to be done behind
-    packing = packing and not torch.compiler.is_compiling()
     max_value, input_planes = known_of_inputs(shortcut, connect, current) if packing else (0, None)
     spec = FireSpec(
         v_th=float(neuron.v_th),
@@ -83,7 +82,7 @@ def norm_fire(
         repeat_steps=repeat_steps,
         pool=None if window is None else PoolWindow(*window),
         return_membrane=return_membrane,
-        num_planes=num_planes(max_value) if emit_planes and is_complete else 0,
+        num_planes=num_planes(max_value) if emit_planes and is_complete and not torch.compiler.is_compiling() else 0,
     )
     out, v_last, planes, mean, variance = NormFire.apply(
         spec,
@@ -120,10 +119,10 @@ def connect_code(connect: ConnectFn | None, shortcut: Tensor | None, y: Tensor, 
 
 def known_of_inputs(shortcut: Tensor | None, connect: ConnectFn | None, current: Tensor | None) -> tuple[int, Tensor | None]:
     """The largest value of the output, and the bit planes of the shortcut or the current, of which only one may be there."""
-    of_shortcut, of_current = (None if x is None else known(x) for x in (shortcut, current))
+    of_shortcut = None if shortcut is None else known(shortcut)
     max_value = max_connected_value(connect, 0 if of_shortcut is None else of_shortcut.max_value)
-    only = None if shortcut is not None and current is not None else of_shortcut or of_current
-    return max_value, None if only is None else only.planes
+    only = current if shortcut is None else shortcut if current is None else None
+    return max_value, None if only is None else planes_to_keep(only)
 
 
 def require_no_transform() -> None:

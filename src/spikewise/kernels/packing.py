@@ -18,6 +18,10 @@ from .layout import empty, memory_order, planes_shape
 from .ops import impl, ops
 
 MAX_PACKED_VALUE = 255
+NO_VERSION = -1
+CHANGED_WHILE_COMPILED = (
+    "spikes were changed in place inside a compiled network to what is none; change a copy, or build the network with packing=False"
+)
 
 
 class Known(NamedTuple):
@@ -34,16 +38,42 @@ class Known(NamedTuple):
 
 
 def note(values: Tensor, max_value: int, planes: Tensor | None = None) -> Tensor:
-    """`values`, with what is known of them noted on the tensor; not while compilers trace, which lose sight of such notes."""
-    if max_value and not torch.compiler.is_compiling() and not values.is_inference():
+    """`values`, with what is known of them noted on the tensor."""
+    if not max_value:
+        return values
+    if torch.compiler.is_compiling():  # tracing sees no changes in place: for compiled readers alone, see `planes_to_keep`
+        values = values.view_as(values)  # results of autograd functions take no attributes
+        values._spikewise_known = (max_value, None, NO_VERSION)  # type: ignore[attr-defined]
+    elif not values.is_inference():
         values._spikewise_known = (max_value, planes, values._version)  # type: ignore[attr-defined]  # plain, to be pickled
     return values
 
 
 def known(values: Tensor) -> Known | None:
     """What is known of values as they are now: None where they were changed since (which `.data` hides)."""
-    noted = None if torch.compiler.is_compiling() else getattr(values, "_spikewise_known", None)
-    return Known(*noted) if noted is not None and noted[2] == values._version else None
+    noted = getattr(values, "_spikewise_known", None)
+    if noted is None:
+        return None
+    if torch.compiler.is_compiling():
+        return Known(noted[0], None, NO_VERSION)
+    return Known(*noted) if noted[2] == values._version else None
+
+
+def planes_to_keep(values: Tensor) -> Tensor | None:
+    """Bit planes that backward may keep in place of values; None: there are none.
+
+    Compiled, they are made of the values where these are read, so that they cannot be stale; values that were changed in place
+    to what no planes hold are refused when the network runs.
+    """
+    found = known(values)
+    if found is None or not torch.compiler.is_compiling():
+        return None if found is None else found.planes
+    planes = num_planes(found.max_value)
+    if not planes:
+        return None
+    fits = ((values >= 0) & (values <= found.max_value) & (values == values.round())).all()
+    torch._assert_async(fits, CHANGED_WHILE_COMPILED)
+    return pack(values, planes)
 
 
 def flatten_time(x: Tensor) -> Tensor:
@@ -66,7 +96,7 @@ def num_planes(max_value: int) -> int:
 def note_planes(values: Tensor, max_value: int) -> Tensor:
     """`values` [T, N, C, H, W] of 0 to `max_value`, with their planes."""
     planes = num_planes(max_value)
-    return note(values, max_value, pack(values, planes) if planes else None)
+    return note(values, max_value, pack(values, planes) if planes and not torch.compiler.is_compiling() else None)
 
 
 def pack(x: Tensor, planes: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .layout import is_channels_last
 from .ops import once_differentiable
-from .packing import known, unpack
+from .packing import planes_to_keep, unpack
 
 
 def spike_conv(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
@@ -27,8 +27,7 @@ def spike_conv(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> 
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     if torch.is_grad_enabled():
-        found = known(x)
-        planes = None if found is None else found.planes
+        planes = planes_to_keep(x)
         if planes is not None:
             own = weight.requires_grad or x.requires_grad  # PyTorch keeps x for frozen weights, too
         else:
