@@ -139,16 +139,16 @@ def coefficients(neuron: NeuronParams, device: torch.device) -> Tensor:
     """a, b, c of E1 as one tensor [3], float32."""
     numbers = neuron[:3]
     if not any(isinstance(number, Tensor) for number in numbers):
-        if device.type == "cuda" and not torch.compiler.is_compiling() and not in_fake_mode():
-            return cached_constant(numbers, device)
-        return torch.tensor(numbers, dtype=torch.float32, device=device)
+        if torch.compiler.is_compiling() or in_fake_mode():
+            return torch.tensor(numbers, dtype=torch.float32, device=device)
+        return cached_constant(numbers, device)
     tensors = [number if isinstance(number, Tensor) else torch.tensor([number], device=device) for number in numbers]
     return torch.cat([tensor.float().reshape(1) for tensor in tensors])
 
 
 @functools.cache
 def cached_constant(numbers: tuple[float, float, float], device: torch.device) -> Tensor:
-    """Copied to the device once: a copy waits for all that the device has still to do.
+    """Made once: a copy to a GPU waits for all that it has still to do.
 
     What was first asked for in inference mode must serve training, too.
     """

@@ -78,7 +78,7 @@ def require_shapes(tensors: FireTensors, spec: FireSpec, grads: FireGrads | None
     beside = (tensors.shortcut, tensors.current, tensors.v)
     if spec.pool is not None and (not spec.repeat_steps or spec.return_membrane or any(x is not None for x in beside)):
         raise ValueError("pooling within norm_fire takes still images and nothing beside them; use norm_fire and max_pool")
-    frame, steps = tuple(tensors.y.shape[-4:]), spec.repeat_steps or len(tensors.y)
+    frame, steps = tuple(tensors.y.shape[-4:]), spec.repeat_steps or tensors.y.shape[0]
     sequence, channels = (steps, *frame), frame[1:2]
     output = sequence if spec.pool is None else (steps, *pool_output_shape(frame, spec.pool))
     y = frame if spec.repeat_steps else sequence

@@ -45,8 +45,7 @@ class _SpikeConv(torch.autograd.Function):
         ctx.window = stride, padding
         ctx.packed = None if planes is None else (x.shape, x.dtype, is_channels_last(x))
         ctx.save_for_backward(x if planes is None else planes, weight)
-        with torch.autocast(x.device.type, enabled=False):
-            return F.conv2d(x.to(dtype), weight.to(dtype), None, stride, padding)
+        return F.conv2d(x.to(dtype), weight.to(dtype), None, stride, padding)
 
     @staticmethod
     @once_differentiable
@@ -66,10 +65,9 @@ class _SpikeConv(torch.autograd.Function):
             grad = grad.contiguous(memory_format=torch.channels_last)
         window = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1)
         mask = [want_x, want_weight and not by_matmul, False]
-        with torch.autocast(grad.device.type, enabled=False):
-            grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight.to(grad.dtype), None, *window, mask)
-            if by_matmul:
-                grad_weight = matmul_weight_grad(grad, x, weight.shape, stride, padding)
+        grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(grad, x, weight.to(grad.dtype), None, *window, mask)
+        if by_matmul:
+            grad_weight = matmul_weight_grad(grad, x, weight.shape, stride, padding)
         if want_x:
             memory_format = torch.channels_last if channels_last else torch.contiguous_format
             grad_x = grad_x.contiguous(memory_format=memory_format).to(input_dtype)

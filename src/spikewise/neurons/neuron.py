@@ -117,8 +117,10 @@ class Neuron(nn.Module):
 
     def fusible_params(self) -> NeuronParams | None:
         """`params`, where they tell all of this neuron, and the fused kernels know what they say; else None."""
-        if not all(self.is_ours(name) for name in ("__call__", "forward", "fire", "step", "initial_state", "v_rest")):
-            return None
+        kind, own = type(self), self.__dict__
+        for name in ("__call__", "forward", "fire", "step", "initial_state", "v_rest"):
+            if name in own or getattr(kind, name) is not getattr(Neuron, name):
+                return None
         params = self.params()
         return None if params.unfusible_reason() else params
 

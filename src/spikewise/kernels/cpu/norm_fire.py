@@ -54,7 +54,7 @@ class Call:
 
     def __init__(self, tensors: FireTensors, spec: FireSpec, grads: FireGrads | None = None):
         y = tensors.y
-        self.steps, self.frame = spec.repeat_steps or len(y), tuple(y.shape[-4:])
+        self.steps, self.frame = spec.repeat_steps or y.shape[0], tuple(y.shape[-4:])
         self.sequence = (self.steps, *self.frame)
         require_shapes(tensors, spec, grads)
         self.channels_last = is_channels_last(y)
@@ -137,7 +137,7 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
         args = FirePoolArgs(call.args, pool_args(y, grad_out[0], indices[0], spec.pool))
         rows = tasks = native_function("pooled_tasks", INT)(ctypes.byref(args))
     partial = torch.empty(rows, 2, channels, device="cpu")
-    partial_coefficients = torch.empty(tasks if want.want_coefficients else 0, 3, device="cpu")
+    partial_coefficients = torch.empty(tasks, 3, device="cpu") if want.want_coefficients else None
     call.args.scale_grad = want.scale_grad
     call.point(partial=partial, partial_coefficients=partial_coefficients, grad_y=grad_y)
     call.point(grad_shortcut=grad_shortcut, grad_current=grad_current, grad_v=grad_v)
@@ -146,7 +146,7 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
     else:
         args.fire = call.args
         call_native("pooled_backward", args, y.dtype)
-    grad_coefficients = sum_rows(partial_coefficients) if want.want_coefficients else torch.empty(0, device="cpu")
+    grad_coefficients = torch.empty(0, device="cpu") if partial_coefficients is None else sum_rows(partial_coefficients)
     return FireBackwardOutput(grad_y, grad_shortcut, grad_current, grad_v, grad_coefficients, sum_rows(partial))
 
 
