@@ -90,7 +90,8 @@ def kept_bytes(forward, x, owned):
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("sew_7b", {"num_blocks": 2, "connect": "IAND"}), ("spiking_7b", {"num_blocks": 2}), ("sew_resnet20", {})]
+    ("name", "options"),
+    [("sew_7b", {"num_blocks": 2, "connect": "IAND"}), ("spiking_7b", {"num_blocks": 2}), ("sew_resnet20", {})],
 )
 def test_compiled_networks_keep_spikes_as_bits_too(name, options):
     net, eager, x = pair(name, **options)

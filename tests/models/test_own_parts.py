@@ -252,7 +252,6 @@ def test_thresholds_learn(shape):
     assert gradient.shape == shape
     assert gradient.any()
     plain = copy.deepcopy(layer)
-    del plain.neuron.v_th
     plain.neuron.v_th = 0.5
     torch.testing.assert_close(plain(x), layer(x))
     assert torch.equal(

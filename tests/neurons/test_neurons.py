@@ -80,6 +80,10 @@ def test_a_plif_of_tau_2_needs_twice_the_threshold_to_fire_at_every_step():
         (lambda: IF(v_th=0.5, v_reset=0.5), r"v_th=0.5 must lie above the resting potential 0.5"),
         (lambda: IF(surrogate="arctan"), r"no surrogate named 'arctan'; known: atan, sigmoid"),
         (lambda: IF(alpha=0.0), r"alpha=0.0 must be above 0"),
+        (lambda: IF(v_reset=torch.nn.Parameter(torch.zeros(()))), "v_reset is a tensor"),
+        (lambda: IF(v_th="1"), "v_th='1' must be a finite number"),
+        (lambda: IF(surrogate=torch.sigmoid), "add it to spikewise.SURROGATES"),
+        (lambda: IF(v_th=torch.tensor([1.0, 2.0, 3.0]))(torch.zeros(2, 1, 2, 4, 4)), "3 values.*2 channels"),
         (lambda: IF()(torch.zeros(3)), r"neurons take floating-point currents \[T, N, ...\], given \[3\]"),
         (lambda: IF()(torch.zeros(3, 2, dtype=torch.int64)), r"given \[3, 2\] torch.int64"),
     ],
@@ -87,6 +91,42 @@ def test_a_plif_of_tau_2_needs_twice_the_threshold_to_fire_at_every_step():
 def test_values_outside_their_range_are_refused_in_words(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("v_th", 0.0, "above the resting potential"),
+        ("v_th", torch.tensor([1.0, math.nan]), "finite"),
+        ("v_th", torch.nn.Parameter(torch.tensor([1.0, -1.0])), "above the resting potential"),
+        ("v_reset", 2.0, "above the resting potential"),
+        ("alpha", -1.0, "above 0"),
+        ("alpha", torch.nn.Parameter(torch.tensor(2.0)), "not learned"),
+        ("surrogate", "arctan", "no surrogate"),
+        ("backend", "gpu", "no backend"),
+    ],
+)
+def test_settings_are_checked_when_they_are_set_later_too(setting, value, message):
+    neuron = IF()
+    with pytest.raises(ValueError, match=message):
+        setattr(neuron, setting, value)
+    assert neuron.params() == IF().params()
+
+
+def test_a_threshold_may_be_set_to_a_number_a_tensor_or_a_parameter_in_any_order():
+    neuron = IF()
+    for value, state in (
+        (torch.tensor([0.5, 1.0]), ["v_th"]),
+        (0.7, []),
+        (torch.nn.Parameter(torch.tensor(0.5)), ["v_th"]),
+        (torch.tensor(0.5), ["v_th"]),
+        (torch.nn.Parameter(torch.tensor([0.5, 1.0])), ["v_th"]),
+        (2.0, []),
+    ):
+        neuron.v_th = value
+        assert neuron.v_th is value
+        assert [*neuron.state_dict()] == state
+        assert len([*neuron.parameters()]) == isinstance(value, torch.nn.Parameter)
 
 
 @pytest.mark.parametrize("tau", [3.0, torch.nn.Parameter(torch.tensor(3.0))], ids=["number", "parameter"])

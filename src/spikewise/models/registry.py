@@ -174,6 +174,7 @@ def build_model(
         kind = neuron_kind(neuron or entry.default_neuron)
         own = {key: value for key, value in (("tau", tau), ("decay_input", decay_input)) if key in own_options(kind)}
         shared = {"v_th": v_th, "v_reset": v_reset, "alpha": alpha, "detach_reset": detach_reset, "backend": backend}
+        require_keywords(kind, [*own, *shared, "surrogate"])
         make = partial(kind, **own, **shared)
         kwargs["neuron"] = block_options["neuron"] = partial(make, surrogate=surrogate)
         block_options["last_neuron"] = partial(make, surrogate=last_surrogate or surrogate)
@@ -247,6 +248,17 @@ def own_options(kind: Callable[..., Neuron]) -> set[str]:
     """Which of tau and decay_input a kind of the table takes; what makes neurons of its own gets none of them."""
     taken = set(inspect.signature(kind).parameters) if kind in NEURONS.values() else set()
     return {"tau", "decay_input"} & taken
+
+
+def require_keywords(kind: Callable[..., Neuron], names: list[str]) -> None:
+    """Refuse what makes neurons, but does not take what every neuron is given."""
+    try:
+        inspect.signature(kind).bind(**dict.fromkeys(names))
+    except TypeError as error:
+        raise ValueError(
+            f"neuron {getattr(kind, '__name__', kind)}: {error}; it is given {', '.join(names)}: take **options and hand them to "
+            "Neuron.__init__"
+        ) from None
 
 
 def table_key(value: Any, table: dict[str, Any]) -> Any:

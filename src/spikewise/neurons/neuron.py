@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,32 +51,34 @@ class Neuron(nn.Module):
         backend: str = "auto",
     ):
         super().__init__()
-        surrogate = renamed(surrogate)
-        if isinstance(v_th, Tensor) and not isinstance(v_th, nn.Parameter):
-            self.register_buffer("v_th", v_th)
-        else:
-            self.v_th = v_th
         self.v_reset = v_reset
+        self.v_th = v_th
         self.surrogate, self.alpha, self.detach_reset = surrogate, alpha, detach_reset
         self.backend = backend
-        get_backend(backend)  # refuses here what cannot run
-        thresholds = v_th.detach().flatten().tolist() if isinstance(v_th, Tensor) else [v_th]
-        lowest, highest = min(thresholds), max(thresholds)
-        if (
-            not math.isfinite(lowest)
-            or not math.isfinite(highest)
-            or not math.isfinite(self.v_rest)
-            or not math.isfinite(alpha)
-        ):
-            raise ValueError(f"v_th={v_th}, v_reset={v_reset} and alpha={alpha} must be finite numbers (v_reset may be None)")
-        if not lowest > self.v_rest:
-            raise ValueError(f"v_th={v_th} must lie above the resting potential {self.v_rest}, or it fires without input")
-        if not isinstance(surrogate, str) or surrogate not in SURROGATES:
-            raise ValueError(f"no surrogate named {surrogate!r}; known: {', '.join(SURROGATES)}")
-        if isinstance(alpha, Tensor):
-            raise ValueError("alpha is a tensor; it is not learned: give a number")
-        if not alpha > 0:
-            raise ValueError(f"alpha={alpha} must be above 0; it is the slope parameter of the surrogate {surrogate!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Settings are checked whenever they are set; a threshold that is a tensor is a buffer, if not a parameter."""
+        if name == "surrogate":
+            value = known_surrogate(value)
+        elif name == "alpha":
+            require_number("alpha", value)
+            if not value > 0:
+                raise ValueError(f"alpha={value} must be above 0; it is the slope parameter of the surrogate")
+        elif name == "backend":
+            get_backend(value)  # refuses here what cannot run
+        elif name == "v_reset":
+            if value is not None:
+                require_number("v_reset", value)
+            if hasattr(self, "v_th"):
+                require_threshold(self.v_th, value)
+        elif name == "v_th":
+            require_threshold(value, self.v_reset)
+            if any(name in place for place in (self.__dict__, self._parameters, self._buffers)):
+                delattr(self, name)
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+                self.register_buffer(name, value)
+                return
+        super().__setattr__(name, value)
 
     def coefficients(self) -> tuple[float | Tensor, float | Tensor, float | Tensor]:
         """a, b, c of E1: numbers, or tensors that are learned."""
@@ -83,7 +86,7 @@ class Neuron(nn.Module):
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One time step: spikes [N, ...] of the current x [N, ...], and the state behind them."""
-        spikes, v = reference.fire(x[None], self.params(x.dim()), v=state)
+        spikes, v = reference.fire(x[None], self.params(x.shape), v=state)
         return spikes[0], v
 
     def initial_state(self, x: Tensor) -> Any:
@@ -96,7 +99,7 @@ class Neuron(nn.Module):
         backend = self.backend_for(x)
         state = self.initial_state(x[0]) if state is None else state
         if self.is_ours("step"):
-            return backend.fire(x, self.params(x.dim() - 1), v=state)
+            return backend.fire(x, self.params(x.shape[1:]), v=state)
         spikes = []
         for x_t in x:
             s, state = self.step(x_t, state)
@@ -110,9 +113,9 @@ class Neuron(nn.Module):
             cell.state = state
         return spikes
 
-    def params(self, dims: int = 0) -> NeuronParams:
-        """All that a kernel must know of a neuron of E1; dims: of one time step [N, C, ...], for numbers per channel."""
-        a, b, c, v_th = (per_channel(value, dims) for value in (*self.coefficients(), self.v_th))
+    def params(self, shape: Sequence[int] = ()) -> NeuronParams:
+        """All that a kernel must know of a neuron of E1; shape: of one time step [N, C, ...], for numbers per channel."""
+        a, b, c, v_th = (per_channel(value, shape) for value in (*self.coefficients(), self.v_th))
         return NeuronParams(a, b, c, v_th, self.v_reset, self.surrogate, self.alpha, self.detach_reset)
 
     def fusible_params(self) -> NeuronParams | None:
@@ -174,10 +177,46 @@ class Neuron(nn.Module):
         return f"v_th={v_th}, {reset}, {self.surrogate} alpha={self.alpha}"
 
 
-def per_channel(value: float | Tensor, dims: int) -> float | Tensor:
-    """A vector of one number per channel, to be spread over [N, C, ...] of so many dimensions; others as they are."""
-    is_vector = isinstance(value, Tensor) and value.dim() == 1 and value.numel() > 1
-    return value.reshape(-1, *[1] * (dims - 2)) if isinstance(value, Tensor) and is_vector and dims > 2 else value
+def per_channel(value: float | Tensor, shape: Sequence[int]) -> float | Tensor:
+    """A vector of one number per channel, to be spread over [N, C, ...]; others as they are."""
+    if not isinstance(value, Tensor) or value.dim() != 1 or value.numel() < 2 or len(shape) < 2:
+        return value
+    if len(value) != shape[1]:
+        raise ValueError(f"a neuron has {len(value)} values, one per channel, but its currents {shape[1]} channels")
+    return value.reshape(-1, *[1] * (len(shape) - 2))
+
+
+def known_surrogate(name: Any) -> str:
+    """A name in SURROGATES, by its new word."""
+    if callable(name):
+        raise ValueError("surrogate is a function; add it to spikewise.SURROGATES under a name, and give the name")
+    name = renamed(name)
+    if not isinstance(name, str) or name not in SURROGATES:
+        raise ValueError(f"no surrogate named {name!r}; known: {', '.join(SURROGATES)}")
+    return name
+
+
+def require_number(name: str, value: Any) -> None:
+    if isinstance(value, Tensor):
+        raise ValueError(f"{name} is a tensor; it is not learned: give a number")
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} must be a finite number" + (" or None" if name == "v_reset" else ""))
+
+
+def require_threshold(v_th: float | Tensor, v_reset: float | None) -> None:
+    """Refuse a threshold that is not above the resting potential."""
+    rest = 0.0 if v_reset is None else v_reset
+    if not isinstance(v_th, Tensor):
+        require_number("v_th", v_th)
+        lowest = v_th
+    elif v_th.is_meta:
+        return
+    elif not v_th.is_floating_point() or not v_th.isfinite().all() or not v_th.numel():
+        raise ValueError(f"v_th={v_th} must be finite floating-point numbers")
+    else:
+        lowest = float(v_th.detach().min())
+    if not lowest > rest:
+        raise ValueError(f"v_th={v_th} must lie above the resting potential {rest}, or it fires without input")
 
 
 def require_currents(x: Tensor) -> None:
