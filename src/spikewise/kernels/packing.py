@@ -19,7 +19,10 @@ from .ops import impl, ops
 
 MAX_PACKED_VALUE = 255
 NO_VERSION = -1
-CHANGED_WHILE_COMPILED = "spikes were changed in place inside a compiled network to what is none; change a copy, or build the network with packing=False"
+CHANGED_WHILE_COMPILED = (
+    "spikes were changed in place inside a compiled network to what no spikes are; "
+    "change a copy, or set net.packing = False before compiling"
+)
 
 
 class Known(NamedTuple):

@@ -256,8 +256,8 @@ def require_keywords(kind: Callable[..., Neuron], names: list[str]) -> None:
         inspect.signature(kind).bind(**dict.fromkeys(names))
     except TypeError as error:
         raise ValueError(
-            f"neuron {getattr(kind, '__name__', kind)}: {error}; it is given {', '.join(names)}: take **options and hand them to "
-            "Neuron.__init__"
+            f"neuron {getattr(kind, '__name__', kind)}: {error}; it is given {', '.join(names)}: "
+            "take **options and hand them to Neuron.__init__"
         ) from None
 
 
