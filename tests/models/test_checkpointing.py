@@ -109,6 +109,32 @@ def test_random_numbers_are_drawn_again(checkpointing, packing):
     assert all(map(torch.equal, *found))
 
 
+class OwnBlock(torch.nn.Module):
+    """A block that is none of ours, with a norm of its own."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv, self.norm = torch.nn.Conv2d(channels, channels, 3, padding=1), torch.nn.BatchNorm3d(channels)
+
+    def forward(self, x, states=None):
+        y = self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return x + self.norm(y.transpose(1, 2)).transpose(1, 2).relu()
+
+
+@pytest.mark.parametrize("checkpointing", ["block", "stage"])
+def test_norms_of_a_users_own_block_move_once(checkpointing):
+    found = []
+    for word in ("none", checkpointing):
+        torch.manual_seed(0)
+        net = build_model("sew_resnet20", num_classes=5).train()
+        net.layer1[1] = OwnBlock(16)
+        net.checkpointing = word
+        loss = F.cross_entropy(net(torch.rand(2, 3, 16, 16)), torch.tensor([1, 3]))
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in net.parameters()), *net.buffers()])
+    assert all(map(torch.equal, *found))
+
+
 def test_an_unknown_word_is_refused():
     net = build_model("sew_resnet20", num_classes=5)
     with pytest.raises(ValueError, match="checkpointing='blocks' is unknown; use none, block, stage"):

@@ -1,6 +1,6 @@
 """The layers all networks are made of: a convolution, its batch norm, and what fires behind them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,9 +56,7 @@ class ConvNorm(nn.Module):
         """What `norm` makes of every frame of y."""
         if self.norm.training and isinstance(self.norm, nn.modules.batchnorm._BatchNorm):
             require_batch_norm_size(y)
-        if not is_recomputing():
-            return framewise(self.norm, y)
-        with buffers_kept(self.norm):
+        with buffers_kept(self.norm.modules()):
             return framewise(self.norm, y)
 
 
@@ -278,9 +276,9 @@ def is_recomputing() -> bool:
 
 
 @contextmanager
-def buffers_kept(module: nn.Module) -> Iterator[None]:
-    """While open, the module computes with copies of its buffers: statistics move once per step."""
-    before = [(part, dict(part._buffers)) for part in module.modules()]
+def buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """While activations are computed again, these modules work on copies of their buffers: statistics move once per step."""
+    before = [(part, dict(part._buffers)) for part in modules] if is_recomputing() else []
     for part, buffers in before:
         part._buffers.update({name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()})
     try:

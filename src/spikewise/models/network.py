@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNorm, ConvNormFire
+from .layers import ConvNorm, ConvNormFire, buffers_kept
 from .residual import Block
 from .stream import NeuronStates, StreamState
 
@@ -80,13 +80,26 @@ class Network(nn.Module):
     def forward_stage(self, segments: Iterable[Any], x: Tensor, states: NeuronStates | None) -> Tensor:
         """The segments of a stage, functions of (x, states), one after another; under checkpointing as it says."""
         recompute = self.checkpointing if self.training and torch.is_grad_enabled() and states is None else "none"
-
-        def forward_segments(x: Tensor) -> Tensor:
+        if recompute == "none":
             for segment in segments:
-                x = checkpointed(partial(segment, states=states), x) if recompute == "block" else segment(x, states=states)
+                x = segment(x, states=states)
+            return x
+        not_ours = self.modules_outside_layers()
+
+        def run(segments: Iterable[Any], x: Tensor) -> Tensor:
+            with buffers_kept(not_ours):
+                for segment in segments:
+                    x = segment(x, states=None)
             return x
 
-        return checkpointed(forward_segments, x) if recompute == "stage" else forward_segments(x)
+        for group in [segments] if recompute == "stage" else [[segment] for segment in segments]:
+            x = checkpointed(partial(run, group), x)
+        return x
+
+    def modules_outside_layers(self) -> list[nn.Module]:
+        """Modules with buffers that belong to none of our layers: a user's own norms, for example."""
+        ours = {part for layer in self.conv_layers.values() for part in layer.modules()}
+        return [module for module in self.modules() if module._buffers and module not in ours]
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [N, num_classes] of still images [N, C, H, W] or frames [T, N, C, H, W]."""
