@@ -5,13 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .layers import ConvNormFire, NeuronFactory, build_pool, pool_framewise
+from .layers import ConvNormFire, LayerOwner, NeuronFactory, build_pool, pool_framewise, run_block
 from .network import Network
 from .residual import Block
 from .stream import NeuronStates
 
 
-class EventStage(nn.Module):
+class EventStage(LayerOwner):
     """A convolution to the stage's width, then blocks, each followed by a pooling that halves the frame."""
 
     def __init__(
@@ -38,8 +38,8 @@ class EventStage(nn.Module):
         """Each block with the pooling behind it."""
         return [partial(self.forward_block, block) for block in self.blocks]
 
-    def forward_block(self, block: nn.Module, x: Tensor, states: NeuronStates | None) -> Tensor:
-        return pool_framewise(self.pool, block(x, states=states))
+    def forward_block(self, block: nn.Module, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        return pool_framewise(self.pool, run_block(block, x, states))
 
 
 class EventNet(Network):
@@ -52,6 +52,8 @@ class EventNet(Network):
     pool:    pooling after each block, "max" (as published) or "avg"
     Source:  Fang et al. 2021, sec. 4.2. With 128 x 128 pixels and 7 blocks nothing is left to average over space.
     """
+
+    head_name = "out"
 
     def __init__(
         self,
@@ -83,6 +85,7 @@ class EventNet(Network):
             )
             self.add_module(f"stage{number}", stage)
             channels = width
+        self.num_features = channels
         self.out = nn.Linear(channels, num_classes)
         self.min_image_size = 2 ** sum(count for _, count in stages)
         self.assign_state_keys()
@@ -90,10 +93,6 @@ class EventNet(Network):
     @property
     def stages(self) -> list[EventStage]:
         return [getattr(self, f"stage{number}") for number in range(1, self.num_stages + 1)]
-
-    @property
-    def head(self) -> nn.Linear:
-        return self.out
 
     def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         repeat_steps = self.T if x.dim() == 4 else 0

@@ -1,5 +1,7 @@
 """The layers all networks are made of: a convolution, its batch norm, and what fires behind them."""
 
+import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +25,35 @@ NeuronFactory = Callable[[], Neuron]
 def framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a stateless module to every frame at once: [T, N, ...] is seen as [T*N, ...] (no copy); [N, ...] as it is."""
     return module(x) if x.dim() == 4 else unflatten_time(module(flatten_time(x)), len(x))
+
+
+class LayerOwner(nn.Module):
+    """What holds layers of ours: in their place it takes only what is called as they are."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = self.__dict__.get("_modules", {}).get(name)
+        if isinstance(before, ConvNorm) and isinstance(value, nn.Module) and not takes_states(type(value).forward):
+            raise ValueError(
+                f"{name} is a {type(before).__name__}, called as layer(x, states=...); a {type(value).__name__} is not: "
+                f"replace its parts ({', '.join(name for name, _ in before.named_children())}) instead"
+            )
+        super().__setattr__(name, value)
+
+
+@functools.cache
+def takes_states(forward: Callable) -> bool:
+    """Whether a module with this forward hands on the states of neurons in a stream."""
+    parameters = inspect.signature(forward).parameters.values()
+    return any(parameter.name == "states" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def run_block(block: Any, x: Tensor, states: NeuronStates | None) -> Tensor:
+    """A block of a stage, or what a user put in its place: PyTorch's own modules see every frame, others the sequence."""
+    if isinstance(block, nn.Module) and type(block).__module__.startswith("torch.nn."):
+        return framewise(block, x)
+    if states is not None and (not isinstance(block, nn.Module) or takes_states(type(block).forward)):
+        return block(x, states=states)
+    return block(x)
 
 
 class SpikeConv(nn.Conv2d):

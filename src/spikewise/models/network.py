@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNorm, ConvNormFire, buffers_kept
+from .layers import ConvNorm, ConvNormFire, LayerOwner, buffers_kept, run_block
 from .residual import Block
 from .stream import NeuronStates, StreamState
 
 
-class Network(nn.Module):
+class Network(LayerOwner):
     """Images or frames in, class scores out. A forward pass starts from rest and leaves nothing behind.
 
     Shapes:  still images [N, C, H, W], read T times, or frames [T, N, C, H, W] of any T -> logits [N, num_classes]
@@ -23,7 +23,8 @@ class Network(nn.Module):
     def __init__(self, *, in_channels: int, num_classes: int, T: int, spiking: bool):
         super().__init__()
         require_positive(in_channels=in_channels, num_classes=num_classes, T=T)
-        self.in_channels, self.num_classes, self.T, self.spiking = in_channels, num_classes, T, spiking
+        self.in_channels, self.T, self.spiking = in_channels, T, spiking
+        self.num_features = 0  # of each step, before the head: set by the network
         self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
         self.min_image_size = 1  # pixels
         self.checkpointing = "none"
@@ -32,9 +33,26 @@ class Network(nn.Module):
         """Features of each step: [T, N, F], or [N, F] where a ReLU network sees a still image."""
         raise NotImplementedError(f"{type(self).__name__} must say how it makes features of frames")
 
+    head_name = "fc"  # the attribute that holds the last layer
+
     @property
-    def head(self) -> nn.Linear:
-        raise NotImplementedError(f"{type(self).__name__} must name its last layer")
+    def head(self) -> Any:
+        """From features [N, F] to logits: a linear layer, or what a user put in its place."""
+        return getattr(self, self.head_name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(self.head_name if name == "head" else name, value)
+
+    @property
+    def num_classes(self) -> int:
+        """What the head's last layer gives; without one, the features."""
+        sizes = [module.out_features for module in self.head.modules() if hasattr(module, "out_features")]
+        return sizes[-1] if sizes else self.num_features
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first floating-point parameter, as input must be."""
+        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
     @property
     def blocks(self) -> dict[str, Block]:
@@ -82,14 +100,14 @@ class Network(nn.Module):
         recompute = self.checkpointing if self.training and torch.is_grad_enabled() and states is None else "none"
         if recompute == "none":
             for segment in segments:
-                x = segment(x, states=states)
+                x = run_block(segment, x, states)
             return x
         not_ours = self.modules_outside_layers()
 
         def run(segments: Iterable[Any], x: Tensor) -> Tensor:
             with buffers_kept(not_ours):
                 for segment in segments:
-                    x = segment(x, states=None)
+                    x = run_block(segment, x, None)
             return x
 
         for group in [segments] if recompute == "stage" else [[segment] for segment in segments]:
@@ -161,7 +179,7 @@ class Network(nn.Module):
                 f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, as each block halves them: "
                 "pass a smaller num_blocks"
             )
-        dtype = self.head.weight.dtype
+        dtype = self.dtype
         if not x.is_floating_point():
             raise ValueError(f"given {x.dtype}; this network takes {dtype}: convert with x.float() and scale as in training")
         if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):

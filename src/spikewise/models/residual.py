@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
-from .layers import ConvNorm, ConvNormFire, ConvNormReLU, NeuronFactory, SpikeConvNorm
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm
 from .stream import NeuronStates
 
 BOTTLENECK_EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3x3 convolution
 
 
-class Block(nn.Module):
+class Block(LayerOwner):
     """A residual branch of two (basic) or three (bottleneck) layers, and a shortcut that fits.
 
     What a kind of block says of itself, to whoever analyses networks:

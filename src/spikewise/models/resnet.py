@@ -64,6 +64,7 @@ class ResNet(Network):
                 stage.append(next_block)
                 channels = next_block.out_channels
             self.add_module(f"layer{number}", stage)
+        self.num_features = channels
         self.fc = nn.Linear(channels, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -73,10 +74,6 @@ class ResNet(Network):
     @property
     def stages(self) -> list[nn.ModuleList]:
         return [getattr(self, f"layer{number}") for number in range(1, self.num_stages + 1)]
-
-    @property
-    def head(self) -> nn.Linear:
-        return self.fc
 
     def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         if self.spiking:

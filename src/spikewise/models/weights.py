@@ -4,29 +4,41 @@ import argparse
 import json
 import re
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
-from .network import Network
-from .registry import build_model
+from .network import Network, require_positive
+from .parts import build_empty, changed_parts, replace_parts
 
 WEIGHTS_FILE = "model.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1, where every part is as build_model makes it
+NUMPY_MAKERS: tuple[Any, Any] = (np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0])  # of a scalar, of an array
+# what training scripts leave beside the tensors: made without running any code
+HARMLESS_TYPES: list[Any] = [
+    *(argparse.Namespace, np.dtype, np.ndarray, *NUMPY_MAKERS),
+    *{type(np.dtype(code)) for code in np.typecodes["All"]},
+    *((make, f"numpy.{core}.multiarray.{make.__name__}") for make in NUMPY_MAKERS for core in ("core", "_core")),
+    *((PurePosixPath, f"pathlib.{name}") for name in ("PosixPath", "PurePosixPath")),
+    *((PureWindowsPath, f"pathlib.{name}") for name in ("WindowsPath", "PureWindowsPath")),
+]
 STATE_DICT_KEYS = ("model", "net", "state_dict")  # where checkpoints keep their tensors; "model" and "net": the published ones
 
 
-def save_pretrained(net: Network, folder: str | Path) -> Path:
+def save_pretrained(net: nn.Module, folder: str | Path) -> Path:
     """Write `folder`/model.safetensors, which says itself which network it is; `load_pretrained` reads it back.
 
+    net:      a network of `build_model`, also with other parts than it was built with (parts.py), or inside torch.compile,
+              DistributedDataParallel or an AveragedModel
     Returns:  the file
-    Raises:   ValueError for a network that `build_model` did not build
+    Raises:   ValueError for what a file cannot tell, by name; nothing is written
     """
     path = Path(folder) / WEIGHTS_FILE
     content = serialize_pretrained(net)
@@ -37,16 +49,31 @@ def save_pretrained(net: Network, folder: str | Path) -> Path:
     return path
 
 
-def serialize_pretrained(net: Network) -> bytes:
+def serialize_pretrained(net: nn.Module) -> bytes:
     """The content of the file that `save_pretrained` writes."""
-    if not net.spec:
+    net = unwrap_module(net)
+    if not isinstance(net, Network) or not net.spec:
         raise ValueError("save_pretrained: this network was not built by build_model, so the file could not say what it is")
+    spec = net.spec | {"T": net.T}
+    if type(net.head) is nn.Linear:
+        spec["num_classes"] = net.num_classes
     # a function can't be stored: the file holds null there, and load_pretrained asks for it
-    spec = {key: None if callable(value) else value for key, value in net.spec.items()}
-    asks = sorted(key for key, value in net.spec.items() if callable(value))
-    header = {"format_version": FORMAT_VERSION, "model": spec, "functions": asks}
+    asks = sorted(key for key, value in spec.items() if callable(value))
+    header = {"format_version": 1, "model": spec | dict.fromkeys(asks), "functions": asks}
+    if parts := changed_parts(net, spec):
+        header |= {"format_version": FORMAT_VERSION, "parts": parts}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     return save(tensors, metadata={"spikewise": json.dumps(header)})
+
+
+def unwrap_module(net: nn.Module) -> nn.Module:
+    """The network inside torch.compile, DistributedDataParallel, DataParallel or an AveragedModel."""
+    while not isinstance(net, Network):
+        inner = net._modules.get("_orig_mod") or net._modules.get("module")
+        if inner is None:
+            return net
+        net = inner
+    return net
 
 
 def load_pretrained(path: str | Path, **overrides: Any) -> Network:
@@ -56,27 +83,40 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
                 published ones ("model" or "net" inside, with or without the training script's arguments), torchvision's, or a
                 bare dict of tensors
     overrides:  options of `build_model`, and `name`: what the file doesn't tell, or what you know better
+    num_classes other than the file's keeps all weights but the head's, and warns that the new head is untrained.
     Kind, depth and classes are read from tensor names and shapes; connect and T from the file's arguments where there are any.
     torchvision's names make the ReLU twin, unless `name` says otherwise. The network comes in evaluation mode.
     Raises:     FileNotFoundError; ValueError that says what doesn't fit, or which override is needed
     """
     file = resolve_weights_file(Path(path))
     tensors, metadata = read_weights(file)
+    num_classes = overrides.pop("num_classes", None)
     try:
         if "name" in metadata:  # one of ours
-            functions = [key for key in metadata.pop("functions") if key not in overrides]
+            parts, functions = metadata.pop("parts"), [key for key in metadata.pop("functions") if key not in overrides]
             if functions:
                 raise ValueError(f"it was saved with a function for {functions[0]!r}, which a file can't hold; pass it again")
             net, names = build_empty(metadata | overrides), None
+            replace_parts(net, parts)
         else:
             infer, rename = detect_layout(tensors)
-            spec = infer(tensors, metadata, overrides) | overrides
-            net = build_empty(spec)
+            net = build_empty(infer(tensors, metadata, overrides) | overrides)
             names = rename(net)
         assign_tensors(net, tensors, names)
+        if num_classes is not None and num_classes != net.num_classes:
+            replace_head(net, num_classes, file)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # a hostile header may hold anything
         raise ValueError(f"{file}: {error}") from None
     return net.eval()
+
+
+def replace_head(net: Network, num_classes: int, file: Path) -> None:
+    """Give `net` a fresh last layer for another number of classes, and say so."""
+    require_positive(num_classes=num_classes)
+    before, dtype = net.num_classes, net.dtype
+    setattr(net, net.head_name, nn.Linear(net.num_features, num_classes, dtype=dtype))
+    net.spec["num_classes"] = num_classes
+    warnings.warn(f"{file}: all but its head of {before} classes; the new head of {num_classes} is untrained", stacklevel=3)
 
 
 def resolve_weights_file(path: Path) -> Path:
@@ -102,7 +142,7 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError(f"{file} is not a readable safetensors file: {error}") from None
         return tensors, spec_from_header(header)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        with torch.serialization.safe_globals(HARMLESS_TYPES), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on pickle protocols; what can't be read is refused below
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the unpickler stumbles over in a file that is none of ours
@@ -120,8 +160,9 @@ def validate_header(header: Any) -> dict[str, Any]:
     """The header of one of our files, or an empty one."""
     if not isinstance(header, dict) or not isinstance(header.get("model", {}), dict):
         raise ValueError("its spikewise header is damaged")
-    if not isinstance(header.get("functions", []), list):
-        raise ValueError("its spikewise header is damaged: 'functions' is no list")
+    for key, kind in (("functions", list), ("parts", dict)):
+        if not isinstance(header.get(key, kind()), kind):
+            raise ValueError(f"its spikewise header is damaged: {key!r} is no {kind.__name__}")
     version = header.get("format_version", 0)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ValueError(f"it has format {version!r}, newer than {FORMAT_VERSION}; update spikewise")
@@ -129,11 +170,15 @@ def validate_header(header: Any) -> dict[str, Any]:
 
 
 def spec_from_header(header: dict[str, Any]) -> dict[str, Any]:
-    """What one of our files was built with, and under "functions" the options that were functions; {} for another's file."""
+    """What one of our files was built with; {} for another's file.
+
+    Under "functions" stand the options that were functions, under "parts" what was replaced afterwards.
+    """
     if "model" not in header:
         return {}
-    functions = header.get("functions", [])
-    return {**{key: value for key, value in header["model"].items() if key not in functions}, "functions": functions}
+    functions, parts = header.get("functions", []), header.get("parts", {})
+    spec = {key: value for key, value in header["model"].items() if key not in functions}
+    return {**spec, "functions": functions, "parts": parts}
 
 
 def unwrap_checkpoint(file: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -150,29 +195,24 @@ def unwrap_checkpoint(file: Path, content: Any) -> tuple[dict[str, Tensor], dict
                 break
     if not isinstance(content, dict) or not content:
         raise ValueError(f"{file} holds no dict of tensors, neither itself nor under {', '.join(STATE_DICT_KEYS)}")
+    content = strip_wrappers(content)
     strangers = [str(key) for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
     if strangers:
         raise ValueError(f"{file}: these entries are no tensors: {summarize_names(strangers)}")
     for name, tensor in content.items():  # a tiny file can claim a tensor of any size by strides of 0
         if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(f"{file}: {name!r} is no plain tensor, or larger than what the file holds of it")
-    if all(name.startswith("module.") for name in content):  # saved from inside a DistributedDataParallel
-        content = {name.removeprefix("module."): tensor for name, tensor in content.items()}
     return content, metadata
 
 
-def build_empty(spec: dict[str, Any]) -> Network:
-    """Build an empty network; `fill` gives it its weights."""
-    known = set(build_model.__kwdefaults__ or {}) | {"num_classes", "name"}
-    strange = sorted(set(spec) - known)
-    if strange:
-        raise ValueError(f"no option named {strange[0]!r}; options of build_model: {', '.join(sorted(known))}")
-    if "num_classes" not in spec:
-        raise ValueError("it doesn't say its num_classes; pass num_classes=")
-    with torch.device("meta"):  # no weights are drawn; zero_init only sets weights, too
-        net = build_model(**{**spec, "zero_init": False})
-    net.spec["zero_init"] = spec.get("zero_init", False)
-    return net
+def strip_wrappers(content: dict[Any, Any]) -> dict[Any, Any]:
+    """Names without what DistributedDataParallel, torch.compile and AveragedModel put before them, one inside another."""
+    content = {key: value for key, value in content.items() if key != "n_averaged"}
+    for prefix in ("module.", "_orig_mod.") * 3:
+        if content and all(isinstance(name, str) and name.startswith(prefix) for name in content):
+            content = {name.removeprefix(prefix): value for name, value in content.items()}
+            content.pop("n_averaged", None)
+    return content
 
 
 def assign_tensors(net: Network, tensors: dict[str, Tensor], names: dict[str, str] | None) -> None:

@@ -29,18 +29,24 @@ class LIF(Neuron):
     def __init__(self, tau: float = 2.0, *, decay_input: bool = True, **threshold):
         super().__init__(**threshold)
         require_tau("LIF", tau)
-        self.leak, self.decay_input = 1 / tau, decay_input
+        self._tau, self.decay_input = tau, decay_input
 
     @property
     def tau(self) -> float:
         """The time constant, in time steps; fixed, and not to be assigned: PLIF learns its own."""
-        return 1 / self.leak
+        return self._tau
+
+    @property
+    def leak(self) -> float:
+        """The share of the membrane that a step forgets."""
+        return 1 / self._tau
 
     def coefficients(self):
-        return 1 - self.leak, self.leak if self.decay_input else 1.0, self.leak * self.v_rest
+        leak = self.leak
+        return 1 - leak, leak if self.decay_input else 1.0, leak * self.v_rest
 
     def extra_repr(self) -> str:
-        return f"tau={1 / self.leak:g}, decay_input={self.decay_input}, {super().extra_repr()}"
+        return f"tau={self.tau:g}, decay_input={self.decay_input}, {super().extra_repr()}"
 
 
 class PLIF(Neuron):
@@ -51,6 +57,8 @@ class PLIF(Neuron):
     w:            the learned parameter, shape [1], -ln(tau - 1) at the start
     Source:       E1, E5; Fang et al., Incorporating Learnable Membrane Time Constant, ICCV 2021
     """
+
+    learned_settings = ("tau",)
 
     def __init__(self, tau: float = 2.0, *, decay_input: bool = True, **threshold):
         super().__init__(**threshold)

@@ -39,6 +39,7 @@ class Neuron(nn.Module):
     """
 
     v_th: float | Tensor
+    learned_settings: tuple[str, ...] = ()  # arguments that only say where learning starts
 
     def __init__(
         self,
