@@ -1,8 +1,10 @@
 import copy
+import math
 import pickle
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from spikewise.models import CONNECT, MODELS, build_model
 from spikewise.models.layers import MaxPool
@@ -75,9 +77,9 @@ def test_every_parameter_receives_a_gradient(name):
 
 @pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "plain_resnet20", "sew_7b"])
 def test_a_still_image_equals_the_same_frame_at_every_step(name):
-    net, frames = small(name, T=3)
+    net, frames = small(name, T=3, **({"in_channels": 3} if name == "sew_7b" else {}))
     net = firing(net).double()
-    image = frames[0].double()
+    image = frames[0, :, [0, 0, 1]].double() if name == "sew_7b" else frames[0].double()
     for training in (False, True):
         net.train(training)
         torch.testing.assert_close(net(image), net(image.expand(3, *image.shape)), rtol=1e-10, atol=1e-10)
@@ -345,3 +347,82 @@ def test_an_option_at_its_default_is_never_refused():
     with torch.device("meta"):
         for name in MODELS:
             build_model(name, num_classes=10, **DEFAULTS)
+
+
+def test_features_of_stages():
+    net = build_model("sew_resnet20", num_classes=5, T=3).eval()
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        found, means = net.features(x, stages=(1, 3)), net.features(x, mean=True)
+        assert {number: list(out.shape) for number, out in found.items()} == {1: [3, 2, 16, 16, 16], 3: [3, 2, 64, 4, 4]}
+        assert torch.equal(means[3], found[3].mean(0))
+        assert torch.equal(net.head(sum(found[3].mean((-2, -1))) / 3), net(x))
+    with pytest.raises(ValueError, match=r"no stage 4.*1 to 3"):
+        net.features(x, stages=(4,))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(("name", "shape"), [("sew_resnet20", (2, 3, 12, 12)), ("sew_7b", (3, 2, 2, 128, 128))])
+def test_what_is_not_finite_gives_nan(name, shape, value):
+    """Each sample for itself in evaluation, also as a stream; all together in training."""
+    net = build_model(name, num_classes=5)
+    x = torch.rand(shape)
+    x[..., 1, 0, 3, 3] = value
+    with torch.no_grad():
+        assert net.train()(x).isnan().all()
+        net = build_model(name, num_classes=5).eval()
+        logits = net(x)
+        assert logits[0].isfinite().all()
+        assert logits[1].isnan().all()
+        frames, state = x if x.dim() == 5 else x.expand(4, *x.shape), None
+        for number, frame in enumerate(frames, start=1):
+            streamed, state = net.step(frame, state)
+            assert streamed.isnan().all(1).tolist() == [False, True], number
+        x[..., 1, 0, 3, 3] = 0.5
+        if x.dim() == 5:
+            x[2, 0, 0, 0, 0] = value  # from there on
+            assert net(x).isnan().all(1).tolist() == [True, False]
+
+
+def test_recordings_of_events_are_not_taken_for_still_images():
+    net = build_model("sew_7b", num_classes=5, num_blocks=2).eval()
+    recording = torch.rand(6, 2, 16, 16)
+    with pytest.raises(ValueError, match=r"one recording or a batch of still images.*x\[:, None\]"):
+        net(recording)
+    batch = torch.rand(3, 6, 2, 16, 16)
+    with torch.no_grad():
+        assert net(recording[:, None]).shape == (1, 5)
+        assert torch.equal(net(batch, batch_first=True), net(batch.transpose(0, 1)))
+    with pytest.raises(ValueError, match="takes frames"):
+        net(recording, batch_first=True)
+
+
+@pytest.mark.parametrize("trace", [torch.fx.symbolic_trace, torch.jit.script])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_cannot_follow_the_network_says_what_can(trace):
+    with pytest.raises((ValueError, TypeError), match=r"torch.export.export\(net, \(x,\)\)"):
+        trace(build_model("sew_resnet20", num_classes=5))
+
+
+def test_an_exported_network_takes_any_batch(tmp_path):
+    net = build_model("sew_resnet20", num_classes=5).eval()
+    dynamic = {0: torch.export.Dim("batch", min=1, max=64)}
+    torch.export.save(torch.export.export(net, (torch.rand(2, 3, 16, 16),), dynamic_shapes=(dynamic,)), tmp_path / "net.pt2")
+    again = torch.export.load(tmp_path / "net.pt2").module()
+    for size in (1, 5):
+        x = torch.rand(size, 3, 16, 16)
+        with torch.no_grad():
+            torch.testing.assert_close(again(x), net(x))
+
+
+@pytest.mark.parametrize("name", ["sew_resnet20", "resnet20"])
+def test_pytorch_counts_the_operations_of_convolutions(name):
+    net, x = build_model(name, num_classes=5), torch.rand(2, 3, 16, 16)
+    expected = 2 * 2 * 64 * 5  # the head's
+    for layer in net.conv_layers.values():
+        layer.conv.register_forward_hook(lambda m, _, out: sizes.append(2 * out.numel() * m.weight[0].numel()))
+    for training in (True, False):
+        sizes = []
+        with FlopCounterMode(display=False) as counter:
+            net.train(training)(x)
+        assert counter.get_total_flops() == expected + sum(sizes)

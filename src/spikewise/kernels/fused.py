@@ -30,12 +30,12 @@ def fire(
     if v is not None and v.shape != shape:
         raise ValueError(f"a membrane of {list(v.shape)} does not fit currents of {list(shape)} per time step")
     size = math.prod(shape)
-    frames = x.reshape(size if repeat_steps else (len(x), size))[..., None, None, None]  # [T, n, 1, 1, 1]: one channel
+    frames = x.reshape(size if repeat_steps else (x.shape[0], size))[..., None, None, None]  # [T, n, 1, 1, 1]: one channel
     membrane = None if v is None else v.reshape(size)[:, None, None, None]
     one, zero = torch.ones(1, device=x.device), torch.zeros(1, device=x.device)
     norm = NormParams(one, zero, 0.0, zero, one)
     out, v_last, _, _ = norm_fire(frames, norm, neuron, v=membrane, repeat_steps=repeat_steps, return_membrane=return_membrane)
-    return out.reshape(len(out), *shape), None if v_last is None else v_last.reshape(shape)
+    return out.reshape(out.shape[0], *shape), None if v_last is None else v_last.reshape(shape)
 
 
 def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ def connect_code(connect: ConnectFn | None, shortcut: Tensor | None, y: Tensor, 
     """What the kernel connects itself: a g that it knows, of a shortcut in the type and shape of the spikes."""
     if connect is None or shortcut is None or shortcut.dtype != y.dtype:
         return Connect.NONE
-    fits = shortcut.shape == (repeat_steps or len(y), *y.shape[-4:])
+    fits = shortcut.shape == (repeat_steps or y.shape[0], *y.shape[-4:])
     return CONNECT_CODES.get(connect, Connect.NONE) if fits else Connect.NONE
 
 

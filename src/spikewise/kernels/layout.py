@@ -50,7 +50,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype, channels_last: bool, device:
 
 def memory_order(x: Tensor) -> Tensor:
     """[T, N*C*H*W] in the order of memory; an image batch [N, C, H, W] is one time step."""
-    steps = len(x) if x.dim() == 5 else 1
+    steps = x.shape[0] if x.dim() == 5 else 1
     images = x.flatten(0, 1) if x.dim() == 5 else x
     return (images.permute(0, 2, 3, 1) if is_channels_last(images) else images).reshape(steps, -1)
 

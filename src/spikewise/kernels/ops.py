@@ -66,7 +66,7 @@ def taking_records(kernel: Callable, records: tuple[type, ...]) -> Callable:
 def norm_fire_fake(tensors: FireTensors, spec: FireSpec) -> FireOutput:
     y = tensors.y
     channels_last = output_is_channels_last(y)
-    frame, steps = y.shape[-4:], spec.repeat_steps or len(y)
+    frame, steps = y.shape[-4:], spec.repeat_steps or y.shape[0]
     shape = (steps, *(frame if spec.pool is None else pool_output_shape(frame, spec.pool)))
     return FireOutput(
         out=empty(shape, y.dtype, channels_last, y.device),
@@ -77,7 +77,7 @@ def norm_fire_fake(tensors: FireTensors, spec: FireSpec) -> FireOutput:
 
 
 def norm_fire_backward_fake(grads: FireGrads, tensors: FireTensors, spec: FireSpec, want: GradSpec) -> FireBackwardOutput:
-    y, frame, steps = tensors.y, tensors.y.shape[-4:], spec.repeat_steps or len(tensors.y)
+    y, frame, steps = tensors.y, tensors.y.shape[-4:], spec.repeat_steps or tensors.y.shape[0]
     channels_last = output_is_channels_last(y)
 
     def sequence(wanted: bool) -> Tensor:
@@ -214,7 +214,7 @@ class NormFire(torch.autograd.Function):
         given = FireGrads(grad_out, grad_v_last, mean, indices)
         found = FireBackwardOutput(*ops.norm_fire_backward(*given, *tensors, *spec, *want))
         if ctx.batch_stats:
-            count = y.numel() // len(mean)
+            count = y.numel() // mean.shape[0]
             ops.batch_norm_backward_(found.grad_y, y, mean, inverse_std, tensors.scale, found.channel_sums, count)
         grad_bias, centered = found.channel_sums
         by_name = {

@@ -85,7 +85,7 @@ def flatten_time(x: Tensor) -> Tensor:
 
 def unflatten_time(images: Tensor, steps: int) -> Tensor:
     """Images [T*N, C, H, W] as [T, N, C, H, W], with the bound that is known of them."""
-    x, found = images.unflatten(0, (steps, len(images) // steps)), known(images)
+    x, found = images.unflatten(0, (steps, images.shape[0] // steps)), known(images)
     return x if found is None else note(x, found.max_value)
 
 

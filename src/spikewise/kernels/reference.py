@@ -42,7 +42,7 @@ def fire(
         v = h - r * v_th if v_reset is None else (1 - r) * h + r * v_reset  # E3 reset
         spikes.append(s.to(x.dtype))
     # cat, not stack: cat keeps the channels-last layout of its parts
-    return torch.cat(spikes).unflatten(0, (len(spikes), len(v))), v if return_membrane else None
+    return torch.cat(spikes).unflatten(0, (len(spikes), v.shape[0])), v if return_membrane else None
 
 
 def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:

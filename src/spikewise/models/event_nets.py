@@ -45,8 +45,8 @@ class EventStage(LayerOwner):
 class EventNet(Network):
     """Stages of residual blocks with pooling in between, average over space and time, one linear layer.
 
-    Shapes:  frames [T, N, C, H, W] (C = 2: counts of the two polarities), or images [N, C, H, W] read T times
-             -> logits [N, num_classes]
+    Shapes:  frames [T, N, C, H, W] (C = 2: counts of the two polarities) or, of other channels than 2, images [N, C, H, W] read
+             T times -> logits [N, num_classes]
     stages:  (channels, number of blocks) of each stage; k blocks in all need frames of at least 2^k pixels
     stem:    kernel of the first convolution, "1x1" (the published code) or "3x3" (the paper's text)
     pool:    pooling after each block, "max" (as published) or "avg"
@@ -94,10 +94,20 @@ class EventNet(Network):
     def stages(self) -> list[EventStage]:
         return [getattr(self, f"stage{number}") for number in range(1, self.num_stages + 1)]
 
-    def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
+    def check_input(self, x: Tensor, dims: tuple[int, ...]) -> None:
+        super().check_input(x, dims)
+        if x.dim() == 4 and 5 in dims and self.in_channels == 2:  # polarities: nobody shows still images of them
+            raise ValueError(
+                f"given {list(x.shape)}, which may be one recording or a batch of still images: "
+                "give a recording [T, C, H, W] as x[:, None], images as x.expand(T, *x.shape)"
+            )
+
+    def forward_features(self, x: Tensor, states: NeuronStates | None, taken: dict[int, Tensor]) -> Tensor:
         repeat_steps = self.T if x.dim() == 4 else 0
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages, start=1):
             x = stage.widen(x, states=states, repeat_steps=repeat_steps)
             x = self.forward_stage(stage.segments(), x, states)
             repeat_steps = 0
+            if number in taken:
+                taken[number] = x
         return x.mean((-2, -1))

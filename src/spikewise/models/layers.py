@@ -24,7 +24,7 @@ NeuronFactory = Callable[[], Neuron]
 
 def framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a stateless module to every frame at once: [T, N, ...] is seen as [T*N, ...] (no copy); [N, ...] as it is."""
-    return module(x) if x.dim() == 4 else unflatten_time(module(flatten_time(x)), len(x))
+    return module(x) if x.dim() == 4 else unflatten_time(module(flatten_time(x)), x.shape[0])
 
 
 class LayerOwner(nn.Module):

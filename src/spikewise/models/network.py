@@ -1,16 +1,19 @@
 """What all networks share: the check of the input, the head, and a stream of single frames."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import ConvNorm, ConvNormFire, LayerOwner, buffers_kept, run_block
 from .residual import Block
 from .stream import NeuronStates, StreamState
+
+EXPORT_ADVICE = "use torch.export.export(net, (x,)) or torch.compile(net)"
 
 
 class Network(LayerOwner):
@@ -29,9 +32,34 @@ class Network(LayerOwner):
         self.min_image_size = 1  # pixels
         self.checkpointing = "none"
 
-    def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
-        """Features of each step: [T, N, F], or [N, F] where a ReLU network sees a still image."""
+    def forward_features(self, x: Tensor, states: NeuronStates | None, taken: dict[int, Tensor]) -> Tensor:
+        """Features of each step: [T, N, F], or [N, F] where a ReLU network sees a still image.
+
+        taken:  number of a stage -> its output, put there for the numbers that are there
+        """
         raise NotImplementedError(f"{type(self).__name__} must say how it makes features of frames")
+
+    @property
+    def stages(self) -> list[Any]:
+        """The stages, in the order of depth."""
+        raise NotImplementedError(f"{type(self).__name__} must say its stages")
+
+    def features(
+        self, x: Tensor, stages: Sequence[int] = (), *, mean: bool = False, batch_first: bool = False
+    ) -> dict[int, Tensor]:
+        """The output of stages: of a spiking network [T, N, C, H, W], with `mean` averaged over time [N, C, H, W].
+
+        x:        as in a call of the network
+        stages:   numbers from 1; the last one, if none is given. Behind it the network averages over space and time.
+        Raises:   ValueError for a stage that is not there
+        """
+        count = len(self.stages)
+        stages = tuple(stages) or (count,)
+        if unknown := [number for number in stages if number not in range(1, count + 1)]:
+            raise ValueError(f"there is no stage {unknown[0]!r}; this network has stages 1 to {count}")
+        taken = dict.fromkeys(stages, x)
+        self.forward_features(self.prepare_input(x, batch_first), None, taken)
+        return {number: out.mean(0) if mean and out.dim() == 5 else out for number, out in taken.items()}
 
     head_name = "fc"  # the attribute that holds the last layer
 
@@ -119,12 +147,15 @@ class Network(LayerOwner):
         ours = {part for layer in self.conv_layers.values() for part in layer.modules()}
         return [module for module in self.modules() if module._buffers and module not in ours]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [N, num_classes] of still images [N, C, H, W] or frames [T, N, C, H, W]."""
-        self.check_input(x, dims=(4, 5))
-        features = self.features(x, None)
+    def forward(self, x: Tensor, *, batch_first: bool = False) -> Tensor:
+        """Logits [N, num_classes] of still images [N, C, H, W] or frames [T, N, C, H, W]; with batch_first, [N, T, C, H, W].
+
+        A sample that holds NaN or infinities gets NaN; in training all get it, as batch norm mixes them.
+        """
+        x = self.prepare_input(x, batch_first)
+        features = nan_where_not_finite(self.forward_features(x, None, {}), x, mixed=self.training)
         if features.dim() == 3:
-            features = sum_over_time(features) / len(features)
+            features = sum_over_time(features) / features.shape[0]
         return self.head(features)
 
     def step(self, frame: Tensor, state: StreamState | None = None) -> tuple[Tensor, StreamState]:
@@ -138,6 +169,7 @@ class Network(LayerOwner):
         if self.training:
             raise RuntimeError("net.step streams in evaluation mode; call net.eval() first")
         self.check_input(frame, dims=(4,))
+        frames = frame[None]
         if state is not None and not isinstance(state, StreamState):
             raise ValueError(
                 f"given a state of type {type(state).__name__}; pass what the last call returned, or None at first"
@@ -146,7 +178,7 @@ class Network(LayerOwner):
             raise ValueError(f"the state is of {len(state.feature_sum)} streams, the frame of {len(frame)}; pass them alike")
         self.assign_state_keys()
         states = NeuronStates(None if state is None else state.membranes)
-        features = self.features(frame[None], states)[0]
+        features = nan_where_not_finite(self.forward_features(frames, states, {}), frames, mixed=False)[0]
         feature_sum, num_steps = (features, 1) if state is None else (state.feature_sum + features, state.num_steps + 1)
         membranes = states.collected()
         if state is not None and set(state.membranes) != set(membranes):
@@ -155,23 +187,41 @@ class Network(LayerOwner):
             raise ValueError(f"{forgotten[0]} was not given the stream's `states`: blocks and hooks must hand them on")
         return self.head(feature_sum / num_steps), StreamState(membranes, feature_sum, num_steps)
 
+    def __prepare_scriptable__(self) -> None:
+        raise TypeError(f"torch.jit.script cannot take this network; {EXPORT_ADVICE}")
+
     def assign_state_keys(self) -> None:
         """Tell each spiking layer the name of its neurons' state; for every frame anew, as layers may be the user's."""
         for name, layer in self.spiking_layers.items():
             layer.state_key = name
 
+    def prepare_input(self, x: Tensor, batch_first: bool) -> Tensor:
+        """Input as the network computes with it: frames with time first."""
+        if isinstance(x, torch.fx.Proxy):
+            raise ValueError(f"torch.fx.symbolic_trace cannot follow this network; {EXPORT_ADVICE}")
+        self.check_input(x, dims=(5,) if batch_first else (4, 5))
+        return x.transpose(0, 1) if batch_first else x
+
     def check_input(self, x: Tensor, dims: tuple[int, ...]) -> None:
         """Refuse an input that does not fit, in words."""
         images, frames = f"[N, {self.in_channels}, H, W]", f"[T, N, {self.in_channels}, H, W]"
-        fits = f"images {images} or frames {frames}" if 5 in dims else f"one frame {images}"
+        fits = (
+            f"one frame {images}"
+            if dims == (4,)
+            else f"frames {frames}"
+            if dims == (5,)
+            else f"images {images} or frames {frames}"
+        )
         if not isinstance(x, Tensor):
             raise ValueError(f"given {type(x).__name__}; this network takes a tensor: {fits}")
+        if x.dim() in dims and x.shape[-3] != self.in_channels:
+            self.in_channels = next(iter(self.conv_layers.values())).conv.in_channels  # the stem may be another now
         if x.dim() not in dims or x.shape[-3] != self.in_channels:
             hint = ""
             if x.dim() == 5 and x.shape[-3] != self.in_channels and x.shape[1] == self.in_channels:
                 hint = "; channels come after batch: x.permute(...)"
             raise ValueError(f"given {list(x.shape)}; this network takes {fits}{hint}")
-        if x.dim() == 5 and len(x) == 0:
+        if x.dim() == 5 and x.shape[0] == 0:
             raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
         if min(x.shape[-2:]) < self.min_image_size:
             least = self.min_image_size
@@ -184,6 +234,17 @@ class Network(LayerOwner):
             raise ValueError(f"given {x.dtype}; this network takes {dtype}: convert with x.float() and scale as in training")
         if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"given {x.dtype}, but the weights are {dtype}; use x.to({dtype}), net.to({x.dtype}) or autocast")
+
+
+def nan_where_not_finite(features: Tensor, x: Tensor, *, mixed: bool) -> Tensor:
+    """Features, NaN where those of this input mean nothing: neurons answer NaN with silence, which looks like any other.
+
+    Without waiting for a GPU.
+    Shapes:  features [T, N, F] or [N, F], x [T, N, C, H, W] or [N, C, H, W]
+    mixed:   whether samples depend on each other
+    """
+    fine = x.isfinite().flatten(-3).all(-1, keepdim=True)
+    return torch.where(fine.all() if mixed else fine, features, torch.nan)
 
 
 def sum_over_time(features: Tensor) -> Tensor:

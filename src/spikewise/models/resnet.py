@@ -75,13 +75,15 @@ class ResNet(Network):
     def stages(self) -> list[nn.ModuleList]:
         return [getattr(self, f"layer{number}") for number in range(1, self.num_stages + 1)]
 
-    def features(self, x: Tensor, states: NeuronStates | None) -> Tensor:
+    def forward_features(self, x: Tensor, states: NeuronStates | None, taken: dict[int, Tensor]) -> Tensor:
         if self.spiking:
             fused_pool = self.pool if isinstance(self.pool, MaxPool) and type(self.pool).forward is MaxPool.forward else None
             x = self.stem(x, states=states, repeat_steps=self.T if x.dim() == 4 else 0, pool=fused_pool)
             x = x if fused_pool is not None else pool_framewise(self.pool, x)
         else:
             x = pool_framewise(self.pool, self.stem(x))
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages, start=1):
             x = self.forward_stage(stage, x, states)
+            if number in taken:
+                taken[number] = x
         return x.mean((-2, -1))
