@@ -205,13 +205,9 @@ class Network(LayerOwner):
     def check_input(self, x: Tensor, dims: tuple[int, ...]) -> None:
         """Refuse an input that does not fit, in words."""
         images, frames = f"[N, {self.in_channels}, H, W]", f"[T, N, {self.in_channels}, H, W]"
-        fits = (
-            f"one frame {images}"
-            if dims == (4,)
-            else f"frames {frames}"
-            if dims == (5,)
-            else f"images {images} or frames {frames}"
-        )
+        fits = f"one frame {images}" if dims == (4,) else f"images {images} or frames {frames}"
+        if dims == (5,):
+            fits = f"frames {frames}"
         if not isinstance(x, Tensor):
             raise ValueError(f"given {type(x).__name__}; this network takes a tensor: {fits}")
         if x.dim() in dims and x.shape[-3] != self.in_channels:
