@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..aliases import renamed
 from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
 from .network import Network
@@ -170,7 +171,8 @@ def build_empty(spec: dict[str, Any]) -> Network:
     if "num_classes" not in spec:
         raise ValueError("it doesn't say its num_classes; pass num_classes=")
     with torch.device("meta"):  # no weights are drawn; zero_init only sets weights, too
-        net = build_model(**{**spec, "zero_init": False})
+        spec_now = {key: renamed(value) for key, value in spec.items()}  # quietly: a file is no mistake of its reader's
+        net = build_model(**{**spec_now, "zero_init": False})
     net.spec["zero_init"] = spec.get("zero_init", False)
     return net
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..aliases import renamed
+from ..aliases import renamed_by_user
 from ..kernels import SURROGATES, Backend, NeuronParams, get_backend, reference
+from ..wording import unknown_name
 
 
 class StateCell:
@@ -50,7 +51,7 @@ class Neuron(nn.Module):
         backend: str = "auto",
     ):
         super().__init__()
-        surrogate = renamed(surrogate)
+        surrogate = renamed_by_user(surrogate, level=2)
         if isinstance(v_th, Tensor) and not isinstance(v_th, nn.Parameter):
             self.register_buffer("v_th", v_th)
         else:
@@ -71,7 +72,7 @@ class Neuron(nn.Module):
         if not lowest > self.v_rest:
             raise ValueError(f"v_th={v_th} must lie above the resting potential {self.v_rest}, or it fires without input")
         if not isinstance(surrogate, str) or surrogate not in SURROGATES:
-            raise ValueError(f"no surrogate named {surrogate!r}; known: {', '.join(SURROGATES)}")
+            raise ValueError(unknown_name("surrogate", surrogate, SURROGATES, own=True))
         if isinstance(alpha, Tensor):
             raise ValueError("alpha is a tensor; it is not learned: give a number")
         if not alpha > 0:
