@@ -1,7 +1,6 @@
 """What a run depends on: frozen dataclasses, checked when they are made. Knows no torch."""
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
@@ -9,8 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from . import aliases
+from tyro.conf import Suppress, arg
 
+from . import aliases
+from .wording import did_you_mean
+
+__getattr__ = aliases.old_names(__name__)
 FORMAT_VERSION = 2  # 1 had other names for some fields: see aliases.FIELDS
 
 
@@ -31,6 +34,9 @@ TimeConstant = Annotated[float, Range(lambda value: value > 1, "a time constant 
 Degrees = Annotated[float, Range(lambda value: 0 <= value <= 180, "0 to 180 degrees")]
 Side = Annotated[int | None, Range(lambda value: 1 <= value <= 4096, "1 to 4096 pixels, or None for 224")]
 Folds = Annotated[int, Range(lambda value: value >= 2, "2 or more")]
+Name = Annotated[str, arg(metavar="NAME")]  # in a table of `spikewise list`
+OptionalName = Annotated[str | None, arg(metavar="NAME")]
+Folder = Annotated[str | None, arg(metavar="FOLDER")]
 Beta = Annotated[float, Range(lambda value: value == 0 or 0.01 <= value <= 100, "0, or 0.01 to 100")]
 
 
@@ -39,8 +45,8 @@ Beta = Annotated[float, Range(lambda value: value == 0 or 0.01 <= value <= 100, 
 class Data:
     """Which samples, and what chance does to them."""
 
-    name: str = "digits"  # a data set of `spikewise list datasets`
-    root: str | None = None  # folder of the data; None: $SPIKEWISE_DATA, or else ./data
+    name: Name = "digits"  # a data set of `spikewise list datasets`
+    root: Folder = None  # folder of the data; None: $SPIKEWISE_DATA, or else ./data
     num_frames: PositiveInt = 16  # time steps an event recording is split into
     split_by: Literal["count", "duration"] = "count"  # frames of equally many events, as published, or of equal duration
     cache: bool = False  # keep the frames of recordings on disk, beside them; changes nothing that is computed
@@ -72,26 +78,28 @@ class Data:
 class Model:
     """Which network: the options of `build_model` that a file can hold. Classes and channels come from the data."""
 
-    name: str = "sew_resnet18"  # a network of `spikewise list models`
+    name: Name = "sew_resnet18"  # a network of `spikewise list models`
     T: PositiveInt = 4  # time steps a still image is shown
-    connect: str = "ADD"  # ADD, AND or IAND; SEW networks
-    neuron: str | None = None  # IF, LIF or PLIF; None: IF for images, PLIF for events
+    connect: Name = "ADD"  # ADD, AND, IAND, or one of your own; SEW networks
+    neuron: OptionalName = None  # IF, LIF, PLIF, or one of your own; None: IF for images, PLIF for events
     v_th: float = 1.0  # threshold
     v_reset: float | None = 0.0  # potential after a spike; None: soft reset
     tau: TimeConstant = 2.0  # membrane time constant, time steps; LIF, and PLIF at the start
     decay_input: bool = True  # whether LIF and PLIF divide their input by tau
-    surrogate: str = "atan"  # slope of the firing step in backward
+    surrogate: Name = "atan"  # slope of the firing step in backward
     alpha: PositiveFloat = 2.0  # the surrogate's slope parameter
-    last_surrogate: str | None = None  # another surrogate for the last neurons of each block
+    last_surrogate: OptionalName = None  # another surrogate for the last neurons of each block
     detach_reset: bool = True  # gradients ignore the reset's dependence on the spike
     stem: str | None = None  # 7x7 or 3x3 (images), 1x1 or 3x3 (events); None: as published
     pool: str = "max"  # max or avg
     zero_init: bool = False  # every block starts as the identity
     num_blocks: int | None = None  # blocks of a 7B network; None: 7
-    backend: str = "auto"  # kernels
+    backend: Name = "auto"  # kernels, of `spikewise list backends`; auto: the fastest that run
 
     def __post_init__(self):
         check_fields(self, "model")
+        for name in ("surrogate", "last_surrogate"):
+            object.__setattr__(self, name, aliases.renamed_by_user(getattr(self, name), level=3))
 
 
 @aliases.take_old_fields("optim")
@@ -158,9 +166,14 @@ class Retention:
 @aliases.take_old_fields("")
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides what a run computes. Where and how (device, workers, folder) is not part of it."""
+    """Everything that decides what a run computes. Where and how (device, workers, folder) is not part of it.
 
-    recipe: str = "custom"  # the recipe this began as
+    The commands import the modules of `imports`, and say so. In Python nothing that a config names is run: import them
+    yourself.
+    """
+
+    recipe: Annotated[str, Suppress] = "custom"  # the recipe this began as
+    imports: Annotated[tuple[str, ...], Suppress] = ()  # what --import named: modules, absolute paths of .py files
     seed: NonNegativeInt = 0
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
@@ -176,10 +189,11 @@ def check_fields(config: object, section: str = "") -> None:
     """Refuse a field whose value is not of its annotation's type or choices, or not in its range."""
     for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
         path = f"{section}.{name}" if section else name
-        kind, *ranges = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+        kind, *notes = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
         value = coerce(kind, getattr(config, name), path)
-        for allowed in ranges:
-            require_range(path, value, value is None or allowed.holds(value), allowed.words)
+        for allowed in notes:
+            if isinstance(allowed, Range):
+                require_range(path, value, value is None or allowed.holds(value), allowed.words)
         object.__setattr__(config, name, value)
 
 
@@ -219,8 +233,7 @@ def from_dict(kind: type[T], content: dict[str, Any]) -> T:
     values = {}
     for name, value in content.items():
         if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"its fields: {', '.join(hints)}"
+            hint = did_you_mean(name, hints).strip() or f"its fields: {', '.join(hints)}"
             raise ValueError(f"the config: {kind.__name__} has no field {name!r}; {hint}")
         section = dataclasses.is_dataclass(hints[name])
         if section and not isinstance(value, dict):
@@ -235,6 +248,10 @@ def coerce(kind: Any, value: Any, path: str) -> Any:
         if value not in typing.get_args(kind):
             raise ValueError(f"{path}={value!r} is unknown; use {', '.join(map(repr, typing.get_args(kind)))}")
         return value
+    if typing.get_origin(kind) is tuple:  # JSON has lists
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{path}={value!r} has the wrong type; use a list of names")
+        return tuple(value)
     kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if float in kinds and type(value) in (int, float):
         # neither infinite, nor NaN, nor more than float32 holds after a product

@@ -236,7 +236,7 @@ def test_stand_ins_go_through_prepare_train_and_evaluate(name, tmp_path, capsys)
     if name == "event-folder":
         options = ("--data.name", name, "--data.root", str(source))
     else:
-        assert main(["data", "prepare", name, "--source", str(source), "--root", str(tmp_path), "--partial"]) == 0
+        assert main(["data", "prepare", name, "--source", str(source), "--data.root", str(tmp_path), "--partial"]) == 0
         assert "not all that was published; " in capsys.readouterr().out
         options += ("--data.root", str(tmp_path))
     assert train_and_evaluate(capsys, tmp_path / "run", recipe, "--data.frames", 4, *options)

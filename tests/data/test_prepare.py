@@ -86,7 +86,7 @@ def test_a_preparation_killed_at_any_change_of_the_disk_goes_on_to_the_same_byte
 
 def test_what_was_prepared_is_whole_and_says_so(source, tmp_path, capsys):
     name, files = source
-    options = ["data", "prepare", name, "--source", str(files), "--root", str(tmp_path), "--partial"]
+    options = ["data", "prepare", name, "--source", str(files), "--data.root", str(tmp_path), "--partial"]
     assert main(options) == 0
     out, err = capsys.readouterr()
     assert f"{name}: about " in err
@@ -270,7 +270,7 @@ def imagenet_images(folder):
 
 def test_a_stand_in_of_imagenet_goes_through_prepare_train_and_evaluate(tmp_path, capsys):
     source = imagenet_images(tmp_path / "source")
-    options = ["data", "prepare", "imagenet", "--source", str(source), "--root", str(tmp_path)]
+    options = ["data", "prepare", "imagenet", "--source", str(source), "--data.root", str(tmp_path)]
     assert main(options) == 2
     assert "holds 9 train, 6 val, where 1,281,167 train, 50,000 val were published" in capsys.readouterr().err
     assert main([*options, "--partial"]) == 0  # as the message says

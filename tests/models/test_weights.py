@@ -340,7 +340,7 @@ def test_weights_written_before_the_names_changed_are_read_as_they_were():
     expected = torch.load(folder / "expected.pt", weights_only=True)
     net = load_pretrained(folder)
     torch.testing.assert_close(net(expected["x"]), expected["logits"], rtol=1e-4, atol=1e-5)
-    assert net.spec["surrogate"] == "rectangle"
+    assert net.spec["surrogate"] == "rectangular"
     assert net.stage1.widen.neuron.surrogate == "rectangular"
     bare = load_pretrained(folder / "bare.pt", **net.spec)
     assert torch.equal(bare(expected["x"]), net(expected["x"]))

@@ -2,7 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
+from tyro.conf import arg
+
+from ..wording import count
 from .options import Connect, DataRoot, Device, Images, Json, ModelName, Picture, Run, RunOrFile, Size
 
 
@@ -59,7 +63,7 @@ def diagnose(
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings]))
         return
-    lines = list(map(str, findings)) or [f"{run}: nothing found in {len(net.blocks)} blocks"]
+    lines = list(map(str, findings)) or [f"{run}: nothing found in {count(len(net.blocks), 'block')}"]
     print("\n".join(lines))
 
 
@@ -72,7 +76,7 @@ def energy(
     data_root: DataRoot = None,
     name: ModelName = None,
     connect: Connect = None,
-    constants: Path | None = None,
+    constants: Annotated[Path | None, arg(metavar="FILE")] = None,
     as_json: Json = False,
 ) -> None:
     """Operations, bytes and joules of one inference, beside the ReLU twin's.
@@ -100,7 +104,7 @@ def energy(
     for layer in counts.layers:
         columns = f"{layer.twin_macs:>12,.0f} {layer.macs:>12,.0f} {layer.acs:>12,.0f}"
         print(f"{layer.name:<28} {columns} {layer.rate:>8.4f} {layer.max_input:>8}")
-    print(f"neurons add {counts.neuron_adds:,.0f} times in {counts.T} steps, connections {counts.connect_adds:,.0f}")
+    print(f"neurons add {counts.neuron_adds:,.0f} times in {count(counts.T, 'step')}, connections {counts.connect_adds:,.0f}")
     header = f"{'operations':>11} {'weights':>11} {'activations':>12} {'membranes':>11} {'all':>11}"
     print(f"\n{'microjoules per sample':<28} {header}")
     for cost in counts.costs:

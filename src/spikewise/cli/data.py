@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from .options import DataFolder, Json, Picture
+from ..wording import count
+from .options import DataFolder, DataRoot, DatasetName, Json, Picture
 
 MAX_CLASSES = 50  # shown; a picture of a thousand takes minutes and 100 MB
 
 
-def download(name: Positional[str], data_root: DataFolder = None) -> None:
+def download(name: DatasetName, data_root: DataFolder = None) -> None:
     """Fetch a data set from its public source; interrupted, it continues.
 
     Args:
@@ -26,7 +27,12 @@ def download(name: Positional[str], data_root: DataFolder = None) -> None:
         print(path)
 
 
-def prepare(name: Positional[str], source: Path, data_root: DataFolder = None, partial: bool = False) -> None:
+def prepare(
+    name: DatasetName,
+    source: Annotated[Path, arg(metavar="FILES")],
+    data_root: DataFolder = None,
+    partial: bool = False,
+) -> None:
     """Make the folder that runs read from the files as published.
 
     Interrupted, the same command continues.
@@ -46,10 +52,14 @@ def prepare(name: Positional[str], source: Path, data_root: DataFolder = None, p
     marker = json.loads((folder / MANIFEST).read_text())
     counts = ", ".join(f"{count:,} {split}" for split, count in marker["counts"].items())
     whole = "" if marker["complete"] else ", not all that was published"
-    print(f"{folder}: {counts}{whole}; {marker['files']:,} files, sha256 {marker['sha256'][:16]}")
+    print(f"{folder}: {counts}{whole}; {count(marker['files'], 'file')}, sha256 {marker['sha256'][:16]}")
 
 
-def shard(source: Positional[Path], out: Positional[Path], megabytes: int = 256) -> None:
+def shard(
+    source: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    out: Annotated[Positional[Path], arg(metavar="OUT")],
+    megabytes: int = 256,
+) -> None:
     """Pack a folder of images by class into tar files of WebDataset's layout.
 
     Args:
@@ -63,8 +73,8 @@ def shard(source: Positional[Path], out: Positional[Path], megabytes: int = 256)
 
 
 def info(
-    name: Positional[str],
-    data_root: Annotated[str | None, arg(help="where it lies, of image-shards also an address")] = None,
+    name: DatasetName,
+    data_root: DataRoot = None,
     picture: Picture = None,
     as_json: Json = False,
 ) -> None:

@@ -31,7 +31,7 @@ def find_folder(root: str | Path | None, name: str, marker: str, hint: str, *oth
             return folder
     raise FileNotFoundError(
         f"no {name} data: {marker} is neither in {base} nor in {base / name}; {hint}, or say where it is "
-        "(SPIKEWISE_DATA in the environment; --data.root of a new run, --data-root of an old one)"
+        "(--data.root, or SPIKEWISE_DATA in the environment)"
     )
 
 

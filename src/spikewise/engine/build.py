@@ -8,6 +8,7 @@ import torch
 from ..config import Config
 from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
 from ..models import Network, build_model
+from ..wording import did_you_mean
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -85,8 +86,9 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} if entry.events else {}
     if data.split_variant != "published":
         if data.split_variant not in entry.split_variants:
-            known = f"use {' or '.join(entry.split_variants)}" if entry.split_variants else "leave it at 'published'"
-            raise ValueError(f"data.split_variant={data.split_variant!r} is an unknown split variant of {data.name}; {known}")
+            advice = f"use {' or '.join(entry.split_variants)}" if entry.split_variants else "leave it at 'published'"
+            advice = did_you_mean(data.split_variant, entry.split_variants) + advice
+            raise ValueError(f"data.split_variant={data.split_variant!r} is an unknown split variant of {data.name}; {advice}")
         kwargs["split_variant"] = data.split_variant
     if data.size is not None:
         kwargs["size"] = data.size

@@ -223,7 +223,7 @@ class Network(LayerOwner):
             least = self.min_image_size
             raise ValueError(
                 f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, as each block halves them: "
-                "pass a smaller num_blocks"
+                "pass a smaller num_blocks (--model.num-blocks)"
             )
         dtype = self.dtype
         if not x.is_floating_point():

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ... import disk
+from ...progress import MinuteLines
+from ...wording import did_you_mean
 from ..dataset import MANIFEST, PrepareSpec, ProgressCallback
 from ..registry import DATASETS
 
@@ -32,14 +34,14 @@ def prepare(
     """
     spec = DATASETS[name].prepare if name in DATASETS else None
     if spec is None:
-        known = ", ".join(other for other, entry in DATASETS.items() if entry.prepare)
-        raise ValueError(f"`data prepare` knows {known}; given {name!r}")
+        known = [other for other, entry in DATASETS.items() if entry.prepare]
+        raise ValueError(f"{did_you_mean(name, known)}`data prepare` knows {', '.join(known)}; given {name!r}")
     source, target = Path(source), Path(root) / name
     if (target / MANIFEST).is_file():
         verify_manifest(target, spec, partial, log)
         return target
     if target.exists() and any(target.iterdir()):
-        raise ValueError(f"{target} is there and was not made by `data prepare`; move it away, or choose another --root")
+        raise ValueError(f"{target} is there and was not made by `data prepare`; move it away, or choose another --data.root")
     if not source.exists():
         raise FileNotFoundError(f"no {source}; --source is {spec.source_hint}")
     work = target.with_name(f".{name}.preparing")
@@ -54,7 +56,7 @@ def prepare(
             raise OSError(
                 f"{name} needs about {format_bytes(missing)} more in {Path(root)}, {format_bytes(free)} are free; make room"
             )
-        with progress_bar(name, required, quiet=log is None) as advance:
+        with progress_bar(name, required, log) as advance:
             spec.write_files(source, work, advance, partial)
         for leftover in work.rglob(".*.new"):
             leftover.unlink()
@@ -76,7 +78,9 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BlockingIOError(f"another process is preparing {folder}; wait for it, or choose another --root") from None
+            raise BlockingIOError(
+                f"another process is preparing {folder}; wait for it, or choose another --data.root"
+            ) from None
         yield
     finally:
         os.close(descriptor)
@@ -168,9 +172,17 @@ def format_bytes(size: float) -> str:
 
 
 @contextlib.contextmanager
-def progress_bar(name: str, total: int, *, quiet: bool) -> Iterator[ProgressCallback]:
-    """A progress bar of bytes, in a terminal."""
+def progress_bar(name: str, total: int, log: Callable[[str], None] | None) -> Iterator[ProgressCallback]:
+    """A progress bar of bytes, in a terminal; elsewhere a line to `log` every minute."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
+    with Progress(*columns, console=Console(stderr=True), disable=log is None or not sys.stderr.isatty()) as progress:
         task = progress.add_task(name, total=total)
-        yield lambda size: progress.update(task, advance=size)
+        lines, done = MinuteLines(None if sys.stderr.isatty() else log, total), 0
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            progress.update(task, advance=size)
+            lines.at(done, lambda: f"{name}: {format_bytes(done)} of about {format_bytes(total)}")
+
+        yield advance

@@ -90,7 +90,9 @@ def read_config(path: Path, data_root: str | None = None) -> Config:
     """
     file = path / CONFIG
     if not file.is_file():
-        raise FileNotFoundError(f"{path} is no run folder: it has no {CONFIG}; give a folder that `spikewise train` made")
+        saved = path.suffix == ".safetensors" or (path / "model.safetensors").is_file()
+        what = "holds a network without a run, and does not say which data is its" if saved else "is no run folder"
+        raise FileNotFoundError(f"{path} {what}: it has no {CONFIG}; give a folder that `spikewise train` made")
     try:
         config = from_json(file.read_text())
     except ValueError as error:
