@@ -15,6 +15,7 @@ from ..config import Config
 from . import data, events
 from .analysis import analyze, diagnose, energy
 from .info import doctor, list_tables
+from .options import NUMBERS
 from .paper import reproduce
 from .plan import plan
 from .train import evaluate, resume, train
@@ -114,7 +115,7 @@ def run_command(args: list[str]) -> int:
     for notice in notices:
         print(f"spikewise: {notice}", file=sys.stderr)
     call = call_with_recipe if COMMANDS[name].takes_recipe else tyro.cli
-    call(COMMANDS[name].function, prog=f"spikewise {name}".removesuffix(" --resume"), args=rest)
+    call(COMMANDS[name].function, prog=f"spikewise {name}".removesuffix(" --resume"), args=rest, registry=NUMBERS)
     return 0
 
 
@@ -142,7 +143,7 @@ def find_command(word: str, args: list[str]) -> tuple[str, list[str]]:
     return f"{word} {args[0]}", args[1:]
 
 
-def call_with_recipe(function: Callable[..., None], *, prog: str, args: list[str]) -> None:
+def call_with_recipe(function: Callable[..., None], *, prog: str, args: list[str], **how: Any) -> None:
     """Call `function` with the config of the recipe that is the first argument, changed by the options after it."""
     from ..recipes import RECIPES
 
@@ -161,7 +162,7 @@ def call_with_recipe(function: Callable[..., None], *, prog: str, args: list[str
             raise ValueError(f"--recipe {config.recipe} can't be set; name the recipe first: {prog} {config.recipe}")
         function(config, **options)
 
-    tyro.cli(partial(call, config=RECIPES[recipe]()), prog=f"{prog} {recipe}", args=args[1:])
+    tyro.cli(partial(call, config=RECIPES[recipe]()), prog=f"{prog} {recipe}", args=args[1:], **how)
 
 
 def run() -> None:

@@ -5,13 +5,14 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from ... import disk
 from ..dataset import DatasetEntry, require_labels, require_split
 from ..files import find_folder
-from ..images.photographs import DEFAULT_SIZE, ImageFiles
+from ..images.photographs import ImageFiles, View
 from ..images.shards import REMOTE_URL, ShardEntries, load_shard_index, open_entry, read_bytes
 from ..sampler import rng_from
 from .image_folder import SPLIT_FOLDERS, image_folder
@@ -19,12 +20,12 @@ from .image_folder import SPLIT_FOLDERS, image_folder
 SHARD_LIST = "shards.json"  # names of the tar files of each split, and of the classes
 
 
-def image_shards(split: str, root: str | Path | None = None, *, size: int = DEFAULT_SIZE) -> ImageFiles:
+def image_shards(split: str, root: str | Path | None = None, **view: Unpack[View]) -> ImageFiles:
     """Images in tar files: ROOT/shards.json has {"train": ["train-{000000..000146}.tar"], "val": [...], "classes": [...]}.
 
     root:    a folder, or a URL that fsspec reads, such as https://example.org/imagenet; the names are relative to it
     split:   "train", or "test", which is "val" or "test" in the list
-    size:    side of the square that images are cropped to, in pixels
+    view:    size, crop_scale, mean, std of `ImageFiles`
     Raises:  FileNotFoundError, OSError; ValueError for a list or a tar file that is damaged or hostile, with the byte offset
     """
     require_split(split, "image-shards")
@@ -47,7 +48,7 @@ def image_shards(split: str, root: str | Path | None = None, *, size: int = DEFA
         np.concatenate([index["offset"] for index in indexes]),
         np.concatenate([index["size"] for index in indexes]),
     )
-    return ImageFiles("image-shards", files, labels, tuple(classes), open_entry, size)
+    return ImageFiles("image-shards", files, labels, tuple(classes), open_entry, **view)
 
 
 def count_classes(base: str, shard_lists: dict[str, list[str]]) -> int:
