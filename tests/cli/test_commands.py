@@ -64,7 +64,7 @@ def test_list_shows_every_table(topic, capsys):
     ("args", "message"),
     [
         (["trian"], "no command named 'trian'; known: train, plan, evaluate"),
-        (["data", "downlaod"], "`spikewise data` knows download, prepare, shard, info; given downlaod"),
+        (["data", "downlaod"], "`spikewise data` knows download, prepare, shard, check, info; given downlaod"),
         (["events"], "`spikewise events` knows info, show, convert; given nothing"),
         (["events", "info"], "events info needs a recording: spikewise events info FILE"),
         (["train"], "train needs a recipe, or --resume DIR; known: digits"),

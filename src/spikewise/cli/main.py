@@ -48,6 +48,7 @@ COMMANDS = {
     "data download": Command(data.download, "NAME"),
     "data prepare": Command(data.prepare, "NAME --source FILES"),
     "data shard": Command(data.shard, "FOLDER OUT"),
+    "data check": Command(data.check, "FOLDER"),
     "data info": Command(data.info, "NAME"),
     "events info": Command(events.info, "FILE"),
     "events show": Command(events.show, "FILE"),

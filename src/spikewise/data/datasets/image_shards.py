@@ -14,6 +14,7 @@ from ..dataset import DatasetEntry, require_labels, require_split
 from ..files import find_folder
 from ..images.photographs import ImageFiles, View
 from ..images.shards import REMOTE_URL, ShardEntries, load_shard_index, open_entry, read_bytes
+from ..inspection import Track, require_readable
 from ..sampler import rng_from
 from .image_folder import SPLIT_FOLDERS, image_folder
 
@@ -91,17 +92,32 @@ def expand_braces(pattern: str) -> list[str]:
     return [f"{pattern[: braces.start()]}{i:0{width}}{pattern[braces.end() :]}" for i in range(first, last + 1)]
 
 
-def write_shards(source: str | Path, folder: str | Path, *, megabytes: int = 256) -> Path:
+def write_shards(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    megabytes: int = 256,
+    class_order: str = "natural",
+    track: Track = lambda facts, total: facts,
+) -> Path:
     """Shards of a folder of images by class: every image once, its bytes unchanged, in an order drawn with a fixed seed.
 
-    megabytes:  approximate size of a shard, 1 to 100,000
-    Returns:    the path of shards.json, which is written last
-    Raises:     ValueError for another size; what `image_folder` raises; OSError
+    All images are read before anything is written.
+
+    megabytes:    approximate size of a shard, 1 to 100,000
+    class_order:  as of `image_folder`; shards.json keeps it
+    track:        as of `check_folder`, for each split
+    Returns:      the path of shards.json, which is written last
+    Raises:       ValueError for another size, or an image that training would refuse; what `image_folder` raises; OSError
     """
     if not 1 <= megabytes <= 100_000:
         raise ValueError(f"megabytes={megabytes}; use 1 to 100,000")
     folder, shard_lists = Path(folder), {}
-    splits = {"train": image_folder("train", source), "val": image_folder("test", source)}  # before anything is written
+    splits = {
+        part: image_folder(split, source, class_order=class_order) for part, split in (("train", "train"), ("val", "test"))
+    }
+    for data in splits.values():
+        require_readable(data.files, track)
     folder.mkdir(parents=True, exist_ok=True)
     for split, data in splits.items():
         order = rng_from(0, f"shards/{split}").permutation(len(data))
