@@ -15,12 +15,13 @@ from .wording import did_you_mean
 
 __getattr__ = aliases.old_names(__name__)
 FORMAT_VERSION = 2  # 1 had other names for some fields: see aliases.FIELDS
+BEFORE = {"class_order": "text"}  # what a file meant, before it could say so, in fields of `Data` with another default today
 
 
 class Range(NamedTuple):
     """Which numbers a field may hold, and that in words."""
 
-    holds: Callable[[float], bool]
+    holds: Callable[[Any], bool]
     words: str
 
 
@@ -32,7 +33,13 @@ Fraction = Annotated[float, Range(lambda value: 0 <= value < 1, "at least 0 and 
 Decay = Annotated[float, Range(lambda value: 0 < value <= 1, "above 0 and at most 1")]
 TimeConstant = Annotated[float, Range(lambda value: value > 1, "a time constant above 1 step")]
 Degrees = Annotated[float, Range(lambda value: 0 <= value <= 180, "0 to 180 degrees")]
-Side = Annotated[int | None, Range(lambda value: 1 <= value <= 4096, "1 to 4096 pixels, or None for 224")]
+Side = Annotated[
+    int | tuple[int, int] | None,
+    Range(
+        lambda value: all(1 <= side <= 4096 for side in (value if isinstance(value, tuple) else (value,))),
+        "1 to 4096 pixels, one number or height,width, or None for 224",
+    ),
+]
 Folds = Annotated[int, Range(lambda value: value >= 2, "2 or more")]
 Name = Annotated[str, arg(metavar="NAME")]  # in a table of `spikewise list`
 OptionalName = Annotated[str | None, arg(metavar="NAME")]
@@ -53,7 +60,7 @@ class Data:
     split_variant: str = "published"  # which split into train and test; `spikewise data info` lists a data set's
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
     folds: Folds = 5
-    size: Side = None  # side of the square that photographs are cut to, in pixels; None: 224
+    size: Side = None  # that photographs are cut to, in pixels: the side of a square, or height,width; None: 224
     shift: NonNegativeInt = 0  # pixels a sample may move in each direction; training only, as all below
     flip: bool = False  # mirror left and right, one in two
     affine: Fraction = 0.0  # std of a random rotation, shear (radians), scale and translation; 0.1 is mild; images only
@@ -65,9 +72,20 @@ class Data:
     temporal_delete_per: Literal["batch", "sample"] = "batch"  # one choice of frames per batch, as published, or per sample
     mixup: Beta = 0.0  # mix each sample with another, weight from Beta(mixup, mixup), e.g. 0.2; 0: never
     cutmix: Beta = 0.0  # put a rectangle of another sample into each, area from Beta; 0: never. With mixup: one or the other
+    # classes of a user's own folders: by number where all names are numbers (1, 2, 10), or always as text (1, 10, 2)
+    class_order: Literal["natural", "text"] = "natural"
+    crop_scale: tuple[float, float] | None = None  # shares of a photograph's area that a crop takes in training; None: 0.08,1
+    mean: tuple[float, float, float] | None = None  # of red, green, blue of photographs; white is 1; None: ImageNet's
+    std: tuple[float, float, float] | None = None  # by which photographs are divided, likewise; None: ImageNet's
 
     def __post_init__(self):
         check_fields(self, "data")
+        low, high = self.crop_scale or (1, 1)
+        require_range("data.crop_scale", self.crop_scale, 0 < low <= high <= 1, "two numbers, 0 < low <= high <= 1")
+        for name, allowed in (("mean", "three numbers, 0 to 1"), ("std", "three numbers above 0, at most 1")):
+            values = getattr(self, name)
+            fits = all(0 <= value <= 1 and (value > 0 or name == "mean") for value in values or ())
+            require_range(f"data.{name}", values, fits, f"{allowed}; white is 1, not 255")
         fits = self.fold is None or 0 <= self.fold < self.folds
         require_range("data.fold", self.fold, fits, f"0 to {self.folds - 1}, below data.folds={self.folds}")
         fits = 0 <= self.temporal_delete <= self.num_frames
@@ -221,7 +239,9 @@ def from_json(text: str) -> Config:
     version = content.pop("format_version", FORMAT_VERSION)
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise ValueError(f"the config has format_version {version!r}; this spikewise reads 1 to {FORMAT_VERSION}: update it")
-    return from_dict(Config, aliases.rename_fields(content))
+    fields = aliases.rename_fields(content)
+    data = fields.get("data", {})
+    return from_dict(Config, fields | {"data": BEFORE | data if isinstance(data, dict) else data})
 
 
 T = TypeVar("T")
@@ -243,7 +263,7 @@ def from_dict(kind: type[T], content: dict[str, Any]) -> T:
 
 
 def coerce(kind: Any, value: Any, path: str) -> Any:
-    """`value` as its annotation wants it: a whole number serves as a float."""
+    """`value` as its annotation wants it: a whole number serves as a float, a list as a tuple."""
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             raise ValueError(f"{path}={value!r} is unknown; use {', '.join(map(repr, typing.get_args(kind)))}")
@@ -253,11 +273,14 @@ def coerce(kind: Any, value: Any, path: str) -> Any:
             raise ValueError(f"{path}={value!r} has the wrong type; use a list of names")
         return tuple(value)
     kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for parts in (typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is tuple):
+        if isinstance(value, list | tuple) and len(value) == len(parts):
+            return tuple(coerce(part, number, path) for part, number in zip(parts, value, strict=True))
     if float in kinds and type(value) in (int, float):
         # neither infinite, nor NaN, nor more than float32 holds after a product
         require_range(path, value, abs(value) <= 1e30, "a finite number")
         return float(value)
     if type(value) not in kinds:  # exact: True is no number
-        names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+        names = " or ".join("null" if kind is type(None) else str(getattr(kind, "__name__", kind)) for kind in kinds)
         raise ValueError(f"{path}={value!r} has the wrong type; use {names}")
     return value

@@ -73,7 +73,7 @@ def test_list_shows_every_table(topic, capsys):
     ("args", "message"),
     [
         (["trian"], "no command named 'trian'; did you mean 'train'? known: train, plan, evaluate"),
-        (["data", "downlaod"], "knows download, prepare, shard, info; did you mean 'download'? given downlaod"),
+        (["data", "downlaod"], "knows download, prepare, shard, check, info; did you mean 'download'? given downlaod"),
         (["events"], "`spikewise events` knows info, show, convert; given nothing"),
         (["events", "info"], "events info needs FILE: spikewise events info FILE"),
         (["train"], "train needs a recipe, or --resume RUN; known: digits"),

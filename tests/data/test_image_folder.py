@@ -23,6 +23,7 @@ from spikewise.data import DATASETS, EpochSampler, rng_from
 from spikewise.data.augment import random_crop_box
 from spikewise.data.datasets.image_folder import image_folder
 from spikewise.data.datasets.imagenet import count_images, imagenet, imagenet_classes
+from spikewise.data.images.decode import decode_as_published
 from spikewise.data.images.photographs import MEAN, STD, normalize
 from spikewise.engine.build import load_data
 from spikewise.engine.loader import EvalBatches, TrainingBatches, iterate_batches
@@ -96,19 +97,27 @@ def kinds():
 
 @pytest.mark.parametrize("name", kinds())
 def test_every_kind_of_image_becomes_red_green_and_blue_as_pillow_has_it(name, tmp_path):
+    """As published always; as users want it where nothing is turned, transparent or deep (see test_decode.py)."""
     content = kinds()[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         want = as_published(content)
-    assert np.array_equal(one(tmp_path, content, name).sample(0), want)
+    data = one(tmp_path, content, name)
+    published = dataclasses.replace(data, decode=decode_as_published)
+    assert np.array_equal(published.sample(0), want)
+    differs = name in ("turned.jpg", "see_through.png", "rgba.png", "grey_alpha.png", "grey16.png", "rgba.webp")
+    assert np.array_equal(data.sample(0), want) != differs
 
 
-def test_a_camera_that_was_held_upright_is_not_turned(tmp_path):
+def test_imagenet_is_decoded_as_published_and_a_folder_of_photographs_upright(tmp_path):
+    stand_in(tmp_path, imagenet_classes())
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = Image.fromarray(pixels(60, 50))
-    plain, turned = one(tmp_path / "p", encoded(image)), one(tmp_path / "t", encoded(image, exif=exif))
-    assert np.array_equal(plain.sample(0), turned.sample(0))
+    content = encoded(Image.fromarray(pixels(60, 50)), exif=exif)
+    write(tmp_path / "train" / "n01440764" / "n01440764_1.JPEG", content)
+    assert np.array_equal(imagenet("train", tmp_path).sample(0), as_published(content))
+    upright = encoded(Image.open(io.BytesIO(content)).transpose(Image.Transpose.ROTATE_270), "PNG")
+    assert np.array_equal(image_folder("train", tmp_path).sample(0), as_published(upright))
 
 
 def test_normalising_is_float32_arithmetic_to_the_bit():
@@ -184,7 +193,7 @@ def test_the_test_split_is_left_to_no_chance(tmp_path):
     assert all(np.array_equal(images[k].numpy(), data.sample(k)) for k in range(6))
 
 
-def test_classes_and_files_are_in_the_order_of_their_names(tmp_path):
+def test_classes_and_files_are_in_the_order_of_their_names(tmp_path, caplog):
     names = ["b/1.jpg", "b/10.jpg", "b/2.JPG", "B/x.png", "ä/z.webp", "a b/y.bmp", "b/sub/0.jpeg", "b/a/é.Jpeg"]
     for name in names:
         write(tmp_path / "train" / name, b"")
@@ -192,6 +201,10 @@ def test_classes_and_files_are_in_the_order_of_their_names(tmp_path):
         write(tmp_path / "train" / name, b"")
     write(tmp_path / "train" / "README", b"")
     data = image_folder("train", tmp_path)
+    assert image_folder("train", tmp_path).labels.tolist() == data.labels.tolist()
+    assert len(caplog.messages) == 1  # said once
+    for said in ("skipped 3 hidden (such as train/.git)", "4 of an unknown kind (such as train/README)", "images end in .jpg"):
+        assert said in caplog.text
     assert data.class_names == ("B", "a b", "b", "ä")
     assert [str(file.relative_to(tmp_path / "train")) for file in data.files] == [
         "B/x.png",
@@ -259,7 +272,7 @@ def test_what_is_no_folder_of_images_by_class_is_refused_in_words(tmp_path):
     require_refusal("train holds no folders; it must hold one for each class", split="train")
     write(tmp_path / "train" / "a" / "1.jpg", jpeg())
     write(tmp_path / "train" / "b" / "notes.txt", b"")
-    require_refusal(r"train/b holds no image \(\.jpg, \.jpeg, \.png, \.webp, \.bmp\); fill it, or remove it", split="train")
+    require_refusal(r"train/b holds no image \(\.jpg, \.jpeg, \.png, .*\); fill it, or remove it", split="train")
     write(tmp_path / "train" / "b" / "1.jpg", jpeg())
     write(tmp_path / "val" / "a" / "1.jpg", jpeg())
     require_refusal("train has the class 'b', val has not; both must have the same classes")
@@ -283,10 +296,11 @@ def bomb():
 
 
 BROKEN = {
-    "empty": (b"", "is no JPEG, PNG, WEBP or BMP image: it begins with nothing"),
-    "text": (b"<html>404</html>", "is no JPEG, PNG, WEBP or BMP image: it begins with 3c 68 74 6d 6c 3e 34 30"),
-    "gif": (encoded(Image.new("L", (9, 9)), "GIF"), "is no JPEG, PNG, WEBP or BMP image: it begins with 47 49 46"),
-    "tiff": (encoded(Image.new("L", (9, 9)), "TIFF"), "is no JPEG, PNG, WEBP or BMP image"),
+    "empty": (b"", "is no JPEG, PNG, WEBP, BMP, TIFF or GIF image: it begins with nothing"),
+    "text": (b"<html>404</html>", "is no JPEG, PNG, WEBP, .* image: it begins with 3c 68 74 6d 6c 3e 34 30"),
+    "ico": (encoded(Image.new("L", (9, 9)), "ICO"), "is no JPEG, PNG, WEBP, .* image: it begins with 00 00 01 00"),
+    "cut_tiff": (encoded(Image.fromarray(pixels(60, 50)), "TIFF")[:900], "is damaged: |is no JPEG"),
+    "cut_gif": (encoded(Image.fromarray(pixels(60, 50)), "GIF")[:900], "is damaged: "),
     "cut_jpeg": (jpeg()[:-300], "is damaged: image file is truncated"),
     "cut_header": (jpeg()[:40], "is no JPEG|is damaged"),
     "cut_png": (encoded(Image.fromarray(pixels(60, 50)), "PNG")[:900], "is damaged: "),
@@ -320,7 +334,7 @@ def test_a_file_that_is_gone_is_not_called_broken(tmp_path):
         data.sample(0)
 
 
-SEEDS = [jpeg(), encoded(Image.fromarray(pixels(20, 9)), "PNG"), encoded(Image.fromarray(pixels(20, 9)), "WEBP"), bomb()]
+SEEDS = [jpeg(), bomb(), *(encoded(Image.fromarray(pixels(20, 9)), kind) for kind in ("PNG", "WEBP", "TIFF", "GIF"))]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -397,7 +411,7 @@ def test_what_only_images_of_one_size_can_take_is_refused(tmp_path):
         ValueError, match=r"data.resized_crop=0.3 is for images of one size; image-folder crops its photographs"
     ):
         load_data(dataclasses.replace(config, data=dataclasses.replace(config.data, resized_crop=0.3)), "train")
-    with pytest.raises(ValueError, match=r"data.size=64 is for photographs \(imagenet, image-folder.*\); digits has one size"):
+    with pytest.raises(ValueError, match=r"data.size=64 is for photographs \(imagenet, image-folder.*\), not for digits"):
         load_data(Config(data=Data(name="digits", size=64)), "train")
     with pytest.raises(ValueError, match=r"data.size=0 is out of range; use 1 to 4096 pixels"):
         Data(size=0)

@@ -3,8 +3,9 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -55,10 +56,45 @@ def prepare(
     print(f"{folder}: {counts}{whole}; {count(marker['files'], 'file')}, sha256 {marker['sha256'][:16]}")
 
 
+def track_files(items: Iterable[Any], total: int) -> Iterable[Any]:
+    """Pass the items on, with a progress bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, "reading", total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def check(folder: Annotated[Positional[Path], arg(metavar="FOLDER")], as_json: Json = False) -> None:
+    """Read every file of a folder once and list what is wrong; exit status 1 where something is.
+
+    Args:
+        folder: images or recordings by class, or shards
+    """
+    from ..data.check import check_folder
+
+    report = check_folder(folder, track_files)
+    kinds = Counter(finding.kind for finding in report.findings)
+    if as_json:
+        findings = [finding._asdict() for finding in report.findings]
+        print(json.dumps({"folder": str(folder)} | vars(report) | {"findings": findings}))
+    else:
+        for finding in report.findings:
+            print(f"{finding.kind:<12} {finding.text}")
+        read = ", ".join(f"{count:,} {split}".strip() for split, count in report.samples.items())
+        print(f"{folder} ({report.dataset}): read {read or 'nothing'}; {len(report.classes):,} classes")
+        if report.skipped:
+            print(f"skipped: {report.skipped}")
+        print(f"found: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items()) or 'nothing wrong'}")
+    if report.findings:
+        raise SystemExit(1)
+
+
 def shard(
     source: Annotated[Positional[Path], arg(metavar="FOLDER")],
     out: Annotated[Positional[Path], arg(metavar="OUT")],
     megabytes: int = 256,
+    class_order: Literal["natural", "text"] = "natural",
 ) -> None:
     """Pack a folder of images by class into tar files of WebDataset's layout.
 
@@ -66,10 +102,11 @@ def shard(
         source: the folder with train/CLASS and val/CLASS
         out: folder of train-000000.tar and so on, and shards.json
         megabytes: approximate size of each
+        class_order: of classes that are all numbers: by number, or as text
     """
     from ..data.datasets.image_shards import write_shards
 
-    print(write_shards(source, out, megabytes=megabytes))
+    print(write_shards(source, out, megabytes=megabytes, class_order=class_order, track=track_files))
 
 
 def info(

@@ -21,6 +21,7 @@ from . import data, events
 from .analysis import analyze, diagnose, energy
 from .imports import FLAG, import_modules, import_of_run, take_imports
 from .info import doctor, list_tables
+from .options import NUMBERS
 from .paper import reproduce
 from .plan import plan
 from .train import evaluate, resume, train
@@ -53,6 +54,7 @@ COMMANDS = {
     "data download": Command(data.download, "NAME"),
     "data prepare": Command(data.prepare, "NAME --source FILES"),
     "data shard": Command(data.shard, "FOLDER OUT"),
+    "data check": Command(data.check, "FOLDER"),
     "data info": Command(data.info, "NAME"),
     "events info": Command(events.info, "FILE"),
     "events show": Command(events.show, "FILE"),
@@ -183,7 +185,7 @@ def bind(name: str, prog: str, args: list[str], **values: Any) -> partial[None]:
         return partial(function, **options)
 
     held = partial(hold, **values)
-    call, unknown = tyro.cli(held, prog=prog, args=args, return_unknown_args=True)
+    call, unknown = tyro.cli(held, prog=prog, args=args, return_unknown_args=True, registry=NUMBERS)
     if not unknown:
         return call
     word = unknown[0].partition("=")[0]
@@ -200,7 +202,7 @@ def bind(name: str, prog: str, args: list[str], **values: Any) -> partial[None]:
 def known_flags(function: Callable[..., Any]) -> list[str]:
     """The options that the help of a function's command line shows."""
     with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
-        tyro.cli(function, args=["--help"])
+        tyro.cli(function, args=["--help"], registry=NUMBERS)
     return re.findall(r"(?<=\W)--[a-z][\w.-]*", shown.getvalue())
 
 

@@ -1,9 +1,35 @@
 """Options that several commands have: each described once, named alike everywhere."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from tyro.conf import Positional, arg
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+NUMBERS = ConstructorRegistry()  # how several numbers are written: as one word, 0.5,0.5,0.5
+
+
+@NUMBERS.primitive_rule
+def numbers_joined_by_commas(field: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """How tyro reads and shows a field of a fixed number of numbers."""
+    kinds = get_args(field.type)
+    if get_origin(field.type) is not tuple or not kinds or not set(kinds) <= {int, float}:
+        return None
+
+    def parse(words: list[str]) -> tuple[Any, ...]:
+        numbers = words[0].split(",")
+        if len(numbers) != len(kinds):
+            raise ValueError(f"{len(kinds)} numbers, joined by commas, were expected, given {len(numbers)}")
+        return tuple(kind(number) for kind, number in zip(kinds, numbers, strict=True))
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=",".join(kind.__name__.upper() for kind in kinds),
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, tuple) and len(value) == len(kinds),
+        str_from_instance=lambda value: [",".join(map(str, value))],
+    )
+
 
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], arg(help="where to compute")]
 Workers = Annotated[
