@@ -1,13 +1,11 @@
 """Files of data sets: right when they are right, a sentence when they are not."""
 
 import gzip
-import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
-from checks import require_equal
+from checks import REAL, needs_real_data, refuse, require_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,11 +15,6 @@ from spikewise.data.datasets.fashion_mnist import fashion_mnist
 from spikewise.data.datasets.nmnist import nmnist
 from spikewise.data.events.formats.atis import read_atis
 from spikewise.data.images.idx import read_idx
-
-REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
-needs_real_data = pytest.mark.skipif(
-    not REAL.is_dir(), reason="no real recordings: set SPIKEWISE_DATA to a folder that has them"
-)
 
 
 def idx(array):
@@ -63,8 +56,7 @@ WHOLE = idx(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
 )
 def test_damaged_idx_files_are_refused_in_words(content, message, tmp_path):
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        read_idx(tmp_path / "a")
+    refuse(message, read_idx, tmp_path / "a")
 
 
 def test_the_digits_are_whole():
@@ -104,18 +96,18 @@ def test_fashion_mnist_is_found_in_its_folder_or_under_its_name(tmp_path, monkey
 
 
 def test_fashion_mnist_that_is_missing_or_wrong_is_refused_in_words(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"no fashion-mnist data: .* get it with `spikewise data download fashion-mnist`"
-    ):
-        fashion_mnist("train", tmp_path)
+    refuse(
+        r"no fashion-mnist data: .* get it with `spikewise data download fashion-mnist`",
+        fashion_mnist,
+        "train",
+        tmp_path,
+        kind=FileNotFoundError,
+    )
     write_fashion(tmp_path / "few", labels=9)
-    with pytest.raises(ValueError, match=r"train images \[10, 28, 28\] and labels \[9\] do not match"):
-        fashion_mnist("train", tmp_path / "few")
+    refuse(r"train images \[10, 28, 28\] and labels \[9\] do not match", fashion_mnist, "train", tmp_path / "few")
     write_fashion(tmp_path / "eleven", label=10)
-    with pytest.raises(ValueError, match="label 10 of sample 0 is out of range; there are 10 classes"):
-        fashion_mnist("train", tmp_path / "eleven")
-    with pytest.raises(ValueError, match="has no split 'val'; use 'train' or 'test'"):
-        fashion_mnist("val", tmp_path)
+    refuse("label 10 of sample 0 is out of range; there are 10 classes", fashion_mnist, "train", tmp_path / "eleven")
+    refuse("has no split 'val'; use 'train' or 'test'", fashion_mnist, "val", tmp_path)
 
 
 def cifar_rows(number, label_bytes, label):
@@ -135,14 +127,17 @@ def test_cifar_is_read_from_its_binary_version(tmp_path):
     assert np.array_equal(test.images[2], rows[2, 1:].reshape(3, 32, 32))
     assert set(test.labels) == {6}
     (folder / "data_batch_3.bin").unlink()
-    with pytest.raises(FileNotFoundError, match=r"data_batch_3.bin; the binary version of cifar10 has data_batch_1.bin"):
-        cifar10("train", tmp_path)
+    refuse(
+        r"data_batch_3.bin; the binary version of cifar10 has data_batch_1.bin",
+        cifar10,
+        "train",
+        tmp_path,
+        kind=FileNotFoundError,
+    )
     (folder / "test_batch.bin").write_bytes(rows.tobytes()[:-5])
-    with pytest.raises(ValueError, match=r"holds 12,287 bytes, no multiple of 3,073: it was cut after byte 9,219"):
-        cifar10("test", tmp_path)
+    refuse(r"holds 12,287 bytes, no multiple of 3,073: it was cut after byte 9,219", cifar10, "test", tmp_path)
     (folder / "test_batch.bin").write_bytes(cifar_rows(4, 1, 11).tobytes())
-    with pytest.raises(ValueError, match="label 11 of sample 0 is out of range"):
-        cifar10("test", tmp_path)
+    refuse("label 11 of sample 0 is out of range", cifar10, "test", tmp_path)
 
 
 def test_cifar_100_takes_the_fine_label(tmp_path):
@@ -177,11 +172,9 @@ def test_an_overflow_mark_moves_all_later_times(tmp_path):
 
 def test_damaged_recordings_are_refused_in_words(tmp_path):
     (tmp_path / "cut.bin").write_bytes(b"1234567")
-    with pytest.raises(ValueError, match=r"was cut: the event at byte 5 has 2 of 5 bytes"):
-        read_atis(tmp_path / "cut.bin", (34, 34))
+    refuse(r"was cut: the event at byte 5 has 2 of 5 bytes", read_atis, tmp_path / "cut.bin", (34, 34))
     (tmp_path / "far.bin").write_bytes(atis([1, 2], [3, 34], [3, 3], [0, 1]))
-    with pytest.raises(ValueError, match="event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels"):
-        read_atis(tmp_path / "far.bin", (34, 34))
+    refuse("event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels", read_atis, tmp_path / "far.bin", (34, 34))
 
 
 def write_nmnist(folder, per_class=(5, 2)):
@@ -209,16 +202,15 @@ def test_nmnist_has_its_published_split_and_folds(tmp_path):
 
 
 def test_nmnist_that_is_missing_or_empty_is_refused_in_words(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no nmnist data: Train is neither in .* unpack N-MNIST's Train.zip"):
-        nmnist("train", tmp_path)
+    refuse(
+        r"no nmnist data: Train is neither in .* unpack N-MNIST's Train.zip", nmnist, "train", tmp_path, kind=FileNotFoundError
+    )
     write_nmnist(tmp_path)
     for file in (tmp_path / "Train" / "4").iterdir():
         file.unlink()
-    with pytest.raises(ValueError, match=r"4 holds no .bin file"):
-        nmnist("train", tmp_path)
+    refuse(r"4 holds no .bin file", nmnist, "train", tmp_path)
     (tmp_path / "Train" / "4").rmdir()
-    with pytest.raises(FileNotFoundError, match=r"no folder .*4; N-MNIST has the folders 0 to 9"):
-        nmnist("train", tmp_path)
+    refuse(r"no folder .*4; N-MNIST has the folders 0 to 9", nmnist, "train", tmp_path, kind=FileNotFoundError)
 
 
 @needs_real_data

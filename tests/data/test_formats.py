@@ -5,14 +5,13 @@ import os
 import struct
 import sys
 import zipfile
-from pathlib import Path
 
 import encoders
 import h5py
 import numpy as np
 import pytest
+from checks import REAL, as_events, needs_real_data, refuse, require_equal
 from checks import columns as columns_of
-from checks import refused, require_equal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +19,6 @@ from spikewise.data.events import Events
 from spikewise.data.events.formats import FORMATS, aedat2, aedat3, atis, detect_format, read_events, reading, write_events
 from spikewise.data.events.frames import FRAME_BINNERS
 
-REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data") / "event_files"
 SMALL = encoders.random_events(300, height=30, width=32, last=200_000)
 OURS = {"aedat2": encoders.aedat2, "aedat3": encoders.aedat3, "atis": encoders.atis}
 THEIRS = {"dat": encoders.dat, "evt2": encoders.evt2, "evt3": encoders.evt3}
@@ -75,8 +73,7 @@ def test_ours_for_any_events_and_both_decoders(name, n, seed, last, tmp_path_fac
     file = tmp_path_factory.mktemp("any") / f"a{SUFFIX[name]}"
     file.write_bytes(OURS[name](t, x, y, polarity))
     if not n and name == "atis":
-        with pytest.raises(ValueError, match="is empty"):
-            read_events(file)
+        refuse("is empty", read_events, file)
         return
     require_equal(read_events(file), t - (t[0] >> 32 << 32 if n and name == "aedat2" else 0), x, y, polarity)
     body = np.frombuffer(file.read_bytes(), np.uint8)
@@ -147,7 +144,7 @@ def test_times_that_run_backwards_stay_in_the_order_of_the_file(tmp_path):
         assert np.array_equal(read_events(tmp_path / "a").t, t[::-1])
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real recordings: set SPIKEWISE_DATA to a folder that has event_files")
+@needs_real_data
 @pytest.mark.parametrize(
     ("file", "format", "events", "size"),
     [
@@ -161,18 +158,17 @@ def test_times_that_run_backwards_stay_in_the_order_of_the_file(tmp_path):
     ],
 )
 def test_real_files(file, format, events, size):
-    assert detect_format(REAL / file) == format
-    found = read_events(REAL / file)
+    assert detect_format(REAL / "event_files" / file) == format
+    found = read_events(REAL / "event_files" / file)
     assert (len(found), found.size) == (events, size)
     if format == "evt3":
-        expected = np.load((REAL / file).with_suffix(".npy"))
+        expected = np.load((REAL / "event_files" / file).with_suffix(".npy"))
         require_equal(found, *(expected[name] for name in ("t", "x", "y", "p")))
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5"])
 def test_what_we_write_we_read(suffix, tmp_path):
-    t, x, y, polarity = SMALL
-    events = Events(t, x.astype(np.uint16), y.astype(np.uint16), polarity.astype(np.uint8), (30, 40))
+    events = as_events(*SMALL, (30, 40))
     write_events(events, tmp_path / f"a{suffix}")
     found = read_events(tmp_path / f"a{suffix}")
     require_equal(found, *SMALL)
@@ -183,12 +179,15 @@ def test_what_we_write_we_read(suffix, tmp_path):
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
-    events = Events(*(np.zeros(3, kind) for kind in (np.int64, np.uint16, np.uint16, np.uint8)), (2, 2))
-    with pytest.raises(ValueError, match=r"a\.aedat has no format that can be written; end it with one of \.npz, \.h5, \.hdf5"):
-        write_events(events, tmp_path / "a.aedat")
+    events = as_events(*np.zeros((4, 3), int), (2, 2))
+    refuse(
+        r"a\.aedat has no format that can be written; end it with one of \.npz, \.h5, \.hdf5",
+        write_events,
+        events,
+        tmp_path / "a.aedat",
+    )
     monkeypatch.setattr(np, "savez_compressed", lambda *_a, **_k: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OSError, match="No space"):
-        write_events(events, tmp_path / "a.npz")
+    refuse("No space", write_events, events, tmp_path / "a.npz", kind=OSError)
     assert not list(tmp_path.iterdir())
 
 
@@ -296,8 +295,7 @@ def header3(**fields):
 @pytest.mark.usefixtures("both")
 def test_damage_is_named_with_its_place(content, message, tmp_path):
     (tmp_path / "a").write_bytes(content)
-    with refused(message):
-        read_events(tmp_path / "a")
+    refuse(message, read_events, tmp_path / "a")
 
 
 THREE = np.arange(3)
@@ -323,32 +321,29 @@ THREE = np.arange(3)
 def test_arrays_that_are_no_recording(arrays, message, tmp_path):
     with (tmp_path / "a.npz").open("wb") as file:
         np.savez(file, **arrays)
-    with pytest.raises(ValueError, match=message):
-        read_events(tmp_path / "a.npz")
+    refuse(message, read_events, tmp_path / "a.npz")
 
 
 def test_bombs_are_not_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "zeros.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("t.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (2**24,)})
         file.write(b"\0" * 8 * 2**24)
-    with pytest.raises(ValueError, match=r"its arrays would take 134,217,856 bytes, \d+ times the file's"):
-        read_events(tmp_path / "zeros.npz")
+    refuse(r"its arrays would take 134,217,856 bytes, \d+ times the file's", read_events, tmp_path / "zeros.npz")
     with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive, archive.open("t.npy", "w") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (2**50,)})
-    with pytest.raises(ValueError, match=r"t\.npy promises 9,007,199,254,740,992 bytes and has 0"):
-        read_events(tmp_path / "claim.npz")
+    refuse(r"t\.npy promises 9,007,199,254,740,992 bytes and has 0", read_events, tmp_path / "claim.npz")
     with h5py.File(tmp_path / "claim.h5", "w") as file:
         for name in "txyp":
             file.create_dataset(f"events/{name}", shape=(2**40,), dtype="i8", chunks=(1024,))
-    with pytest.raises(ValueError, match=r"would take 8,796,093,022,208 bytes"):
-        read_events(tmp_path / "claim.h5")
+    refuse(r"would take 8,796,093,022,208 bytes", read_events, tmp_path / "claim.h5")
 
 
 def test_events_outside_the_sensor_that_was_said(tmp_path):
     (tmp_path / "a.aedat").write_bytes(encoders.aedat3([5, 6], [3, 40], [2, 50], [1, 0]))
     assert read_events(tmp_path / "a.aedat").size == (128, 128)
-    with pytest.raises(ValueError, match=r"event 1 lies at x=40, y=50, outside the sensor of 34 x 34 pixels"):
-        read_events(tmp_path / "a.aedat", size=(34, 34))
+    refuse(
+        r"event 1 lies at x=40, y=50, outside the sensor of 34 x 34 pixels", read_events, tmp_path / "a.aedat", size=(34, 34)
+    )
     (tmp_path / "a.aedat").write_bytes(encoders.aedat3([5, 6], [3, 300], [2, 50], [1, 0]))
     assert read_events(tmp_path / "a.aedat").size == (51, 301)
 
@@ -357,13 +352,12 @@ def test_events_outside_the_sensor_that_was_said(tmp_path):
 def test_a_missing_package_is_named(name, package, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     (tmp_path / "a").write_bytes(b"anything")
-    with pytest.raises(ValueError, match=rf"needs the package {package}: pip install 'spikewise\[events\]'"):
-        read_events(tmp_path / "a", format=name)
+    refuse(rf"needs the package {package}: pip install 'spikewise\[events\]'", read_events, tmp_path / "a", format=name)
 
 
 def test_between_takes_the_start_and_not_the_end():
     t = np.array([1, 5, 5, 9, 20])
-    events = Events(t, *(np.zeros(5, kind) for kind in (np.uint16, np.uint16, np.uint8)), (1, 1))
+    events = as_events(t, *np.zeros((3, 5), int), (1, 1))
     part = events.between(5, 9)
     assert part.t.tolist() == [5, 5]
     assert np.shares_memory(part.t, t)
@@ -374,8 +368,7 @@ def test_between_takes_the_start_and_not_the_end():
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"no format named 'evt9'; use one of aedat2, aedat3, aedat4, atis"):
-        read_events(tmp_path / "a", format="evt9")
+    refuse(r"no format named 'evt9'; use one of aedat2, aedat3, aedat4, atis", read_events, tmp_path / "a", format="evt9")
 
 
 def test_an_atis_file_whose_first_column_is_a_percent_sign_is_not_dat(tmp_path):

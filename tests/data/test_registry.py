@@ -4,7 +4,7 @@ import json
 
 import new_dataset
 import pytest
-from checks import train_and_evaluate
+from checks import refuse, train_and_evaluate
 
 import spikewise.data
 from spikewise.cli.main import main
@@ -28,8 +28,7 @@ def test_a_new_data_set_is_one_file_and_one_line_of_the_table(tmp_path, monkeypa
 
 
 def test_an_unknown_data_set_is_refused():
-    with pytest.raises(ValueError, match=r"no data set named 'mnist'; .*known: digits, digits-events"):
-        find_dataset("mnist")
+    refuse(r"no data set named 'mnist'; .*known: digits, digits-events", find_dataset, "mnist")
 
 
 def test_names_of_earlier_versions_are_found():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from checks import columns
+from checks import columns, refuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,8 +113,7 @@ def test_noise_comes_at_its_rate():
     ],
 )
 def test_what_cannot_be_simulated_is_refused_in_words(image, how, message):
-    with pytest.raises(ValueError, match=message):
-        simulate(image, seed=0, **how)
+    refuse(message, simulate, image, seed=0, **how)
 
 
 def test_digits_before_the_camera_are_the_digits():
