@@ -289,6 +289,11 @@ def coerce(kind: Any, value: Any, path: str) -> Any:
         require_range(path, value, abs(value) <= 1e30, "a finite number")
         return float(value)
     if type(value) not in kinds:  # exact: True is no number
-        names = " or ".join("null" if kind is type(None) else str(getattr(kind, "__name__", kind)) for kind in kinds)
-        raise ValueError(f"{path}={value!r} has the wrong type; use {names}")
+        raise ValueError(f"{path}={value!r} has the wrong type; use {' or '.join(map(kind_name, kinds))}")
     return value
+
+
+def kind_name(kind: Any) -> str:
+    """A type in words: null, int, or 3 numbers."""
+    numbers = typing.get_args(kind)  # of a tuple
+    return f"{len(numbers)} numbers" if numbers else "null" if kind is type(None) else kind.__name__

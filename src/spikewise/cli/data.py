@@ -1,6 +1,7 @@
 """The commands `spikewise data`: data sets."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -73,7 +74,7 @@ def check(folder: Annotated[Positional[Path], arg(metavar="FOLDER")], as_json: J
     """
     from ..data.check import check_folder
 
-    report = check_folder(folder, track_files)
+    report = check_folder(folder, track_files, processes=os.cpu_count() or 1)
     kinds = Counter(finding.kind for finding in report.findings)
     if as_json:
         findings = [finding._asdict() for finding in report.findings]
@@ -106,7 +107,8 @@ def shard(
     """
     from ..data.datasets.image_shards import write_shards
 
-    print(write_shards(source, out, megabytes=megabytes, class_order=class_order, track=track_files))
+    processes = os.cpu_count() or 1
+    print(write_shards(source, out, megabytes=megabytes, class_order=class_order, track=track_files, processes=processes))
 
 
 def info(
