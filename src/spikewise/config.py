@@ -117,7 +117,7 @@ class Model:
     def __post_init__(self):
         check_fields(self, "model")
         for name in ("surrogate", "last_surrogate"):
-            object.__setattr__(self, name, aliases.renamed_by_user(getattr(self, name), level=3))
+            object.__setattr__(self, name, aliases.renamed_by_user(getattr(self, name)))
 
 
 @aliases.take_old_fields("optim")
