@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -109,7 +110,7 @@ class ConvNormReLU(ConvNorm):
         return torch.relu(y if current is None else y + current)
 
 
-class SpikingLayer:
+class SpikingLayer(nn.Module):
     """What layers with neurons have in common: how these are called, and where a stream keeps their state."""
 
     neuron: Any  # a Neuron, or what a user put in its place
@@ -140,7 +141,7 @@ class SpikingLayer:
         return None if states is None else states.cell(self.state_key, y.shape[-4:], compute_dtype(y.dtype))
 
 
-class Fire(SpikingLayer, nn.Module):
+class Fire(SpikingLayer):
     """Spiking neurons on their own: currents go in, spikes come out.
 
     Where a convolution and its norm lie right before them, ConvNormFire is the faster layer.
@@ -177,12 +178,13 @@ class Fire(SpikingLayer, nn.Module):
 
 def no_norm(x: Tensor) -> NormParams:
     """The norm that leaves currents [..., C, H, W] as they are, to the bit."""
-    dtype, channels = compute_dtype(x.dtype), x.shape[-3]
-    zeros, ones = (torch.full((channels,), value, dtype=dtype, device=x.device) for value in (0.0, 1.0))
-    return NormParams(ones, zeros, 0.0, zeros, ones)
+    filled = partial(torch.full, (x.shape[-3],), dtype=compute_dtype(x.dtype), device=x.device)
+    return NormParams(
+        filled(1.0), filled(0.0), 0.0, filled(0.0), filled(1.0)
+    )  # each its own: torch.compile takes no tensor twice
 
 
-class ConvNormFire(SpikingLayer, ConvNorm):
+class ConvNormFire(ConvNorm, SpikingLayer):
     """Convolution, batch norm, spiking neurons, and the connection with the shortcut: all of a block's last layer.
 
     The parts are modules, and are called as such where one of them is the user's own or carries a hook; else everything behind
