@@ -12,6 +12,7 @@ NETWORKS = [
     ("sew_resnet18", {}),
     ("sew_resnet18", {"connect": "IAND"}),
     ("spiking_resnet20", {}),
+    ("ms_resnet20", {}),
     ("resnet20", {}),
     ("sew_7b", {"num_blocks": 3}),
 ]

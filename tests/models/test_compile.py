@@ -55,9 +55,10 @@ def test_two_blocks_compile_into_one_graph():
         ("sew_7b", {"num_blocks": 2, "connect": "IAND"}),
         ("spiking_7b", {"num_blocks": 2}),
         ("sew_resnet20", {"T": 3}),
+        ("ms_resnet20", {"T": 3}),
         ("sew_resnet18", {"T": 2, "connect": "AND"}),
     ],
-    ids=["sew_7b", "spiking_7b", "sew_resnet20", "sew_resnet18"],
+    ids=["sew_7b", "spiking_7b", "sew_resnet20", "ms_resnet20", "sew_resnet18"],
 )
 def test_others_are_traced_into_one_graph(name, options, autocast):
     """By AOTAutograd alone, which traces forward and backward and generates no code."""
@@ -91,7 +92,12 @@ def kept_bytes(forward, x, owned):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("sew_7b", {"num_blocks": 2, "connect": "IAND"}), ("spiking_7b", {"num_blocks": 2}), ("sew_resnet20", {})],
+    [
+        ("sew_7b", {"num_blocks": 2, "connect": "IAND"}),
+        ("spiking_7b", {"num_blocks": 2}),
+        ("sew_resnet20", {}),
+        ("ms_resnet20", {}),
+    ],
 )
 def test_compiled_networks_keep_spikes_as_bits_too(name, options):
     net, eager, x = pair(name, **options)

@@ -11,7 +11,17 @@ from spikewise.models.layers import MaxPool
 from spikewise.models.registry import DEFAULTS
 from spikewise.neurons import IF, LIF, Neuron
 
-SMALL = ["sew_resnet20", "spiking_resnet20", "plain_resnet20", "resnet20", "sew_7b", "spiking_7b", "plain_7b", "sew_wide7b"]
+SMALL = [
+    "sew_resnet20",
+    "spiking_resnet20",
+    "plain_resnet20",
+    "resnet20",
+    "sew_7b",
+    "spiking_7b",
+    "plain_7b",
+    "sew_wide7b",
+    "ms_resnet20",
+]
 
 
 def small(name, **how):
@@ -80,7 +90,7 @@ def test_every_parameter_receives_a_gradient(name):
     assert not idle
 
 
-@pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "plain_resnet20", "sew_7b"])
+@pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "plain_resnet20", "ms_resnet20", "sew_7b"])
 def test_a_still_image_equals_the_same_frame_at_every_step(name):
     net, frames = small(name, T=3, **({"in_channels": 3} if name == "sew_7b" else {}))
     net = firing(net).double()
@@ -222,7 +232,7 @@ def test_streams_refuse_training_mode_and_foreign_states():
 @pytest.mark.parametrize(
     ("name", "how", "message"),
     [
-        ("sew_resnet19", {}, r"no model named 'sew_resnet19'; did you mean 'sew_resnet\d+'\? known: plain_7b"),
+        ("sew_resnet19", {}, r"no model named 'sew_resnet19'; did you mean 'sew_resnet\d+'\? known: .*plain_7b"),
         ("resnet18", {"T": 8}, r"resnet18 has no 'T', given 8; its options: in_channels, num_classes"),
         ("resnet18", {"neuron": "IF"}, r"resnet18 has no 'neuron'"),
         ("plain_7b", {"connect": "IAND"}, r"plain_7b has no 'connect', given 'IAND'"),

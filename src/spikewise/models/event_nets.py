@@ -110,4 +110,4 @@ class EventNet(Network):
             repeat_steps = 0
             if number in taken:
                 taken[number] = x
-        return x.mean((-2, -1))
+        return self.average_over_space(x, states)

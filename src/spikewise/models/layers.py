@@ -4,6 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +33,11 @@ class LayerOwner(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = self.__dict__.get("_modules", {}).get(name)
-        if isinstance(before, ConvNorm) and isinstance(value, nn.Module) and not takes_states(type(value).forward):
+        if (
+            isinstance(before, ConvNorm | SpikingLayer)
+            and isinstance(value, nn.Module)
+            and not takes_states(type(value).forward)
+        ):
             raise ValueError(
                 f"{name} is a {type(before).__name__}, called as layer(x, states=...); a {type(value).__name__} is not: "
                 f"replace its parts ({', '.join(name for name, _ in before.named_children())}) instead"
@@ -105,7 +110,81 @@ class ConvNormReLU(ConvNorm):
         return torch.relu(y if current is None else y + current)
 
 
-class ConvNormFire(ConvNorm):
+class SpikingLayer(nn.Module):
+    """What layers with neurons have in common: how these are called, and where a stream keeps their state."""
+
+    neuron: Any  # a Neuron, or what a user put in its place
+    spikes: nn.Module  # a place for hooks: what the neurons fired
+    state_key: str  # set by the network: the name of these neurons' state in a stream
+    packing: bool  # whether training notes on the output how backward may keep it (kernels/packing.py)
+
+    def add_neurons(self, neuron: NeuronFactory) -> None:
+        self.neuron, self.spikes, self.state_key, self.packing = neuron(), nn.Identity(), "", True
+
+    def neuron_params(self) -> NeuronParams | None:
+        """What a kernel must know of the neurons; None where they must be called."""
+        return self.neuron.fusible_params() if isinstance(self.neuron, Neuron) and not is_watched(self.neuron) else None
+
+    def call_neurons(self, x: Tensor, states: NeuronStates | None) -> Tensor:
+        """What the neurons, whatever they are, make of the currents x."""
+        cell = self.cell_of(states, x)
+        if cell is None:
+            return self.neuron(x)
+        if not isinstance(self.neuron, Neuron) or not self.neuron.is_ours("forward"):
+            raise ValueError(
+                f"{self.state_key}: {type(self.neuron).__name__} has a forward of its own, without state between frames; "
+                "to stream, let it be a spikewise Neuron that says its step"
+            )
+        return self.neuron(x, cell=cell)
+
+    def cell_of(self, states: NeuronStates | None, y: Tensor) -> StateCell | None:
+        return None if states is None else states.cell(self.state_key, y.shape[-4:], compute_dtype(y.dtype))
+
+
+class Fire(SpikingLayer):
+    """Spiking neurons on their own: currents go in, spikes come out.
+
+    Where a convolution and its norm lie right before them, ConvNormFire is the faster layer.
+
+    Shapes:  x [T, N, C, H, W] currents, in units of the threshold -> spikes of the same shape
+    spikes:  a place for hooks
+    """
+
+    def __init__(self, neuron: NeuronFactory):
+        super().__init__()
+        self.add_neurons(neuron)
+
+    def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        params = self.neuron_params()
+        if params is None:
+            return self.spikes(self.call_neurons(x.to(compute_dtype(x.dtype)), states).to(x.dtype))
+        backend, cell = get_backend(self.neuron.backend, x), self.cell_of(states, x)
+        unseen = is_plain(self.spikes, nn.Identity)
+        out, v_last, _, _ = backend.norm_fire(
+            x,
+            no_norm(x),
+            params,
+            v=None if cell is None else cell.state,
+            return_membrane=cell is not None,
+            packing=self.packing and self.training and backend.supports_packing and torch.is_grad_enabled(),
+            emit_planes=unseen,
+        )
+        if cell is not None:
+            cell.state = v_last
+        out = self.spikes(out)
+        found = known(out)
+        return out if unseen or found is None else note_planes(out, found.max_value)
+
+
+def no_norm(x: Tensor) -> NormParams:
+    """The norm that leaves currents [..., C, H, W] as they are, to the bit."""
+    filled = partial(torch.full, (x.shape[-3],), dtype=compute_dtype(x.dtype), device=x.device)
+    return NormParams(
+        filled(1.0), filled(0.0), 0.0, filled(0.0), filled(1.0)
+    )  # each its own: torch.compile takes no tensor twice
+
+
+class ConvNormFire(ConvNorm, SpikingLayer):
     """Convolution, batch norm, spiking neurons, and the connection with the shortcut: all of a block's last layer.
 
     The parts are modules, and are called as such where one of them is the user's own or carries a hook; else everything behind
@@ -133,10 +212,8 @@ class ConvNormFire(ConvNorm):
         connect: ConnectFn | None = None,
     ):
         super().__init__(in_channels, out_channels, kernel_size, stride)
-        self.neuron, self.connect = neuron(), connect
-        self.spikes = nn.Identity()
-        self.state_key = ""  # set by the network: the name of these neurons' state in a stream
-        self.packing = True  # whether training notes on the output how backward may keep it (kernels/packing.py)
+        self.add_neurons(neuron)
+        self.connect = connect
         self.emit_planes = True  # not where pooling follows, whose outputs are packed
 
     def forward(
@@ -168,11 +245,9 @@ class ConvNormFire(ConvNorm):
         """What a kernel must know of the neurons, where norm and neurons are ours, as built: one operator computes what their
         calls would. None where they must be called.
         """
-        norm, neuron = self.norm, self.neuron
+        norm = self.norm
         usual = is_plain(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats and norm.momentum is not None
-        if not usual or not isinstance(neuron, Neuron) or is_watched(neuron):
-            return None
-        return neuron.fusible_params()
+        return self.neuron_params() if usual else None
 
     def norm_fire(
         self,
@@ -221,18 +296,7 @@ class ConvNormFire(ConvNorm):
             x = x.expand(repeat_steps, *x.shape)
         if current is not None:
             x = x + current.to(x.dtype)
-        cell = self.cell_of(states, y)
-        if cell is None:
-            return self.neuron(x).to(y.dtype)
-        if not isinstance(self.neuron, Neuron) or type(self.neuron).forward is not Neuron.forward:
-            raise ValueError(
-                f"{self.state_key}: {type(self.neuron).__name__} has a forward of its own, without state between frames; "
-                "to stream, let it be a spikewise Neuron that says its step"
-            )
-        return self.neuron(x, cell=cell).to(y.dtype)
-
-    def cell_of(self, states: NeuronStates | None, y: Tensor) -> StateCell | None:
-        return None if states is None else states.cell(self.state_key, y.shape[-4:], compute_dtype(y.dtype))
+        return self.call_neurons(x, states).to(y.dtype)
 
     def bound(self, shortcut: Tensor | None) -> int:
         """The largest value that the connection makes of spikes and this shortcut; 0: not known."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNorm, ConvNormFire, LayerOwner, buffers_kept, run_block
+from .layers import ConvNorm, Fire, LayerOwner, SpikingLayer, buffers_kept, run_block
 from .residual import Block
 from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
 
@@ -33,6 +33,7 @@ class Network(LayerOwner):
         self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
         self.min_image_size = 1  # pixels
         self.checkpointing = "none"
+        self.tail: Fire | None = None  # neurons between the last stage and the head, where blocks hand on currents
 
     def forward_features(self, x: Tensor, states: NeuronStates | None, taken: dict[int, Tensor]) -> Tensor:
         """Features of each step: [T, N, F], or [N, F] where a ReLU network sees a still image.
@@ -95,9 +96,9 @@ class Network(LayerOwner):
         return {name: module for name, module in self.named_modules() if isinstance(module, ConvNorm)}
 
     @property
-    def spiking_layers(self) -> dict[str, ConvNormFire]:
+    def spiking_layers(self) -> dict[str, Any]:
         """The spiking layers by name."""
-        return {name: module for name, module in self.named_modules() if isinstance(module, ConvNormFire)}
+        return {name: module for name, module in self.named_modules() if isinstance(module, SpikingLayer)}
 
     @torch.no_grad()
     def zero_init_(self) -> None:
@@ -143,6 +144,10 @@ class Network(LayerOwner):
         for group in [segments] if recompute == "stage" else [[segment] for segment in segments]:
             x = checkpointed(partial(run, group), x)
         return x
+
+    def average_over_space(self, x: Tensor, states: NeuronStates | None) -> Tensor:
+        """Features [T, N, F] of the last stage's output [T, N, F, H, W], by way of the tail's neurons, where there are any."""
+        return (x if self.tail is None else self.tail(x, states=states)).mean((-2, -1))
 
     def modules_outside_layers(self) -> list[nn.Module]:
         """Modules with buffers that belong to none of our layers: a user's own norms, for example."""

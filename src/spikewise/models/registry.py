@@ -12,6 +12,7 @@ from ..neurons import NEURONS, Neuron
 from ..wording import unknown_name
 from .event_nets import EventNet
 from .layers import POOL_KINDS
+from .membrane_shortcut import MSBlock
 from .network import Network, require_positive
 from .residual import (
     Block,
@@ -50,7 +51,13 @@ class ModelEntry(NamedTuple):
     @property
     def options(self) -> set[str]:
         """The options of `build_model` that this network has."""
-        return FAMILY_OPTIONS[self.family] | BLOCK_OPTIONS[self.block] | {"num_classes", "in_channels"}
+        options = FAMILY_OPTIONS[self.family] | BLOCK_OPTIONS[self.block] | {"num_classes", "in_channels"}
+        return options if self.pools else options - {"pool"}
+
+    @property
+    def pools(self) -> bool:
+        """Whether the network pools: what hands on currents halves them by strides, as published for MS-ResNet."""
+        return self.family != "cifar" and self.block.meets != "currents"
 
 
 NEURON_OPTIONS = {"T", "neuron", "v_th", "v_reset", "tau", "decay_input", "surrogate", "alpha", "detach_reset"}
@@ -59,6 +66,7 @@ BLOCK_OPTIONS: dict[type[Block], set[str]] = {
     SEWBlock: NEURON_OPTIONS | {"connect", "zero_init"},
     SpikingBlock: NEURON_OPTIONS | {"zero_init"},
     PlainBlock: NEURON_OPTIONS,
+    MSBlock: NEURON_OPTIONS | {"zero_init"},
     ReLUBlock: {"zero_init"},
 }
 FAMILY_OPTIONS = {"imagenet": {"stem", "pool"}, "cifar": set(), "event": {"stem", "pool", "num_blocks"}}
@@ -89,6 +97,9 @@ MODELS: dict[str, ModelEntry] = {
     "spiking_resnet152": imagenet_entry(SpikingBlock, 152),
     "plain_resnet18": imagenet_entry(PlainBlock, 18),
     "plain_resnet34": imagenet_entry(PlainBlock, 34),
+    "ms_resnet18": imagenet_entry(MSBlock, 18),
+    "ms_resnet34": imagenet_entry(MSBlock, 34),
+    "ms_resnet104": imagenet_entry(MSBlock, 104),
     "resnet18": imagenet_entry(ReLUBlock, 18),
     "resnet34": imagenet_entry(ReLUBlock, 34),
     "resnet50": imagenet_entry(ReLUBlock, 50),
@@ -109,6 +120,11 @@ MODELS: dict[str, ModelEntry] = {
     "plain_resnet44": cifar_entry(PlainBlock, 44),
     "plain_resnet56": cifar_entry(PlainBlock, 56),
     "plain_resnet110": cifar_entry(PlainBlock, 110),
+    "ms_resnet20": cifar_entry(MSBlock, 20),
+    "ms_resnet32": cifar_entry(MSBlock, 32),
+    "ms_resnet44": cifar_entry(MSBlock, 44),
+    "ms_resnet56": cifar_entry(MSBlock, 56),
+    "ms_resnet110": cifar_entry(MSBlock, 110),
     "resnet20": cifar_entry(ReLUBlock, 20),
     "resnet32": cifar_entry(ReLUBlock, 32),
     "resnet44": cifar_entry(ReLUBlock, 44),
@@ -181,14 +197,14 @@ def build_model(
         make = partial(kind, **own, **shared)
         kwargs["neuron"] = block_options["neuron"] = partial(make, surrogate=surrogate)
         block_options["last_neuron"] = partial(make, surrogate=last_surrogate or surrogate)
-    if block is SEWBlock:
+    if "connect" in entry.options:
         block_options["connect"] = resolve_connect(connect)
         if zero_init:
             require_identity(identity_branch_value(block_options["connect"]))  # refuses before anything is built
     if in_channels is not None:
         kwargs["in_channels"] = in_channels
     kwargs["stem"] = check_choice("stem", stem or entry.stems[0], entry.stems)
-    kwargs["pool"] = check_choice("pool", pool, POOL_KINDS)
+    kwargs["pool"] = check_choice("pool", pool, POOL_KINDS) if entry.pools else None
     if family == "event":
         if num_blocks is not None:
             require_positive(num_blocks=num_blocks)

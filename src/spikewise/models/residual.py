@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
 from ..wording import unknown_name
-from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm, SpikingLayer
 from .stream import NeuronStates
 
 BOTTLENECK_EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3x3 convolution
@@ -18,9 +18,13 @@ BOTTLENECK_EXPANSION = 4  # a bottleneck's output has this many times the channe
 class Block(LayerOwner):
     """A residual branch of two (basic) or three (bottleneck) layers, and a shortcut that fits.
 
-    What a kind of block says of itself, to whoever analyses networks:
-    meets:              where branch and shortcut meet: "after" the last neurons, "before" them, or None, without a shortcut
+    What a kind of block says of itself, to networks and to whoever analyses them:
+    meets:              where branch and shortcut meet: "after" the last neurons, "before" them, as "currents" without neurons
+                        behind, or None, without a shortcut. Networks whose blocks meet as currents have a stem without neurons,
+                        and neurons before the head
     has_projection:     whether the block changes the shape, so that the shortcut is a convolution
+    branch:             the layers of the residual branch, as `register_layers` was given them. A block that registers none
+                        may say its `last_neurons` and `last_norm` itself; what neither says is not analysed
 
     Shapes:  x [T, N, C, H, W] -> [T, N, C', H', W'], H' = H / stride; C' = channels, or 4 channels in a bottleneck
     The bottleneck's stride is on its 3x3 convolution (ResNet v1.5), as in the published networks.
@@ -39,6 +43,7 @@ class Block(LayerOwner):
             else [(in_channels, channels, 3, stride), (channels, channels, 3, 1)]
         )
         self.shortcut_shape = (in_channels, self.out_channels, 1, stride)
+        self.num_layers = 0  # of the branch
 
     def build_spiking_branch(
         self, neuron: NeuronFactory, last_neuron: NeuronFactory | None, connect: ConnectFn | None = None
@@ -50,6 +55,7 @@ class Block(LayerOwner):
 
     def register_layers(self, layers: Sequence[nn.Module], shortcut: nn.Module | None = None) -> None:
         """Register the branch as conv1, conv2, (conv3) and the shortcut, in this order."""
+        self.num_layers = len(layers)
         for number, layer in enumerate(layers, start=1):
             self.add_module(f"conv{number}", layer)
         self.shortcut = shortcut
@@ -57,12 +63,22 @@ class Block(LayerOwner):
     @property
     def branch(self) -> list[Any]:
         """The layers of the residual branch."""
-        return [getattr(self, f"conv{number}") for number in range(1, len(self.conv_shapes) + 1)]
+        return [getattr(self, f"conv{number}") for number in range(1, self.num_layers + 1)]
 
     @property
     def last_layer(self) -> Any:
-        """The branch's last layer."""
-        return self.branch[-1]
+        """The branch's last layer; None, where none was registered."""
+        return self.branch[-1] if self.num_layers else None
+
+    @property
+    def last_neurons(self) -> SpikingLayer | None:
+        """The layer of the branch's last neurons, whose spikes are A; None: not known."""
+        return next((layer for layer in reversed(self.branch) if isinstance(layer, SpikingLayer)), None)
+
+    @property
+    def last_norm(self) -> nn.Module | None:
+        """The branch's last norm, which starts at 0 under zero init; None: not known."""
+        return getattr(self.last_layer, "norm", None)
 
     @property
     def connect(self) -> ConnectFn | None:
@@ -70,7 +86,9 @@ class Block(LayerOwner):
         return getattr(self.last_layer, "connect", None)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "connect":  # may be a module, which no property's setter would see
+        if name == "connect" and self.num_layers:  # may be a module, which no property's setter would see
+            if self.meets != "after":
+                raise ValueError(f"{type(self).__name__} connects nothing after its neurons; connect is for SEW blocks")
             self.last_layer.connect = value
         else:
             super().__setattr__(name, value)
@@ -93,8 +111,10 @@ class Block(LayerOwner):
     @torch.no_grad()
     def zero_init_(self) -> None:
         """Zero init (E9): the last norm starts with weight 0 and bias 0."""
-        self.last_layer.norm.weight.zero_()
-        self.last_layer.norm.bias.zero_()
+        if not isinstance(self.last_norm, nn.BatchNorm2d):
+            raise ValueError(f"zero_init: {type(self).__name__} does not say its last_norm; let it say so, or leave it out")
+        self.last_norm.weight.zero_()
+        self.last_norm.bias.zero_()
 
 
 class SEWBlock(Block):
