@@ -38,15 +38,12 @@ class Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serve(files, ranges=True):
     """A server of contents by name; without `ranges` it sends whole files. The first `cuts` answers break off half way."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.ranges, server.cuts, server.requested = files, ranges, 0, []
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.files, server.ranges, server.cuts, server.requested = files, ranges, 0, []
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 def write_tar(path, *members):
