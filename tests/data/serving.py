@@ -10,15 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         content, wanted = self.server.files.get(self.path.lstrip("/")), self.headers.get("Range")
-        if content is None:
-            self.send_error(404)
-            return
         first, last = 0, ""
         if wanted and self.server.ranges:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
-        part = content[int(first) : int(last) + 1 if last else None]
+        part = content and content[int(first) : int(last) + 1 if last else None]
         if not part:
-            self.send_error(416)
+            self.send_error(404 if content is None else 416)
             return
         self.send_response(206 if wanted and self.server.ranges else 200)
         self.send_header("Content-Length", str(len(part)))
