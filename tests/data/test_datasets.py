@@ -61,11 +61,9 @@ def test_damaged_idx_files_are_refused_in_words(content, message, tmp_path):
 
 def test_the_digits_are_whole():
     train, test = digits("train"), digits("test")
-    assert (len(train), len(test)) == (1438, 359)
-    assert train.images.shape == (1438, 1, 8, 8)
+    assert (train.images.shape, test.images.shape) == ((1438, 1, 8, 8), (359, 1, 8, 8))
     everything = np.concatenate([train.images, test.images])
-    assert (everything.min(), everything.max()) == (0, 16)
-    assert int(everything.astype(np.int64).sum()) == 561718  # of the published file
+    assert (everything.min(), everything.max(), everything.sum(dtype=np.int64)) == (0, 16, 561718)  # as published
     sample = test.sample(0)
     assert sample.dtype == np.float32
     assert 0 <= sample.min() <= sample.max() <= 1

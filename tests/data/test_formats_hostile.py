@@ -192,12 +192,9 @@ def test_chunks_that_unpack_to_far_more_than_the_file(tmp_path):
     refuse_file(tmp_path / "bomb.h5", r"a chunk of /events/. unpacks to more than its 8,192 bytes")
     with h5py.File(tmp_path / "twice.h5", "w") as file:
         for name in COLUMNS:
-            plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            plan.set_chunk((1024,))
-            plan.set_deflate(1)
-            plan.set_deflate(1)
-            space = h5py.h5s.create_simple((1024,))
-            h5py.h5d.create(file.require_group("events").id, name.encode(), h5py.h5t.NATIVE_INT64, space, plan)
+            once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            once.set_deflate(1)
+            file.create_dataset(f"events/{name}", shape=(1024,), dtype="i8", chunks=True, compression="gzip", dcpl=once)
     refuse_file(tmp_path / "twice.h5", r"events/. is packed more than once")
 
 
