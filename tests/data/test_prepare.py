@@ -19,7 +19,7 @@ from spikewise.cli.main import main
 from spikewise.data.dataset import MANIFEST
 from spikewise.data.datasets.nmnist import nmnist
 from spikewise.data.fetch import prepare as preparing
-from spikewise.data.fetch.prepare import format_bytes, prepare
+from spikewise.data.fetch.prepare import prepare
 
 FORMS = {
     "nmnist": lambda folder: nmnist_source(folder, each=1),
@@ -139,8 +139,6 @@ def test_what_cannot_be_prepared_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10))
     full = r"needs about \d\.\d kB more in .*, 10 bytes are free; make room"
     refuse(full, prepare, "nmnist", source, tmp_path / "full", kind=OSError, partial=True)
-    sizes = ["999 bytes", "1.5 kB", "2.5 GB", "4,000 GB"]
-    assert [format_bytes(size) for size in (999, 1500, 2.5e9, 4e12)] == sizes
 
 
 @pytest.mark.parametrize(

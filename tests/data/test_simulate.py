@@ -27,9 +27,8 @@ def test_events_are_in_order_inside_the_sensor_and_a_function_of_the_seed(seed, 
     events = simulate(picture(seed), seed=seed, motion=motion, noise_hz=5.0)
     assert (np.diff(events.t) >= 0).all()
     assert 0 <= events.t[0] <= events.t[-1] <= 300_000
-    assert events.x.max() < 15
-    assert events.y.max() < 12
-    assert set(np.unique(events.polarity)) <= {0, 1}
+    for column, end in ((events.x, 15), (events.y, 12), (events.polarity, 2)):
+        assert column.max() < end
     require_equal(simulate(picture(seed), seed=seed, motion=motion, noise_hz=5.0), *columns(events))
     other = simulate(picture(seed), seed=seed + 1, motion=motion, noise_hz=5.0)
     assert not np.array_equal(events.t, other.t)

@@ -141,10 +141,9 @@ def cut_trials(source: Path, folder: Path, advance: ProgressCallback, *, allow_p
     """Cut the trials into a file per gesture, folder/split/NN_gesture/trial-NN.npz; files that are there are kept."""
     trials = {split: list_trials(source, split, allow_partial=allow_partial) for split in TRIAL_LISTS}
     recordings = [recording for pairs in trials.values() for recording, _ in pairs]
-    if len(set(recordings)) < len(recordings):
-        twice = next(recording for recording in recordings if recordings.count(recording) > 1)
+    if twice := [recording for recording in recordings if recordings.count(recording) > 1]:
         raise ValueError(
-            f"{twice.name} is listed twice in {' and '.join(TRIAL_LISTS.values())} of {source}; get the lists again"
+            f"{twice[0].name} is listed twice in {' and '.join(TRIAL_LISTS.values())} of {source}; get the lists again"
         )
     for split, pairs in trials.items():
         for recording, label_file in pairs:
