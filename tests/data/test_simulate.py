@@ -115,8 +115,7 @@ def test_digits_before_the_camera_are_the_digits():
     train, test = digits_events("train", T=4), digits_events("test", T=4, split_by="duration")
     assert (len(train), len(test)) == (1438, 359)
     frames = train.sample(5)
-    assert frames.shape == (4, 2, 32, 32)
-    assert frames.dtype == np.float32
+    assert (frames.shape, frames.dtype) == ((4, 2, 32, 32), np.float32)
     assert np.array_equal(frames, digits_events("train", T=4).sample(5))
     assert frames.sum() == len(train.read(5))
     assert not np.array_equal(test.sample(5), frames)
