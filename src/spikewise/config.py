@@ -117,7 +117,7 @@ class Model:
     def __post_init__(self):
         check_fields(self, "model")
         for name in ("surrogate", "last_surrogate"):
-            object.__setattr__(self, name, aliases.renamed_by_user(getattr(self, name), level=3))
+            object.__setattr__(self, name, aliases.renamed_by_user(getattr(self, name)))
 
 
 @aliases.take_old_fields("optim")
@@ -131,7 +131,11 @@ class Optim:
     batch: PositiveInt = 256  # samples per step, over all processes
     epochs: PositiveInt = 320
     momentum: Fraction = 0.9  # sgd only
+    nesterov: bool = False  # Nesterov's momentum; sgd only
     weight_decay: NonNegativeFloat = 0.0
+    clip_grad_norm: NonNegativeFloat = 0.0  # the gradient of all weights is scaled down to this norm; 0: never
+    head_lr: PositiveFloat = 1.0  # learning rate of the last layer, as a multiple of the others'
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: in the loss, rare classes weigh more, as 1 / their number
     plif_lr_multiplier: NonNegativeFloat = 1.0  # learning rate of PLIF's time constants, as a multiple of the others'
     schedule: Literal["cosine", "step", "constant"] = "cosine"  # cosine: down to 0 at the end of the last epoch
     schedule_every: Literal["step", "epoch"] = "step"  # when the schedule moves; the published runs: every epoch
@@ -139,13 +143,15 @@ class Optim:
     step_gamma: Decay = 0.1  # step schedule: what each drop multiplies by
     warmup_epochs: float = 0.0  # linear from 0; may be a fraction
     label_smoothing: Fraction = 0.0  # share of the target spread over all classes
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of training; membranes are always float32
+    # of training; membranes are always float32. auto: bfloat16 where the device computes in it, else float32
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     eval_precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of evaluation
     ema_decay: Fraction = 0.0  # evaluate a moving average of the weights, e.g. 0.98 per step; 0: the weights themselves
 
     def __post_init__(self):
         check_fields(self, "optim")
         fits = 0 <= self.warmup_epochs < self.epochs
+        require_range("optim.nesterov", self.nesterov, not self.nesterov or self.momentum > 0, "it with optim.momentum above 0")
         require_range("optim.warmup_epochs", self.warmup_epochs, fits, f"at least 0 and below optim.epochs={self.epochs}")
 
     @property
@@ -191,6 +197,8 @@ class Config:
     """
 
     recipe: Annotated[str, Suppress] = "custom"  # the recipe this began as
+    weights: Annotated[str | None, arg(metavar="FILE|RUN")] = None  # begin with these; None: fresh ones
+    freeze: Annotated[str, arg(metavar="NAMES")] = ""  # modules that do not learn, nor their norms' statistics: stem,layer1
     imports: Annotated[tuple[str, ...], Suppress] = ()  # what --import named: modules, absolute paths of .py files
     seed: NonNegativeInt = 0
     data: Data = field(default_factory=Data)
@@ -281,6 +289,11 @@ def coerce(kind: Any, value: Any, path: str) -> Any:
         require_range(path, value, abs(value) <= 1e30, "a finite number")
         return float(value)
     if type(value) not in kinds:  # exact: True is no number
-        names = " or ".join("null" if kind is type(None) else str(getattr(kind, "__name__", kind)) for kind in kinds)
-        raise ValueError(f"{path}={value!r} has the wrong type; use {names}")
+        raise ValueError(f"{path}={value!r} has the wrong type; use {' or '.join(map(kind_name, kinds))}")
     return value
+
+
+def kind_name(kind: Any) -> str:
+    """A type in words: null, int, or 3 numbers."""
+    numbers = typing.get_args(kind)  # of a tuple
+    return f"{len(numbers)} numbers" if numbers else "null" if kind is type(None) else kind.__name__

@@ -21,6 +21,8 @@ from spikewise.models.weights import save_pretrained, to_published
 from spikewise.neurons import NEURONS
 from spikewise.recipes import RECIPES
 
+OLD_RUN = Path(__file__).parents[1] / "old_files" / "run_finished"
+
 TINY = ["--model.name", "sew_7b", "--model.neuron", "IF", "--model.num-blocks", "2", "--model.T", "2"]
 SHORT = ["--optim.epochs", "1", "--optim.batch", "256", "--optim.warmup-epochs", "0", "--optim.ema-decay", "0"]
 
@@ -176,12 +178,13 @@ def test_the_readme_shows_the_commands_as_help_does():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_arguments_as_the_table_does_and_all_options_alike(name, capsys):
     command = COMMANDS[name]
-    words = [*name.split(), *(["digits"] if command.takes_recipe else []), "--help"]
+    start = {"RECIPE": ["digits"], "RUN": [str(OLD_RUN)]}[command.usage] if command.start else []
+    words = [*name.split(), *start, "--help"]
     status, out, _ = run(capsys, *words)
     assert status == 0
     positional, _, options = out.partition(" options ")
     positional = positional.partition("positional arguments")[2]
-    expected = [] if command.takes_recipe else re.findall(r"[A-Z|]+", command.usage.partition("--")[0])
+    expected = [] if command.start else re.findall(r"[A-Z|]+", command.usage.partition("--")[0])
     assert re.findall(r"^\W+([A-Z][A-Z|]+)\b", positional, re.MULTILINE) == expected
     assert "PATH" not in out  # of what: a folder, a file, a run
     assert "{None}|STR" not in options.partition("model options")[0]

@@ -7,9 +7,10 @@ import zlib
 import numpy as np
 import pytest
 from checks import refused
-from image_files import encoded, jpeg, pixels
+from image_files import encoded, jpeg, pixels, write
 from PIL import Image, features
 
+from spikewise.data.datasets.image_folder import image_folder
 from spikewise.data.images.decode import decode, decode_as_published
 
 ORIENTATION = 0x0112
@@ -209,3 +210,10 @@ def test_a_missing_decoder_is_named(monkeypatch):
     monkeypatch.setitem(Image.OPEN, "WEBP", (None, lambda begin: "WEBP support not installed"))
     with refused("^needs the decoder WEBP, which this build of Pillow lacks"):
         rgb(webp)
+
+
+def test_that_of_animations_the_first_image_is_read_is_said(tmp_path, caplog):
+    write(tmp_path / "train" / "a" / "x.GIF", encoded(Image.fromarray(PHOTO), "GIF"))
+    write(tmp_path / "train" / "a" / "x.tiff", encoded(Image.fromarray(PHOTO), "TIFF"))
+    assert len(image_folder("train", tmp_path)) == 2
+    assert "1 GIFs in train; of animations the first image is read" in caplog.text

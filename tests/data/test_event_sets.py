@@ -214,3 +214,14 @@ def test_a_root_relative_to_the_working_folder(name, root, tmp_path, monkeypatch
     for cache in (False, True):
         data = DATASETS[name].load("test", root, T=2, cache=cache)
         assert all(data.sample(i).sum() > 0 for i in range(len(data)))
+
+
+def test_classes_that_are_numbers_are_in_their_order(tmp_path):
+    for part in ("train", "test"):
+        for seed, label in enumerate(("1", "2", "10")):
+            (tmp_path / part / label).mkdir(parents=True)
+            (tmp_path / part / label / "a.aedat").write_bytes(encoders.aedat2(*encoders.random_events(50, seed=seed)))
+    natural, text = (event_folder("test", tmp_path, class_order=order) for order in ("natural", "text"))
+    assert (natural.class_names, text.class_names) == (("1", "2", "10"), ("1", "10", "2"))
+    assert [file.parent.name for file in natural.files] == ["1", "2", "10"]
+    assert np.array_equal(natural.sample(1), text.sample(2))

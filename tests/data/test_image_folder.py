@@ -3,30 +3,35 @@
 import dataclasses
 import hashlib
 import io
+import json
 import math
 import os
 import pickle
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from checks import refused
+from checks import refused, train_and_evaluate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_files import encoded, image_set, jpeg, pixels, write
 from PIL import Image
 
-from spikewise.config import Config, Data, Optim
+from spikewise.cli.main import main
+from spikewise.config import Config, Data, Optim, from_json, to_json
 from spikewise.data import DATASETS, EpochSampler, rng_from
 from spikewise.data.augment import random_crop_box
 from spikewise.data.datasets.image_folder import image_folder
+from spikewise.data.datasets.image_shards import image_shards, write_shards
 from spikewise.data.datasets.imagenet import count_images, imagenet, imagenet_classes
 from spikewise.data.images.decode import decode_as_published
-from spikewise.data.images.photographs import MEAN, STD, normalize
+from spikewise.data.images.photographs import MEAN, STD, normalize, random_resized_crop
 from spikewise.engine.build import load_data
 from spikewise.engine.loader import EvalBatches, TrainingBatches, iterate_batches
+from spikewise.engine.run.fingerprint import describe_changes, run_fingerprint
 
 CPU = torch.device("cpu")
 
@@ -416,3 +421,135 @@ def test_what_only_images_of_one_size_can_take_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"data.size=0 is out of range; use 1 to 4096 pixels"):
         Data(size=0)
     assert DATASETS["imagenet"].variable_size
+
+
+def test_numbers_are_classes_in_their_order_and_as_text_for_checkpoints_of_others(tmp_path, caplog):
+    for name in ("1", "2", "10", "11"):
+        write(tmp_path / "train" / name / f"{name}.png", b"")
+    assert image_folder("train", tmp_path).class_names == ("1", "2", "10", "11")
+    assert image_folder("train", tmp_path, class_order="text").class_names == ("1", "10", "11", "2")
+    assert [Path(file).stem for file in image_folder("train", tmp_path).files] == ["1", "2", "10", "11"]
+    image_folder("train", tmp_path)
+    assert len(caplog.messages) == 2  # one for each order
+    assert "class 1 is '2', in natural order; with data.class_order=text it would be '10'" in caplog.text
+    write(tmp_path / "train" / "a" / "a.png", b"")  # not all are numbers
+    assert image_folder("train", tmp_path).class_names == ("1", "10", "11", "2", "a")
+    with refused("class_order='size' is unknown; use natural or text"):
+        image_folder("train", tmp_path, class_order="size")
+
+
+def test_shards_keep_the_order_of_classes_that_they_were_packed_in(tmp_path):
+    source = image_set(tmp_path / "images", classes=("2", "10"))
+    for order, names in (("natural", ("2", "10")), ("text", ("10", "2"))):
+        write_shards(source, tmp_path / order, class_order=order)
+        assert image_shards("train", tmp_path / order).class_names == names
+
+
+def test_a_run_without_the_field_keeps_the_order_it_was_trained_with(tmp_path):
+    root = image_set(tmp_path, classes=("2", "10"))
+    config = Config(data=Data(name="image-folder", root=str(root), size=32))
+    assert load_data(config, "train").class_names == ("2", "10")
+    written = json.loads(to_json(config))
+    assert load_data(from_json(json.dumps(written)), "train").class_names == ("2", "10")
+    del written["data"]["class_order"]
+    old = from_json(json.dumps(written))
+    assert load_data(old, "train").class_names == ("10", "2")
+    saved = run_fingerprint(config, np.empty(0))
+    del saved["data.class_order"]  # as in a checkpoint of before
+    assert describe_changes(saved, run_fingerprint(old, np.empty(0))) == []
+    assert describe_changes(saved, run_fingerprint(config, np.empty(0))) == ["data.class_order 'text' -> 'natural'"]
+
+
+def resized_by_hand(content, size):
+    """Scaled so that it just holds 8/7 of (height, width), then its centre, in plain arithmetic."""
+    image = Image.open(io.BytesIO(content))
+    scale = max(size[0] * 8 // 7 / image.height, size[1] * 8 // 7 / image.width)
+    width, height = (int(side * scale + 1e-9) for side in image.size)
+    left, top = round((width - size[1]) / 2), round((height - size[0]) / 2)
+    return np.asarray(image.resize((width, height), Image.BILINEAR))[top : top + size[0], left : left + size[1]]
+
+
+@pytest.mark.parametrize("shape", [(90, 75), (300, 60), (60, 300), (64, 48)], ids=str)
+def test_a_crop_of_another_proportion(shape, tmp_path):
+    content = jpeg(*shape)
+    data = one(tmp_path, content, size=(21, 70))
+    assert np.array_equal(data.sample(0), normalize(resized_by_hand(content, (21, 70))))
+    assert data.random_sample(0, rng_from(0)).shape == (3, 21, 70)
+    square = one(tmp_path, content, size=(64, 64))
+    assert np.array_equal(square.sample(0), one(tmp_path, content, size=64).sample(0))
+    assert np.array_equal(square.random_sample(0, rng_from(1)), one(tmp_path, content, size=64).random_sample(0, rng_from(1)))
+
+
+def test_a_wide_crop_distorts_no_more_than_a_square_one(tmp_path):
+    drawn = [random_crop_box(2000, 4000, rng_from(k), (0.1, 0.3), (2 * 3 / 4, 2 * 4 / 3)) for k in range(200)]
+    boxes = iter(drawn)
+    shapes = []
+
+    class Part:
+        height, width = 2000, 4000
+
+        def crop(self, box):
+            left, top, right, bottom = box
+            assert (top, left, bottom - top, right - left) == next(boxes)
+            shapes.append((right - left) / (bottom - top) / 2)
+            return self
+
+        def resize(self, size, _):
+            assert size == (80, 40)
+
+    for k in range(200):
+        random_resized_crop(Part(), (40, 80), rng_from(k), (0.1, 0.3))
+    assert 0.74 < min(shapes) < 0.8
+    assert 1.25 < max(shapes) < 1.34
+
+
+def test_mean_std_and_crop_scale_are_used_in_training_and_evaluation(tmp_path):
+    mean, std = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
+    config = Config(data=Data(name="image-folder", root=str(image_set(tmp_path)), size=(16, 24), mean=mean, std=std))
+    plain, data = one(tmp_path / "plain", jpeg(), size=(16, 24)), load_data(from_json(to_json(config)), "test")
+    bytes_of = plain.sample(0) * np.reshape(STD, (3, 1, 1)) + np.reshape(MEAN, (3, 1, 1))
+    ours = dataclasses.replace(plain, mean=data.mean, std=data.std)
+    want = (bytes_of - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    np.testing.assert_allclose(ours.sample(0), want, atol=1e-5)
+    assert data.sample(0).shape == (3, 16, 24)
+    train = load_data(dataclasses.replace(config, data=dataclasses.replace(config.data, crop_scale=(0.9, 1))), "train")
+    image = Image.open(train.files[0])
+    box = random_crop_box(image.height, image.width, rng_from(7), (0.9, 1.0), (1.5 * 3 / 4, 1.5 * 4 / 3))
+    part = np.asarray(image)[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
+    want = normalize(np.asarray(Image.fromarray(part).resize((24, 16), Image.BILINEAR)), mean, std)
+    assert np.array_equal(train.random_sample(0, rng_from(7)), want)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"size": (0, 5)}, "data.size=.* is out of range; use 1 to 4096 pixels"),
+        ({"size": (1, 2, 3)}, "data.size=.* has the wrong type"),
+        ({"crop_scale": (0.5, 0.2)}, "data.crop_scale=.* use two numbers, 0 < low <= high <= 1"),
+        ({"crop_scale": (0, 0.2)}, "data.crop_scale="),
+        ({"mean": (123.0, 116.0, 103.0)}, "data.mean=.* use three numbers, 0 to 1; white is 1, not 255"),
+        ({"std": (0.2, 0.2, 0)}, "data.std=.* use three numbers above 0"),
+        ({"std": (0.2, float("nan"), 0.1)}, "data.std="),
+        ({"mean": 0.5}, "data.mean=0.5 has the wrong type; use 3 numbers or null"),
+    ],
+)
+def test_a_view_that_is_none_is_refused_when_it_is_written(fields, message):
+    with refused(message):
+        Data(**fields)
+
+
+@pytest.mark.parametrize("field", [{"mean": (0, 0, 0)}, {"std": (1, 1, 1)}, {"crop_scale": (0.5, 1)}, {"size": (5, 6)}])
+def test_data_sets_without_photographs_refuse_a_view(field):
+    with refused(f"data.{next(iter(field))}=.* is for photographs .*, not for digits"):
+        load_data(Config(data=Data(name="digits", **field)), "train")
+
+
+def test_command_lines_join_numbers_by_commas(tmp_path, capsys):
+    root = image_set(tmp_path / "images")
+    options = ("--data.name", "image-folder", "--data.root", root, "--data.size", "32,48", "--data.mean", "0.5,0.5,0.25")
+    assert train_and_evaluate(capsys, tmp_path / "run", "imagenet/sew-resnet18", *options) == "of 6"
+    written = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+    assert (written["size"], written["mean"], written["class_order"]) == ([32, 48], [0.5, 0.5, 0.25], "natural")
+    with pytest.raises(SystemExit):
+        main(["plan", "imagenet/sew-resnet18", "--data.std", "0.5,0.5"])
+    assert "3 numbers, joined by commas, were expected, given 2" in " ".join(capsys.readouterr().err.replace("│", " ").split())

@@ -1,6 +1,7 @@
 """The commands `spikewise data`: data sets."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -65,24 +66,24 @@ def track_files(items: Iterable[Any], total: int) -> Iterable[Any]:
     return track(items, "reading", total, console=console, transient=True, disable=not console.is_terminal)
 
 
-def check(folder: Annotated[Positional[Path], arg(metavar="FOLDER")], as_json: Json = False) -> None:
+def check(source: Annotated[Positional[Path], arg(metavar="FOLDER")], as_json: Json = False) -> None:
     """Read every file of a folder once and list what is wrong; exit status 1 where something is.
 
     Args:
-        folder: images or recordings by class, or shards
+        source: images or recordings by class, or shards
     """
     from ..data.check import check_folder
 
-    report = check_folder(folder, track_files)
+    report = check_folder(source, track_files, processes=os.cpu_count() or 1)
     kinds = Counter(finding.kind for finding in report.findings)
     if as_json:
         findings = [finding._asdict() for finding in report.findings]
-        print(json.dumps({"folder": str(folder)} | vars(report) | {"findings": findings}))
+        print(json.dumps({"folder": str(source)} | vars(report) | {"findings": findings}))
     else:
         for finding in report.findings:
             print(f"{finding.kind:<12} {finding.text}")
         read = ", ".join(f"{count:,} {split}".strip() for split, count in report.samples.items())
-        print(f"{folder} ({report.dataset}): read {read or 'nothing'}; {len(report.classes):,} classes")
+        print(f"{source} ({report.dataset}): read {read or 'nothing'}; {len(report.classes):,} classes")
         if report.skipped:
             print(f"skipped: {report.skipped}")
         print(f"found: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items()) or 'nothing wrong'}")
@@ -106,7 +107,8 @@ def shard(
     """
     from ..data.datasets.image_shards import write_shards
 
-    print(write_shards(source, out, megabytes=megabytes, class_order=class_order, track=track_files))
+    processes = os.cpu_count() or 1
+    print(write_shards(source, out, megabytes=megabytes, class_order=class_order, track=track_files, processes=processes))
 
 
 def info(

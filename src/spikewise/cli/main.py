@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
@@ -28,24 +29,44 @@ from .train import evaluate, resume, train
 
 
 class Command(NamedTuple):
-    """What a command calls, and what follows its name; after RECIPE, the function is given that recipe's config."""
+    """What a command calls, and what follows its name.
+
+    start:  makes the config that the options change, of the word after the name; None: the function takes no config
+    about:  what it does; the first line of the function's docstring, if that is not it
+    """
 
     function: Callable[..., None]
     usage: str
+    start: Callable[[str], Config] | None = None
+    about: str = ""
 
     @property
     def summary(self) -> str:
-        return (self.function.__doc__ or "").partition("\n")[0]
+        return self.about or (self.function.__doc__ or "").partition("\n")[0]
 
-    @property
-    def takes_recipe(self) -> bool:
-        return self.usage == "RECIPE"
+
+def recipe_config(recipe: str) -> Config:
+    """The config of a recipe."""
+    from ..recipes import RECIPES
+
+    if recipe not in RECIPES:
+        raise ValueError(unknown_name("recipe", recipe, RECIPES, own=True))
+    return RECIPES[recipe]()
+
+
+def descendant_config(run: str) -> Config:
+    """The config of a run that begins with another run's last weights."""
+    from ..engine.run.folder import read_config
+
+    import_of_run(Path(run))
+    return dataclasses.replace(read_config(Path(run)), weights=run)
 
 
 COMMANDS = {
-    "train": Command(train, "RECIPE"),
+    "train": Command(train, "RECIPE", recipe_config),
     "train --resume": Command(resume, "RUN"),
-    "plan": Command(plan, "RECIPE"),
+    "train --from": Command(train, "RUN", descendant_config, "Begin a new run with a run's weights and its config, changed."),
+    "plan": Command(plan, "RECIPE", recipe_config),
     "evaluate": Command(evaluate, "RUN"),
     "analyze": Command(analyze, "RUN"),
     "diagnose": Command(diagnose, "RUN|FILE"),
@@ -116,7 +137,7 @@ def run_command(args: list[str]) -> int:
         return 0
     if word not in WORDS:
         raise ValueError(unknown_name("command", word, WORDS))
-    if rest[:1] in HELP and (word not in COMMANDS or COMMANDS[word].takes_recipe):
+    if rest[:1] in HELP and (word not in COMMANDS or COMMANDS[word].start):
         print(help_text(word))
         return 0
     name, rest = find_command(word, rest)
@@ -124,8 +145,8 @@ def run_command(args: list[str]) -> int:
     for notice in notices:
         print(f"spikewise: {notice}", file=sys.stderr)
     imports = import_modules(modules)
-    if COMMANDS[name].takes_recipe:
-        call = bind_with_recipe(name, rest, imports)
+    if COMMANDS[name].start:
+        call = bind_with_config(name, rest, imports)
     else:
         call = bind(name, f"spikewise {name}", rest)
         if "run" in call.keywords and not imports:  # else they were named anew
@@ -140,10 +161,11 @@ def help_text(word: str = "") -> str:
     lines = [f"  {f'{name} {command.usage}':<34}{command.summary}" for name, command in chosen.items()]
     usages = [f"{name} {command.usage} [OPTIONS]" for name, command in chosen.items()]
     usages = usages if word in COMMANDS else [f"{word} COMMAND ...".strip()]
-    names = (f"{word} RECIPE", "train --resume")[: len(usages)] if word in COMMANDS else [f"{word} COMMAND".strip()]
+    kinds = (f"{word} RECIPE", "train --resume", "train --from RUN")[: len(usages)]
+    names = kinds if word in COMMANDS else [f"{word} COMMAND".strip()]
     each = [f"`spikewise {name} --help`" for name in names]
     more = ["`spikewise list recipes` shows the recipes."] if word in COMMANDS else []
-    more.append(f"{' and '.join(each)} {'show' if names[1:] else 'shows'} every option.")
+    more.append(f"{', '.join(each)} {'show' if names[1:] else 'shows'} every option.")
     more.append(
         "`--import MODULE`, with any command, first imports a module that registers neurons, data sets and so on of your own."
     )
@@ -155,10 +177,11 @@ def find_command(word: str, args: list[str]) -> tuple[str, list[str]]:
 
     Raises:  ValueError for a name that is none, and for a command that needs an argument and has not got any
     """
-    if word == "train" and any(arg.partition("=")[0] == "--resume" for arg in args):
+    flag = next((flag for arg in args if (flag := arg.partition("=")[0]) in ("--resume", "--from")), "")
+    if word == "train" and flag:
         if not args[0].startswith("-"):
-            raise ValueError(f"--resume goes on with a run as its config says; leave out {args[0]!r}")
-        name, rest = "train --resume", [arg.removeprefix("--resume=") for arg in args if arg != "--resume"]
+            raise ValueError(f"{flag} goes on from a run, with its config; leave out {args[0]!r}")
+        name, rest = f"train {flag}", [arg.removeprefix(f"{flag}=") for arg in args if arg != flag]
     elif word in COMMANDS:
         name, rest = word, args
     else:
@@ -168,7 +191,7 @@ def find_command(word: str, args: list[str]) -> tuple[str, list[str]]:
             given = f"{did_you_mean(args[0], known)}given {args[0]}" if args else "given nothing"
             raise ValueError(f"`spikewise {word}` knows {', '.join(known)}; {given}")
     usage = COMMANDS[name].usage
-    if not rest and usage and usage[0] != "[" and not COMMANDS[name].takes_recipe:
+    if not rest and usage and usage[0] != "[" and not COMMANDS[name].start:
         raise ValueError(f"{name} needs {usage}: spikewise {name} {usage}")
     return name, rest
 
@@ -191,10 +214,10 @@ def bind(name: str, prog: str, args: list[str], **values: Any) -> partial[None]:
     word = unknown[0].partition("=")[0]
     if not word.startswith("-"):
         raise ValueError(f"{word!r} is one argument too many: spikewise {name} {COMMANDS[name].usage}".strip())
-    if not COMMANDS[name].takes_recipe and word.partition(".")[0].removeprefix("--") in SECTIONS:
+    if not COMMANDS[name].start and word.partition(".")[0].removeprefix("--") in SECTIONS:
         raise ValueError(f"{word} is an option of a new run; `{prog}` takes a run as its config says")
     advice = did_you_mean(word, [FLAG, *known_flags(held)])
-    if word == "--recipe" and COMMANDS[name].takes_recipe:
+    if word == "--recipe" and COMMANDS[name].start:
         advice = f"the recipe comes first: spikewise {name} RECIPE; "
     raise ValueError(f"`{prog}` has no option {word}; {advice}`{prog} --help` shows its options")
 
@@ -206,21 +229,26 @@ def known_flags(function: Callable[..., Any]) -> list[str]:
     return re.findall(r"(?<=\W)--[a-z][\w.-]*", shown.getvalue())
 
 
-def bind_with_recipe(name: str, args: list[str], imports: tuple[str, ...]) -> partial[None]:
-    """`bind`, with the config of the recipe that is the first argument, changed by the options after it."""
+def bind_with_config(name: str, args: list[str], imports: tuple[str, ...]) -> partial[None]:
+    """`bind`, with the config that the first argument names, changed by the options after it."""
     from ..recipes import RECIPES
 
+    command = COMMANDS[name]
+    assert command.start is not None
+    needs = f"{name} needs a {command.usage.lower()}"
     instead = ", or --resume RUN" if name == "train" else ""
     if args and args[0].startswith("-"):
-        raise ValueError(f"{name} needs a recipe before its options{instead}; given {args[0]!r} first")
+        raise ValueError(f"{needs} before its options{instead}; given {args[0]!r} first")
     if not args:
-        raise ValueError(f"{name} needs a recipe{instead}; known: {', '.join(RECIPES)}")
-    recipe = args[0]
-    if recipe not in RECIPES:
-        raise ValueError(unknown_name("recipe", recipe, RECIPES, own=True))
-    start = RECIPES[recipe]()
-    call = bind(name, f"spikewise {name} {recipe}", args[1:], config=start)
-    config = dataclasses.replace(call.keywords["config"], imports=imports)
+        raise ValueError(f"{needs}{instead}" + (f"; known: {', '.join(RECIPES)}" if command.usage == "RECIPE" else ""))
+    start = command.start(args[0])
+    call = bind(name, f"spikewise {name} {args[0]}", args[1:], config=start)
+    config = dataclasses.replace(call.keywords["config"], imports=imports or start.imports)
+    if config.weights and config.weights != start.weights:
+        from ..engine.finetune import adopt_network
+
+        told = [word.partition("=")[0].removeprefix("--model.") for word in args if word.startswith("--model.")]
+        config = adopt_network(config, [field.replace("-", "_") for field in told])
     from ..engine.unused_fields import without_unused
 
     return partial(call, config=without_unused(config, start))

@@ -56,15 +56,16 @@ class FolderReport:
     skipped: str = ""
 
 
-def check_folder(folder: Path, track: Track = lambda facts, total: facts) -> FolderReport:
-    """Read every sample of a folder once, on all cores, and list what is wrong.
+def check_folder(folder: Path, track: Track = lambda facts, total: facts, processes: int = 1) -> FolderReport:
+    """Read every sample of a folder once and list what is wrong.
 
     Files that are damaged, empty, truncated, named as another format, of the same bytes as another one, or more than
     SIZE_FACTOR times larger or smaller than the median (in pixels, or events); classes that are empty, or in one split only.
 
-    folder:  as image-folder, image-shards or event-folder read it; which one, its files tell
-    track:   a function that passes the facts of files on, and shows progress
-    Raises:  FileNotFoundError; ValueError for a folder without samples, or shards whose list or tar files are damaged
+    folder:     as image-folder, image-shards or event-folder read it; which one, its files tell
+    track:      a function that passes the facts of files on, and shows progress
+    processes:  that read files; 1: this one
+    Raises:     FileNotFoundError; ValueError for a folder without samples, or shards whose list or tar files are damaged
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; give one with train/CLASS and val/CLASS")
@@ -72,7 +73,8 @@ def check_folder(folder: Path, track: Track = lambda facts, total: facts) -> Fol
         report, samples = FolderReport("image-shards", {}, [], []), list(samples_of_shards(folder))
     else:
         report, samples = scan_class_folders(folder)
-    facts = list(inspect_files([one.file for one in samples], events=report.dataset == "event-folder", track=track))
+    files, events = [one.file for one in samples], report.dataset == "event-folder"
+    facts = list(inspect_files(files, events=events, track=track, processes=processes))
     report.samples = {
         split: sum(one.split == split for one in samples) for split in dict.fromkeys(one.split for one in samples)
     }

@@ -1,4 +1,4 @@
-"""Reading files of images or recordings once, on all cores, to see whether they can be read and what they hold."""
+"""Reading files of images or recordings once, to see whether they can be read and what they hold."""
 
 import hashlib
 import multiprocessing
@@ -15,6 +15,7 @@ from .images.shards import ShardEntry, open_entry
 from .messages import one_line
 
 MIN_FILES = 64  # below, starting processes takes longer than reading
+CHUNK = 16  # files that a process is given at a time
 Track = Callable[[Iterable["FileFacts"], int], Iterable["FileFacts"]]  # passes facts on, and shows how many of all are there
 
 
@@ -36,19 +37,20 @@ class FileFacts(NamedTuple):
 
 
 def inspect_files(
-    files: Sequence[Path | ShardEntry], *, events: bool, track: Track = lambda facts, total: facts
+    files: Sequence[Path | ShardEntry], *, events: bool, track: Track = lambda facts, total: facts, processes: int = 1
 ) -> Iterator[FileFacts]:
-    """The facts of each file, in their order, read by as many processes as there are cores.
+    """The facts of each file, in their order.
 
-    events:  whether the files are recordings
+    events:     whether the files are recordings
+    processes:  that read them; 1: this one. A script that asks for more needs `if __name__ == "__main__":`
     """
     inspect = partial(inspect_file, events=events)
-    if len(files) < MIN_FILES:
+    if processes == 1 or len(files) < MIN_FILES:
         yield from track(map(inspect, files), len(files))
         return
     # spawned, as torch, which may be imported already, can't be forked safely
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        yield from track(pool.map(inspect, files, chunksize=16), len(files))
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield from track(pool.map(inspect, files, chunksize=CHUNK), len(files))
 
 
 def inspect_file(file: Path | ShardEntry, *, events: bool) -> FileFacts:
@@ -87,11 +89,11 @@ def inspect_recording(file: Path, facts: FileFacts) -> FileFacts:
     return facts
 
 
-def require_readable(files: Sequence[Path], track: Track = lambda facts, total: facts) -> None:
+def require_readable(files: Sequence[Path], track: Track = lambda facts, total: facts, processes: int = 1) -> None:
     """Refuse image files that training would refuse.
 
     Raises:  ValueError that names the first of them
     """
-    for file, facts in zip(files, inspect_files(files, events=False, track=track), strict=True):
+    for file, facts in zip(files, inspect_files(files, events=False, track=track, processes=processes), strict=True):
         if facts.kind in ("empty", "damaged"):
             raise ValueError(f"{file} {facts.problem}; `spikewise data check FOLDER` lists all such files")

@@ -39,6 +39,19 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
 
 
+def choose_precision(config: Config, device: torch.device) -> Config:
+    """The config with the precision that "auto" stands for on this device."""
+    if config.optim.precision != "auto":
+        return config
+    able = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else has_bfloat16(device)
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, precision="bfloat16" if able else "float32"))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a CPU multiplies bfloat16 by instructions of its own."""
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def load_data(config: Config, split: str) -> Dataset:
     """A split of the config's data set."""
     return dataset_entry(config).load(split, config.data.root, **dataset_kwargs(config))

@@ -6,14 +6,15 @@ from functools import partial
 from pathlib import Path
 
 from .. import disk
-from ..config import Config, to_json
+from ..config import Config, Model, to_json
 from ..data import Dataset
 from ..progress import MinuteLines
 from ..wording import count
-from .build import choose_device, load_data
+from .build import choose_device, choose_precision, load_data
 from .console import Console
 from .errors import Interrupted
 from .evaluate import evaluate_network
+from .finetune import adopt_network, describe_weights
 from .loader import TimedIterator, TrainingBatches, iterate_batches, resolve_num_workers
 from .memory.allocator import disable_heap_trim
 from .memory.out_of_memory import step_or_oom_hint
@@ -53,6 +54,7 @@ def train(
 ) -> Result:
     """Train the network of a config and write a run folder.
 
+    config:      with `weights`, a model at its defaults stands for the network of these weights
     out:         the run folder, new or empty; None: runs/RECIPE-SEED
     device:      auto, cpu, cuda or mps
     workers:     data loading processes; 0: this process; None: chosen by device. The result does not depend on it
@@ -70,12 +72,17 @@ def train(
     require_used(config, Config(), ("data",))
     torch_device = choose_device(device)
     num_workers = resolve_num_workers(workers, torch_device)
-    state, test = TrainState(config, load_data(config, "train"), torch_device), load_data(config, "test")
+    config = choose_precision(config, torch_device)
+    if config.weights and config.model == Model():
+        config = adopt_network(config)
+    state, test = TrainState(config, load_data(config, "train"), torch_device, fresh=True), load_data(config, "test")
     check_first_batch(state)
     require_disk(state, run)
     with locked(run):
         require_empty(run)  # another process may have come and gone meanwhile
-        create(run, config, torch_device)
+        create(run, config, torch_device, describe_weights(config))
+        if config.weights:
+            save_checkpoint(state, run)  # from here on the run does not need their file
         return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
 
 
@@ -130,6 +137,8 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
     config, device, steps_per_epoch = state.config, state.device, state.order.steps_per_epoch
     console, signals = Console(quiet), StopSignals()
     console.line(run_header(state))
+    if config.weights and not state.steps_done:
+        console.line(f"begins with {state.begins_with}")
     if device.type == "cpu":
         disable_heap_trim()
     steps = range(state.steps_done, stop_epoch * steps_per_epoch if stop_epoch else state.num_steps)

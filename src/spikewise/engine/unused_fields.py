@@ -20,6 +20,7 @@ def unused_fields(config: Config) -> dict[str, str]:
         ("data.folds", "cross-validation, data.fold", data.fold is not None),
         ("model.T", "still images: recordings bring data.num_frames frames", not events),
         ("optim.momentum", "optim.optimizer=sgd", optim.optimizer == "sgd"),
+        ("optim.nesterov", "optim.optimizer=sgd", optim.optimizer == "sgd"),
         ("optim.step_epochs", "optim.schedule=step", optim.schedule == "step"),
         ("optim.step_gamma", "optim.schedule=step", optim.schedule == "step"),
     ]

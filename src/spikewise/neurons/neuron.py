@@ -192,7 +192,7 @@ def known_surrogate(name: Any) -> str:
     """A name in SURROGATES, by its new word."""
     if callable(name):
         raise ValueError("surrogate is a function; add it to spikewise.SURROGATES under a name, and give the name")
-    name = renamed_by_user(name, level=3)
+    name = renamed_by_user(name)
     if not isinstance(name, str) or name not in SURROGATES:
         raise ValueError(unknown_name("surrogate", name, SURROGATES, own=True))
     return name

@@ -103,6 +103,8 @@ def find_images(folder: Path, part: str, classes: list[str]) -> list[list[str]]:
     unknown = [name for name in beside if "/." not in name] + [name for of_class in found for name in of_class.unknown]
     if hidden or unknown:
         notice(f"{folder}: skipped {describe_skipped(hidden, unknown)}; images end in {', '.join(SUFFIXES)}")
+    if animations := sum(name.lower().endswith(".gif") for of_class in found for name in of_class.samples):
+        notice(f"{folder}: {animations:,} GIFs in {part}; of animations the first image is read")
     return [of_class.samples for of_class in found]
 
 

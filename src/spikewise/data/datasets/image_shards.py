@@ -24,6 +24,8 @@ SHARD_LIST = "shards.json"  # names of the tar files of each split, and of the c
 def image_shards(split: str, root: str | Path | None = None, **view: Unpack[View]) -> ImageFiles:
     """Images in tar files: ROOT/shards.json has {"train": ["train-{000000..000146}.tar"], "val": [...], "classes": [...]}.
 
+    Images are read upright and on black, as those of `image_folder`; ImageNet's, too, of which a few are turned.
+
     root:    a folder, or a URL that fsspec reads, such as https://example.org/imagenet; the names are relative to it
     split:   "train", or "test", which is "val" or "test" in the list
     view:    size, crop_scale, mean, std of `ImageFiles`
@@ -99,6 +101,7 @@ def write_shards(
     megabytes: int = 256,
     class_order: str = "natural",
     track: Track = lambda facts, total: facts,
+    processes: int = 1,
 ) -> Path:
     """Shards of a folder of images by class: every image once, its bytes unchanged, in an order drawn with a fixed seed.
 
@@ -106,7 +109,7 @@ def write_shards(
 
     megabytes:    approximate size of a shard, 1 to 100,000
     class_order:  as of `image_folder`; shards.json keeps it
-    track:        as of `check_folder`, for each split
+    track:        as of `check_folder`, for each split; processes, too
     Returns:      the path of shards.json, which is written last
     Raises:       ValueError for another size, or an image that training would refuse; what `image_folder` raises; OSError
     """
@@ -117,7 +120,7 @@ def write_shards(
         part: image_folder(split, source, class_order=class_order) for part, split in (("train", "train"), ("val", "test"))
     }
     for data in splits.values():
-        require_readable(data.files, track)
+        require_readable(data.files, track, processes)
     folder.mkdir(parents=True, exist_ok=True)
     for split, data in splits.items():
         order = rng_from(0, f"shards/{split}").permutation(len(data))

@@ -16,7 +16,7 @@ from ...config import Config
 from ...data import Dataset
 from ...models.checkpointing import Checkpointing
 from ...progress import MinuteLines
-from ..build import choose_device, load_or_placeholder
+from ..build import choose_device, choose_precision, load_or_placeholder
 from ..console import Console
 from ..step import TrainState
 from ..unused_fields import require_used
@@ -110,6 +110,7 @@ def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool 
         raise ValueError(f"measure={measure} is out of range; use 0 or more steps")
     require_used(config, Config(), ("data",))
     torch_device = choose_device(device)
+    config = choose_precision(config, torch_device)
     data, data_available = load_or_placeholder(config)
     free, batch = free_memory(torch_device), config.optim.batch
     lines = MinuteLines(Console(quiet).minutely)

@@ -12,6 +12,7 @@ from ...config import Config, from_json, to_json
 MUTABLE_FIELDS = (  # may differ between a checkpoint and its run: names, places, backends, length
     "recipe",
     "imports",
+    "weights",
     "format_version",
     "data.root",
     "data.cache",

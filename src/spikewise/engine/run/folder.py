@@ -41,9 +41,10 @@ def require_empty(path: Path) -> None:
         )
 
 
-def create(path: Path, config: Config, device: torch.device) -> None:
-    """Create a run folder: environment, folder of checkpoints, and last the config."""
-    disk.atomic_write(path / ENVIRONMENT, encode_json(environment(device, config.model.backend)))
+def create(path: Path, config: Config, device: torch.device, weights: dict[str, str]) -> None:
+    """Create a run folder: environment, with where its first weights came from, folder of checkpoints, and last the config."""
+    beginning = {"weights": weights} if weights else {}
+    disk.atomic_write(path / ENVIRONMENT, encode_json(environment(device, config.model.backend) | beginning))
     disk.ensure_folder(path / CHECKPOINTS)
     disk.atomic_write(path / CONFIG, to_json(config).encode())
 
