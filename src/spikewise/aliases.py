@@ -99,7 +99,7 @@ def renamed(word: Any) -> Any:
 def renamed_by_user(word: Any) -> Any:
     """`renamed`, of what a program says and no file: with a warning at the line that says it, the first outside the package."""
     if renamed(word) != word:
-        frame, level = sys._getframe(1), 1
+        frame, level = sys._getframe(1), 2
         while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("spikewise."):
             frame, level = frame.f_back, level + 1
         warn(repr(word), repr(renamed(word)), level=level)

@@ -102,7 +102,7 @@ def test_list_shows_every_table(topic, capsys):
         (["plan", "digits-events", "--optim.momentum", "0.5"], "optim.momentum=0.5 changes nothing"),
         (["plan", "nmnist", "--data.folds", "3"], "data.folds=3 changes nothing"),
         (["plan", "--json"], "plan needs a recipe before its options; given '--json' first"),
-        (["train", "digits", "--resume", "x"], "goes on with a run as its config says; leave out 'digits'"),
+        (["train", "digits", "--resume", "x"], "goes on from a run, with its config; leave out 'digits'"),
         (["train", "digits", "--recipe", "nmnist"], "no option --recipe; the recipe comes first: spikewise train RECIPE"),
         (["train", "mnist"], "no recipe named 'mnist'; did you mean 'nmnist'? known: digits"),
         (["evaluate", "nowhere"], "nowhere is no run folder: it has no config.json"),

@@ -165,8 +165,8 @@ def build_model(
     backend:         kernels, a name of BACKENDS or "auto"
     Raises:          ValueError for a name, value or option that this network does not have
     """
-    surrogate = aliases.renamed_by_user(surrogate, level=2)
-    last_surrogate = aliases.renamed_by_user(last_surrogate, level=2)
+    surrogate = aliases.renamed_by_user(surrogate)
+    last_surrogate = aliases.renamed_by_user(last_surrogate)
     options = {key: value for key, value in locals().items() if key != "name"}
     entry = find_model(name)
     check_options(name, entry, options)
