@@ -12,7 +12,7 @@ import encoders
 import h5py
 import numpy as np
 import pytest
-from checks import as_events, refuse, refused
+from checks import as_events, refuse, refused, require_equal
 
 from spikewise.data.events.formats import aedat4, detect_format, read_events, reading, write_events
 from spikewise.data.events.plot import plot_recording
@@ -132,73 +132,69 @@ def test_names_are_shown_in_one_line_and_few_of_them(tmp_path):
     refuse_file(tmp_path / "new\nline", r"new\\nline is not in a known format")
 
 
-def columns(file, group="events"):
-    for name, array in COLUMNS.items():
-        file[f"{group}/{name}"] = array
+def columns(file, group):
+    file.create_group(group).update(COLUMNS)
 
 
-def linked(kind, other):
-    def make(file):
-        if kind == "link":
-            file["events"] = h5py.ExternalLink(str(other), "/g")
-        elif kind == "soft":
-            columns(file, "g")
-            file["events"] = h5py.SoftLink("/g")
-        elif kind == "soft column":
-            columns(file)
-            del file["events/t"]
-            file["events/t"] = h5py.SoftLink("/events/x")
-        elif kind == "virtual":
-            for name in COLUMNS:
-                layout = h5py.VirtualLayout(shape=(10,), dtype="i8")
-                layout[:] = h5py.VirtualSource(str(other), f"g/{name}", shape=(10,))
-                file.create_virtual_dataset(f"events/{name}", layout)
-        else:
-            for name in COLUMNS:
-                file.create_dataset(f"events/{name}", shape=(10,), dtype="u1", external=[(str(other), 0, 10)])
-
-    return make
+def link(file, other):
+    file["events"] = h5py.ExternalLink(str(other), "/g")
 
 
-@pytest.mark.parametrize("kind", ["link", "soft", "soft column", "virtual", "storage"])
+def soft_link(file, _other):
+    columns(file, "g")
+    file["events"] = h5py.SoftLink("/g")
+
+
+def soft_column(file, _other):
+    file.create_group("events").update({"x": TEN, "y": TEN, "p": TEN % 2, "t": h5py.SoftLink("/events/x")})
+
+
+def virtual(file, other):
+    for name in COLUMNS:
+        layout = h5py.VirtualLayout(shape=(10,), dtype="i8")
+        layout[:] = h5py.VirtualSource(str(other), f"g/{name}", shape=(10,))
+        file.create_virtual_dataset(f"events/{name}", layout)
+
+
+def storage(file, other):
+    for name in COLUMNS:
+        file.create_dataset(f"events/{name}", shape=(10,), dtype="u1", external=[(str(other), 0, 10)])
+
+
+@pytest.mark.parametrize("elsewhere", [link, soft_link, soft_column, virtual, storage])
 @pytest.mark.timeout(20)
-def test_a_file_never_has_another_one_read(kind, tmp_path):
+def test_a_file_never_has_another_one_read(elsewhere, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as file:
         columns(file, "g")
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        linked(kind, tmp_path / "other.h5")(file)
+        elsewhere(file, tmp_path / "other.h5")
     refuse_file(tmp_path / "a.h5", r"lies elsewhere: copy what it points to")
     os.mkfifo(tmp_path / "pipe.h5")
     with h5py.File(tmp_path / "b.h5", "w") as file:
-        linked("link", tmp_path / "pipe.h5")(file)
+        link(file, tmp_path / "pipe.h5")
     refuse_file(tmp_path / "b.h5", r"lies elsewhere")
 
 
-def packed_chunk(file, name, content, length=10, chunk=1024, **how):
-    data = file.create_dataset(f"events/{name}", shape=(length,), maxshape=(None,), chunks=(chunk,), dtype="<i8", **how)
-    if content:
-        data.id.write_direct_chunk((0,), content)
+def gzip_chunks(path, chunk, content=b""):
+    """Ten numbers in each of the columns, said to be in chunks of so many; `content` is written as their first chunk."""
+    with h5py.File(path, "w") as file:
+        for name in COLUMNS:
+            how = {"shape": (10,), "maxshape": (None,), "chunks": (chunk,), "dtype": "<i8", "compression": "gzip"}
+            data = file.create_dataset(f"events/{name}", **how)
+            if content:
+                data.id.write_direct_chunk((0,), content)
 
 
 def test_chunks_that_unpack_to_far_more_than_the_file(tmp_path):
-    with h5py.File(tmp_path / "claim.h5", "w") as file:
-        for name in COLUMNS:
-            packed_chunk(file, name, b"", chunk=2**28, compression="gzip")
+    gzip_chunks(tmp_path / "claim.h5", 2**28)
     refuse_file(tmp_path / "claim.h5", r"events/. would take 2,147,483,648 bytes")
-    bomb = zlib.compressobj(9)
-    content = b"".join(bomb.compress(bytes(2**20)) for _ in range(64)) + bomb.flush()
-    with h5py.File(tmp_path / "bomb.h5", "w") as file:
-        for name in COLUMNS:
-            packed_chunk(file, name, content, compression="gzip")
+    gzip_chunks(tmp_path / "bomb.h5", 1024, zlib.compress(bytes(2**26), 9))
     refuse_file(tmp_path / "bomb.h5", r"a chunk of /events/. unpacks to more than its 8,192 bytes")
     with h5py.File(tmp_path / "twice.h5", "w") as file:
         for name in COLUMNS:
-            plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            plan.set_chunk((1024,))
-            plan.set_deflate(1)
-            plan.set_deflate(1)
-            space = h5py.h5s.create_simple((1024,))
-            h5py.h5d.create(file.require_group("events").id, name.encode(), h5py.h5t.NATIVE_INT64, space, plan)
+            once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            once.set_deflate(1)
+            file.create_dataset(f"events/{name}", shape=(1024,), dtype="i8", chunks=True, compression="gzip", dcpl=once)
     refuse_file(tmp_path / "twice.h5", r"events/. is packed more than once")
 
 
@@ -206,11 +202,9 @@ def test_chunks_that_unpack_to_far_more_than_the_file(tmp_path):
     "how", [{}, {"compression": "gzip"}, {"compression": "lzf"}, {"compression": "gzip", "fletcher32": True}]
 )
 def test_usual_packings_of_hdf5_are_read(how, tmp_path):
-    t, x, y, polarity = encoders.random_events(3000)
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        for name, array in (("t", t), ("x", x), ("y", y), ("p", polarity)):
-            file.create_dataset(f"events/{name}", data=array, chunks=(257,), shuffle=bool(how), **how)
-    assert np.array_equal(read_events(tmp_path / "a.h5").t, t)
+    columns = encoders.random_events(3000)
+    (tmp_path / "a.h5").write_bytes(encoders.hdf5(*columns, chunks=(257,), shuffle=bool(how), **how))
+    require_equal(read_events(tmp_path / "a.h5"), *columns)
 
 
 def lz4_frame(blocks, most=4):

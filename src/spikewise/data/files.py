@@ -35,6 +35,11 @@ def find_folder(root: str | Path | None, name: str, marker: str, hint: str, *oth
     )
 
 
+def count_matches(folder: Path, patterns: dict[str, str]) -> dict[str, int]:
+    """How many files below the folder match each of the patterns, by the patterns' names."""
+    return {name: sum(1 for _ in folder.glob(pattern)) for name, pattern in patterns.items()}
+
+
 class LazySequence(Sequence[Item]):
     """A sequence that makes each item when it is asked for."""
 

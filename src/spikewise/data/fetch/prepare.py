@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rich import filesize
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -51,10 +52,11 @@ def prepare(
         required, free = spec.required_bytes(source), shutil.disk_usage(work).free
         missing = required - sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
         if log:
-            log(f"{name}: about {format_bytes(required)} to write into {target}, {format_bytes(free)} free")
+            log(f"{name}: about {filesize.decimal(required)} to write into {target}, {filesize.decimal(free)} free")
         if missing > free:
             raise OSError(
-                f"{name} needs about {format_bytes(missing)} more in {Path(root)}, {format_bytes(free)} are free; make room"
+                f"{name} needs about {filesize.decimal(missing)} more in {Path(root)}, "
+                f"{filesize.decimal(free)} are free; make room"
             )
         with progress_bar(name, required, log) as advance:
             spec.write_files(source, work, advance, partial)
@@ -112,8 +114,8 @@ def verify_manifest(folder: Path, spec: PrepareSpec, partial: bool, log: Callabl
         log(f"{folder} is there; comparing its {manifest['files']:,} files with {MANIFEST}")
     if (now := folder_digest(folder, spec)) != {key: manifest[key] for key in now}:
         raise ValueError(
-            f"{folder} has changed since it was prepared: {now['files']:,} files of {format_bytes(now['bytes'])}, "
-            f"{manifest['files']:,} of {format_bytes(manifest['bytes'])} were; remove it, and give the same command again"
+            f"{folder} has changed since it was prepared: {now['files']:,} files of {filesize.decimal(now['bytes'])}, "
+            f"{manifest['files']:,} of {filesize.decimal(manifest['bytes'])} were; remove it, and give the same command again"
         )
 
 
@@ -162,15 +164,6 @@ def format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "nothing"
 
 
-def format_bytes(size: float) -> str:
-    """A number of bytes in a unit that suits it: 1.5 kB, 2.5 GB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:,.0f} {unit}" if size >= 10 or unit == "bytes" else f"{size:.1f} {unit}"
-
-
 @contextlib.contextmanager
 def progress_bar(name: str, total: int, log: Callable[[str], None] | None) -> Iterator[ProgressCallback]:
     """A progress bar of bytes, in a terminal; elsewhere a line to `log` every minute."""
@@ -182,7 +175,7 @@ def progress_bar(name: str, total: int, log: Callable[[str], None] | None) -> It
         def advance(size: int) -> None:
             nonlocal done
             done += size
-            progress.update(task, advance=size)
-            lines.at(done, lambda: f"{name}: {format_bytes(done)} of about {format_bytes(total)}")
+            progress.advance(task, size)
+            lines.at(done, lambda: f"{name}: {filesize.decimal(done)} of about {filesize.decimal(total)}")
 
         yield advance
