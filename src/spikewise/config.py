@@ -129,6 +129,7 @@ class Optim:
     lr: PositiveFloat = 0.1  # at a batch of `lr_batch`; scaled linearly to the real one, and printed
     lr_batch: PositiveInt = 256  # samples
     batch: PositiveInt = 256  # samples per step, over all processes
+    shards: PositiveInt = 1  # parts of the batch, computed one by one or by several processes; batch norm sees one of them
     epochs: PositiveInt = 320
     momentum: Fraction = 0.9  # sgd only
     nesterov: bool = False  # Nesterov's momentum; sgd only
@@ -150,6 +151,9 @@ class Optim:
 
     def __post_init__(self):
         check_fields(self, "optim")
+        fits = self.batch % self.shards == 0 and self.batch // self.shards >= 2
+        fits = fits or self.shards == 1
+        require_range("optim.shards", self.shards, fits, f"a divisor of optim.batch={self.batch} that leaves 2 samples or more")
         fits = 0 <= self.warmup_epochs < self.epochs
         require_range("optim.nesterov", self.nesterov, not self.nesterov or self.momentum > 0, "it with optim.momentum above 0")
         require_range("optim.warmup_epochs", self.warmup_epochs, fits, f"at least 0 and below optim.epochs={self.epochs}")

@@ -1,12 +1,20 @@
 """Shards of a batch: sums that know no order, and steps that are those of several devices."""
 
+import copy
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import TINY, begin
 
+from spikewise.config import Optim
+from spikewise.engine.errors import NonFiniteError
+from spikewise.engine.loader import ShardBatches
+from spikewise.engine.loop import resume, train
 from spikewise.engine.shards import GradientSum, shard_sizes
 
 
@@ -73,3 +81,75 @@ def test_extremes_neither_overflow_nor_vanish(scale):
 )
 def test_batches_are_cut_as_evenly_as_it_goes(samples, shards, sizes):
     assert shard_sizes(samples, shards) == sizes
+
+
+def state_of(shards, **optim):
+    config = replace(TINY, optim=replace(TINY.optim, batch=24, shards=shards, **optim))
+    return begin(config)
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_a_step_of_shards_is_that_of_several_devices(class_weights):
+    """Gradients are the weighted mean of each device's, running statistics the first one's (rank 0's under DDP)."""
+    state, batches = state_of(4, momentum=0.0, class_weights=class_weights)
+    shards = ShardBatches(batches)[0]
+    before = copy.deepcopy(state.net)
+    gradients, counts = [], []
+    for number, (samples, labels) in enumerate(shards):
+        device = copy.deepcopy(before).train()
+        F.cross_entropy(device(samples), labels, state.class_weights).backward()
+        counts.append(float(len(labels) if state.class_weights is None else state.class_weights[labels].sum()))
+        gradients.append([p.grad.double() for p in device.parameters()])
+        if number == 0:
+            buffers = [buffer.clone() for buffer in device.buffers()]
+    loss = state.step_shards(shards)
+    for position, p in enumerate(state.net.parameters()):
+        expected = sum(count / sum(counts) * gradient[position] for count, gradient in zip(counts, gradients, strict=True))
+        torch.testing.assert_close(p.grad, expected.float(), rtol=1e-6, atol=1e-9)
+    assert all(map(torch.equal, state.net.buffers(), buffers))
+    whole = torch.cat([samples for samples, _ in shards])
+    assert len(whole) == 24
+    assert loss == pytest.approx(state.meter.loss / 24)
+
+
+def test_one_shard_is_a_plain_step_to_the_bit():
+    plain, batches = state_of(1)
+    sharded, _ = state_of(1)
+    plain.step(*batches[0])
+    sharded.step_shards(ShardBatches(batches)[0])
+    assert all(map(torch.equal, plain.net.state_dict().values(), sharded.net.state_dict().values()))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 5])
+def test_processes_share_the_shards_of_every_step(world_size):
+    _, batches = state_of(4)
+    alone = [labels for _, labels in ShardBatches(batches)[1]]
+    for rank in range(world_size):
+        mine = [labels for _, labels in ShardBatches(batches, rank, world_size)[1]]
+        assert all(map(torch.equal, mine, alone[rank::world_size]))
+        assert len(mine) == len(alone[rank::world_size])
+
+
+def test_what_is_not_finite_in_a_shard_is_told_and_changes_nothing():
+    state, batches = state_of(4)
+    shards = ShardBatches(batches)[0]
+    shards[2][0][0, 0, 0, 0] = float("nan")
+    before = copy.deepcopy(state.net.state_dict())
+    with pytest.raises(NonFiniteError, match="samples themselves are not finite"):
+        state.step_shards(shards)
+    assert all(map(torch.equal, before.values(), state.net.state_dict().values()))
+
+
+def test_a_run_in_shards_is_resumed_to_the_bit(tmp_path):
+    config = replace(TINY, optim=replace(TINY.optim, batch=24, shards=3, epochs=2))
+    train(config, tmp_path / "whole", device="cpu", quiet=True)
+    train(config, tmp_path / "cut", device="cpu", quiet=True, stop_epoch=1)
+    resume(tmp_path / "cut", device="cpu", quiet=True, workers=1)
+    for name in ("model.safetensors", "training.safetensors"):
+        whole, cut = ((tmp_path / run / "checkpoints" / "last" / name).read_bytes() for run in ("whole", "cut"))
+        assert whole == cut
+
+
+def test_shards_that_do_not_divide_the_batch_are_refused():
+    with pytest.raises(ValueError, match=r"optim.shards=5.*divisor of optim.batch=24"):
+        Optim(batch=24, shards=5)

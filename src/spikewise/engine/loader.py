@@ -5,6 +5,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from ..data.augment import (
     random_shift,
     random_temporal_delete,
 )
+from .shards import shard_sizes
 
 # Functions of (sample, generator, value of the config's field), by the field of `Data` that turns them on, in the order in
 # which they are applied.
@@ -55,14 +57,18 @@ class TrainingBatches(TorchDataset):
             self.frames_per_batch = self.augmentations.pop("temporal_delete", 0)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        data_config, indices = self.config.data, self.order.batch_indices(step)
+        return self.make(step, self.order.batch_indices(step), ())
+
+    def make(self, step: int, indices: np.ndarray, part: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """These samples of a step; `part` tells the random numbers of one part of a batch from another's."""
+        data_config = self.config.data
         samples = [self.augment_sample(int(i), step // self.order.steps_per_epoch) for i in indices]
         if self.frames_per_batch:
             key = (self.config.seed, step, "temporal_delete")  # the same random numbers for every sample
             samples = [random_temporal_delete(sample, rng_from(*key), self.frames_per_batch) for sample in samples]
         batch, labels = stack_samples(samples), self.data.labels[indices]
         if data_config.mixup or data_config.cutmix:
-            rng = rng_from(self.config.seed, step, "mix")
+            rng = rng_from(self.config.seed, step, "mix", *part)
             mix, alpha = choose_mix(data_config, rng)
             targets = np.eye(len(self.data.class_names), dtype=np.float32)[labels]
             batch, labels = mix(batch.astype(np.float32, copy=False), targets, rng, alpha)
@@ -78,6 +84,22 @@ class TrainingBatches(TorchDataset):
         for name, value in self.augmentations.items():
             sample = SAMPLE_AUGMENTATIONS[name](sample, rng, value)
         return sample
+
+
+class ShardBatches(TorchDataset):
+    """The shards of each step that a process computes. Where samples are mixed, it is within a shard."""
+
+    def __init__(self, batches: TrainingBatches, rank: int = 0, world_size: int = 1):
+        self.batches, self.rank, self.world_size = batches, rank, world_size
+
+    def __getitem__(self, step: int) -> list[tuple[Tensor, Tensor]]:
+        indices = self.batches.order.batch_indices(step)
+        sizes = shard_sizes(len(indices), self.batches.config.optim.shards)
+        parts = np.split(indices, np.cumsum(sizes)[:-1])
+        return [
+            self.batches.make(step, parts[number], (number,) if len(parts) > 1 else ())
+            for number in range(self.rank, len(parts), self.world_size)
+        ]
 
 
 def choose_mix(config: Data, rng: np.random.Generator) -> tuple[Callable, float]:
@@ -117,7 +139,7 @@ class ErrorForwarding(TorchDataset):
     def __init__(self, batches: TorchDataset):
         self.batches = batches
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor] | Exception:
+    def __getitem__(self, number: int) -> Any:
         try:
             return self.batches[number]
         except (ValueError, OSError, MemoryError) as error:
@@ -145,10 +167,8 @@ def ignore_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def iterate_batches(
-    batches: TorchDataset, numbers: range, device: torch.device, workers: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of these numbers, in order, on the device, channels last."""
+def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device, workers: int) -> Iterator[Any]:
+    """The batches of these numbers, in order, on the device, channels last: (samples, labels), or a list of shards."""
     if workers:
         batches = ErrorForwarding(batches)
     with warnings.catch_warnings():
@@ -166,8 +186,11 @@ def iterate_batches(
     for batch in iterator:
         if isinstance(batch, Exception):
             raise batch
-        samples, labels = batch
-        yield to_device(samples, device), labels.to(device, non_blocking=True)
+        placed = [
+            (to_device(samples, device), labels.to(device, non_blocking=True))
+            for samples, labels in ([batch] if isinstance(batch[0], Tensor) else batch)
+        ]
+        yield placed[0] if isinstance(batch[0], Tensor) else placed
 
 
 def to_device(samples: Tensor, device: torch.device) -> Tensor:
@@ -188,13 +211,13 @@ class TimedIterator:
     seconds:  waited since it was last set to 0
     """
 
-    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]):
+    def __init__(self, batches: Iterator[Any]):
         self.batches, self.seconds = batches, 0.0
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self) -> tuple[Tensor, Tensor]:
+    def __next__(self) -> Any:
         start = time.perf_counter()
         try:
             return next(self.batches)

@@ -15,7 +15,7 @@ from .console import Console
 from .errors import Interrupted
 from .evaluate import evaluate_network
 from .finetune import adopt_network, describe_weights
-from .loader import TimedIterator, TrainingBatches, iterate_batches, resolve_num_workers
+from .loader import ShardBatches, TimedIterator, TrainingBatches, iterate_batches, resolve_num_workers
 from .memory.allocator import disable_heap_trim
 from .memory.out_of_memory import step_or_oom_hint
 from .metrics import Result, append_epoch_metrics, best_epoch_metrics, read_result
@@ -142,16 +142,18 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
     if device.type == "cpu":
         disable_heap_trim()
     steps = range(state.steps_done, stop_epoch * steps_per_epoch if stop_epoch else state.num_steps)
-    batches = TimedIterator(iterate_batches(TrainingBatches(config, state.data, state.order), steps, device, num_workers))
+    batches = TimedIterator(
+        iterate_batches(ShardBatches(TrainingBatches(config, state.data, state.order)), steps, device, num_workers)
+    )
     lines, epochs = MinuteLines(console.minutely, steps.stop, steps.start), config.optim.epochs
     start, num_seen = time.perf_counter(), 0
     with TensorBoard(run) as board, console.progress(state.num_steps, state.steps_done) as advance, signals.installed():
-        for samples, labels in batches:
-            loss = step_or_oom_hint(state, samples, labels)
+        for shards in batches:
+            loss = step_or_oom_hint(state, shards)
             if state.probe_record:
                 append(run / PROBE, state.probe_record)
                 board.add_probe(state.probe_record)
-            num_seen += len(labels)
+            num_seen += sum(len(labels) for _, labels in shards)
             seconds = time.perf_counter() - start
             speed = num_seen / seconds
             where = f"{speed:,.0f} samples/s  {batches.seconds / seconds:.0%} waiting for data  loss {loss:.3f}"

@@ -8,6 +8,8 @@ from ..models.layers import ConvNorm
 from ..models.residual import Block
 from .loss import cross_entropy
 
+NOT_LOCATED = "outputs and gradients of all blocks are finite when computed again"
+
 
 class BufferSnapshot:
     """A copy of a network's buffers (the running statistics of its norms), to restore when a step is abandoned."""
@@ -54,7 +56,7 @@ def locate_non_finite(net: Network, samples: Tensor, labels: Tensor) -> str:
     for (name, _), grad in reversed(list(zip(outputs, grads, strict=True))):
         if grad is not None and not is_finite(grad):
             return f"all outputs are finite, but the gradient at the output of {name!r} is not"
-    return "outputs and gradients of all blocks are finite when computed again"
+    return NOT_LOCATED
 
 
 def is_finite(tensor: Tensor) -> bool:

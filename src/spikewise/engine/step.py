@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,11 @@ from .ema import update_ema
 from .errors import NonFiniteError
 from .finetune import frozen_modules, load_initial_weights
 from .loss import balanced_class_weights, cross_entropy
-from .non_finite import BufferSnapshot, locate_non_finite
+from .non_finite import NOT_LOCATED, BufferSnapshot, locate_non_finite
 from .optim import build_optimizer, learning_rate, set_learning_rate
+from .shards import GradientSum, sum_in_order
+
+Shard = tuple[Tensor, Tensor]  # samples, labels
 
 
 @dataclass
@@ -34,10 +38,18 @@ class EpochMeter:
     count: int = 0
     learning_rate: float = 0.0  # of the last step
 
-    def add(self, loss: float, logits: Tensor, labels: Tensor) -> None:
-        self.loss += loss * len(labels)
-        self.correct += int((logits.detach().argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum())
-        self.count += len(labels)
+    def add(self, shards: Tensor) -> None:
+        """One more step: `shard_score` of each of its shards, float64 [shards, 3]."""
+        loss, correct, count = (sum_in_order(column) for column in shards.T)
+        self.loss += loss
+        self.correct += int(correct)
+        self.count += int(count)
+
+
+def shard_score(loss: float, logits: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the losses, correct predictions, samples: float64 [3]."""
+    correct = int((logits.detach().argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum())
+    return torch.tensor([loss * len(labels), correct, len(labels)], dtype=torch.float64)
 
 
 class TrainState:
@@ -64,6 +76,7 @@ class TrainState:
         self.ema_net = self.copy_net() if config.optim.ema_decay else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.optim.precision == "float16")
         self.buffers = BufferSnapshot(self.net)
+        self.first_shard = BufferSnapshot(self.net) if config.optim.shards > 1 else self.buffers
         self.steps_done = 0
         self.meter = EpochMeter()
         self.probe_record: dict[str, Any] = {}
@@ -85,22 +98,27 @@ class TrainState:
         return self.config.optim.epochs * self.order.steps_per_epoch
 
     def step(self, samples: Tensor, labels: Tensor) -> float:
-        """Train on one batch, and return its loss.
+        """`step_shards` of a batch that is one shard."""
+        return self.step_shards([(samples, labels)])
+
+    def step_shards(self, shards: list[Shard]) -> float:
+        """Train on one batch, the shards of a step, and return its loss.
 
         Raises:  NonFiniteError before any weight changes, with the running statistics restored
         """
         every = self.config.retention.probe_every_steps
         probing = every and (self.steps_done + 1) % every == 0 and self.net.spiking
         loss_scale = self.scaler.get_scale()  # the optimiser's step may change it
-        with record_activity(self.net) if probing else nullcontext() as watches:
-            loss, logits = self.optimize(samples, labels)
+        scores, watches = self.optimize(shards, probing=bool(probing))
         self.probe_record = {"step": self.steps_done + 1, **step_summary(self.net, watches, loss_scale)} if watches else {}
-        self.meter.add(loss, logits, labels)
+        self.meter.add(scores)
         self.steps_done += 1
-        return loss
+        return sum_in_order(scores[:, 0]) / sum_in_order(scores[:, 2])
 
-    def optimize(self, samples: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-        """Forward, backward and a step of the optimiser; returns the loss and the logits."""
+    def optimize(self, shards: list[Shard], *, probing: bool) -> tuple[Tensor, Any]:
+        """Forward and backward of every shard, and a step of the optimiser; `shard_score` of each, and what was recorded of the
+        first one.
+        """
         config = self.config.optim
         self.meter.learning_rate = learning_rate(config, self.steps_done, self.order.steps_per_epoch)
         set_learning_rate(self.optimizer, self.meter.learning_rate)
@@ -108,36 +126,66 @@ class TrainState:
         for module in self.frozen:
             module.eval()
         self.buffers.save()
+        parameters = [p for p in self.net.parameters() if p.requires_grad]
+        sums, scores, watches = GradientSum(len(shards)), [], None
+        shares = self.shares([labels for _, labels in shards])
+        for number, (samples, labels) in enumerate(shards):
+            with record_activity(self.net) if probing and number == 0 else nullcontext(watches) as watches:
+                scores.append(self.differentiate(samples, labels))
+            if len(shards) > 1:
+                sums.add([p.grad for p in parameters], shares[number])
+                if number == 0:  # the running statistics are those of the first shard, as of the first device under DDP
+                    self.first_shard.save()
+        if len(shards) > 1:
+            self.first_shard.restore()
+            for p, gradient in zip(parameters, sums.finish(parameters), strict=True):
+                p.grad = gradient
+        self.apply_gradients(parameters, shards)
+        return torch.stack(scores), watches
+
+    def shares(self, labels: list[Tensor]) -> list[float]:
+        """What each shard counts in the gradient: its samples, or their classes' weights."""
+        weights = self.class_weights
+        counts = [float(len(y) if weights is None or y.dim() > 1 else weights[y].double().sum()) for y in labels]
+        return [count / sum(counts) for count in counts]
+
+    def differentiate(self, samples: Tensor, labels: Tensor) -> Tensor:
+        """Forward and backward of one shard: its gradients are in the parameters then."""
+        config = self.config.optim
         with autocast(config.precision, self.device):
             logits = self.net(samples)
         loss = cross_entropy(logits, labels, config.label_smoothing, self.class_weights)
         loss_value = float(loss.detach())
         if not math.isfinite(loss_value):
-            self.raise_non_finite(f"the loss is {loss_value}", samples, labels)
+            self.raise_non_finite(f"the loss is {loss_value}", [(samples, labels)])
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        gradients = [p for p in self.net.parameters() if p.grad is not None]
+        return shard_score(loss_value, logits, labels)
+
+    def apply_gradients(self, parameters: Sequence[Tensor], shards: list[Shard]) -> None:
+        """A step of the optimiser, where the gradients are finite."""
+        config, gradients = self.config.optim, [p.grad for p in parameters if p.grad is not None]
         if self.scaler.is_enabled():  # skips non-finite steps itself, and halves its scale each time
             if self.scaler.get_scale() < 1:
-                self.raise_non_finite("the gradient is not finite even under a loss scale below 1", samples, labels)
+                self.raise_non_finite("the gradient is not finite even under a loss scale below 1", shards)
         else:
-            norm = float(torch.nn.utils.get_total_norm([p.grad for p in gradients if p.grad is not None]))
+            norm = float(torch.nn.utils.get_total_norm(gradients))
             if not math.isfinite(norm):
-                self.raise_non_finite(f"the norm of the gradient is {norm}", samples, labels)
+                self.raise_non_finite(f"the norm of the gradient is {norm}", shards)
         if config.clip_grad_norm:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(gradients, config.clip_grad_norm)
+            torch.nn.utils.clip_grad_norm_(parameters, config.clip_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema_net is not None:
             update_ema(self.ema_net, self.net, decay=config.ema_decay, step=self.steps_done)
-        return loss_value, logits
 
-    def raise_non_finite(self, problem: str, samples: Tensor, labels: Tensor) -> None:
+    def raise_non_finite(self, problem: str, shards: list[Shard]) -> None:
         """Restore the running statistics, find where it went wrong, and raise."""
         self.buffers.restore()
         with autocast(self.config.optim.precision, self.device):
-            location = locate_non_finite(self.net, samples, labels)
+            locations = [locate_non_finite(self.net, *shard) for shard in shards]
+        location = next((found for found in locations if found != NOT_LOCATED), NOT_LOCATED)
         self.buffers.restore()
         indices = self.order.batch_indices(self.steps_done).tolist()
         shown = ", ".join(map(str, indices[:8])) + (", ..." if len(indices) > 8 else "")

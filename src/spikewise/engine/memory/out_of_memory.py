@@ -10,17 +10,18 @@ from ..build import autocast
 from ..errors import BatchTooLargeError
 from ..loss import cross_entropy
 from ..non_finite import BufferSnapshot
-from ..step import TrainState
+from ..step import Shard, TrainState
 from .free import free_memory
 
 
-def step_or_oom_hint(state: TrainState, samples: Tensor, labels: Tensor) -> float:
-    """`state.step`, but BatchTooLargeError in place of an out-of-memory error."""
+def step_or_oom_hint(state: TrainState, shards: list[Shard]) -> float:
+    """`state.step_shards`, but BatchTooLargeError in place of an out-of-memory error."""
     try:
-        return state.step(samples, labels)
+        return state.step_shards(shards)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+    samples, labels = shards[0]
     state.optimizer.zero_grad(set_to_none=True)
     if state.device.type == "cuda":
         torch.cuda.empty_cache()

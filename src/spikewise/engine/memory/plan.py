@@ -223,7 +223,7 @@ def time_steps(config: Config, data: Dataset, device: torch.device, batch: int, 
     seconds: list[float] = []
     while len(seconds) < 1 + num_steps and not (len(seconds) > 1 and sum(seconds) > MAX_TIMING_SECONDS):
         start = time.perf_counter()
-        step_or_oom_hint(state, samples, labels)
+        step_or_oom_hint(state, [(samples, labels)])
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
