@@ -8,6 +8,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
+from ..neurons import Neuron
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import ConvNorm, Fire, LayerOwner, SpikingLayer, buffers_kept, run_block
 from .residual import Block
@@ -97,6 +98,17 @@ class Network(LayerOwner):
     def spiking_layers(self) -> dict[str, Any]:
         """The spiking layers by name."""
         return {name: module for name, module in self.named_modules() if isinstance(module, SpikingLayer)}
+
+    @property
+    def neurons(self) -> dict[str, nn.Module]:
+        """What gives spikes, by name: the place for hooks of spiking layers; neurons that a user's block calls by itself."""
+        layers, found = self.spiking_layers, {}
+        for name, module in self.named_modules():
+            if isinstance(module, SpikingLayer):
+                found[name] = module.spikes
+            elif isinstance(module, Neuron) and name.removesuffix(".neuron") not in layers:
+                found[name] = module
+        return found
 
     @torch.no_grad()
     def zero_init_(self) -> None:
@@ -188,8 +200,14 @@ class Network(LayerOwner):
         membranes = states.collected()
         if state is not None and set(state.membranes) != set(membranes):
             raise ValueError("the state has membranes this network does not have: it comes from another network")
-        if forgotten := sorted(set(self.spiking_layers) - set(membranes)):
-            raise ValueError(f"{forgotten[0]} was not given the stream's `states`: blocks and hooks must hand them on")
+        forgotten = sorted(set(self.spiking_layers) - set(membranes))
+        if len(self.neurons) > len(membranes):  # neurons that a user's block calls by itself name their state as they like
+            forgotten += sorted(set(self.neurons) - set(membranes))
+        if forgotten:
+            raise ValueError(
+                f"{forgotten[0]} was not given the stream's `states`: blocks and hooks must hand them on "
+                "(models/layers.py: Fire holds neurons that stream)"
+            )
         return self.head(feature_sum / num_steps), StreamState(membranes, feature_sum, num_steps)
 
     def __prepare_scriptable__(self) -> None:

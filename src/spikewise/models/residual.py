@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
+from ..neurons import Neuron
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm, SpikingLayer
 from .stream import NeuronStates
 
@@ -70,8 +71,8 @@ class Block(LayerOwner):
         return self.branch[-1] if self.num_layers else None
 
     @property
-    def last_neurons(self) -> SpikingLayer | None:
-        """The layer of the branch's last neurons, whose spikes are A; None: not known."""
+    def last_neurons(self) -> SpikingLayer | Neuron | None:
+        """The branch's last neurons, or their layer, whose spikes are A; None: not known."""
         return next((layer for layer in reversed(self.branch) if isinstance(layer, SpikingLayer)), None)
 
     @property
