@@ -27,6 +27,8 @@ NOTES = {
     "native": "C sources",
     "disk": "crash-safe writes",
     "aliases": "old names",
+    "wording": "names in messages",
+    "progress": "of long work",
 }
 
 

@@ -11,8 +11,10 @@ import pytest
 
 from spikewise import aliases
 from spikewise.cli.main import main
-from spikewise.config import Config, Data, from_dict, from_json, to_json
+from spikewise.config import Config, Data, Model, from_dict, from_json, to_json
 from spikewise.engine.run.fingerprint import describe_changes, flatten_config
+from spikewise.models import build_model
+from spikewise.neurons import IF
 
 BELOW = ["spikewise.data.formats.aedat2", "spikewise.analysis.reproduce.runs"]  # modules of moved packages
 OLD_FIELDS = [old for old in aliases.FIELDS if "." in old]
@@ -127,9 +129,10 @@ def test_an_old_flag_of_the_config_becomes_the_new_one(old, form):
         (["train", "digits", "--until", "0"], "--until is now --stop-epoch"),
         (["train", "--resume", "nowhere", "--until=1"], "--until is now --stop-epoch"),
         (["reproduce", "tab4", "--budget", "0"], "--budget is now --max-epochs"),
-        (["data", "info", "nmnist", "--root", "nowhere"], "--root is now --data-root"),
-        (["data", "download", "nothing", "--root", "nowhere"], "--root is now --data-root"),
-        (["data", "prepare", "nothing", "--source", "x", "--root", "nowhere"], "--root is now --data-root"),
+        (["data", "info", "nmnist", "--root", "nowhere"], "--root is now --data.root"),
+        (["data", "download", "nothing", "--root", "nowhere"], "--root is now --data.root"),
+        (["data", "prepare", "nothing", "--source", "x", "--root", "nowhere"], "--root is now --data.root"),
+        (["evaluate", "nowhere", "--data-root", "x"], "--data-root is now --data.root"),
         (["events", "show", "nowhere", "--frames", "3"], "--frames is now --num-frames"),
     ],
 )
@@ -149,6 +152,43 @@ def test_current_flags_and_values_stay_as_they_are(capsys):
     assert aliases.rename_flags("train", args) == (args, [])
     assert main(["list", "neurons"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_an_old_class_of_the_config_is_the_new_one():
+    import spikewise.config as config
+
+    with pytest.warns(FutureWarning, match="Keep is now spikewise.config.Retention"):
+        assert config.Keep is config.Retention
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = config.nothing
+
+
+@pytest.mark.parametrize("flag", ["--model.surrogate", "--model.last_surrogate", "--model.last-surrogate"])
+def test_an_old_word_on_the_command_line_becomes_the_new_one(flag):
+    notice = ["rectangle is now rectangular"]
+    assert aliases.rename_flags("train", ["digits", flag, "rectangle"]) == (["digits", flag, "rectangular"], notice)
+    assert aliases.rename_flags("plan", [f"{flag}=rectangle"]) == ([f"{flag}=rectangular"], notice)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Model(surrogate="rectangle").surrogate,
+        lambda: IF(surrogate="rectangle").surrogate,
+        lambda: build_model("sew_resnet20", num_classes=2, surrogate="rectangle").spec["surrogate"],
+    ],
+    ids=["config", "neuron", "network"],
+)
+def test_an_old_word_in_python_is_told_once_and_becomes_the_new_one(make):
+    with pytest.warns(FutureWarning, match="'rectangle' is now 'rectangular'") as warned:
+        assert make() == "rectangular"
+    assert [warning.filename for warning in warned] == [__file__]
+
+
+def test_an_old_word_in_a_file_is_read_quietly():
+    assert from_json('{"format_version": 1, "model": {"surrogate": "triangle"}}').model.surrogate == "triangular"
+    now = flatten_config(Config(model=Model(surrogate="triangular")))
+    assert describe_changes(now | {"model.surrogate": "triangle"}, now) == []
 
 
 def test_old_words_have_new_ones():

@@ -1,10 +1,10 @@
 import dataclasses
 import json
-from typing import Annotated, get_origin, get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 
-from spikewise.config import Config, Data, Model, Optim, Retention, from_json, to_json
+from spikewise.config import Config, Data, Model, Optim, Range, Retention, from_json, to_json
 from spikewise.models.registry import DEFAULTS
 from spikewise.recipes import RECIPES
 
@@ -14,6 +14,8 @@ def test_a_config_survives_json(recipe):
     config = RECIPES[recipe]()
     assert from_json(to_json(config)) == config
     assert config.recipe == recipe
+    config = dataclasses.replace(config, imports=("a.b", "/c.py"))
+    assert from_json(to_json(config)) == config
 
 
 def test_the_model_section_has_the_options_and_defaults_of_build_model():
@@ -40,6 +42,8 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
             r"optim.warmup_epochs=400.0 is out of range; use at least 0 and below optim.epochs=320",
         ),
         ({"seed": -1}, r"seed=-1 is out of range"),
+        ({"imports": "neurons"}, r"imports='neurons' has the wrong type; use a list of names"),
+        ({"imports": [1]}, r"imports=\[1\] has the wrong type"),
         ({"data": {"split_by": "time"}}, r"data.split_by='time' is unknown; use 'count', 'duration'"),
         ({"data": {"event_drop": 1.0}}, r"data.event_drop=1.0 is out of range; use at least 0 and below 1"),
         ({"data": {"resized_crop": -0.1}}, r"data.resized_crop=-0.1 is out of range; use at least 0 and below 1"),
@@ -59,7 +63,11 @@ def test_what_does_not_fit_is_refused_by_name(change, message):
 
 @pytest.mark.parametrize("kind", [Data, Model, Optim, Retention, Config])
 def test_every_range_is_held(kind):
-    ranges = {name for name, hint in get_type_hints(kind, include_extras=True).items() if get_origin(hint) is Annotated}
+    ranges = {
+        name
+        for name, hint in get_type_hints(kind, include_extras=True).items()
+        if any(isinstance(note, Range) for note in get_args(hint))
+    }
     assert ranges
     for name in ranges:  # none of them allows a negative number
         with pytest.raises(ValueError, match=rf"{name}=-1(\.0)? is out of range; use "):

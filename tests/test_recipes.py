@@ -41,7 +41,7 @@ def test_a_recipe_whose_data_is_absent_says_what_brings_it(name, tmp_path):
         assert len(load_data(config, "train")) == 1438
         return
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(tmp_path)))
-    with pytest.raises(FileNotFoundError, match=r"spikewise data (download|prepare)|unpack N-MNIST"):
+    with pytest.raises(FileNotFoundError, match=r"spikewise data (download|prepare)|unpack N-MNIST|make the folders"):
         load_data(config, "train")
 
 

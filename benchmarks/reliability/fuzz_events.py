@@ -60,9 +60,7 @@ def originals(data: Path) -> dict[str, list[bytes]]:
         for name, suffix in (("npz", ".npz"), ("hdf5", ".h5")):
             write_events(events, Path(folder, f"a{suffix}"))
             made[name] = [Path(folder, f"a{suffix}").read_bytes()]
-    plain = io.BytesIO()
-    np.savez(plain, t=t, x=x, y=y, p=polarity)
-    made["npz"].append(plain.getvalue())
+    made["npz"].append(encoders.npz(t, x, y, polarity))
     made["hdf5"] += [unpacked(t, x, y, polarity, fields) for fields in (False, True)]
     real = data / "event_files" / "tonic" / "sample.aedat4"
     if real.is_file():

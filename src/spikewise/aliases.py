@@ -78,20 +78,32 @@ FIELDS = {  # of Config; their flags, too
     "data.warp": "data.affine",
     "optim.w_lr": "optim.plif_lr_multiplier",
 }
-FLAGS = {  # by command; the config's are in FIELDS
+FLAGS = {  # by command, "": of all; the config's are in FIELDS
+    "": {"data-root": "data.root", "root": "data.root"},
     "train": {"until": "stop-epoch"},
     "reproduce": {"budget": "max-epochs"},
-    "data": {"root": "data-root"},
     "events show": {"frames": "num-frames"},
 }
 WORDS = {"rectangle": "rectangular", "triangle": "triangular"}  # surrogates
+WORD_FLAGS = ("model.surrogate", "model.last-surrogate")  # whose values may be such words
+NAMES = {"spikewise.config": {"Keep": "Retention"}}  # in modules that bear the same name as before
 
 T = TypeVar("T")
 
 
-def renamed(word: str) -> str:
-    """The new word for an old one, or the word itself."""
-    return WORDS.get(word, word)
+def renamed(word: Any) -> Any:
+    """The new word for an old one; anything else as it is."""
+    return WORDS.get(word, word) if isinstance(word, str) else word
+
+
+def renamed_by_user(word: Any) -> Any:
+    """`renamed`, of what a program says and no file: with a warning at the line that says it, the first outside the package."""
+    if renamed(word) != word:
+        frame, level = sys._getframe(1), 2
+        while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("spikewise."):
+            frame, level = frame.f_back, level + 1
+        warn(repr(word), repr(renamed(word)), level=level)
+    return renamed(word)
 
 
 def renamed_field(name: str) -> str:
@@ -108,17 +120,25 @@ def rename_fields(content: dict[str, Any]) -> dict[str, Any]:
             result[renamed_field(section)] = fields
             continue
         here = result.setdefault(renamed_field(section), {})
-        here |= {renamed_field(f"{section}.{name}").partition(".")[2]: value for name, value in fields.items()}
+        here |= {renamed_field(f"{section}.{name}").partition(".")[2]: renamed(value) for name, value in fields.items()}
     return result
 
 
 def rename_flags(command: str, args: Sequence[str]) -> tuple[list[str], list[str]]:
     """The arguments of a command with new flags in place of old ones, and a notice of each."""
-    flags = {old: new for name, table in FLAGS.items() if f"{command} ".startswith(f"{name} ") for old, new in table.items()}
+    tables = [table for name, table in FLAGS.items() if not name or f"{command} ".startswith(f"{name} ")]
+    flags = {old: new for table in tables for old, new in table.items()}
     result, notices = list(args), []
     for place, arg in enumerate(args):
         flag, equals, value = arg.partition("=")
         old = flag.removeprefix("--").replace("_", "-")
+        if flag.startswith("--") and old in WORD_FLAGS:
+            word = value if equals else args[place + 1] if place + 1 < len(args) else ""
+            if word in WORDS:
+                result[place : place + 1 if equals else place + 2] = (
+                    [f"{flag}={WORDS[word]}"] if equals else [flag, WORDS[word]]
+                )
+                notices.append(f"{word} is now {WORDS[word]}")
         new = renamed_field(old.replace("-", "_")).replace("_", "-") if "." in old else flags.get(old, old)
         if flag.startswith("--") and new != old:
             result[place] = f"--{new}{equals}{value}"
@@ -173,6 +193,19 @@ def old_contents(package: str) -> Callable[[str], Any]:
         warn(f"{package}.{name}", f"{home}.{name}", level=2)
         setattr(sys.modules[package], name, getattr(module, name))  # `from package import name` asks twice
         return getattr(module, name)
+
+    return __getattr__
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """`__getattr__` of a module that holds things under new names: the old ones lead to them."""
+
+    def __getattr__(name: str) -> Any:
+        new = NAMES[module].get(name)
+        if new is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        warn(f"{module}.{name}", f"{module}.{new}", level=2)
+        return getattr(sys.modules[module], new)
 
     return __getattr__
 

@@ -1,7 +1,6 @@
 """What a run depends on: frozen dataclasses, checked when they are made. Knows no torch."""
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
@@ -9,15 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from . import aliases
+from tyro.conf import Suppress, arg
 
+from . import aliases
+from .wording import did_you_mean
+
+__getattr__ = aliases.old_names(__name__)
 FORMAT_VERSION = 2  # 1 had other names for some fields: see aliases.FIELDS
+BEFORE = {"class_order": "text"}  # what a file meant, before it could say so, in fields of `Data` with another default today
 
 
 class Range(NamedTuple):
     """Which numbers a field may hold, and that in words."""
 
-    holds: Callable[[float], bool]
+    holds: Callable[[Any], bool]
     words: str
 
 
@@ -29,8 +33,17 @@ Fraction = Annotated[float, Range(lambda value: 0 <= value < 1, "at least 0 and 
 Decay = Annotated[float, Range(lambda value: 0 < value <= 1, "above 0 and at most 1")]
 TimeConstant = Annotated[float, Range(lambda value: value > 1, "a time constant above 1 step")]
 Degrees = Annotated[float, Range(lambda value: 0 <= value <= 180, "0 to 180 degrees")]
-Side = Annotated[int | None, Range(lambda value: 1 <= value <= 4096, "1 to 4096 pixels, or None for 224")]
+Side = Annotated[
+    int | tuple[int, int] | None,
+    Range(
+        lambda value: all(1 <= side <= 4096 for side in (value if isinstance(value, tuple) else (value,))),
+        "1 to 4096 pixels, one number or height,width, or None for 224",
+    ),
+]
 Folds = Annotated[int, Range(lambda value: value >= 2, "2 or more")]
+Name = Annotated[str, arg(metavar="NAME")]  # in a table of `spikewise list`
+OptionalName = Annotated[str | None, arg(metavar="NAME")]
+Folder = Annotated[str | None, arg(metavar="FOLDER")]
 Beta = Annotated[float, Range(lambda value: value == 0 or 0.01 <= value <= 100, "0, or 0.01 to 100")]
 
 
@@ -39,15 +52,15 @@ Beta = Annotated[float, Range(lambda value: value == 0 or 0.01 <= value <= 100, 
 class Data:
     """Which samples, and what chance does to them."""
 
-    name: str = "digits"  # a data set of `spikewise list datasets`
-    root: str | None = None  # folder of the data; None: $SPIKEWISE_DATA, or else ./data
+    name: Name = "digits"  # a data set of `spikewise list datasets`
+    root: Folder = None  # folder of the data; None: $SPIKEWISE_DATA, or else ./data
     num_frames: PositiveInt = 16  # time steps an event recording is split into
     split_by: Literal["count", "duration"] = "count"  # frames of equally many events, as published, or of equal duration
     cache: bool = False  # keep the frames of recordings on disk, beside them; changes nothing that is computed
     split_variant: str = "published"  # which split into train and test; `spikewise data info` lists a data set's
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
     folds: Folds = 5
-    size: Side = None  # side of the square that photographs are cut to, in pixels; None: 224
+    size: Side = None  # that photographs are cut to, in pixels: the side of a square, or height,width; None: 224
     shift: NonNegativeInt = 0  # pixels a sample may move in each direction; training only, as all below
     flip: bool = False  # mirror left and right, one in two
     affine: Fraction = 0.0  # std of a random rotation, shear (radians), scale and translation; 0.1 is mild; images only
@@ -59,9 +72,20 @@ class Data:
     temporal_delete_per: Literal["batch", "sample"] = "batch"  # one choice of frames per batch, as published, or per sample
     mixup: Beta = 0.0  # mix each sample with another, weight from Beta(mixup, mixup), e.g. 0.2; 0: never
     cutmix: Beta = 0.0  # put a rectangle of another sample into each, area from Beta; 0: never. With mixup: one or the other
+    # classes of a user's own folders: by number where all names are numbers (1, 2, 10), or always as text (1, 10, 2)
+    class_order: Literal["natural", "text"] = "natural"
+    crop_scale: tuple[float, float] | None = None  # shares of a photograph's area that a crop takes in training; None: 0.08,1
+    mean: tuple[float, float, float] | None = None  # of red, green, blue of photographs; white is 1; None: ImageNet's
+    std: tuple[float, float, float] | None = None  # by which photographs are divided, likewise; None: ImageNet's
 
     def __post_init__(self):
         check_fields(self, "data")
+        low, high = self.crop_scale or (1, 1)
+        require_range("data.crop_scale", self.crop_scale, 0 < low <= high <= 1, "two numbers, 0 < low <= high <= 1")
+        for name, allowed in (("mean", "three numbers, 0 to 1"), ("std", "three numbers above 0, at most 1")):
+            values = getattr(self, name)
+            fits = all(0 <= value <= 1 and (value > 0 or name == "mean") for value in values or ())
+            require_range(f"data.{name}", values, fits, f"{allowed}; white is 1, not 255")
         fits = self.fold is None or 0 <= self.fold < self.folds
         require_range("data.fold", self.fold, fits, f"0 to {self.folds - 1}, below data.folds={self.folds}")
         fits = 0 <= self.temporal_delete <= self.num_frames
@@ -72,26 +96,28 @@ class Data:
 class Model:
     """Which network: the options of `build_model` that a file can hold. Classes and channels come from the data."""
 
-    name: str = "sew_resnet18"  # a network of `spikewise list models`
+    name: Name = "sew_resnet18"  # a network of `spikewise list models`
     T: PositiveInt = 4  # time steps a still image is shown
-    connect: str = "ADD"  # ADD, AND or IAND; SEW networks
-    neuron: str | None = None  # IF, LIF or PLIF; None: IF for images, PLIF for events
+    connect: Name = "ADD"  # ADD, AND, IAND, or one of your own; SEW networks
+    neuron: OptionalName = None  # IF, LIF, PLIF, or one of your own; None: IF for images, PLIF for events
     v_th: float = 1.0  # threshold
     v_reset: float | None = 0.0  # potential after a spike; None: soft reset
     tau: TimeConstant = 2.0  # membrane time constant, time steps; LIF, and PLIF at the start
     decay_input: bool = True  # whether LIF and PLIF divide their input by tau
-    surrogate: str = "atan"  # slope of the firing step in backward
+    surrogate: Name = "atan"  # slope of the firing step in backward
     alpha: PositiveFloat = 2.0  # the surrogate's slope parameter
-    last_surrogate: str | None = None  # another surrogate for the last neurons of each block
+    last_surrogate: OptionalName = None  # another surrogate for the last neurons of each block
     detach_reset: bool = True  # gradients ignore the reset's dependence on the spike
     stem: str | None = None  # 7x7 or 3x3 (images), 1x1 or 3x3 (events); None: as published
     pool: str = "max"  # max or avg
     zero_init: bool = False  # every block starts as the identity
     num_blocks: int | None = None  # blocks of a 7B network; None: 7
-    backend: str = "auto"  # kernels
+    backend: Name = "auto"  # kernels, of `spikewise list backends`; auto: the fastest that run
 
     def __post_init__(self):
         check_fields(self, "model")
+        for name in ("surrogate", "last_surrogate"):
+            object.__setattr__(self, name, aliases.renamed_by_user(getattr(self, name)))
 
 
 @aliases.take_old_fields("optim")
@@ -105,7 +131,11 @@ class Optim:
     batch: PositiveInt = 256  # samples per step, over all processes
     epochs: PositiveInt = 320
     momentum: Fraction = 0.9  # sgd only
+    nesterov: bool = False  # Nesterov's momentum; sgd only
     weight_decay: NonNegativeFloat = 0.0
+    clip_grad_norm: NonNegativeFloat = 0.0  # the gradient of all weights is scaled down to this norm; 0: never
+    head_lr: PositiveFloat = 1.0  # learning rate of the last layer, as a multiple of the others'
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: in the loss, rare classes weigh more, as 1 / their number
     plif_lr_multiplier: NonNegativeFloat = 1.0  # learning rate of PLIF's time constants, as a multiple of the others'
     schedule: Literal["cosine", "step", "constant"] = "cosine"  # cosine: down to 0 at the end of the last epoch
     schedule_every: Literal["step", "epoch"] = "step"  # when the schedule moves; the published runs: every epoch
@@ -113,13 +143,15 @@ class Optim:
     step_gamma: Decay = 0.1  # step schedule: what each drop multiplies by
     warmup_epochs: float = 0.0  # linear from 0; may be a fraction
     label_smoothing: Fraction = 0.0  # share of the target spread over all classes
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of training; membranes are always float32
+    # of training; membranes are always float32. auto: bfloat16 where the device computes in it, else float32
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     eval_precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of evaluation
     ema_decay: Fraction = 0.0  # evaluate a moving average of the weights, e.g. 0.98 per step; 0: the weights themselves
 
     def __post_init__(self):
         check_fields(self, "optim")
         fits = 0 <= self.warmup_epochs < self.epochs
+        require_range("optim.nesterov", self.nesterov, not self.nesterov or self.momentum > 0, "it with optim.momentum above 0")
         require_range("optim.warmup_epochs", self.warmup_epochs, fits, f"at least 0 and below optim.epochs={self.epochs}")
 
     @property
@@ -158,9 +190,16 @@ class Retention:
 @aliases.take_old_fields("")
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides what a run computes. Where and how (device, workers, folder) is not part of it."""
+    """Everything that decides what a run computes. Where and how (device, workers, folder) is not part of it.
 
-    recipe: str = "custom"  # the recipe this began as
+    The commands import the modules of `imports`, and say so. In Python nothing that a config names is run: import them
+    yourself.
+    """
+
+    recipe: Annotated[str, Suppress] = "custom"  # the recipe this began as
+    weights: Annotated[str | None, arg(metavar="FILE|RUN")] = None  # begin with these; None: fresh ones
+    freeze: Annotated[str, arg(metavar="NAMES")] = ""  # modules that do not learn, nor their norms' statistics: stem,layer1
+    imports: Annotated[tuple[str, ...], Suppress] = ()  # what --import named: modules, absolute paths of .py files
     seed: NonNegativeInt = 0
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
@@ -176,10 +215,11 @@ def check_fields(config: object, section: str = "") -> None:
     """Refuse a field whose value is not of its annotation's type or choices, or not in its range."""
     for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
         path = f"{section}.{name}" if section else name
-        kind, *ranges = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+        kind, *notes = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
         value = coerce(kind, getattr(config, name), path)
-        for allowed in ranges:
-            require_range(path, value, value is None or allowed.holds(value), allowed.words)
+        for allowed in notes:
+            if isinstance(allowed, Range):
+                require_range(path, value, value is None or allowed.holds(value), allowed.words)
         object.__setattr__(config, name, value)
 
 
@@ -207,7 +247,9 @@ def from_json(text: str) -> Config:
     version = content.pop("format_version", FORMAT_VERSION)
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise ValueError(f"the config has format_version {version!r}; this spikewise reads 1 to {FORMAT_VERSION}: update it")
-    return from_dict(Config, aliases.rename_fields(content))
+    fields = aliases.rename_fields(content)
+    data = fields.get("data", {})
+    return from_dict(Config, fields | {"data": BEFORE | data if isinstance(data, dict) else data})
 
 
 T = TypeVar("T")
@@ -219,8 +261,7 @@ def from_dict(kind: type[T], content: dict[str, Any]) -> T:
     values = {}
     for name, value in content.items():
         if name not in hints:
-            near = difflib.get_close_matches(name, hints, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"its fields: {', '.join(hints)}"
+            hint = did_you_mean(name, hints).strip() or f"its fields: {', '.join(hints)}"
             raise ValueError(f"the config: {kind.__name__} has no field {name!r}; {hint}")
         section = dataclasses.is_dataclass(hints[name])
         if section and not isinstance(value, dict):
@@ -230,17 +271,29 @@ def from_dict(kind: type[T], content: dict[str, Any]) -> T:
 
 
 def coerce(kind: Any, value: Any, path: str) -> Any:
-    """`value` as its annotation wants it: a whole number serves as a float."""
+    """`value` as its annotation wants it: a whole number serves as a float, a list as a tuple."""
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             raise ValueError(f"{path}={value!r} is unknown; use {', '.join(map(repr, typing.get_args(kind)))}")
         return value
+    if typing.get_origin(kind) is tuple:  # JSON has lists
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise ValueError(f"{path}={value!r} has the wrong type; use a list of names")
+        return tuple(value)
     kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for parts in (typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is tuple):
+        if isinstance(value, list | tuple) and len(value) == len(parts):
+            return tuple(coerce(part, number, path) for part, number in zip(parts, value, strict=True))
     if float in kinds and type(value) in (int, float):
         # neither infinite, nor NaN, nor more than float32 holds after a product
         require_range(path, value, abs(value) <= 1e30, "a finite number")
         return float(value)
     if type(value) not in kinds:  # exact: True is no number
-        names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise ValueError(f"{path}={value!r} has the wrong type; use {names}")
+        raise ValueError(f"{path}={value!r} has the wrong type; use {' or '.join(map(kind_name, kinds))}")
     return value
+
+
+def kind_name(kind: Any) -> str:
+    """A type in words: null, int, or 3 numbers."""
+    numbers = typing.get_args(kind)  # of a tuple
+    return f"{len(numbers)} numbers" if numbers else "null" if kind is type(None) else kind.__name__

@@ -91,6 +91,47 @@ def cifar10() -> Config:
     )
 
 
+def images() -> Config:
+    """SEW ResNet-18 on a folder of photographs of one's own, train/CLASS and val/CLASS, from fresh weights."""
+    return Config(
+        recipe="images",
+        data=Data(name="image-folder", flip=True),
+        model=Model(name="sew_resnet18", T=4, connect="ADD"),
+        optim=Optim(
+            lr=0.1,
+            lr_batch=256,
+            batch=32,
+            epochs=90,
+            warmup_epochs=2,
+            nesterov=True,
+            weight_decay=1e-4,
+            label_smoothing=0.1,
+            precision="auto",
+        ),
+    )
+
+
+def images_finetune() -> Config:
+    """A few epochs on photographs of one's own, from trained weights (--weights): small steps, large crops."""
+    return Config(
+        recipe="images/finetune",
+        data=Data(name="image-folder", flip=True, crop_scale=(0.5, 1.0)),
+        optim=Optim(
+            lr=0.01,
+            lr_batch=32,
+            batch=32,
+            epochs=10,
+            warmup_epochs=0.5,
+            nesterov=True,
+            weight_decay=1e-4,
+            clip_grad_norm=5.0,
+            head_lr=10.0,
+            label_smoothing=0.1,
+            precision="auto",
+        ),
+    )
+
+
 def imagenet(kind: str, depth: int) -> Config:
     """The published ImageNet run: T = 4, 320 epochs, 0.1 per 256 images, cosine; Spiking ResNets start from zero init."""
     return Config(
@@ -143,6 +184,8 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "fashion-mnist": fashion_mnist,
     "nmnist": nmnist,
     "cifar10": cifar10,
+    "images": images,
+    "images/finetune": images_finetune,
     "imagenet/sew-resnet18": partial(imagenet, "sew", 18),
     "imagenet/sew-resnet34": partial(imagenet, "sew", 34),
     "imagenet/sew-resnet50": partial(imagenet, "sew", 50),

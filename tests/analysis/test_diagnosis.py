@@ -408,7 +408,8 @@ def test_options_changed_since_the_network_was_built():
     net = network()
     net.T = 2
     assert "here 2, checkpoint 4" in str(problems(net)["T is not the checkpoint's"])
-    net = network(last_surrogate="triangle")
+    with pytest.warns(FutureWarning, match="triangular"):
+        net = network(last_surrogate="triangle")
     assert not any("checkpoint" in problem for problem in problems(net))
     conv1(net).neuron.surrogate = "sigmoid"
     assert problems(net)["surrogate is not the checkpoint's"].location == f"{BLOCK}.conv1.neuron"

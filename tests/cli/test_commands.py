@@ -5,13 +5,23 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
 
+from spikewise.cli.info import all_tables
 from spikewise.cli.main import COMMANDS, help_text, main
-from spikewise.models import build_model
-from spikewise.models.weights import to_published
+from spikewise.config import Config, Data, Model, Name, OptionalName, from_json, to_json
+from spikewise.data import DATASETS
+from spikewise.engine.build import load_data
+from spikewise.engine.loop import train
+from spikewise.models import CONNECT, MODELS, build_model
+from spikewise.models.weights import save_pretrained, to_published
+from spikewise.neurons import NEURONS
+from spikewise.recipes import RECIPES
+
+OLD_RUN = Path(__file__).parents[1] / "old_files" / "run_finished"
 
 TINY = ["--model.name", "sew_7b", "--model.neuron", "IF", "--model.num-blocks", "2", "--model.T", "2"]
 SHORT = ["--optim.epochs", "1", "--optim.batch", "256", "--optim.warmup-epochs", "0", "--optim.ema-decay", "0"]
@@ -33,8 +43,9 @@ def test_train_evaluate_analyze(capsys, tmp_path):
     assert status == 0
     last = out.splitlines()[-1]
     accuracy = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["test_accuracy"]
-    assert last == f"digits: test accuracy {100 * accuracy:.1f} % (seed 3), run folder {folder}"
+    assert last == f"sew_7b on digits: test accuracy {100 * accuracy:.1f} % (seed 3), run folder {folder}"
     assert "stage1.blocks.1" in out
+    assert "the last 1 epoch " in out
     status, out, _ = run(capsys, "evaluate", folder)
     assert (status, f"{100 * accuracy:.2f} %" in out) == (0, True)
     status, out, _ = run(capsys, "analyze", folder, "--batches", "1")
@@ -52,7 +63,7 @@ def test_a_relu_twin_trains_without_firing_rates(capsys, tmp_path):
     assert "firing rate" not in out
 
 
-@pytest.mark.parametrize("topic", ["models", "recipes", "datasets", "neurons", "surrogates", "backends"])
+@pytest.mark.parametrize("topic", list(all_tables()))
 def test_list_shows_every_table(topic, capsys):
     status, out, _ = run(capsys, "list", topic)
     assert status == 0
@@ -63,17 +74,39 @@ def test_list_shows_every_table(topic, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["trian"], "no command named 'trian'; known: train, plan, evaluate"),
-        (["data", "downlaod"], "`spikewise data` knows download, prepare, shard, info; given downlaod"),
+        (["trian"], "no command named 'trian'; did you mean 'train'? known: train, plan, evaluate"),
+        (["data", "downlaod"], "knows download, prepare, shard, check, info; did you mean 'download'? given downlaod"),
         (["events"], "`spikewise events` knows info, show, convert; given nothing"),
-        (["events", "info"], "events info needs a recording: spikewise events info FILE"),
-        (["train"], "train needs a recipe, or --resume DIR; known: digits"),
+        (["events", "info"], "events info needs FILE: spikewise events info FILE"),
+        (["train"], "train needs a recipe, or --resume RUN; known: digits"),
+        (["train", "--resume"], "train --resume needs RUN: spikewise train --resume RUN"),
+        (["evaluate"], "evaluate needs RUN: spikewise evaluate RUN"),
+        (["evaluate", "a", "b"], "'b' is one argument too many: spikewise evaluate RUN"),
+        (["train", "digits", "b"], "'b' is one argument too many: spikewise train RECIPE"),
+        (["train", "--resume", "a", "--optim.lr", "1"], "--optim.lr is an option of a new run"),
+        (["evaluate", "a", "--devise", "cpu"], "has no option --devise; did you mean '--device'?"),
+        (["train", "digits", "--optim.lrr=1"], "has no option --optim.lrr; did you mean '--optim.lr'?"),
+        (["list", "neuron"], "no topic named 'neuron'; did you mean 'neurons'?"),
+        (["data", "info", "cifar"], "no data set named 'cifar'; did you mean 'cifar10"),
+        (["data", "prepare", "nmnis", "--source", "x"], "did you mean 'nmnist'?"),
+        (["data", "info", "cifar10"], "--data.root"),
+        (["reproduce", "tab22"], "did you mean 'tab2'?"),
+        (["train", "digits", "--model.connect", "XOR"], "no connection named 'XOR'; known: ADD, AND, IAND"),
+        (["train", "digits", "--model.neuron", "lif"], "did you mean 'LIF'? known: IF, LIF, PLIF; of your own: import"),
+        (["train", "digits", "--model.backend", "cpuu"], "no backend named 'cpuu'; did you mean 'cpu'?"),
+        (["train", "digits", "--imports", "x"], "no option --imports; did you mean '--import'?"),
+        (["train", "digits", "--data.num-frames", "3"], "data.num_frames=3 changes nothing"),
+        (["train", "digits", "--data.split-by", "duration"], "data.split_by='duration' changes nothing"),
+        (["train", "digits", "--optim.step-epochs", "3"], "optim.step_epochs=3 changes nothing"),
+        (["plan", "digits-events", "--model.T", "3"], "model.T=3 changes nothing"),
+        (["plan", "digits-events", "--optim.momentum", "0.5"], "optim.momentum=0.5 changes nothing"),
+        (["plan", "nmnist", "--data.folds", "3"], "data.folds=3 changes nothing"),
         (["plan", "--json"], "plan needs a recipe before its options; given '--json' first"),
-        (["train", "digits", "--resume", "x"], "goes on with a run as its config says; leave out 'digits'"),
-        (["train", "digits", "--recipe", "nmnist"], "name the recipe first: spikewise train nmnist"),
-        (["train", "mnist"], "no recipe named 'mnist'; known: digits"),
+        (["train", "digits", "--resume", "x"], "goes on from a run, with its config; leave out 'digits'"),
+        (["train", "digits", "--recipe", "nmnist"], "no option --recipe; the recipe comes first: spikewise train RECIPE"),
+        (["train", "mnist"], "no recipe named 'mnist'; did you mean 'nmnist'? known: digits"),
         (["evaluate", "nowhere"], "nowhere is no run folder: it has no config.json"),
-        (["train", "digits", "--data.name", "mnist"], "no data set named 'mnist'; known: digits"),
+        (["train", "digits", "--data.name", "mnist"], "no data set named 'mnist'; did you mean 'nmnist'? known: digits"),
         (["train", "digits", "--model.name", "resnet20", "--model.connect", "AND"], "resnet20 has no 'connect'"),
         (["train", "digits", "--optim.batch", "5000"], "use a batch between 1 and 1438"),
     ],
@@ -88,14 +121,37 @@ def test_a_users_mistake_is_one_line_and_status_2(args, message, capsys, tmp_pat
     assert not list(tmp_path.iterdir())  # nothing half-written
 
 
-@pytest.mark.parametrize("args", [["train", "digits", "--optim.lrr", "1"], ["train", "digits", "--optim.lr", "-1"]])
-def test_a_mistyped_option_is_named_with_status_2(args, capsys):
-    status, _, err = run(capsys, *args)
+def test_a_value_out_of_range_is_named_with_status_2(capsys):
+    status, _, err = run(capsys, "train", "digits", "--optim.lr", "-1")
     assert status == 2
-    assert "--optim.lr" in err or "optim.lr=-1.0 is out of range" in err
+    assert "optim.lr=-1.0 is out of range" in err
 
 
-@pytest.mark.parametrize("args", [["train", "digits", "--help"], ["evaluate", "--help"], ["data", "info", "-h"], ["--version"]])
+def test_a_saved_network_is_not_evaluated_as_a_run(capsys, tmp_path):
+    save_pretrained(build_model("sew_resnet20", num_classes=2), tmp_path)
+    status, _, err = run(capsys, "evaluate", str(tmp_path))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "holds a network without a run" in err
+
+
+def test_what_a_recipe_says_of_another_data_set_is_left_out(capsys):
+    status, out, err = run(capsys, "plan", "nmnist", "--data.name", "digits", "--model.num-blocks", "2", "--measure", "0")
+    assert (status, err) == (0, "")
+    assert "sew_7b on digits" in out
+
+
+def test_old_runs_keep_fields_that_change_nothing():
+    """Only new ones refuse them: a run folder that was trained so is read and continued."""
+    config = Config(data=Data(num_frames=3))
+    with pytest.raises(ValueError, match=r"data\.num_frames=3 changes nothing"):
+        train(config)
+    assert len(load_data(from_json(to_json(config)), "test").labels) == 359
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["train", "digits", "--help"], ["evaluate", "--help"], ["data", "info", "-h"], ["train", "--resume", "-h"], ["--version"]],
+)
 def test_help_of_a_command_and_the_version_are_there(args, capsys):
     status, out, _ = run(capsys, *args)
     assert status in (0, None)
@@ -107,9 +163,8 @@ def test_help_shows_every_command_in_a_line_of_readable_width(word, capsys):
     status, out, _ = run(capsys, *filter(None, [word]), "--help")
     assert (status, out) == (0, help_text(word) + "\n")
     names = [name for name in COMMANDS if word in ("", name.split()[0])]
-    assert [line.strip().startswith(name) for name, line in zip(names, out.splitlines()[2:], strict=False)] == [True] * len(
-        names
-    )
+    table = [line.strip() for line in out.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert [line.startswith(name) for name, line in zip(names, table, strict=True)] == [True] * len(names)
     assert max(map(len, out.splitlines())) <= 128
     assert all(command.summary.endswith(".") for command in COMMANDS.values())
 
@@ -120,6 +175,43 @@ def test_the_readme_shows_the_commands_as_help_does():
     assert rows == [(f"{name} {command.usage}".strip(), command.summary) for name, command in COMMANDS.items()]
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_arguments_as_the_table_does_and_all_options_alike(name, capsys):
+    command = COMMANDS[name]
+    start = {"RECIPE": ["digits"], "RUN": [str(OLD_RUN)]}[command.usage] if command.start else []
+    words = [*name.split(), *start, "--help"]
+    status, out, _ = run(capsys, *words)
+    assert status == 0
+    positional, _, options = out.partition(" options ")
+    positional = positional.partition("positional arguments")[2]
+    expected = [] if command.start else re.findall(r"[A-Z|]+", command.usage.partition("--")[0])
+    assert re.findall(r"^\W+([A-Z][A-Z|]+)\b", positional, re.MULTILINE) == expected
+    assert "PATH" not in out  # of what: a folder, a file, a run
+    assert "{None}|STR" not in options.partition("model options")[0]
+    assert not {"--root", "--data-root", "--recipe", "--imports"} & set(re.findall(r"--[a-z][\w.-]*", out))
+
+
+def test_whatever_a_config_takes_by_name_can_be_listed():
+    topics = {
+        "data.name": "datasets",
+        "model.name": "models",
+        "model.connect": "connections",
+        "model.neuron": "neurons",
+        "model.surrogate": "surrogates",
+        "model.last_surrogate": "surrogates",
+        "model.backend": "backends",
+    }
+    hints = {f"{section}.{name}": hint for section, kind in (("data", Data), ("model", Model)) for name, hint in hints_of(kind)}
+    assert {name for name, hint in hints.items() if hint in (Name, OptionalName)} == topics.keys()
+    assert set(topics.values()) < all_tables().keys()
+    tables = {"models": MODELS, "datasets": DATASETS, "recipes": RECIPES, "neurons": NEURONS, "connections": CONNECT}
+    assert {topic: list(all_tables()[topic]) for topic in tables} == {topic: list(table) for topic, table in tables.items()}
+
+
+def hints_of(kind):
+    return get_type_hints(kind, include_extras=True).items()
+
+
 def test_help_needs_no_torch():
     code = "import sys; from spikewise.cli.main import main; main(['--help']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
@@ -128,7 +220,7 @@ def test_help_needs_no_torch():
 def test_options_have_one_name_everywhere():
     """A parameter of the same meaning is called alike in every command; a flag is its name."""
     names = {name for command in COMMANDS.values() for name in inspect.signature(command.function).parameters}
-    assert not names & {"root", "json", "until", "budget", "frames", "stop"}
+    assert not names & {"root", "folder", "json", "until", "budget", "frames", "stop"}
 
 
 def test_our_own_mistakes_keep_their_traceback(monkeypatch):

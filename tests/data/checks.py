@@ -1,14 +1,22 @@
 """What several files of these tests check alike."""
 
 import contextlib
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spikewise.cli.main import main
+from spikewise.data.events import Events
 
+REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
+needs_real_data = pytest.mark.skipif(
+    not REAL.is_dir(), reason="no real recordings: set SPIKEWISE_DATA to a folder that has them"
+)
 QUICK = "--optim.epochs 1 --optim.batch 6 --optim.lr-batch 6 --optim.precision float32 --device cpu --workers 0"
+DTYPES = [np.int64, np.uint16, np.uint16, np.uint8]  # of t, x, y and polarity
 
 
 @contextlib.contextmanager
@@ -19,13 +27,24 @@ def refused(message, kind=ValueError):
     assert "\n" not in str(error.value)
 
 
+def refuse(message, function, *args, kind=ValueError, **how):
+    """The call raises an error of one line that `message` matches."""
+    with refused(message, kind):
+        function(*args, **how)
+
+
+def as_events(t, x, y, polarity, size):
+    """Columns of any integers as a recording, in the types that are promised."""
+    return Events(*map(np.asarray, (t, x, y, polarity), DTYPES), size)
+
+
 def columns(events):
     return events.t, events.x, events.y, events.polarity
 
 
 def require_equal(events, *expected):
     """The events have these t, x, y and polarity, in the types that are promised."""
-    assert [column.dtype for column in columns(events)] == [np.int64, np.uint16, np.uint16, np.uint8]
+    assert [column.dtype for column in columns(events)] == DTYPES
     assert all(np.array_equal(found, column) for found, column in zip(columns(events), expected, strict=True))
 
 

@@ -1,7 +1,9 @@
 """Files of event cameras, written from the formats' descriptions and not from the readers."""
 
+import io
 import struct
 
+import h5py
 import numpy as np
 
 END3 = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#Start-Time: 2016-07-01 12:00:00 (TZ+0200)\r\n#!END-HEADER\r\n"
@@ -14,26 +16,22 @@ def packet3(kind, events, each=8, overflows=0, number=None, room=None):
     return struct.pack("<hhiiiiii", kind, 1, each, 4, overflows, number if room is None else room, number, number) + events
 
 
-def aedat3(t, x, y, polarity, valid=None, at_once=100):
-    """AEDAT 3.1, `at_once` events to a packet; a packet ends where the clock overflows; others stand between."""
-    out, begin = [END3], 0
-    valid = np.ones(len(t), int) if valid is None else valid
-    while begin < len(t):
-        overflows, end = int(t[begin]) >> 31, begin
-        while end < len(t) and end - begin < at_once and int(t[end]) >> 31 == overflows:
-            end += 1
-        words = []
-        for i in range(begin, end):
-            data = int(valid[i]) | int(polarity[i]) << 1 | int(y[i]) << 2 | int(x[i]) << 17
-            words.append(struct.pack("<II", data, int(t[i]) & 0x7FFFFFFF))
-        out += [packet3(0, b"\1" * 16, each=16), packet3(1, b"".join(words), overflows=overflows)]
-        begin = end
-    return b"".join(out)
-
-
 def words(dtype, *columns):
     """Columns of 32-bit words, interleaved."""
     return np.stack([np.asarray(column) % 2**32 for column in columns], axis=1).astype(dtype).tobytes()
+
+
+def aedat3(t, x, y, polarity, valid=1, at_once=100):
+    """AEDAT 3.1, `at_once` events to a packet; a packet ends where the clock overflows; others stand between."""
+    t, x, y, polarity = map(np.asarray, (t, x, y, polarity))
+    data, overflows, out = valid | polarity << 1 | y << 2 | x << 17, t >> 31, [END3]
+    for overflow in np.unique(overflows):
+        places = np.flatnonzero(overflows == overflow)
+        for k in range(0, len(places), at_once):
+            at = places[k : k + at_once]
+            events = words("<u4", data[at], t[at] & 0x7FFFFFFF)
+            out += [packet3(0, b"\1" * 16, each=16), packet3(1, events, overflows=overflow)]
+    return b"".join(out)
 
 
 def aedat2(t, x, y, polarity, header=START2):
@@ -51,11 +49,9 @@ def davis(t, x, y, polarity, header=START2 + b"# AEChip: eu.seebetter.ini.chips.
 def atis(t, x, y, polarity):
     """N-MNIST's five bytes; a row of 240 wherever the clock of 13 bits overflows."""
     out, overflows = [], 0
-    for time, a, b, p in zip(t, x, y, polarity, strict=True):
-        while time - 8192 * overflows >= 8192:
-            out.append(bytes([0, 240, 0, 0, 0]))
-            overflows += 1
-        rest = int(time) - 8192 * overflows
+    for time, a, b, p in zip(map(int, t), x, y, polarity, strict=True):
+        out += [bytes([0, 240, 0, 0, 0])] * (time // 8192 - overflows)
+        overflows, rest = time // 8192, time % 8192
         out.append(bytes([a, b, int(p) << 7 | rest >> 16, rest >> 8 & 255, rest & 255]))
     return b"".join(out)
 
@@ -66,32 +62,29 @@ def dat(t, x, y, polarity):
     return header + words("<u4", t, x | y << 14 | polarity << 28)
 
 
+def changes(state, parts, shift):
+    """Words of the parts (code, value) that `state` does not have, and now has; the code begins at bit `shift`."""
+    new = [(code, value) for code, value in parts if state.get(code) != value]
+    state.update(new)
+    return [code << shift | value for code, value in new]
+
+
 def evt2(t, x, y, polarity):
     """Prophesee EVT 2.0."""
-    out, high = [b"% evt 2.0\n% geometry 640x480\n"], -1
-    for time, a, b, p in zip(t, x, y, polarity, strict=True):
-        if int(time) >> 6 != high:
-            high = int(time) >> 6
-            out.append(struct.pack("<I", 8 << 28 | high))
-        out.append(struct.pack("<I", int(p) << 28 | (int(time) & 63) << 22 | int(a) << 11 | int(b)))
-    return b"".join(out)
+    words, state = [], {}
+    for time, a, b, p in zip(map(int, t), map(int, x), map(int, y), map(int, polarity), strict=True):
+        words += changes(state, [(8, time >> 6)], 28)
+        words.append(p << 28 | (time & 63) << 22 | a << 11 | b)
+    return b"% evt 2.0\n% geometry 640x480\n" + np.array(words, "<u4").tobytes()
 
 
 def evt3(t, x, y, polarity):
     """Prophesee EVT 3.0, one word per part of an event."""
-    out, high, low, row = [b"% evt 3.0\n% format EVT3;height=720;width=1280\n"], -1, -1, -1
-    for time, a, b, p in zip(map(int, t), x, y, polarity, strict=True):
-        if time >> 12 != high:
-            high = time >> 12
-            out.append(struct.pack("<H", 8 << 12 | high))
-        if time & 4095 != low:
-            low = time & 4095
-            out.append(struct.pack("<H", 6 << 12 | low))
-        if b != row:
-            row = b
-            out.append(struct.pack("<H", int(b)))
-        out.append(struct.pack("<H", 2 << 12 | int(p) << 11 | int(a)))
-    return b"".join(out)
+    words, state = [], {}
+    for time, a, b, p in zip(map(int, t), map(int, x), map(int, y), map(int, polarity), strict=True):
+        words += changes(state, [(8, time >> 12), (6, time & 4095), (0, b)], 12)
+        words.append(2 << 12 | p << 11 | a)
+    return b"% evt 3.0\n% format EVT3;height=720;width=1280\n" + np.array(words, "<u2").tobytes()
 
 
 def random_events(n, height=128, width=128, seed=0, last=10**6):
@@ -99,3 +92,19 @@ def random_events(n, height=128, width=128, seed=0, last=10**6):
     rng = np.random.default_rng(seed)
     t = np.sort(rng.integers(0, last, n))
     return t, rng.integers(0, width, n), rng.integers(0, height, n), rng.integers(0, 2, n)
+
+
+def npz(t, x, y, polarity, **more):
+    """The arrays t, x, y and p, as SpikingJelly writes them."""
+    file = io.BytesIO()
+    np.savez(file, t=t, x=x, y=y, p=polarity, **more)
+    return file.getvalue()
+
+
+def hdf5(t, x, y, polarity, place="events/{}", **how):
+    """The same as datasets of an HDF5 file."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as out:
+        for name, array in zip("txyp", (t, x, y, polarity), strict=True):
+            out.create_dataset(place.format(name), data=array, **how)
+    return file.getvalue()

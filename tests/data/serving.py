@@ -10,15 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         content, wanted = self.server.files.get(self.path.lstrip("/")), self.headers.get("Range")
-        if content is None:
-            self.send_error(404)
-            return
         first, last = 0, ""
         if wanted and self.server.ranges:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
-        part = content[int(first) : int(last) + 1 if last else None]
+        part = content and content[int(first) : int(last) + 1 if last else None]
         if not part:
-            self.send_error(416)
+            self.send_error(404 if content is None else 416)
             return
         self.send_response(206 if wanted and self.server.ranges else 200)
         self.send_header("Content-Length", str(len(part)))
@@ -38,15 +35,12 @@ class Handler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def serve(files, ranges=True):
     """A server of contents by name; without `ranges` it sends whole files. The first `cuts` answers break off half way."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.ranges, server.cuts, server.requested = files, ranges, 0, []
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.files, server.ranges, server.cuts, server.requested = files, ranges, 0, []
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 def write_tar(path, *members):

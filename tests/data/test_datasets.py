@@ -1,15 +1,14 @@
 """Files of data sets: right when they are right, a sentence when they are not."""
 
 import gzip
-import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
-from checks import require_equal
+from checks import REAL, needs_real_data, refuse, require_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sources import nmnist_folders
 
 from spikewise.data.datasets.cifar import cifar10, cifar100
 from spikewise.data.datasets.digits import digits
@@ -17,11 +16,6 @@ from spikewise.data.datasets.fashion_mnist import fashion_mnist
 from spikewise.data.datasets.nmnist import nmnist
 from spikewise.data.events.formats.atis import read_atis
 from spikewise.data.images.idx import read_idx
-
-REAL = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
-needs_real_data = pytest.mark.skipif(
-    not REAL.is_dir(), reason="no real recordings: set SPIKEWISE_DATA to a folder that has them"
-)
 
 
 def idx(array):
@@ -40,8 +34,7 @@ def atis(t, x, y, polarity):
 @pytest.mark.parametrize("packed", [False, True])
 def test_idx_files_are_read_packed_or_not(shape, packed, tmp_path):
     array = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    content = idx(array)
-    (tmp_path / ("a.gz" if packed else "a")).write_bytes(gzip.compress(content) if packed else content)
+    (tmp_path / ("a.gz" if packed else "a")).write_bytes(gzip.compress(idx(array)) if packed else idx(array))
     assert np.array_equal(read_idx(tmp_path / "a"), array)
 
 
@@ -63,17 +56,14 @@ WHOLE = idx(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
 )
 def test_damaged_idx_files_are_refused_in_words(content, message, tmp_path):
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        read_idx(tmp_path / "a")
+    refuse(message, read_idx, tmp_path / "a")
 
 
 def test_the_digits_are_whole():
     train, test = digits("train"), digits("test")
-    assert (len(train), len(test)) == (1438, 359)
-    assert train.images.shape == (1438, 1, 8, 8)
+    assert (train.images.shape, test.images.shape) == ((1438, 1, 8, 8), (359, 1, 8, 8))
     everything = np.concatenate([train.images, test.images])
-    assert (everything.min(), everything.max()) == (0, 16)
-    assert int(everything.astype(np.int64).sum()) == 561718  # of the published file
+    assert (everything.min(), everything.max(), everything.sum(dtype=np.int64)) == (0, 16, 561718)  # as published
     sample = test.sample(0)
     assert sample.dtype == np.float32
     assert 0 <= sample.min() <= sample.max() <= 1
@@ -81,11 +71,9 @@ def test_the_digits_are_whole():
 
 def test_the_split_is_stratified_and_has_no_image_twice():
     train, test = digits("train"), digits("test")
-    for label in range(10):
-        share = (test.labels == label).sum() / ((test.labels == label).sum() + (train.labels == label).sum())
-        assert 0.19 < share < 0.21
-    images = {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
-    assert not images
+    in_test, in_train = np.bincount(test.labels), np.bincount(train.labels)
+    assert in_test / (in_test + in_train) == pytest.approx(np.full(10, 0.2), abs=0.01)
+    assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
 
 
 def write_fashion(folder, images=(10, 28, 28), labels=10, label=3):
@@ -104,18 +92,18 @@ def test_fashion_mnist_is_found_in_its_folder_or_under_its_name(tmp_path, monkey
 
 
 def test_fashion_mnist_that_is_missing_or_wrong_is_refused_in_words(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"no fashion-mnist data: .* get it with `spikewise data download fashion-mnist`"
-    ):
-        fashion_mnist("train", tmp_path)
+    refuse(
+        r"no fashion-mnist data: .* get it with `spikewise data download fashion-mnist`",
+        fashion_mnist,
+        "train",
+        tmp_path,
+        kind=FileNotFoundError,
+    )
     write_fashion(tmp_path / "few", labels=9)
-    with pytest.raises(ValueError, match=r"train images \[10, 28, 28\] and labels \[9\] do not match"):
-        fashion_mnist("train", tmp_path / "few")
+    refuse(r"train images \[10, 28, 28\] and labels \[9\] do not match", fashion_mnist, "train", tmp_path / "few")
     write_fashion(tmp_path / "eleven", label=10)
-    with pytest.raises(ValueError, match="label 10 of sample 0 is out of range; there are 10 classes"):
-        fashion_mnist("train", tmp_path / "eleven")
-    with pytest.raises(ValueError, match="has no split 'val'; use 'train' or 'test'"):
-        fashion_mnist("val", tmp_path)
+    refuse("label 10 of sample 0 is out of range; there are 10 classes", fashion_mnist, "train", tmp_path / "eleven")
+    refuse("has no split 'val'; use 'train' or 'test'", fashion_mnist, "val", tmp_path)
 
 
 def cifar_rows(number, label_bytes, label):
@@ -135,14 +123,17 @@ def test_cifar_is_read_from_its_binary_version(tmp_path):
     assert np.array_equal(test.images[2], rows[2, 1:].reshape(3, 32, 32))
     assert set(test.labels) == {6}
     (folder / "data_batch_3.bin").unlink()
-    with pytest.raises(FileNotFoundError, match=r"data_batch_3.bin; the binary version of cifar10 has data_batch_1.bin"):
-        cifar10("train", tmp_path)
+    refuse(
+        r"data_batch_3.bin; the binary version of cifar10 has data_batch_1.bin",
+        cifar10,
+        "train",
+        tmp_path,
+        kind=FileNotFoundError,
+    )
     (folder / "test_batch.bin").write_bytes(rows.tobytes()[:-5])
-    with pytest.raises(ValueError, match=r"holds 12,287 bytes, no multiple of 3,073: it was cut after byte 9,219"):
-        cifar10("test", tmp_path)
+    refuse(r"holds 12,287 bytes, no multiple of 3,073: it was cut after byte 9,219", cifar10, "test", tmp_path)
     (folder / "test_batch.bin").write_bytes(cifar_rows(4, 1, 11).tobytes())
-    with pytest.raises(ValueError, match="label 11 of sample 0 is out of range"):
-        cifar10("test", tmp_path)
+    refuse("label 11 of sample 0 is out of range", cifar10, "test", tmp_path)
 
 
 def test_cifar_100_takes_the_fine_label(tmp_path):
@@ -150,8 +141,7 @@ def test_cifar_100_takes_the_fine_label(tmp_path):
         (tmp_path / name).write_bytes(cifar_rows(3, 2, 77).tobytes())
     (tmp_path / "fine_label_names.txt").write_text("\n".join(f"class{k}" for k in range(100)))
     data = cifar100("test", tmp_path)
-    assert set(data.labels) == {77}
-    assert data.class_names[77] == "class77"
+    assert (set(data.labels), data.class_names[77]) == ({77}, "class77")
 
 
 @given(
@@ -164,37 +154,23 @@ def test_atis_files_decode_to_what_was_encoded(tmp_path_factory, events):
     file = tmp_path_factory.mktemp("atis") / "a.bin"
     columns = list(zip(*events, strict=True))
     file.write_bytes(atis(*columns))
-    decoded = read_atis(file, (34, 34))
-    require_equal(decoded, *columns)
+    require_equal(read_atis(file, (34, 34)), *columns)
 
 
 def test_an_overflow_mark_moves_all_later_times(tmp_path):
     (tmp_path / "a.bin").write_bytes(atis([5, 0, 7, 0, 9], [1, 0, 2, 0, 3], [1, 240, 2, 240, 3], [0, 0, 1, 0, 0]))
-    events = read_atis(tmp_path / "a.bin", (34, 34))
-    assert events.t.tolist() == [5, 8199, 16393]
-    assert events.x.tolist() == [1, 2, 3]
+    require_equal(read_atis(tmp_path / "a.bin", (34, 34)), [5, 8199, 16393], [1, 2, 3], [1, 2, 3], [0, 1, 0])
 
 
 def test_damaged_recordings_are_refused_in_words(tmp_path):
     (tmp_path / "cut.bin").write_bytes(b"1234567")
-    with pytest.raises(ValueError, match=r"was cut: the event at byte 5 has 2 of 5 bytes"):
-        read_atis(tmp_path / "cut.bin", (34, 34))
+    refuse(r"was cut: the event at byte 5 has 2 of 5 bytes", read_atis, tmp_path / "cut.bin", (34, 34))
     (tmp_path / "far.bin").write_bytes(atis([1, 2], [3, 34], [3, 3], [0, 1]))
-    with pytest.raises(ValueError, match="event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels"):
-        read_atis(tmp_path / "far.bin", (34, 34))
-
-
-def write_nmnist(folder, per_class=(5, 2)):
-    for split, number in zip(("Train", "Test"), per_class, strict=True):
-        for label in range(10):
-            (folder / split / str(label)).mkdir(parents=True)
-            for k in range(number):
-                path = folder / split / str(label) / f"{split}{k}.bin"
-                path.write_bytes(atis([k, k + 1], [label, 1], [2, 3], [0, 1]))
+    refuse("event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels", read_atis, tmp_path / "far.bin", (34, 34))
 
 
 def test_nmnist_has_its_published_split_and_folds(tmp_path):
-    write_nmnist(tmp_path / "N-MNIST")
+    nmnist_folders(tmp_path / "N-MNIST", (5, 2))
     train, test = nmnist("train", tmp_path, T=2), nmnist("test", tmp_path, T=2)
     assert (len(train), len(test)) == (50, 20)
     assert train.sample(7).shape == (2, 2, 34, 34)
@@ -209,16 +185,15 @@ def test_nmnist_has_its_published_split_and_folds(tmp_path):
 
 
 def test_nmnist_that_is_missing_or_empty_is_refused_in_words(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no nmnist data: Train is neither in .* unpack N-MNIST's Train.zip"):
-        nmnist("train", tmp_path)
-    write_nmnist(tmp_path)
+    refuse(
+        r"no nmnist data: Train is neither in .* unpack N-MNIST's Train.zip", nmnist, "train", tmp_path, kind=FileNotFoundError
+    )
+    nmnist_folders(tmp_path, (1, 1))
     for file in (tmp_path / "Train" / "4").iterdir():
         file.unlink()
-    with pytest.raises(ValueError, match=r"4 holds no .bin file"):
-        nmnist("train", tmp_path)
+    refuse(r"4 holds no .bin file", nmnist, "train", tmp_path)
     (tmp_path / "Train" / "4").rmdir()
-    with pytest.raises(FileNotFoundError, match=r"no folder .*4; N-MNIST has the folders 0 to 9"):
-        nmnist("train", tmp_path)
+    refuse(r"no folder .*4; N-MNIST has the folders 0 to 9", nmnist, "train", tmp_path, kind=FileNotFoundError)
 
 
 @needs_real_data
@@ -227,9 +202,7 @@ def test_real_recordings_decode_whole():
     assert (len(train), len(test)) == (1000, 100)
     counts = [len(read_atis(file, (34, 34))) for file in [*train.files, *test.files]]
     assert (min(counts), max(counts)) == (1069, 7152)
-    sample = read_atis(REAL / "event_files" / "tonic" / "sample_nmnist.bin", (34, 34))
-    assert len(sample) == 4325
-    assert (np.diff(sample.t) >= 0).all()
+    assert (np.diff(read_atis(REAL / "event_files" / "tonic" / "sample_nmnist.bin", (34, 34)).t) >= 0).all()
 
 
 @needs_real_data

@@ -3,29 +3,35 @@
 import dataclasses
 import hashlib
 import io
+import json
 import math
 import os
 import pickle
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from checks import refused
+from checks import refused, train_and_evaluate
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_files import encoded, image_set, jpeg, pixels, write
 from PIL import Image
 
-from spikewise.config import Config, Data, Optim
+from spikewise.cli.main import main
+from spikewise.config import Config, Data, Optim, from_json, to_json
 from spikewise.data import DATASETS, EpochSampler, rng_from
 from spikewise.data.augment import random_crop_box
 from spikewise.data.datasets.image_folder import image_folder
+from spikewise.data.datasets.image_shards import image_shards, write_shards
 from spikewise.data.datasets.imagenet import count_images, imagenet, imagenet_classes
-from spikewise.data.images.photographs import MEAN, STD, normalize
+from spikewise.data.images.decode import decode_as_published
+from spikewise.data.images.photographs import MEAN, STD, normalize, random_resized_crop
 from spikewise.engine.build import load_data
 from spikewise.engine.loader import EvalBatches, TrainingBatches, iterate_batches
+from spikewise.engine.run.fingerprint import describe_changes, run_fingerprint
 
 CPU = torch.device("cpu")
 
@@ -96,19 +102,27 @@ def kinds():
 
 @pytest.mark.parametrize("name", kinds())
 def test_every_kind_of_image_becomes_red_green_and_blue_as_pillow_has_it(name, tmp_path):
+    """As published always; as users want it where nothing is turned, transparent or deep (see test_decode.py)."""
     content = kinds()[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         want = as_published(content)
-    assert np.array_equal(one(tmp_path, content, name).sample(0), want)
+    data = one(tmp_path, content, name)
+    published = dataclasses.replace(data, decode=decode_as_published)
+    assert np.array_equal(published.sample(0), want)
+    differs = name in ("turned.jpg", "see_through.png", "rgba.png", "grey_alpha.png", "grey16.png", "rgba.webp")
+    assert np.array_equal(data.sample(0), want) != differs
 
 
-def test_a_camera_that_was_held_upright_is_not_turned(tmp_path):
+def test_imagenet_is_decoded_as_published_and_a_folder_of_photographs_upright(tmp_path):
+    stand_in(tmp_path, imagenet_classes())
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = Image.fromarray(pixels(60, 50))
-    plain, turned = one(tmp_path / "p", encoded(image)), one(tmp_path / "t", encoded(image, exif=exif))
-    assert np.array_equal(plain.sample(0), turned.sample(0))
+    content = encoded(Image.fromarray(pixels(60, 50)), exif=exif)
+    write(tmp_path / "train" / "n01440764" / "n01440764_1.JPEG", content)
+    assert np.array_equal(imagenet("train", tmp_path).sample(0), as_published(content))
+    upright = encoded(Image.open(io.BytesIO(content)).transpose(Image.Transpose.ROTATE_270), "PNG")
+    assert np.array_equal(image_folder("train", tmp_path).sample(0), as_published(upright))
 
 
 def test_normalising_is_float32_arithmetic_to_the_bit():
@@ -184,7 +198,7 @@ def test_the_test_split_is_left_to_no_chance(tmp_path):
     assert all(np.array_equal(images[k].numpy(), data.sample(k)) for k in range(6))
 
 
-def test_classes_and_files_are_in_the_order_of_their_names(tmp_path):
+def test_classes_and_files_are_in_the_order_of_their_names(tmp_path, caplog):
     names = ["b/1.jpg", "b/10.jpg", "b/2.JPG", "B/x.png", "ä/z.webp", "a b/y.bmp", "b/sub/0.jpeg", "b/a/é.Jpeg"]
     for name in names:
         write(tmp_path / "train" / name, b"")
@@ -192,6 +206,10 @@ def test_classes_and_files_are_in_the_order_of_their_names(tmp_path):
         write(tmp_path / "train" / name, b"")
     write(tmp_path / "train" / "README", b"")
     data = image_folder("train", tmp_path)
+    assert image_folder("train", tmp_path).labels.tolist() == data.labels.tolist()
+    assert len(caplog.messages) == 1  # said once
+    for said in ("skipped 3 hidden (such as train/.git)", "4 of an unknown kind (such as train/README)", "images end in .jpg"):
+        assert said in caplog.text
     assert data.class_names == ("B", "a b", "b", "ä")
     assert [str(file.relative_to(tmp_path / "train")) for file in data.files] == [
         "B/x.png",
@@ -259,7 +277,7 @@ def test_what_is_no_folder_of_images_by_class_is_refused_in_words(tmp_path):
     require_refusal("train holds no folders; it must hold one for each class", split="train")
     write(tmp_path / "train" / "a" / "1.jpg", jpeg())
     write(tmp_path / "train" / "b" / "notes.txt", b"")
-    require_refusal(r"train/b holds no image \(\.jpg, \.jpeg, \.png, \.webp, \.bmp\); fill it, or remove it", split="train")
+    require_refusal(r"train/b holds no image \(\.jpg, \.jpeg, \.png, .*\); fill it, or remove it", split="train")
     write(tmp_path / "train" / "b" / "1.jpg", jpeg())
     write(tmp_path / "val" / "a" / "1.jpg", jpeg())
     require_refusal("train has the class 'b', val has not; both must have the same classes")
@@ -283,10 +301,11 @@ def bomb():
 
 
 BROKEN = {
-    "empty": (b"", "is no JPEG, PNG, WEBP or BMP image: it begins with nothing"),
-    "text": (b"<html>404</html>", "is no JPEG, PNG, WEBP or BMP image: it begins with 3c 68 74 6d 6c 3e 34 30"),
-    "gif": (encoded(Image.new("L", (9, 9)), "GIF"), "is no JPEG, PNG, WEBP or BMP image: it begins with 47 49 46"),
-    "tiff": (encoded(Image.new("L", (9, 9)), "TIFF"), "is no JPEG, PNG, WEBP or BMP image"),
+    "empty": (b"", "is no JPEG, PNG, WEBP, BMP, TIFF or GIF image: it begins with nothing"),
+    "text": (b"<html>404</html>", "is no JPEG, PNG, WEBP, .* image: it begins with 3c 68 74 6d 6c 3e 34 30"),
+    "ico": (encoded(Image.new("L", (9, 9)), "ICO"), "is no JPEG, PNG, WEBP, .* image: it begins with 00 00 01 00"),
+    "cut_tiff": (encoded(Image.fromarray(pixels(60, 50)), "TIFF")[:900], "is damaged: |is no JPEG"),
+    "cut_gif": (encoded(Image.fromarray(pixels(60, 50)), "GIF")[:900], "is damaged: "),
     "cut_jpeg": (jpeg()[:-300], "is damaged: image file is truncated"),
     "cut_header": (jpeg()[:40], "is no JPEG|is damaged"),
     "cut_png": (encoded(Image.fromarray(pixels(60, 50)), "PNG")[:900], "is damaged: "),
@@ -320,7 +339,7 @@ def test_a_file_that_is_gone_is_not_called_broken(tmp_path):
         data.sample(0)
 
 
-SEEDS = [jpeg(), encoded(Image.fromarray(pixels(20, 9)), "PNG"), encoded(Image.fromarray(pixels(20, 9)), "WEBP"), bomb()]
+SEEDS = [jpeg(), bomb(), *(encoded(Image.fromarray(pixels(20, 9)), kind) for kind in ("PNG", "WEBP", "TIFF", "GIF"))]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -397,8 +416,140 @@ def test_what_only_images_of_one_size_can_take_is_refused(tmp_path):
         ValueError, match=r"data.resized_crop=0.3 is for images of one size; image-folder crops its photographs"
     ):
         load_data(dataclasses.replace(config, data=dataclasses.replace(config.data, resized_crop=0.3)), "train")
-    with pytest.raises(ValueError, match=r"data.size=64 is for photographs \(imagenet, image-folder.*\); digits has one size"):
+    with pytest.raises(ValueError, match=r"data.size=64 is for photographs \(imagenet, image-folder.*\), not for digits"):
         load_data(Config(data=Data(name="digits", size=64)), "train")
     with pytest.raises(ValueError, match=r"data.size=0 is out of range; use 1 to 4096 pixels"):
         Data(size=0)
     assert DATASETS["imagenet"].variable_size
+
+
+def test_numbers_are_classes_in_their_order_and_as_text_for_checkpoints_of_others(tmp_path, caplog):
+    for name in ("1", "2", "10", "11"):
+        write(tmp_path / "train" / name / f"{name}.png", b"")
+    assert image_folder("train", tmp_path).class_names == ("1", "2", "10", "11")
+    assert image_folder("train", tmp_path, class_order="text").class_names == ("1", "10", "11", "2")
+    assert [Path(file).stem for file in image_folder("train", tmp_path).files] == ["1", "2", "10", "11"]
+    image_folder("train", tmp_path)
+    assert len(caplog.messages) == 2  # one for each order
+    assert "class 1 is '2', in natural order; with data.class_order=text it would be '10'" in caplog.text
+    write(tmp_path / "train" / "a" / "a.png", b"")  # not all are numbers
+    assert image_folder("train", tmp_path).class_names == ("1", "10", "11", "2", "a")
+    with refused("class_order='size' is unknown; use natural or text"):
+        image_folder("train", tmp_path, class_order="size")
+
+
+def test_shards_keep_the_order_of_classes_that_they_were_packed_in(tmp_path):
+    source = image_set(tmp_path / "images", classes=("2", "10"))
+    for order, names in (("natural", ("2", "10")), ("text", ("10", "2"))):
+        write_shards(source, tmp_path / order, class_order=order)
+        assert image_shards("train", tmp_path / order).class_names == names
+
+
+def test_a_run_without_the_field_keeps_the_order_it_was_trained_with(tmp_path):
+    root = image_set(tmp_path, classes=("2", "10"))
+    config = Config(data=Data(name="image-folder", root=str(root), size=32))
+    assert load_data(config, "train").class_names == ("2", "10")
+    written = json.loads(to_json(config))
+    assert load_data(from_json(json.dumps(written)), "train").class_names == ("2", "10")
+    del written["data"]["class_order"]
+    old = from_json(json.dumps(written))
+    assert load_data(old, "train").class_names == ("10", "2")
+    saved = run_fingerprint(config, np.empty(0))
+    del saved["data.class_order"]  # as in a checkpoint of before
+    assert describe_changes(saved, run_fingerprint(old, np.empty(0))) == []
+    assert describe_changes(saved, run_fingerprint(config, np.empty(0))) == ["data.class_order 'text' -> 'natural'"]
+
+
+def resized_by_hand(content, size):
+    """Scaled so that it just holds 8/7 of (height, width), then its centre, in plain arithmetic."""
+    image = Image.open(io.BytesIO(content))
+    scale = max(size[0] * 8 // 7 / image.height, size[1] * 8 // 7 / image.width)
+    width, height = (int(side * scale + 1e-9) for side in image.size)
+    left, top = round((width - size[1]) / 2), round((height - size[0]) / 2)
+    return np.asarray(image.resize((width, height), Image.BILINEAR))[top : top + size[0], left : left + size[1]]
+
+
+@pytest.mark.parametrize("shape", [(90, 75), (300, 60), (60, 300), (64, 48)], ids=str)
+def test_a_crop_of_another_proportion(shape, tmp_path):
+    content = jpeg(*shape)
+    data = one(tmp_path, content, size=(21, 70))
+    assert np.array_equal(data.sample(0), normalize(resized_by_hand(content, (21, 70))))
+    assert data.random_sample(0, rng_from(0)).shape == (3, 21, 70)
+    square = one(tmp_path, content, size=(64, 64))
+    assert np.array_equal(square.sample(0), one(tmp_path, content, size=64).sample(0))
+    assert np.array_equal(square.random_sample(0, rng_from(1)), one(tmp_path, content, size=64).random_sample(0, rng_from(1)))
+
+
+def test_a_wide_crop_distorts_no_more_than_a_square_one(tmp_path):
+    drawn = [random_crop_box(2000, 4000, rng_from(k), (0.1, 0.3), (2 * 3 / 4, 2 * 4 / 3)) for k in range(200)]
+    boxes = iter(drawn)
+    shapes = []
+
+    class Part:
+        height, width = 2000, 4000
+
+        def crop(self, box):
+            left, top, right, bottom = box
+            assert (top, left, bottom - top, right - left) == next(boxes)
+            shapes.append((right - left) / (bottom - top) / 2)
+            return self
+
+        def resize(self, size, _):
+            assert size == (80, 40)
+
+    for k in range(200):
+        random_resized_crop(Part(), (40, 80), rng_from(k), (0.1, 0.3))
+    assert 0.74 < min(shapes) < 0.8
+    assert 1.25 < max(shapes) < 1.34
+
+
+def test_mean_std_and_crop_scale_are_used_in_training_and_evaluation(tmp_path):
+    mean, std = (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)
+    config = Config(data=Data(name="image-folder", root=str(image_set(tmp_path)), size=(16, 24), mean=mean, std=std))
+    plain, data = one(tmp_path / "plain", jpeg(), size=(16, 24)), load_data(from_json(to_json(config)), "test")
+    bytes_of = plain.sample(0) * np.reshape(STD, (3, 1, 1)) + np.reshape(MEAN, (3, 1, 1))
+    ours = dataclasses.replace(plain, mean=data.mean, std=data.std)
+    want = (bytes_of - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    np.testing.assert_allclose(ours.sample(0), want, atol=1e-5)
+    assert data.sample(0).shape == (3, 16, 24)
+    train = load_data(dataclasses.replace(config, data=dataclasses.replace(config.data, crop_scale=(0.9, 1))), "train")
+    image = Image.open(train.files[0])
+    box = random_crop_box(image.height, image.width, rng_from(7), (0.9, 1.0), (1.5 * 3 / 4, 1.5 * 4 / 3))
+    part = np.asarray(image)[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
+    want = normalize(np.asarray(Image.fromarray(part).resize((24, 16), Image.BILINEAR)), mean, std)
+    assert np.array_equal(train.random_sample(0, rng_from(7)), want)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"size": (0, 5)}, "data.size=.* is out of range; use 1 to 4096 pixels"),
+        ({"size": (1, 2, 3)}, "data.size=.* has the wrong type"),
+        ({"crop_scale": (0.5, 0.2)}, "data.crop_scale=.* use two numbers, 0 < low <= high <= 1"),
+        ({"crop_scale": (0, 0.2)}, "data.crop_scale="),
+        ({"mean": (123.0, 116.0, 103.0)}, "data.mean=.* use three numbers, 0 to 1; white is 1, not 255"),
+        ({"std": (0.2, 0.2, 0)}, "data.std=.* use three numbers above 0"),
+        ({"std": (0.2, float("nan"), 0.1)}, "data.std="),
+        ({"mean": 0.5}, "data.mean=0.5 has the wrong type; use 3 numbers or null"),
+    ],
+)
+def test_a_view_that_is_none_is_refused_when_it_is_written(fields, message):
+    with refused(message):
+        Data(**fields)
+
+
+@pytest.mark.parametrize("field", [{"mean": (0, 0, 0)}, {"std": (1, 1, 1)}, {"crop_scale": (0.5, 1)}, {"size": (5, 6)}])
+def test_data_sets_without_photographs_refuse_a_view(field):
+    with refused(f"data.{next(iter(field))}=.* is for photographs .*, not for digits"):
+        load_data(Config(data=Data(name="digits", **field)), "train")
+
+
+def test_command_lines_join_numbers_by_commas(tmp_path, capsys):
+    root = image_set(tmp_path / "images")
+    options = ("--data.name", "image-folder", "--data.root", root, "--data.size", "32,48", "--data.mean", "0.5,0.5,0.25")
+    assert train_and_evaluate(capsys, tmp_path / "run", "imagenet/sew-resnet18", *options) == "of 6"
+    written = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+    assert (written["size"], written["mean"], written["class_order"]) == ([32, 48], [0.5, 0.5, 0.25], "natural")
+    with pytest.raises(SystemExit):
+        main(["plan", "imagenet/sew-resnet18", "--data.std", "0.5,0.5"])
+    assert "3 numbers, joined by commas, were expected, given 2" in " ".join(capsys.readouterr().err.replace("│", " ").split())

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checks import as_events, refuse
 
-from spikewise.data.events import Events
 from spikewise.data.events.frames import FRAME_BINNERS
 from spikewise.data.events.recordings import EventDataset
 from spikewise.data.files import PathArray
@@ -21,7 +21,7 @@ SIZE = (6, 9)
 def read(path):
     """A recording in a format of this test's own."""
     raw = np.fromfile(path, dtype=np.int64).reshape(-1, 4)
-    return Events(raw[:, 0], raw[:, 1].astype(np.uint16), raw[:, 2].astype(np.uint16), raw[:, 3].astype(np.uint8), SIZE)
+    return as_events(*raw.T, SIZE)
 
 
 def write(path, n, seed=0):
@@ -44,16 +44,14 @@ def a_set(folder, cache=None, split_by="count", T=3, reader=read):
 def test_files_are_a_sequence_of_paths_in_two_arrays(tmp_path):
     names = ["train/a/1.bin", "train/ä/2 3.bin", "x"]
     files = PathArray(tmp_path, [names[0], tmp_path / names[1], names[2]])
-    assert list(files) == [tmp_path / name for name in names]
-    assert files[-1] == tmp_path / "x"
-    assert files[1:] == [tmp_path / names[1], tmp_path / names[2]]
+    paths = [tmp_path / name for name in names]
+    assert (list(files), files[-1], files[1:]) == (paths, paths[-1], paths[1:])
     assert [files.name(k) for k in range(3)] == names
     assert list(pickle.loads(pickle.dumps(files))) == list(files)
     assert list(PathArray(tmp_path, [])) == []
     with pytest.raises(IndexError):
         files[3]
-    with pytest.raises(ValueError, match="is not in the subpath"):
-        PathArray(tmp_path / "data", [tmp_path / "elsewhere"])
+    refuse("is not in the subpath", PathArray, tmp_path / "data", [tmp_path / "elsewhere"])
 
 
 @pytest.mark.parametrize("split_by", FRAME_BINNERS)
@@ -81,10 +79,10 @@ def test_kept_frames_are_read_instead_of_the_recording(tmp_path):
         "3-count/a/1.rec.npy",
         "3-count/b/0.rec.npy",
     ]
-    with pytest.raises(AssertionError, match="was read again"):  # other frames
-        a_set(tmp_path, tmp_path / "kept", T=4, reader=fail).sample(0)
-    with pytest.raises(AssertionError, match="was read again"):
-        a_set(tmp_path, tmp_path / "kept", split_by="duration", reader=fail).sample(0)
+    refuse("was read again", a_set(tmp_path, tmp_path / "kept", T=4, reader=fail).sample, 0, kind=AssertionError)
+    refuse(
+        "was read again", a_set(tmp_path, tmp_path / "kept", split_by="duration", reader=fail).sample, 0, kind=AssertionError
+    )
 
 
 def test_kept_frames_of_a_changed_recording_are_made_anew(tmp_path):
@@ -110,14 +108,10 @@ def test_damaged_frames_are_made_anew(cut, tmp_path):
 
 @pytest.mark.parametrize(("most", "kind"), [(255, np.uint8), (256, np.uint16), (65536, np.uint32)])
 def test_frames_are_kept_in_the_smallest_type_that_holds_them(most, kind, tmp_path):
-    def same_place(path):
-        zeros = np.zeros(most, dtype=np.int64)
-        return Events(zeros, zeros.astype(np.uint16), zeros.astype(np.uint16), zeros.astype(np.uint8), SIZE)
-
-    data = a_set(tmp_path, tmp_path / "kept", T=1, reader=same_place)
-    for _ in range(2):
-        assert data.frames(0).dtype == kind
-        assert data.frames(0).max() == most
+    same_place = as_events(*np.zeros((4, most), int), SIZE)
+    data = a_set(tmp_path, tmp_path / "kept", T=1, reader=lambda _path: same_place)
+    for frames in (data.frames(0), data.frames(0)):  # made, and read
+        assert (frames.dtype, frames.max()) == (kind, most)
 
 
 def test_a_process_killed_while_it_keeps_frames_leaves_none_that_look_whole(tmp_path):
@@ -138,8 +132,12 @@ t.a_set(pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(tmp_path / "kept")!r}
 
 def test_frames_that_cannot_be_kept_say_what_to_do(tmp_path):
     (tmp_path / "kept").write_text("a file, where a folder should be")
-    with pytest.raises(OSError, match=r"frames can't be cached as .*; make room, or set data.cache to False"):
-        a_set(tmp_path, tmp_path / "kept").sample(0)
+    refuse(
+        r"frames can't be cached as .*; make room, or set data.cache to False",
+        a_set(tmp_path, tmp_path / "kept").sample,
+        0,
+        kind=OSError,
+    )
 
 
 def test_errors_name_the_recording(tmp_path):
@@ -147,13 +145,10 @@ def test_errors_name_the_recording(tmp_path):
     raw = np.fromfile(tmp_path / "a" / "0.rec", dtype=np.int64)
     raw[4 * 2 + 1] = 9
     (tmp_path / "a" / "0.rec").write_bytes(raw.tobytes())
-    with pytest.raises(ValueError, match=r"a/0.rec: event 2 lies at x=9"):
-        a_set(tmp_path).sample(0)
+    refuse(r"a/0.rec: event 2 lies at x=9", a_set(tmp_path).sample, 0)
 
 
 def test_what_does_not_fit_together_is_refused(tmp_path):
     make = partial(EventDataset, "set", PathArray(tmp_path, ["a", "b"]), class_names=("a",), T=3, read=read)
-    with pytest.raises(ValueError, match="set: 2 recordings and 3 labels do not match"):
-        make(labels=np.zeros(3))
-    with pytest.raises(ValueError, match="split_by='time' is unknown; use count or duration"):
-        make(labels=np.zeros(2), split_by="time")
+    refuse("set: 2 recordings and 3 labels do not match", make, labels=np.zeros(3))
+    refuse("split_by='time' is unknown; use count or duration", make, labels=np.zeros(2), split_by="time")

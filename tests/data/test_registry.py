@@ -4,7 +4,7 @@ import json
 
 import new_dataset
 import pytest
-from checks import train_and_evaluate
+from checks import refuse, train_and_evaluate
 
 import spikewise.data
 from spikewise.cli.main import main
@@ -14,9 +14,9 @@ from spikewise.data import DATASETS, find_dataset
 def test_a_new_data_set_is_one_file_and_one_line_of_the_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(DATASETS, "dots", new_dataset.ENTRY)
     (tmp_path / "columns.txt").write_text(" ".join(str(i % 8) for i in range(60)))
-    assert main(["data", "prepare", "dots", "--source", str(tmp_path / "columns.txt"), "--root", str(tmp_path)]) == 0
-    assert "dots: 60 images; 1 files" in capsys.readouterr().out
-    assert main(["data", "info", "dots", "--root", str(tmp_path), "--json"]) == 0
+    assert main(["data", "prepare", "dots", "--source", str(tmp_path / "columns.txt"), "--data.root", str(tmp_path)]) == 0
+    assert "dots: 60 images; 1 file," in capsys.readouterr().out
+    assert main(["data", "info", "dots", "--data.root", str(tmp_path), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert (info["samples"], info["shape"], list(info["classes"])) == ({"train": 40, "test": 20}, [1, 8, 8], ["left", "right"])
     assert main(["list", "datasets"]) == 0
@@ -28,8 +28,7 @@ def test_a_new_data_set_is_one_file_and_one_line_of_the_table(tmp_path, monkeypa
 
 
 def test_an_unknown_data_set_is_refused():
-    with pytest.raises(ValueError, match="no data set named 'mnist'; known: digits, digits-events"):
-        find_dataset("mnist")
+    refuse(r"no data set named 'mnist'; .*known: digits, digits-events", find_dataset, "mnist")
 
 
 def test_names_of_earlier_versions_are_found():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from checks import refuse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,5 +36,4 @@ def test_the_numbers_of_a_generator_never_change():
 
 @pytest.mark.parametrize("batch", [0, 101])
 def test_a_batch_that_does_not_fit_is_refused(batch):
-    with pytest.raises(ValueError, match="use a batch between 1 and 100"):
-        EpochSampler(100, batch, seed=0)
+    refuse("use a batch between 1 and 100", EpochSampler, 100, batch, seed=0)

@@ -79,7 +79,7 @@ def test_remote_shards(tmp_path, monkeypatch):
     for ranges in (True, False):
         with serve(files, ranges) as server:
             assert samples_of(image_shards("train", server.url, size=32)) == local
-            assert main(["data", "info", "image-shards", "--root", server.url]) == 0
+            assert main(["data", "info", "image-shards", "--data.root", server.url]) == 0
             with pytest.raises(FileNotFoundError):
                 image_shards("train", f"{server.url}/elsewhere")
 

@@ -8,12 +8,21 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from given import given_norm
+from given import (
+    LAYOUTS,
+    WINDOWS,
+    assert_close_gradients,
+    assert_pools_as_torch,
+    assert_statistics_within_2_ulp,
+    dyadic,
+    given_norm,
+    laid,
+    relative,
+)
 from torch.utils.checkpoint import checkpoint
 
 from spikewise import build_model
 from spikewise.kernels import BACKENDS, CONNECT, SURROGATES, NeuronParams, NormParams, get_backend
-from spikewise.kernels.cpu import norm_fire as cpu_norm_fire
 from spikewise.kernels.reference import scale_and_shift
 from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow
 from spikewise.native import build
@@ -26,12 +35,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 NEURONS = {"IF": (1.0, 1.0, 0.0), "LIF": (0.5, 0.5, -0.125), "no_decay": (0.75, 1.0, 0.25)}
+IF = NeuronParams(1.0, 1.0, 0.0)
 RESETS = {"hard": 0.0, "below": -0.25, "soft": None}
 SHAPES = [
     *[(4, 2, 16, 5, 3), (1, 1, 1, 1, 1), (3, 2, 7, 3, 5), (17, 1, 24, 2, 3), (2, 1, 100, 1, 1), (35, 3, 3, 9, 7)],
     *[(16, 1, 40, 3, 7), (8, 1, 3, 17, 17)],  # the published neuron's own path, for many steps
 ]
-LAYOUTS = {"last": torch.channels_last, "first": torch.contiguous_format}
+PRECISIONS = [(cpu, torch.float32), (reference, torch.float32), (reference, torch.float64)]
 everything = pytest.mark.parametrize("shape", SHAPES, ids=str)
 neurons = pytest.mark.parametrize("neuron", NEURONS)
 resets = pytest.mark.parametrize("reset", RESETS)
@@ -39,39 +49,21 @@ layouts = pytest.mark.parametrize("layout", LAYOUTS)
 dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch):
-    """Memory that a kernel is to fill holds NaN before: what it leaves out is seen."""
-    real, plain = cpu_norm_fire.empty, torch.empty
-
-    def poisoned_empty(*args, **kwargs):
-        made = plain(*args, **kwargs)
-        return made.fill_(torch.nan) if made.is_floating_point() and made.device.type == "cpu" else made
-
-    monkeypatch.setattr(
-        cpu_norm_fire,
-        "empty",
-        lambda shape, dtype, *rest: real(shape, dtype, *rest).fill_(torch.nan if dtype.is_floating_point else 255),
-    )
-    monkeypatch.setattr(torch, "empty", poisoned_empty)
+def leaves(dtype, *tensors):
+    return [t.detach().to(dtype, copy=True).requires_grad_() for t in tensors]
 
 
-def dyadic(*shape):
-    return torch.randint(-48, 64, shape) / 16
+def assert_same(compute):
+    """To the bit, whatever the kernels return."""
+    got, expected = map(compute, (cpu, reference))
+    assert all(map(torch.equal, got, expected))
+    return got
 
 
-def laid(x, layout):
-    if x.dim() == 4:
-        return x.contiguous(memory_format=LAYOUTS[layout])
-    return x.flatten(0, 1).contiguous(memory_format=LAYOUTS[layout]).unflatten(0, x.shape[:2])
-
-
-def leaves(*tensors):
-    return [None if t is None else t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in tensors]
-
-
-def relative(got, expected):
-    return float((got.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
+def assert_close(got, rounded, exact):
+    """Spikes first, then gradients."""
+    if torch.equal(got[0].double(), exact[0].double()):  # else a spike lay at the threshold, and its gradients are others
+        assert_close_gradients(got[1:], rounded[1:], exact[1:])
 
 
 @everything
@@ -79,22 +71,15 @@ def relative(got, expected):
 @resets
 @dtypes
 def test_fire_is_the_reference_to_the_bit_on_dyadic_numbers(shape, neuron, reset, dtype):
-    x, v = dyadic(*shape).to(dtype), dyadic(*shape[1:])
-    for start in (None, v):
-        dynamics = NeuronParams(*NEURONS[neuron], v_reset=RESETS[reset])
-        got, expected = cpu.fire(x, dynamics, v=start), reference.fire(x, dynamics, v=start)
-        assert all(map(torch.equal, got, expected))
-        got, expected = (
-            cpu.fire(x[0], dynamics, v=start, repeat_steps=21),
-            reference.fire(x[0], dynamics, v=start, repeat_steps=21),
-        )
-        assert all(map(torch.equal, got, expected))
+    x, v, params = dyadic(*shape).to(dtype), dyadic(*shape[1:]), NeuronParams(*NEURONS[neuron], v_reset=RESETS[reset])
+    for start, (current, repeat) in itertools.product((None, v), ((x, 0), (x[0], 21))):
+        assert_same(lambda k, x=current, v=start, n=repeat: k.fire(x, params, v=v, repeat_steps=n))
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (4, 63), (2, 3, 4, 5)], ids=str)
 def test_fire_takes_any_shape_and_layout(shape):
-    x, dynamics = dyadic(*shape).transpose(1, -1), NeuronParams(1.0, 1.0, 0.0)
-    assert all(map(torch.equal, cpu.fire(x, dynamics), reference.fire(x, dynamics)))
+    x = dyadic(*shape).transpose(1, -1)
+    assert_same(lambda kernels: kernels.fire(x, IF))
 
 
 @pytest.mark.parametrize("connect", [None, *CONNECT])
@@ -106,10 +91,8 @@ def test_norm_fire_is_the_reference_to_the_bit_given_scale_and_shift(connect, sh
     scale, shift = torch.rand(shape[2]) + 0.5, torch.randn(shape[2])
     options = {"shortcut": shortcut, "connect": CONNECT[connect]} if connect else {}
     for more, neuron in itertools.product(({}, {"current": current}, {"v": torch.randn(shape[1:])}), NEURONS.values()):
-        dynamics = NeuronParams(*neuron, v_reset=-0.25)
-        got = cpu.norm_fire(y, given_norm(scale, shift), dynamics, **options, **more)
-        expected = reference.norm_fire(y, given_norm(scale, shift), dynamics, **options, **more)
-        assert all(map(torch.equal, got[:2], expected[:2]))
+        given = y, given_norm(scale, shift), NeuronParams(*neuron, v_reset=-0.25)
+        got = assert_same(lambda kernels, given=given, more=more: kernels.norm_fire(*given, **options, **more))
         assert got[0].stride() == y.stride() or min(shape) == 1
 
 
@@ -123,23 +106,14 @@ def test_gradients_of_fire_are_the_references(surrogate, reset, detach_reset, sh
     for repeat in (0, 3):
         found = []
         upstream, at_end = torch.randn(repeat or shape[0], *shape[1:]), torch.randn(shape[1:])
-        for kernels, dtype in ((cpu, torch.float32), (reference, torch.float32), (reference, torch.float64)):
-            current, start, coefficients = (t.to(dtype).requires_grad_() for t in (x[0] if repeat else x, v, abc))
+        for kernels, dtype in PRECISIONS:
+            current, start, coefficients = tensors = leaves(dtype, x[0] if repeat else x, v, abc)
             dynamics = NeuronParams(*coefficients.split(1), 1.0, RESETS[reset], surrogate, 1.7, detach_reset)
             outputs = kernels.fire(current, dynamics, v=start, repeat_steps=repeat)
-            gradients = torch.autograd.grad(outputs, [current, start, coefficients], [upstream.to(dtype), at_end.to(dtype)])
+            gradients = torch.autograd.grad(outputs, tensors, [upstream.to(dtype), at_end.to(dtype)])
             found.append([outputs[0].detach(), *gradients])
         assert torch.equal(found[0][0], found[1][0])
-        assert_close_gradients(*found)
-
-
-def assert_close_gradients(got, rounded, exact):
-    """Each within 1e-5 of the exact one's norm, or four times as far off as the reference in float32. First come the spikes."""
-    if torch.equal(got[0].double(), exact[0]):  # else a spike lay at the threshold, and its gradients are others
-        for one, reference_one, exact_one in zip(got[1:], rounded[1:], exact[1:], strict=True):
-            assert (one is None) == (exact_one is None)
-            if one is not None:
-                assert relative(one, exact_one) < max(1e-5, 4 * relative(reference_one, exact_one))
+        assert_close(*found)
 
 
 @pytest.mark.parametrize("connect", [None, *CONNECT, "own"])
@@ -153,50 +127,38 @@ def test_gradients_of_norm_fire_are_the_references(connect, extra, training, sha
         pytest.skip("batch norm needs two values")
     y, shortcut, current = (laid(torch.randn(shape), layout) for _ in range(3))
     repeat = shape[0] if extra == "repeat" else 0
-    y = y[0].contiguous(memory_format=LAYOUTS[layout]) if repeat else y
+    y = laid(y[0], layout) if repeat else y
     # through the statistics of a few values, gradients are small differences of large numbers: compared in float64
     weight, bias, upstream = torch.rand(shape[2]) + 0.5, torch.randn(shape[2]) * 0.5 + 0.5, laid(torch.randn(shape), layout)
     g = (lambda a, s: a * 0.5 + s) if connect == "own" else CONNECT.get(connect or "")
+    beside = {"shortcut": shortcut} if g else {}
+    beside |= {"current": {"current": current}, "v": {"v": torch.zeros(shape[1:])}}.get(extra, {})
     found = []
-    for kernels, dtype in ((cpu, torch.float32), (reference, torch.float32), (reference, torch.float64)):
-        tensors = leaves(y, weight, bias, shortcut if g else None, current, torch.zeros(shape[1:]))
-        cast = [None if t is None else t.to(dtype) for t in tensors]
-        options = {"shortcut": cast[3], "connect": g, "repeat_steps": repeat}
-        options |= {"current": cast[4]} if extra == "current" else {}
-        options |= {"v": cast[5]} if extra == "v" else {}
-        dynamics = NeuronParams(0.75, 1.0, 0.0)
+    for kernels, dtype in PRECISIONS:
+        x, *norm = tensors = leaves(dtype, y, weight, bias, *beside.values())
+        options = dict(zip(beside, tensors[3:], strict=True)) | {"connect": g, "repeat_steps": repeat}
+        params = NormParams(*norm[:2]) if training else given_norm(*norm[:2])
+        out, _, mean, variance = kernels.norm_fire(x, params, NeuronParams(0.75, 1.0, 0.0), **options)
         if training:
-            out, _, mean, variance = kernels.norm_fire(cast[0], NormParams(*cast[1:3]), dynamics, **options)
-            again = kernels.norm_fire(cast[0], NormParams(*cast[1:3], 1e-5, mean, variance), dynamics, **options)
-            assert torch.equal(out, again[0])
-        else:
-            out, *_ = kernels.norm_fire(cast[0], given_norm(*cast[1:3]), dynamics, **options)
-        wanted = [t for t in tensors if t is not None]
-        gradients = torch.autograd.grad(out, wanted, upstream.to(dtype), allow_unused=True)
-        found.append([out.detach(), *gradients])
+            params = NormParams(*norm[:2], 1e-5, mean, variance)
+            assert torch.equal(out, kernels.norm_fire(x, params, NeuronParams(0.75, 1.0, 0.0), **options)[0])
+        found.append([out.detach(), *torch.autograd.grad(out, tensors, upstream.to(dtype))])
     if not training:
         assert torch.equal(found[0][0], found[1][0])
-    assert_close_gradients(*found)
+    assert_close(*found)
 
 
 @layouts
 @dtypes
 @pytest.mark.parametrize("shape", [*SHAPES[:1], *SHAPES[2:], (4, 8, 64, 28, 28), (2, 3, 5, 31, 33)], ids=str)
 def test_statistics_are_those_of_float64_within_2_ulp(shape, layout, dtype):
-    for offset, spread in ((0.0, 1.0), (100.0, 1.0), (-3.0, 0.01)):
-        y = laid(torch.randn(shape) * spread + offset, layout).to(dtype)
-        mean, variance = cpu.norm_stats(y, 2)
-        exact_variance, exact_mean = torch.var_mean(y.double(), (0, 1, 3, 4), correction=0)
-        ulp = torch.finfo(torch.float32).eps
-        assert ((mean - exact_mean).abs() <= 2 * ulp * exact_mean.abs().clamp(min=spread)).all()
-        assert ((variance - exact_variance).abs() <= 2 * ulp * exact_variance.clamp(min=1e-30)).all()
+    assert_statistics_within_2_ulp(cpu.norm_stats, shape, lambda y: laid(y, layout).to(dtype))
 
 
 def test_flipped_spikes_lie_within_4_ulp_of_the_threshold():
     y, weight, bias = laid(torch.randn(4, 8, 64, 28, 28), "last"), torch.rand(64) + 0.5, torch.randn(64)
-    dynamics = NeuronParams(1.0, 1.0, 0.0)
-    got, *_, mean, variance = cpu.norm_fire(y, NormParams(weight, bias), dynamics)
-    expected, *_ = reference.norm_fire(y, NormParams(weight, bias), dynamics)
+    got, *_, mean, variance = cpu.norm_fire(y, NormParams(weight, bias), IF)
+    expected, *_ = reference.norm_fire(y, NormParams(weight, bias), IF)
     first = (got != expected).int().cumsum(0).eq(1) & (got != expected)  # later flips of a neuron follow from its first
     scale, shift, _ = scale_and_shift(NormParams(weight, bias, 1e-5, mean, variance))
     x = y * scale[:, None, None] + shift[:, None, None]
@@ -220,12 +182,11 @@ def test_a_result_does_not_depend_on_the_number_of_threads(layout):
     for threads in (1, 2, 3, 2):
         torch.set_num_threads(threads)
         try:
-            tensors = leaves(y, weight, bias, shortcut)
-            w = torch.tensor([0.1], requires_grad=True)
+            *tensors, w = leaves(torch.float32, y, weight, bias, shortcut, torch.tensor([0.1]))
             leak = torch.sigmoid(w)
-            dynamics = NeuronParams(1 - leak, leak, leak * 0)
             options = {"shortcut": tensors[3], "connect": CONNECT["IAND"]}
-            out, _, mean, variance = cpu.norm_fire(tensors[0], NormParams(*tensors[1:3]), dynamics, **options)
+            norm, dynamics = NormParams(*tensors[1:3]), NeuronParams(1 - leak, leak, leak * 0)
+            out, _, mean, variance = cpu.norm_fire(tensors[0], norm, dynamics, **options)
             found.append([out.detach(), mean, variance, *torch.autograd.grad(out, [*tensors, w], upstream)])
         finally:
             torch.set_num_threads(1)
@@ -280,16 +241,14 @@ def test_every_variant_gives_the_same_spikes_and_gradients():
 
 
 @dtypes
-@pytest.mark.parametrize("window", [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 1)], ids=str)
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("shape", [(2, 16, 9, 7), (1, 3, 8, 8), (2, 35, 5, 6)], ids=str)
 def test_max_pool_is_torchs(shape, window, dtype):
-    for x in ((torch.rand(shape) < 0.3).to(dtype), torch.randint(0, 5, shape).to(dtype), torch.randn(shape).to(dtype)):
-        x[0, 0, 0, 0] = torch.nan
-        mine, theirs = (t.contiguous(memory_format=torch.channels_last).requires_grad_() for t in (x.clone(), x.clone()))
-        got, expected = cpu.max_pool(mine, *window), F.max_pool2d(theirs, *window)
-        assert torch.equal(got.nan_to_num(9), expected.nan_to_num(9))
-        upstream = torch.randint(-8, 8, got.shape).to(dtype)
-        assert torch.equal(*(torch.autograd.grad(out, x, upstream)[0] for out, x in ((got, mine), (expected, theirs))))
+    def pool(x):
+        out = cpu.max_pool(x, *window)
+        return out, lambda upstream: torch.autograd.grad(out, x, upstream)[0]
+
+    assert_pools_as_torch(pool, shape, window, dtype)
 
 
 def examples():
@@ -298,27 +257,29 @@ def examples():
     numbers = torch.rand(4), torch.rand(4), torch.tensor([0.5, 0.5, 0.0])
     whole, spec = FireTensors(y, *numbers, shortcut, current, v), FireSpec(v_reset=None, connect=Connect.AND)
     still = FireTensors(y[0], *numbers)
-    yield "norm_stats", (y, 2)
-    yield "norm_fire", (*whole, *spec._replace(return_membrane=True, num_planes=2))
-    yield "norm_fire", (*FireTensors(y, *numbers), *FireSpec(num_planes=1))
-    yield "norm_fire", (*still, *FireSpec(repeat_steps=5, return_membrane=True))
-    yield "norm_fire", (*still, *FireSpec(repeat_steps=5, pool=PoolWindow(3, 2, 1), num_planes=1))
     grads = FireGrads(torch.randn(3, 2, 4, 3, 5), None, torch.zeros(4))
-    yield "norm_fire_backward", (*grads, *whole, *spec, *GradSpec(True, True, True, True, True))
-    yield "batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, *torch.rand(3, 4), torch.rand(2, 4), 90)
-    yield "max_pool", (laid(torch.randn(2, 4, 6, 6), "last"), 3, 2, 1)
+    return [
+        ("norm_stats", (y, 2)),
+        ("norm_fire", (*whole, *spec._replace(return_membrane=True, num_planes=2))),
+        ("norm_fire", (*FireTensors(y, *numbers), *FireSpec(num_planes=1))),
+        ("norm_fire", (*still, *FireSpec(repeat_steps=5, return_membrane=True))),
+        ("norm_fire", (*still, *FireSpec(repeat_steps=5, pool=PoolWindow(3, 2, 1), num_planes=1))),
+        ("norm_fire_backward", (*grads, *whole, *spec, *GradSpec(True, True, True, True, True))),
+        ("batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, *torch.rand(3, 4), torch.rand(2, 4), 90)),
+        ("max_pool", (laid(torch.randn(2, 4, 6, 6), "last"), 3, 2, 1)),
+    ]
 
 
 @pytest.mark.parametrize("number", range(8))
 def test_operators_keep_pytorchs_rules(number):
-    name, args = list(examples())[number]
+    name, args = examples()[number]
     torch.library.opcheck(getattr(torch.ops.spikewise, name).default, args)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # by torch.func itself
 def test_double_backward_and_vmap_refuse_in_words():
     x = torch.randn(3, 2, 4, requires_grad=True)
-    (g,) = torch.autograd.grad(cpu.fire(x, NeuronParams(1.0, 1.0, 0.0))[0].sum(), x, create_graph=True)
+    (g,) = torch.autograd.grad(cpu.fire(x, IF)[0].sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match="no second derivative; build the network with backend='reference'"):
         torch.autograd.grad(g.sum(), x)
     for transform in (
@@ -327,7 +288,7 @@ def test_double_backward_and_vmap_refuse_in_words():
         lambda f: torch.func.grad(lambda x: f(x).sum())(torch.randn(3, 2, 4)),
     ):
         with pytest.raises(NotImplementedError, match=r"do not run under vmap, .*; build the network with backend='reference'"):
-            transform(lambda x: cpu.fire(x, NeuronParams(1.0, 1.0, 0.0))[0])
+            transform(lambda x: cpu.fire(x, IF)[0])
 
 
 def test_a_backend_asked_for_by_name_runs_or_says_why_not():
@@ -404,70 +365,59 @@ def test_gradients_in_bfloat16_are_as_good_as_the_references(connect, T, trainin
     shape, upstream = (T, 4, 40, 9, 8), torch.randn(T, 4, 40, 9, 8).bfloat16()
     y, s = laid(torch.randn(shape), layout).bfloat16(), laid((torch.rand(shape) < 0.5).float(), layout).bfloat16()
     weight, bias, leak = torch.rand(40) + 0.5, torch.randn(40) * 0.5 + 0.5, torch.tensor([0.5])
-    errors, found = [], []
-    for kernels, dtype in ((reference, torch.float64), (cpu, torch.bfloat16), (reference, torch.bfloat16)):
+    found = []
+    for kernels, dtype in ((cpu, torch.bfloat16), (reference, torch.bfloat16), (reference, torch.float64)):
         wide = torch.promote_types(dtype, torch.float32)
-        tensors = leaves(y.to(dtype), weight.to(wide), bias.to(wide), s.to(dtype), leak.to(wide))
-        dynamics = NeuronParams(1 - tensors[4], tensors[4], tensors[4] * 0)
-        options = {"shortcut": tensors[3], "connect": CONNECT[connect]}
-        norm = NormParams(*tensors[1:3]) if training else given_norm(*tensors[1:3])
-        out = kernels.norm_fire(tensors[0], norm, dynamics, **options)[0]
-        found.append([out.detach().double(), *torch.autograd.grad(out, tensors, upstream.to(dtype))])
-    flips = (found[1][0] != found[0][0]).double().mean()
-    assert flips < 1e-3
-    for got, rounded, exact in zip(found[1][1:], found[2][1:], found[0][1:], strict=True):
-        errors.append((relative(got, exact), relative(rounded, exact)))
+        (x, shortcut), (*norm, k) = leaves(dtype, y, s), leaves(wide, weight, bias, leak)
+        params = NormParams(*norm) if training else given_norm(*norm)
+        options = {"shortcut": shortcut, "connect": CONNECT[connect]}
+        out = kernels.norm_fire(x, params, NeuronParams(1 - k, k, k * 0), **options)[0]
+        found.append([out.detach().double(), *torch.autograd.grad(out, [x, *norm, shortcut, k], upstream.to(dtype))])
+    got, rounded, exact = found
+    assert (got[0] != exact[0]).double().mean() < 1e-3
+    errors = [(relative(a, c), relative(b, c)) for a, b, c in zip(got[1:], rounded[1:], exact[1:], strict=True)]
     assert all(ours < max(2e-2, 2 * theirs) for ours, theirs in errors), errors
 
 
 def test_what_does_not_fit_is_refused_and_never_read():
-    y, dynamics = torch.randn(4, 2, 8, 5, 5), NeuronParams(1.0, 1.0, 0.0)
-    scale, shift = torch.ones(8), torch.zeros(8)
-    wrong = [
-        ({"current": torch.randn(3, 2, 8, 5, 5)}, r"current is .*3, 2, 8, 5, 5.*4, 2, 8, 5, 5.* would fit"),
-        ({"v": torch.randn(1, 8, 5, 5)}, r"v is .*1, 8, 5, 5.* would fit"),
-    ]
-    for options, message in wrong:
+    y, norm = torch.randn(4, 2, 8, 5, 5), given_norm(torch.ones(8), torch.zeros(8))
+    narrow = given_norm(torch.ones(1), torch.zeros(1))
+    for compute, message in (
+        (lambda: cpu.norm_fire(y, norm, IF, current=y[:3]), r"current is .*3, 2, 8, 5, 5.*4, 2, 8, 5, 5.* would fit"),
+        (lambda: cpu.norm_fire(y, norm, IF, v=y[0, :1]), r"v is .*1, 8, 5, 5.* would fit"),
+        (lambda: cpu.norm_fire(y, narrow, IF), r"scale is .*1.*8.* would fit"),
+        (lambda: cpu.fire(torch.randn(4, 3, 6), IF, v=torch.zeros(2)), "does not fit currents of"),
+        (lambda: cpu.norm_fire(y[0], norm, IF, current=y[0], repeat_steps=4), "give only one of them"),
+        (lambda: reference.norm_fire(y[0], norm, IF, current=y[0], repeat_steps=4), "give only one of them"),
+    ):
         with pytest.raises(ValueError, match=message):
-            cpu.norm_fire(y, given_norm(scale, shift), dynamics, **options)
-    with pytest.raises(ValueError, match=r"scale is .*1.*8.* would fit"):
-        cpu.norm_fire(y, given_norm(torch.ones(1), torch.zeros(1)), dynamics)
-    with pytest.raises(ValueError, match="does not fit currents of"):
-        cpu.fire(torch.randn(4, 3, 6), dynamics, v=torch.zeros(2))
-    for kernels in (cpu, reference):
-        with pytest.raises(ValueError, match="give only one of them"):
-            kernels.norm_fire(y[0], given_norm(scale, shift), dynamics, current=y[0], repeat_steps=4)
-    for shortcut in (torch.ones(4, 2, 8, 1, 1), torch.ones(8, 5, 5)):  # as the reference: spread over what it lacks
-        options = {"shortcut": shortcut, "connect": CONNECT["ADD"]}
-        assert torch.equal(*(k.norm_fire(y, given_norm(scale, shift), dynamics, **options)[0] for k in (cpu, reference)))
+            compute()
+
+
+def test_a_shortcut_is_spread_over_what_it_lacks():
+    y, norm = torch.randn(4, 2, 8, 5, 5), given_norm(torch.ones(8), torch.zeros(8))
+    for shortcut in (torch.ones(4, 2, 8, 1, 1), torch.ones(8, 5, 5)):
+        assert_same(lambda kernels, s=shortcut: kernels.norm_fire(y, norm, IF, shortcut=s, connect=CONNECT["ADD"]))
 
 
 def test_currents_in_another_precision_are_added_in_the_wider_one():
-    y, current = torch.randn(4, 2, 8, 5, 5).bfloat16(), torch.randn(4, 2, 8, 5, 5)
-    scale, shift, dynamics = torch.rand(8), torch.rand(8), NeuronParams(1.0, 1.0, 0.0)
-    got, expected = (k.norm_fire(y, given_norm(scale, shift), dynamics, current=current) for k in (cpu, reference))
-    assert all(map(torch.equal, got, expected))
+    y, current, norm = torch.randn(4, 2, 8, 5, 5).bfloat16(), torch.randn(4, 2, 8, 5, 5), given_norm(*torch.rand(2, 8))
+    assert_same(lambda kernels: kernels.norm_fire(y, norm, IF, current=current))
 
 
 def test_an_empty_batch_gives_empty_spikes():
-    y, dynamics = torch.randn(4, 0, 8, 5, 5), NeuronParams(1.0, 1.0, 0.0)
+    y = torch.randn(4, 0, 8, 5, 5)
     for kernels in (cpu, reference):
-        assert kernels.fire(y, dynamics)[0].shape == y.shape
-        assert kernels.norm_fire(y, given_norm(torch.ones(8), torch.ones(8)), dynamics)[0].shape == y.shape
+        assert kernels.fire(y, IF)[0].shape == y.shape
+        assert kernels.norm_fire(y, given_norm(torch.ones(8), torch.ones(8)), IF)[0].shape == y.shape
     assert cpu.norm_stats(y, 2)[0].isnan().all()
 
 
 def test_outputs_may_be_changed_in_place():
-    x = torch.randn(3, 2, 4, 5, 5, requires_grad=True)
+    x, norm = torch.randn(3, 2, 4, 5, 5, requires_grad=True), given_norm(torch.ones(4), torch.zeros(4))
     for kernels in (cpu, reference):
-        (grad,) = torch.autograd.grad(kernels.fire(x, NeuronParams(1.0, 1.0, 0.0))[0].mul_(2).sum(), x)
-        own = kernels.norm_fire(
-            x,
-            given_norm(torch.ones(4), torch.zeros(4)),
-            NeuronParams(1.0, 1.0, 0.0),
-            shortcut=x.detach(),
-            connect=lambda a, s: a.mul_(s),
-        )
+        (grad,) = torch.autograd.grad(kernels.fire(x, IF)[0].mul_(2).sum(), x)
+        own = kernels.norm_fire(x, norm, IF, shortcut=x.detach(), connect=lambda a, s: a.mul_(s))
         assert grad.shape == own[0].shape
 
 

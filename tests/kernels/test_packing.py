@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
+from given import LAYOUTS, dyadic, given_norm, laid
 from torch import nn
 
+from learning import learn
 from spikewise.kernels import BACKENDS, CONNECT, NeuronParams, NormParams, fused, packing
 from spikewise.kernels.layout import empty, is_channels_last
 from spikewise.kernels.packing import known, note, note_planes, num_planes, pack, pack_reference, unpack, unpack_reference
@@ -16,30 +17,25 @@ from spikewise.models.residual import SEWBlock
 from spikewise.neurons import IF
 
 cpu, IF_ = BACKENDS["cpu"], NeuronParams(1.0, 1.0, 0.0)
-layouts = pytest.mark.parametrize("inner", [True, False], ids=["last", "contiguous"])
+layouts = pytest.mark.parametrize("layout", LAYOUTS)
 shapes = pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1, 1), (4, 2, 16, 5, 3), (3, 2, 7, 3, 5), (17, 1, 33, 4, 4), (2, 3, 5, 40, 17)], ids=str
 )
-
-
-def laid(x, inner):
-    images = x.flatten(0, 1).contiguous(memory_format=torch.channels_last if inner else torch.contiguous_format)
-    return images.unflatten(0, x.shape[:2])
 
 
 @shapes
 @layouts
 @pytest.mark.parametrize("planes", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str)
-def test_what_is_unpacked_is_what_was_packed(shape, inner, planes, dtype):
-    x = laid(torch.randint(0, 2**planes, shape), inner).to(dtype)
+def test_what_is_unpacked_is_what_was_packed(shape, layout, planes, dtype):
+    x, last = laid(torch.randint(0, 2**planes, shape), layout).to(dtype), layout == "last"
     bits = pack(x, planes)
     assert torch.equal(bits, pack_reference(x, planes))
     assert bits.shape == (shape[0], planes, (x[0].numel() + 7) // 8)
-    for again in (unpack(bits, x.shape, dtype, channels_last=inner), unpack_reference(bits, x.shape, dtype, inner)):
+    for again in (unpack(bits, x.shape, dtype, channels_last=last), unpack_reference(bits, x.shape, dtype, last)):
         assert torch.equal(again, x)
-        assert again.stride() == empty(shape, dtype, inner).stride()
-    images = unpack(bits, x.flatten(0, 1).shape, torch.float32, channels_last=inner)  # in another type, and without time
+        assert again.stride() == empty(shape, dtype, last).stride()
+    images = unpack(bits, x.flatten(0, 1).shape, torch.float32, channels_last=last)  # in another type, and without time
     assert torch.equal(images, x.flatten(0, 1).float())
     assert torch.equal(pack(x[0], planes)[0], bits[0])
 
@@ -54,14 +50,10 @@ def test_one_plane_by_hand():
 @layouts
 @pytest.mark.parametrize("connect", [None, *CONNECT])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_neurons_emit_the_planes_of_what_they_write(shape, inner, connect, dtype, monkeypatch):
-    empty = torch.empty
-    monkeypatch.setattr(
-        torch, "empty", lambda *a, **k: empty(*a, **k).fill_(255) if k.get("dtype") is torch.uint8 else empty(*a, **k)
-    )
-    y = laid(torch.randint(-32, 48, shape) / 16, inner).to(dtype)
-    shortcut = None if connect is None else laid(torch.randint(0, 4, shape), inner).to(dtype)
-    norm = NormParams(torch.ones(shape[2]), torch.zeros(shape[2]), 0.0, torch.zeros(shape[2]), torch.ones(shape[2]))
+def test_neurons_emit_the_planes_of_what_they_write(shape, layout, connect, dtype):
+    y = laid(dyadic(*shape), layout).to(dtype)
+    shortcut = None if connect is None else laid(torch.randint(0, 4, shape), layout).to(dtype)
+    norm = given_norm(torch.ones(shape[2]), torch.zeros(shape[2]))
     options = {"shortcut": shortcut, "connect": CONNECT.get(connect)}
     plain = cpu.norm_fire(y, norm, IF_, **options)[0]
     assert known(plain) is None
@@ -78,8 +70,7 @@ def test_neurons_emit_the_planes_of_what_they_write(shape, inner, connect, dtype
 @pytest.mark.parametrize("shape", [(2, 16, 9, 7), (1, 5, 8, 8), (3, 24, 6, 5), (3, 5, 9, 7)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_pooled_neurons_emit_planes_too(shape, dtype):
-    y = torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
-    norm = NormParams(torch.rand(shape[1]), torch.rand(shape[1]))
+    y, norm = laid(torch.randn(shape).to(dtype), "last"), NormParams(*torch.rand(2, shape[1]))
     options = {"repeat_steps": 4, "return_membrane": False}
     for window in ((3, 2, 1), (2, 2, 0)):
         spikes = cpu.norm_fire(y, norm, IF_, **options, pool=window, packing=True)[0]
@@ -91,8 +82,8 @@ def test_pooled_neurons_emit_planes_too(shape, dtype):
 @layouts
 @pytest.mark.parametrize("autocast", [True, False], ids=["bfloat16", "float32"])
 @pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2)])
-def test_a_convolution_with_planes_has_the_gradients_of_one_without(inner, autocast, size, stride):
-    x = laid(torch.randint(0, 4, (3, 2, 64, 6, 5)).float(), inner).flatten(0, 1).requires_grad_()
+def test_a_convolution_with_planes_has_the_gradients_of_one_without(layout, autocast, size, stride):
+    x = laid(torch.randint(0, 4, (3, 2, 64, 6, 5)).float(), layout).flatten(0, 1).requires_grad_()
     weight = torch.randn(72, 64, size, size, requires_grad=True)
     bits = pack(x.detach().unflatten(0, (3, 2)), 2)
     found = []
@@ -101,10 +92,9 @@ def test_a_convolution_with_planes_has_the_gradients_of_one_without(inner, autoc
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             out = spike_conv(given, weight, stride, size // 2)
         found.append([out, *torch.autograd.grad(out, (x, weight), torch.ones_like(out))])
-    for other in found[1:]:
-        for mine, expected in zip(other, found[0], strict=True):
-            assert mine.dtype == expected.dtype
-            assert torch.equal(mine, expected)
+    for mine, expected in zip(*found, strict=True):
+        assert mine.dtype == expected.dtype
+        assert torch.equal(mine, expected)
     for wanted in (x, weight):  # one of them alone
         out = spike_conv(note(x.view_as(x) if wanted is x else x.detach(), 3, bits), weight, stride, size // 2)
         assert torch.autograd.grad(out, wanted, torch.ones_like(out))[0].shape == wanted.shape
@@ -127,61 +117,86 @@ NETWORKS = {
 }
 
 
-def network(name, **more):
+def network(name):
     torch.manual_seed(0)
     kind, options = NETWORKS[name]
-    net = build_model(kind, num_classes=5, **options, **more).to(memory_format=torch.channels_last)
+    net = build_model(kind, num_classes=5, **options).to(memory_format=torch.channels_last)
     side = 128 if kind == "sew_wide7b" else 32
     x = torch.rand(2, 2, 2, side, side) * 3 if "7b" in kind else torch.rand(2, 3, side, side)
     return net.train(), x
 
 
-def kept_by(loss, net):
-    """Bytes kept for backward, each storage once, and which types of tensors of full size."""
-    owned, kept, alive = {p.untyped_storage().data_ptr() for p in net.parameters()}, {}, []
-
-    def keep(tensor):
-        if tensor.untyped_storage().data_ptr() not in owned:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            alive.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        value = loss()
-    return value, sum(kept.values())
+def kept_with_packing(name, change=lambda net: None, *, autocast=False):
+    """The share of bytes that a changed network keeps with packing, which learns the same to the bit as without."""
+    found = []
+    for packed in (True, False):
+        net, x = network(name)
+        net.packing = packed
+        change(net)
+        found.append(learn(net, x, autocast=autocast))
+    (ours, less), (expected, more) = found
+    assert all(map(torch.equal, ours, expected))
+    return less / more
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("autocast", [True, False], ids=["bfloat16", "float32"])
 def test_a_network_learns_the_same_with_packing_and_keeps_less(name, autocast):
-    found = []
-    for packing_ in (True, False):
-        net, x = network(name)
-        net.packing = packing_
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            loss, kept = kept_by(lambda net=net, x=x: F.cross_entropy(net(x).float(), torch.tensor([1, 3])), net)
-        loss.backward()
-        found.append((kept, [loss.detach(), *(p.grad for p in net.parameters()), *net.buffers()]))
-    (less, ours), (more, expected) = found
-    assert all(map(torch.equal, ours, expected))
     # what is left is the convolutions' outputs
-    assert less < (0.85 if "own" in name or "avg" in name or "spiking" in name else 0.72) * more
+    most = 0.85 if "own" in name or "avg" in name or "spiking" in name else 0.72
+    assert kept_with_packing(name, autocast=autocast) < most
+
+
+def freeze_convolutions(net):
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.requires_grad_(False)
+
+
+def replace_convolutions(net):
+    for block in net.blocks.values():
+        ours = block.conv1.conv
+        block.conv1.conv = nn.Conv2d(ours.in_channels, ours.out_channels, 3, ours.stride, 1, bias=False)
+        block.conv1.conv.weight = ours.weight
+
+
+def change_in_place(net, which):
+    for block in net.blocks.values():
+        at = block if which == "block" else block.conv1
+        at.register_forward_hook(lambda _m, _i, out: (out.mul_(2.5), None)[1])
 
 
 def test_frozen_convolutions_keep_less_too():
-    found = []
-    for packing_ in (True, False):
-        net, x = network("sew_resnet18 ADD")
-        net.packing = packing_
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d):
-                module.weight.requires_grad_(False)
-        loss, kept = kept_by(lambda net=net, x=x: F.cross_entropy(net(x), torch.tensor([1, 3])), net)
-        loss.backward()
-        found.append((kept, [loss.detach(), *(p.grad for p in net.parameters() if p.requires_grad)]))
-    (less, ours), (more, expected) = found
-    assert all(map(torch.equal, ours, expected))
-    assert less < 0.72 * more
+    assert kept_with_packing("sew_resnet18 ADD", freeze_convolutions) < 0.72
+
+
+def test_a_convolution_put_in_place_of_ours_sees_tensors():
+    kept_with_packing("sew_resnet18 ADD", replace_convolutions)
+
+
+@pytest.mark.parametrize("name", ["sew_resnet18 ADD", "sew_resnet18 AND", "spiking_resnet18", "sew_7b"])
+@pytest.mark.parametrize("which", ["block", "hidden"])
+def test_values_changed_in_place_are_kept_whole(name, which):
+    """By a hook: their planes are no longer theirs, nor is their bound."""
+    kept_with_packing(name, lambda net: change_in_place(net, which))
+
+
+def test_a_tensor_written_to_is_no_longer_known():
+    spikes = note_planes(torch.ones(2, 1, 3, 4, 4), 1)
+    images = packing.flatten_time(spikes)
+    assert known(images)[:2] == known(spikes)[:2] != (0, None)
+    spikes[0] = 7
+    assert known(spikes) is known(images) is None
+
+
+OWN_CONNECTIONS = [lambda a, s: 2 * a + 3 * s, lambda a, s: a - s / 2, lambda a, s: 300 * (a + s)]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_what_a_connection_of_ones_own_makes_is_kept_whole(number, monkeypatch):
+    """Values that have no bound, or are no integers."""
+    monkeypatch.setitem(NETWORKS, "own", ("sew_resnet20", {"connect": OWN_CONNECTIONS[number]}))
+    kept_with_packing("own")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -225,19 +240,6 @@ def test_what_a_user_feeds_a_block_is_kept_whole():
     assert torch.equal(found[0][0], found[1][0])
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-2)
     assert known(block(x)) is None
-
-
-@pytest.mark.parametrize("connect", [lambda a, s: 2 * a + 3 * s, lambda a, s: a - s / 2, lambda a, s: 300 * (a + s)])
-def test_what_a_connection_of_ones_own_makes_is_kept_whole(connect):
-    """Values that have no bound, or are no integers."""
-    found = []
-    for packing_ in (True, False):
-        torch.manual_seed(0)
-        net = build_model("sew_resnet20", num_classes=5, connect=connect).train()
-        net.packing = packing_
-        loss = F.cross_entropy(net(torch.rand(2, 3, 16, 16)), torch.tensor([1, 3]))
-        found.append(torch.autograd.grad(loss, tuple(net.parameters())))
-    assert all(map(torch.equal, *found))
 
 
 def test_what_is_too_large_or_unknown_is_not_packed():
@@ -323,7 +325,7 @@ def test_bit_planes_of_something_else_are_refused():
             pack(x, planes)
     with pytest.raises(ValueError, match="out of range"):
         unpack(bits.expand(2, 9, 16), x.shape, torch.float32, channels_last=True)
-    tensors = FireTensors(laid(x, True), torch.ones(8), torch.zeros(8), torch.tensor([1.0, 1.0, 0.0]))
+    tensors = FireTensors(laid(x, "last"), torch.ones(8), torch.zeros(8), torch.tensor([1.0, 1.0, 0.0]))
     with pytest.raises(ValueError, match="out of range"):
         ops.norm_fire(*tensors, *FireSpec(num_planes=9))
     assert unpack(bits[:0], (0, 1, 8, 4, 4), torch.float32, channels_last=True).shape == (0, 1, 8, 4, 4)
@@ -342,42 +344,6 @@ def test_a_layer_with_both_a_shortcut_and_a_current_keeps_neithers_planes_for_th
         out = layer(x, shortcut=shortcut, current=current)
         weighted = (out * torch.linspace(0, 1, out.numel()).view(out.shape)).sum()
         found.append([out, *torch.autograd.grad(weighted, tuple(layer.parameters()))])
-    assert all(map(torch.equal, *found))
-
-
-@pytest.mark.parametrize("name", ["sew_resnet18 ADD", "sew_resnet18 AND", "spiking_resnet18", "sew_7b"])
-@pytest.mark.parametrize("which", ["block", "hidden"])
-def test_values_changed_in_place_are_kept_whole(name, which):
-    """By a hook: their planes are no longer theirs, nor is their bound."""
-    found = []
-    for packing_ in (True, False):
-        net, x = network(name)
-        net.packing = packing_
-        for block in net.blocks.values():
-            at = block if which == "block" else block.conv1
-            at.register_forward_hook(lambda _m, _i, out: (out.mul_(2.5), None)[1])
-        loss = F.cross_entropy(net(x), torch.tensor([1, 3]))
-        found.append([loss.detach(), *torch.autograd.grad(loss, tuple(net.parameters()))])
-    assert all(map(torch.equal, *found))
-    spikes = note_planes(torch.ones(2, 1, 3, 4, 4), 1)
-    images = packing.flatten_time(spikes)
-    assert known(images)[:2] == known(spikes)[:2] != (0, None)
-    spikes[0] = 7
-    assert known(spikes) is known(images) is None
-
-
-def test_a_convolution_put_in_place_of_ours_sees_tensors():
-    found = []
-    for packing_ in (True, False):
-        net, x = network("sew_resnet18 ADD")
-        net.packing = packing_
-        for block in net.blocks.values():
-            ours = block.conv1.conv
-            theirs = nn.Conv2d(ours.in_channels, ours.out_channels, 3, ours.stride, 1, bias=False)
-            theirs.weight = ours.weight
-            block.conv1.conv = theirs
-        loss = F.cross_entropy(net(x), torch.tensor([1, 3]))
-        found.append(torch.autograd.grad(loss, tuple(net.parameters())))
     assert all(map(torch.equal, *found))
 
 

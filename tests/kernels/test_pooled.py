@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from given import given_norm
+from given import WINDOWS, dyadic, given_norm, laid
 
 from spikewise import build_model
 from spikewise.kernels import BACKENDS, NeuronParams, NormParams
@@ -15,25 +15,13 @@ reason = cpu.unavailable_reason(None)
 pytestmark = pytest.mark.skipif(bool(reason), reason=f"no CPU kernels here: {reason}")
 
 SHAPES = [(2, 64, 16, 16), (1, 5, 7, 9), (2, 17, 8, 5), (3, 16, 3, 3), (1, 100, 4, 11)]
-WINDOWS = [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 1)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 windows = pytest.mark.parametrize("window", WINDOWS, ids=str)
 
 
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch):
-    """Memory that the operator is to fill holds NaN (or 255) before."""
-    real = cpu_norm_fire.empty
-    monkeypatch.setattr(
-        cpu_norm_fire,
-        "empty",
-        lambda shape, dtype, *rest: real(shape, dtype, *rest).fill_(torch.nan if dtype.is_floating_point else 255),
-    )
-
-
 def case(shape, *, dtype=torch.float32, steps=4):
     torch.manual_seed(sum(shape) + steps)
-    y = torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = laid(torch.randn(shape).to(dtype), "last").requires_grad_()
     weight, bias = torch.rand(shape[1]).add(0.5).requires_grad_(), torch.randn(shape[1]).requires_grad_()
     return y, weight, bias
 
@@ -72,7 +60,7 @@ def test_equal_to_the_two_one_after_the_other(shape, window, dtype, steps):
 @pytest.mark.parametrize("detach_reset", [True, False])
 def test_equal_to_the_reference(shape, v_reset, detach_reset):
     w = torch.tensor(0.25, requires_grad=True)  # of a PLIF neuron, so to say
-    y = (torch.randint(-48, 64, shape) / 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = laid(dyadic(*shape), "last").requires_grad_()
     scale = (torch.randint(1, 5, (shape[1],)) / 4).requires_grad_()
     shift = (torch.randint(-4, 5, (shape[1],)) / 4).requires_grad_()
     results = []

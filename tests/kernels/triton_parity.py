@@ -6,8 +6,16 @@ import os
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from given import given_norm
+from given import (
+    WINDOWS,
+    assert_close_gradients,
+    assert_pools_as_torch,
+    assert_statistics_within_2_ulp,
+    dyadic,
+    given_norm,
+    laid,
+    relative,
+)
 
 from spikewise.kernels import CONNECT, SURROGATES, NeuronParams, reference
 from spikewise.kernels.spec import (
@@ -29,41 +37,17 @@ DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 RESETS = {"hard": 0.0, "below": -0.25, "soft": None}
 SHAPES = [(1, 1, 1, 1, 1), (4, 2, 16, 3, 2), (3, 1, 70, 3, 5), (16, 1, 5, 3, 3), (17, 1, 3, 1, 5), (33, 1, 16, 1, 1)]
-WINDOWS = [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 1)]
 IMAGES = [(2, 16, 5, 7), (1, 3, 4, 3), (1, 35, 3, 6)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 dtypes = pytest.mark.parametrize("dtype", launch.DTYPES, ids=str)
 
 
 @pytest.fixture(autouse=True)
-def _on_device():
+def _on_device(monkeypatch):
+    """On the device under test; few programs share out rows, so that each has several tiles."""
+    monkeypatch.setattr(launch, "MAX_PROGRAMS", 3)
     with torch.device(DEVICE):
         yield
-
-
-@pytest.fixture(autouse=True)
-def _poisoned(monkeypatch):
-    """Memory that a kernel is to fill holds NaN or 255 before; few programs share out rows, so that each has several tiles."""
-    plain, strided = torch.empty, torch.empty_strided
-
-    def poisoned(make):
-        def made(*args, **options):
-            tensor = make(*args, **options)
-            return tensor.fill_(torch.nan if tensor.is_floating_point() else 255)
-
-        return made
-
-    monkeypatch.setattr(torch, "empty", poisoned(plain))
-    monkeypatch.setattr(torch, "empty_strided", poisoned(strided))
-    monkeypatch.setattr(launch, "MAX_PROGRAMS", 3)
-
-
-def dyadic(*shape):
-    return torch.randint(-48, 64, shape) / 16
-
-
-def relative(got, expected):
-    return float((got.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
 
 
 def channels_last(*tensors):
@@ -119,7 +103,7 @@ def test_forward_is_the_reference_to_the_bit_on_dyadic_numbers(connect, shape, d
 @pytest.mark.parametrize("v_th", [1.0, 0.3])
 def test_forward_rounds_as_the_reference_whatever_the_numbers_and_the_layout(v_th):
     y, scale, shift = torch.randn(5, 2, 24, 4, 3), torch.rand(24) + 0.5, torch.randn(24)
-    layouts = (y, y.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (5, 2)), y.mT.contiguous().mT)
+    layouts = (y, laid(y, "last"), y.mT.contiguous().mT)
     for layout, v_reset in itertools.product(layouts, (0.0, -0.3, None)):
         tensors, spec = FireTensors(layout, scale, shift, torch.tensor([0.6, 0.9, 0.05])), FireSpec(v_th, v_reset)
         got = norm_fire(tensors, spec._replace(return_membrane=True))
@@ -151,7 +135,7 @@ def gradients(shape, spec, *, current=False, v=False, dtype=torch.float32):
     by_shortcut = upstream if spec.connect == Connect.ADD else found.grad_shortcut  # ADD: passed on as it came
     by_shift, by_scale = found.channel_sums
     ours = FireTensors(found.grad_y, by_scale, by_shift, found.grad_coefficients, by_shortcut, found.grad_current, found.grad_v)
-    results = [[spikes.double(), *ours]]
+    results = [[spikes.double(), *(None if t is None else mine for t, mine in zip(tensors, ours, strict=True))]]
     for precision in (torch.float32, torch.float64):
         leaves = FireTensors(*(None if t is None else t.to(precision).requires_grad_() for t in tensors))
         outputs, ends = by_reference(leaves, spec), [x.to(precision) for x in (upstream, at_end) if x is not None]
@@ -161,12 +145,9 @@ def gradients(shape, spec, *, current=False, v=False, dtype=torch.float32):
 
 
 def assert_close(results, tolerance=1e-5):
-    """Each within the tolerance of the exact one's norm, or four times as far off as the reference in float32."""
     ours, rounded, exact = results
     assert torch.equal(ours[0], exact[0])
-    for one, by_reference, true in zip(ours[1:], rounded[1:], exact[1:], strict=True):
-        if true is not None:
-            assert relative(one, true) <= max(tolerance, 4 * relative(by_reference, true))
+    assert_close_gradients(ours[1:], rounded[1:], exact[1:], tolerance)
 
 
 @pytest.mark.parametrize("detach_reset", [True, False], ids=["detached", "attached"])
@@ -197,13 +178,7 @@ def test_backward_in_half_precision(connect, dtype):
 @dtypes
 @pytest.mark.parametrize("shape", [(4, 2, 16, 5, 3), (3, 2, 7, 3, 5), (2, 2, 70, 9, 7)], ids=str)
 def test_statistics_are_those_of_float64_within_2_ulp(shape, dtype):
-    for offset, spread in ((0.0, 1.0), (100.0, 1.0), (-3.0, 0.01)):
-        y = (torch.randn(shape) * spread + offset).to(dtype)
-        mean, variance = norm_stats(y, 2)
-        exact_variance, exact_mean = torch.var_mean(y.double(), (0, 1, 3, 4), correction=0)
-        ulp = torch.finfo(torch.float32).eps
-        assert ((mean - exact_mean).abs() <= 2 * ulp * exact_mean.abs().clamp(min=spread)).all()
-        assert ((variance - exact_variance).abs() <= 2 * ulp * exact_variance.clamp(min=1e-30)).all()
+    assert_statistics_within_2_ulp(norm_stats, shape, lambda y: y.to(dtype))
 
 
 def test_statistics_of_any_shape_and_of_nothing():
@@ -242,16 +217,12 @@ def test_packing_comes_back_and_lies_as_it_is_said_to(shape, planes):
 @pytest.mark.parametrize("shape", IMAGES, ids=str)
 @dtypes
 def test_pooling_is_torchs(shape, window, dtype):
-    for values in ((torch.rand(shape) < 0.3).to(dtype), torch.randn(shape).to(dtype)):
-        values[0, 0, 0, 0] = torch.nan
-        x = values.contiguous(memory_format=torch.channels_last).requires_grad_()
-        expected = F.max_pool2d(x, *window)
+    def pool(x):
         out, indices = max_pool(x.detach(), *window)
-        assert torch.equal(out.nan_to_num(9), expected.nan_to_num(9))
-        upstream = torch.randint(-8, 8, out.shape).to(dtype)
-        grad = max_pool_backward(upstream, indices, list(shape), *window)
-        assert torch.equal(grad, torch.autograd.grad(expected, x, upstream)[0])
-        assert channels_last(out, indices, grad)
+        assert channels_last(out, indices)
+        return out, lambda upstream: max_pool_backward(upstream, indices, list(shape), *window)
+
+    assert_pools_as_torch(pool, shape, window, dtype)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from learning import learn
 from spikewise.models import build_model
 from spikewise.models.recorder import record_activity
 
@@ -15,53 +16,42 @@ NETWORKS = [
     ("resnet20", {}),
     ("sew_7b", {"num_blocks": 3}),
 ]
+kinds = pytest.mark.parametrize("checkpointing", ["block", "stage"])
+packings = pytest.mark.parametrize("packing", [True, False], ids=["packed", "whole"])
 networks = pytest.mark.parametrize(("name", "options"), NETWORKS, ids=[f"{n} {o}" for n, o in NETWORKS])
 
 
-def learned(name, options, *, checkpointing, packing, autocast=False, watch=False):
+def learned(name, options, change=lambda net: None, *, checkpointing="none", packing=True, autocast=False, side=32):
+    """What a changed network learns, and the bytes that it keeps."""
     torch.manual_seed(0)
     net = build_model(name, num_classes=5, **options).train().to(memory_format=torch.channels_last)
     net.checkpointing, net.packing = checkpointing, packing
-    x = torch.rand(2, 2, 2, 32, 32) * 3 if "7b" in name else torch.rand(2, 3, 32, 32)
-    owned, kept, alive = {p.untyped_storage().data_ptr() for p in net.parameters()}, {}, []
-
-    def keep(tensor):
-        if tensor.untyped_storage().data_ptr() not in owned:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            alive.append(tensor)
-        return tensor
-
-    seen = None
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=autocast),
-    ):
-        if watch:
-            with record_activity(net) as seen:
-                loss = F.cross_entropy(net(x).float(), torch.tensor([1, 3]))
-                loss.backward()
-        else:
-            loss = F.cross_entropy(net(x).float(), torch.tensor([1, 3]))
-    if not watch:
-        loss.backward()
-    return [loss.detach(), *(p.grad for p in net.parameters()), *net.buffers()], sum(kept.values()), seen
+    change(net)
+    x = torch.rand(2, 2, 2, side, side) * 3 if "7b" in name else torch.rand(2, 3, side, side)
+    return learn(net, x, autocast=autocast)
 
 
 @networks
-@pytest.mark.parametrize("checkpointing", ["block", "stage"])
-@pytest.mark.parametrize("packing", [True, False], ids=["packed", "whole"])
+@kinds
+@packings
 @pytest.mark.parametrize("autocast", [True, False], ids=["bfloat16", "float32"])
 def test_the_same_numbers_and_less_kept(name, options, checkpointing, packing, autocast):
-    again, less, _ = learned(name, options, checkpointing=checkpointing, packing=packing, autocast=autocast)
-    expected, more, _ = learned(name, options, checkpointing="none", packing=packing, autocast=autocast)
+    again, less = learned(name, options, checkpointing=checkpointing, packing=packing, autocast=autocast)
+    expected, more = learned(name, options, packing=packing, autocast=autocast)
     assert all(map(torch.equal, again, expected))
     assert less < 0.85 * more
 
 
-@pytest.mark.parametrize("checkpointing", ["block", "stage"])
+@kinds
 def test_a_watched_network_is_seen_once(checkpointing):
-    once, _, one = learned("sew_resnet18", {}, checkpointing="none", packing=True, watch=True)
-    again, _, two = learned("sew_resnet18", {}, checkpointing=checkpointing, packing=True, watch=True)
+    found = []
+    for word in ("none", checkpointing):
+        torch.manual_seed(0)
+        net = build_model("sew_resnet18", num_classes=5).train().to(memory_format=torch.channels_last)
+        net.checkpointing = word
+        with record_activity(net) as seen:
+            found.append((*learn(net, torch.rand(2, 3, 32, 32)), seen))
+    (once, _, one), (again, _, two) = found
     assert all(map(torch.equal, once, again))
     for name, watch in one.items():
         assert len(two[name].output) == len(two[name].branch) == 1
@@ -71,42 +61,30 @@ def test_a_watched_network_is_seen_once(checkpointing):
 
 
 def test_block_inputs_are_kept_as_planes():
-    _, packed, _ = learned("sew_resnet18", {}, checkpointing="block", packing=True)
-    _, whole, _ = learned("sew_resnet18", {}, checkpointing="block", packing=False)
+    packed, whole = (learned("sew_resnet18", {}, checkpointing="block", packing=packing)[1] for packing in (True, False))
     assert packed < 0.6 * whole
 
 
-@pytest.mark.parametrize("checkpointing", ["block", "stage"])
+@kinds
 @pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "resnet20"])
 @pytest.mark.parametrize("every", [1, 2], ids=["all", "some"])
 def test_frozen_norms_stay_frozen(name, checkpointing, every):
     """Norms in evaluation mode within a network in training: fine tuning."""
-    found = []
-    for word in ("none", checkpointing):
-        torch.manual_seed(0)
-        net = build_model(name, num_classes=5).train()
-        norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-        for norm in norms[::every]:
+
+    def freeze(net):
+        for norm in [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)][::every]:
             norm.eval()
-        net.checkpointing = word
-        loss = F.cross_entropy(net(torch.rand(2, 3, 16, 16)), torch.tensor([1, 3]))
-        loss.backward()
-        found.append([loss.detach(), *(p.grad for p in net.parameters()), *net.buffers()])
+
+    found = (learned(name, {}, freeze, checkpointing=word, side=16)[0] for word in ("none", checkpointing))
     assert all(map(torch.equal, *found))
 
 
-@pytest.mark.parametrize("checkpointing", ["block", "stage"])
-@pytest.mark.parametrize("packing", [True, False], ids=["packed", "whole"])
+@kinds
+@packings
 def test_random_numbers_are_drawn_again(checkpointing, packing):
     """A connection of the user's own may drop spikes."""
-    found = []
-    for word in ("none", checkpointing):
-        torch.manual_seed(0)
-        net = build_model("sew_resnet20", num_classes=5, connect=lambda a, s: F.dropout(a, 0.5) + s).train()
-        net.checkpointing, net.packing = word, packing
-        loss = F.cross_entropy(net(torch.rand(2, 3, 16, 16)), torch.tensor([1, 3]))
-        loss.backward()
-        found.append([loss.detach(), *(p.grad for p in net.parameters())])
+    drop = {"connect": lambda a, s: F.dropout(a, 0.5) + s}
+    found = (learned("sew_resnet20", drop, checkpointing=word, packing=packing, side=16)[0] for word in ("none", checkpointing))
     assert all(map(torch.equal, *found))
 
 

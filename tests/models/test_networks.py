@@ -11,7 +11,6 @@ from spikewise.models.layers import MaxPool
 from spikewise.models.registry import DEFAULTS
 from spikewise.neurons import IF, LIF, Neuron
 
-PARAMETERS = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}
 SMALL = [
     "sew_resnet20",
     "spiking_resnet20",
@@ -44,21 +43,27 @@ def firing(net):
     return net
 
 
-@pytest.mark.parametrize("depth", PARAMETERS)
-@pytest.mark.parametrize("kind", ["", "sew_", "spiking_"])
-def test_parameter_counts_of_the_paper(kind, depth):
+@pytest.mark.parametrize(
+    ("count", "names", "options"),
+    [
+        (11_689_512, ["resnet18", "sew_resnet18", "spiking_resnet18"], {"num_classes": 1000}),
+        (21_797_672, ["resnet34", "sew_resnet34", "spiking_resnet34"], {"num_classes": 1000}),
+        (25_557_032, ["resnet50", "sew_resnet50", "spiking_resnet50"], {"num_classes": 1000}),
+        (44_549_160, ["resnet101", "sew_resnet101", "spiking_resnet101"], {"num_classes": 1000}),
+        (60_192_808, ["resnet152", "sew_resnet152", "spiking_resnet152"], {"num_classes": 1000}),
+        (130_426, ["sew_7b"], {"num_classes": 11}),
+        (130_938, ["sew_7b"], {"num_classes": 11, "stem": "3x3"}),  # as the paper says
+        (1_192_218, ["sew_wide7b"], {"num_classes": 10}),
+    ],
+)
+def test_parameter_counts_of_the_paper(count, names, options):
     with torch.device("meta"):
-        net = build_model(f"{kind}resnet{depth}", num_classes=1000)
-    assert sum(p.numel() for p in net.parameters()) == PARAMETERS[depth]
+        for name in names:
+            assert sum(p.numel() for p in build_model(name, **options).parameters()) == count
 
 
-@pytest.mark.parametrize(("name", "classes", "count"), [("sew_7b", 11, 130_426), ("sew_wide7b", 10, 1_192_218)])
-def test_parameter_counts_of_the_event_networks(name, classes, count):
-    assert sum(p.numel() for p in build_model(name, num_classes=classes).parameters()) == count
-
-
-def test_the_papers_3x3_stem_is_an_option():
-    assert sum(p.numel() for p in build_model("sew_7b", num_classes=11, stem="3x3").parameters()) == 130_938
+def neurons_of(net):
+    return [module for module in net.modules() if isinstance(module, Neuron)]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -95,30 +100,25 @@ def test_a_still_image_equals_the_same_frame_at_every_step(name):
         torch.testing.assert_close(net(image), net(image.expand(3, *image.shape)), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *(("sew_resnet20", {"neuron": neuron, "connect": g}) for neuron in ("IF", "LIF", "PLIF") for g in CONNECT),
+        *((name, {}) for name in SMALL[1:]),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("still", [False, True], ids=["frames", "still"])
-@pytest.mark.parametrize("connect", CONNECT)
-@pytest.mark.parametrize("neuron", ["IF", "LIF", "PLIF"])
-def test_a_stream_equals_the_sequence_after_every_frame(neuron, connect, still):
-    net, frames = small("sew_resnet20", neuron=neuron, connect=connect, T=4)
-    net = firing(net).double().eval()
-    frames = frames.double()
-    state = None
+def test_a_stream_equals_the_sequence_after_every_frame(name, how, still):
+    """To the last bit, in every family."""
+    net, frames = small(name, **how)
+    net, frames, state = firing(net).double().eval(), frames.double(), None
     for t in range(4):
         logits, state = net.step(frames[0] if still else frames[t], state)
         if not still:
             assert torch.equal(logits, net(frames[: t + 1]))
-    if still:
-        assert torch.equal(logits, net(frames[0]))
+    assert torch.equal(logits, net(frames[:1].expand(frames.shape) if still else frames))
     assert state.num_steps == 4
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_every_family_streams_to_the_last_bit(name):
-    net, frames = small(name)
-    net, frames, state = firing(net).double().eval(), frames.double(), None
-    for t in range(4):
-        logits, state = net.step(frames[t], state)
-        assert torch.equal(logits, net(frames[: t + 1]))
 
 
 def test_two_streams_do_not_mix():
@@ -132,34 +132,21 @@ def test_two_streams_do_not_mix():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_forward_leaves_nothing_behind(name):
+def test_forward_leaves_nothing_behind_and_copies_and_pickles_compute_the_same(name):
     net, frames = small(name)
-    net.eval()
-    assert torch.equal(net(frames), net(frames))
+    logits = net.eval()(frames)
+    for again in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        assert torch.equal(again(frames), logits)
 
 
-def test_batch_statistics_move_once_per_batch():
-    net, frames = small("sew_resnet20")
-    net(frames)
-    counts = {int(b) for key, b in net.named_buffers() if key.endswith("num_batches_tracked")}
-    assert counts == {1}
-
-
-def test_running_estimates_are_those_of_torch():
+def test_running_estimates_are_those_of_torch_and_move_once_per_batch():
     net, frames = small("sew_resnet20")
     twin = torch.nn.BatchNorm2d(16)
-    y = net.stem.conv(frames.flatten(0, 1))
-    twin(y)
+    twin(net.stem.conv(frames.flatten(0, 1)))
     net(frames)
     torch.testing.assert_close(net.stem.norm.running_mean, twin.running_mean)
     torch.testing.assert_close(net.stem.norm.running_var, twin.running_var)
-
-
-@pytest.mark.parametrize("stem", ["7x7", "3x3"])
-@pytest.mark.parametrize("pool", ["max", "avg"])
-def test_stem_and_pool_of_the_imagenet_kind(stem, pool):
-    net = build_model("sew_resnet18", num_classes=3, stem=stem, pool=pool, T=2)
-    assert net(torch.randn(2, 3, 32, 32)).shape == (2, 3)
+    assert {int(b) for key, b in net.named_buffers() if key.endswith("num_batches_tracked")} == {1}
 
 
 @pytest.mark.parametrize("connect", CONNECT)
@@ -173,23 +160,11 @@ def test_zero_init_makes_every_block_of_a_network_the_identity(name, connect):
             assert torch.equal(block(spikes), spikes if block.shortcut is None else block.shortcut(spikes))
 
 
-def test_a_function_serves_as_connect_and_as_neuron():
+def test_functions_and_classes_serve_as_connect_and_as_neuron():
     net = build_model("sew_resnet20", num_classes=5, connect=torch.maximum, neuron=lambda **how: LIF(3.0, **how))
     assert net(torch.rand(2, 3, 8, 8)).shape == (2, 5)
-    assert {m.leak for m in net.modules() if isinstance(m, Neuron)} == {1 / 3}
-
-
-def test_a_class_serves_as_neuron():
-    net = build_model("sew_7b", num_classes=5, neuron=IF, num_blocks=2)
-    assert {type(m) for m in net.modules() if isinstance(m, Neuron)} == {IF}
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_networks_can_be_copied_and_pickled(name):
-    net, frames = small(name)
-    net.eval()
-    for again in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
-        assert torch.equal(again(frames), net(frames))
+    assert {neuron.leak for neuron in neurons_of(net)} == {1 / 3}
+    assert {type(neuron) for neuron in neurons_of(build_model("sew_7b", num_classes=5, neuron=IF, num_blocks=2))} == {IF}
 
 
 def test_half_precision_networks_run():
@@ -206,18 +181,22 @@ def test_autocast_runs_convolutions_in_bfloat16():
 
 
 @pytest.mark.parametrize(
-    ("shape", "message"),
+    ("x", "message"),
     [
-        ((3, 16, 16), r"given \[3, 16, 16\]; this network takes images \[N, 3, H, W\] or frames \[T, N, 3, H, W\]"),
-        ((2, 1, 16, 16), r"given \[2, 1, 16, 16\]"),
-        ((4, 3, 2, 16, 16), r"given \[4, 3, 2, 16, 16\].*channels come after batch"),
-        ((0, 2, 3, 16, 16), r"a sequence of no frames"),
+        (torch.zeros(3, 16, 16), r"given \[3, 16, 16\]; this network takes images \[N, 3, H, W\] or frames \[T, N, 3, H, W\]"),
+        (torch.zeros(2, 1, 16, 16), r"given \[2, 1, 16, 16\]"),
+        (torch.zeros(4, 3, 2, 16, 16), r"given \[4, 3, 2, 16, 16\].*channels come after batch"),
+        (torch.zeros(0, 2, 3, 16, 16), r"a sequence of no frames"),
+        (torch.zeros(2, 3, 16, 16, dtype=torch.uint8), r"given torch.uint8; this network takes torch.float32"),
+        (torch.zeros(2, 3, 16, 16).double(), r"given torch.float64, but the weights are torch.float32; use x.to"),
+        ([[1.0]], r"given list; this network takes a tensor"),
+        (torch.zeros(1, 1, 3, 1, 1), "at least 2 values per channel"),
     ],
+    ids=range(8),
 )
-def test_shapes_that_do_not_fit_are_refused_in_words(shape, message):
-    net, _ = small("sew_resnet20")
+def test_what_does_not_fit_is_refused_in_words(x, message):
     with pytest.raises(ValueError, match=message):
-        net(torch.zeros(shape))
+        small("sew_resnet20")[0](x)
 
 
 def test_frames_too_small_for_the_blocks_are_refused():
@@ -225,40 +204,29 @@ def test_frames_too_small_for_the_blocks_are_refused():
         build_model("sew_7b", num_classes=11)(torch.zeros(2, 1, 2, 64, 64))
 
 
-def test_dtypes_that_do_not_fit_are_refused_in_words():
-    net, frames = small("sew_resnet20")
-    with pytest.raises(ValueError, match=r"given torch.uint8; this network takes torch.float32"):
-        net(frames.to(torch.uint8))
-    with pytest.raises(ValueError, match=r"given torch.float64, but the weights are torch.float32; use x.to"):
-        net(frames.double())
-    with pytest.raises(ValueError, match=r"given list; this network takes a tensor"):
-        net([[1.0]])
-
-
 def test_streams_refuse_training_mode_and_foreign_states():
     net, frames = small("sew_resnet20")
     with pytest.raises(RuntimeError, match=r"call net.eval\(\) first"):
         net.step(frames[0])
-    net.eval()
-    _, state = net.step(frames[0])
-    with pytest.raises(ValueError, match=r"the state is of 2 streams, the frame of 1"):
-        net.step(frames[1, :1], state)
-    with pytest.raises(ValueError, match=r"this network takes one frame"):
-        net.step(frames, state)
     deeper = build_model("sew_resnet32", num_classes=5).eval()
-    with pytest.raises(ValueError, match=r"no membrane for 'layer1.3.conv1'"):
-        deeper.step(frames[1], state)
-    _, state = deeper.step(frames[0])
-    with pytest.raises(ValueError, match=r"membranes this network does not have"):
-        net.step(frames[1], state)
-    with pytest.raises(ValueError, match=r"given a state of type int"):
-        net.step(frames[1], 5)
-
-
-def test_one_value_per_channel_is_refused_in_training():
-    net, _ = small("sew_resnet20", T=1)
-    with pytest.raises(ValueError, match="at least 2 values per channel"):
-        net(torch.rand(1, 3, 1, 1))
+    state, of_deeper, of_pixels, of_half = (
+        which.eval().step(x)[1]
+        for which, x in ((net, frames[0]), (deeper, frames[0]), (net, frames[0, :, :, :1, :1]), (net, frames[0, :, :, :8, :8]))
+    )
+    needs = r"the state's membrane of 'stem' is .* this frame needs \[2, 16, 16, 16\]"
+    for which, frame, given, message in (
+        (net, frames[1, :1], state, r"the state is of 2 streams, the frame of 1"),
+        (net, frames, state, r"this network takes one frame"),
+        (deeper, frames[1], state, r"no membrane for 'layer1.3.conv1'"),
+        (net, frames[1], of_deeper, r"membranes this network does not have"),
+        (net, frames[1], 5, r"given a state of type int"),
+        (net, frames[1], of_pixels, needs),
+        (net, frames[1], of_half, needs),
+    ):
+        with pytest.raises(ValueError, match=message):
+            which.step(frame, given)
+    with pytest.raises(ValueError, match=r"torch.float32, this frame needs .* torch.float64"):
+        net.double().step(frames[1].double(), state)
 
 
 @pytest.mark.parametrize(
@@ -275,8 +243,8 @@ def test_one_value_per_channel_is_refused_in_training():
         ("sew_7b", {"num_blocks": 0}, r"num_blocks=0 must be a whole number of at least 1"),
         ("sew_7b", {"stem": "7x7"}, r"stem='7x7' is unknown; use '1x1' or '3x3'"),
         ("sew_resnet18", {"pool": "min"}, r"pool='min' is unknown; use 'max' or 'avg'"),
-        ("sew_resnet18", {"connect": "or"}, r"connect='or' is unknown"),
-        ("sew_resnet18", {"neuron": "ALIF"}, r"no neuron named 'ALIF'; known: IF, LIF, PLIF"),
+        ("sew_resnet18", {"connect": "or"}, r"no connection named 'or'"),
+        ("sew_resnet18", {"neuron": "ALIF"}, r"no neuron named 'ALIF'; did you mean 'LIF'\? known: IF, LIF, PLIF; .*--import"),
         ("sew_resnet18", {"tau": 3.0, "neuron": "IF"}, r"IF has no 'tau'"),
         ("sew_resnet18", {"tau": 3.0}, r"IF has no 'tau'"),
         ("sew_resnet18", {"surrogate": "relu"}, r"no surrogate named 'relu'"),
@@ -288,10 +256,6 @@ def test_one_value_per_channel_is_refused_in_training():
 def test_what_a_network_does_not_have_is_refused_by_name(name, how, message):
     with pytest.raises(ValueError, match=message):
         build_model(name, **{"num_classes": 10, **how})
-
-
-def neurons_of(net):
-    return [module for module in net.modules() if isinstance(module, Neuron)]
 
 
 @pytest.mark.parametrize(
@@ -320,11 +284,16 @@ def test_the_last_surrogate_reaches_the_last_neurons_of_blocks_alone(name):
 
 
 @pytest.mark.parametrize(("pool", "kind"), [("max", MaxPool), ("avg", torch.nn.AvgPool2d)])
-@pytest.mark.parametrize("name", ["sew_resnet18", "resnet18", "sew_7b"])
-def test_the_pool_is_the_one_asked_for(name, pool, kind):
-    net = build_model(name, num_classes=5, pool=pool)
-    pools = [type(m) for m in net.modules() if isinstance(m, MaxPool | torch.nn.AvgPool2d)]
-    assert set(pools) == {kind}
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("sew_resnet18", {"stem": "7x7"}), ("sew_resnet18", {"stem": "3x3"}), ("resnet18", {}), ("sew_7b", {"num_blocks": 3})],
+    ids=str,
+)
+def test_stem_and_pool_are_those_asked_for(name, options, pool, kind):
+    net = build_model(name, num_classes=3, pool=pool, **options)
+    pools = {type(m) for m in net.modules() if isinstance(m, MaxPool | torch.nn.AvgPool2d)}
+    assert pools == (set() if options.get("stem") == "3x3" else {kind})  # images for that stem are small already
+    assert net(torch.rand(3, 2, net.in_channels, 32, 32)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("option", [{"tau": 5.0}, {"decay_input": False}])
@@ -339,18 +308,6 @@ def test_options_that_would_not_reach_a_function_are_refused(option):
 def test_zero_init_works_without_memory():
     with torch.device("meta"):
         build_model("sew_resnet18", num_classes=5, connect="AND", zero_init=True)
-
-
-def test_a_state_of_frames_of_another_size_or_dtype_is_refused():
-    net, frames = small("sew_resnet20")
-    net.eval()
-    for other in (frames[:, :, :, :1, :1], frames[:, :, :, :8, :8]):
-        _, state = net.step(other[0])
-        with pytest.raises(ValueError, match=r"the state's membrane of 'stem' is .* this frame needs \[2, 16, 16, 16\]"):
-            net.step(frames[1], state)
-    _, state = net.step(frames[0])
-    with pytest.raises(ValueError, match=r"torch.float32, this frame needs .* torch.float64"):
-        net.double().step(frames[1].double(), state)
 
 
 def test_an_option_at_its_default_is_never_refused():

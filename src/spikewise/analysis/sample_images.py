@@ -23,15 +23,20 @@ def load_sample_images(folder: Path | None, *, size: int, batch: int, in_channel
         return ((large - large.mean()) / large.std()).contiguous(memory_format=torch.channels_last)
     from PIL import Image
 
+    from ..data.images.decode import SUFFIXES, decode
+
     if in_channels != 3:
         raise ValueError(f"photographs have 3 channels, the network takes {in_channels}; leave out --images")
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
     if len(files) < batch:
         raise ValueError(f"{folder} holds {len(files)} photographs, {batch} are needed; add some, or ask for fewer")
     images = []
     for file in files[:batch]:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        with file.open("rb") as content:
+            try:
+                image = decode(content).resize((size, size), Image.Resampling.BILINEAR)
+            except ValueError as error:
+                raise ValueError(f"{file} {error}; replace it, or take it out of the folder") from None
         images.append(torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1))
     scaled = torch.stack(images).float() / 255
     normal = (scaled - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]

@@ -2,7 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
+from tyro.conf import arg
+
+from ..wording import count
 from .options import Connect, DataRoot, Device, Images, Json, ModelName, Picture, Run, RunOrFile, Size
 
 
@@ -59,7 +63,7 @@ def diagnose(
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings]))
         return
-    lines = list(map(str, findings)) or [f"{run}: nothing found in {len(net.blocks)} blocks"]
+    lines = list(map(str, findings)) or [f"{run}: nothing found in {count(len(net.blocks), 'block')}"]
     print("\n".join(lines))
 
 
@@ -72,7 +76,7 @@ def energy(
     data_root: DataRoot = None,
     name: ModelName = None,
     connect: Connect = None,
-    constants: Path | None = None,
+    constants: Annotated[Path | None, arg(metavar="FILE")] = None,
     as_json: Json = False,
 ) -> None:
     """Operations, bytes and joules of one inference, beside the ReLU twin's.
@@ -99,12 +103,14 @@ def energy(
     print(f"{'layer':<28} {'twin MAC':>12} {'MAC':>12} {'accumulates':>12} {'rate in':>8} {'largest':>8}")
     for layer in counts.layers:
         columns = f"{layer.twin_macs:>12,.0f} {layer.macs:>12,.0f} {layer.acs:>12,.0f}"
+        if not layer.takes:  # neurons alone, sums of blocks
+            continue
         rate, largest = ("-", "-") if layer.rate is None else (f"{layer.rate:.4f}", layer.max_input)
         print(f"{layer.name:<28} {columns} {rate:>8} {largest:>8}")
-    print("a layer that takes no spikes has no rate, and multiplies; currents between blocks are written in 32 bits")
+    print("what takes no spikes has no rate, and multiplies; currents between blocks are written in 32 bits")
     if counts.not_counted:
         print(f"not counted: {', '.join(counts.not_counted)}")
-    print(f"neurons add {counts.neuron_adds:,.0f} times in {counts.T} steps, connections {counts.connect_adds:,.0f}")
+    print(f"neurons add {counts.neuron_adds:,.0f} times in {count(counts.T, 'step')}, connections {counts.connect_adds:,.0f}")
     header = f"{'operations':>11} {'weights':>11} {'activations':>12} {'membranes':>11} {'all':>11}"
     print(f"\n{'microjoules per sample':<28} {header}")
     for cost in counts.costs:

@@ -1,19 +1,22 @@
 """The commands `spikewise data`: data sets."""
 
 import json
+import os
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from .options import DataFolder, Json, Picture
+from ..wording import count
+from .options import DataFolder, DataRoot, DatasetName, Json, Picture
 
 MAX_CLASSES = 50  # shown; a picture of a thousand takes minutes and 100 MB
 
 
-def download(name: Positional[str], data_root: DataFolder = None) -> None:
+def download(name: DatasetName, data_root: DataFolder = None) -> None:
     """Fetch a data set from its public source; interrupted, it continues.
 
     Args:
@@ -26,7 +29,12 @@ def download(name: Positional[str], data_root: DataFolder = None) -> None:
         print(path)
 
 
-def prepare(name: Positional[str], source: Path, data_root: DataFolder = None, partial: bool = False) -> None:
+def prepare(
+    name: DatasetName,
+    source: Annotated[Path, arg(metavar="FILES")],
+    data_root: DataFolder = None,
+    partial: bool = False,
+) -> None:
     """Make the folder that runs read from the files as published.
 
     Interrupted, the same command continues.
@@ -46,25 +54,66 @@ def prepare(name: Positional[str], source: Path, data_root: DataFolder = None, p
     marker = json.loads((folder / MANIFEST).read_text())
     counts = ", ".join(f"{count:,} {split}" for split, count in marker["counts"].items())
     whole = "" if marker["complete"] else ", not all that was published"
-    print(f"{folder}: {counts}{whole}; {marker['files']:,} files, sha256 {marker['sha256'][:16]}")
+    print(f"{folder}: {counts}{whole}; {count(marker['files'], 'file')}, sha256 {marker['sha256'][:16]}")
 
 
-def shard(source: Positional[Path], out: Positional[Path], megabytes: int = 256) -> None:
+def track_files(items: Iterable[Any], total: int) -> Iterable[Any]:
+    """Pass the items on, with a progress bar on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, "reading", total, console=console, transient=True, disable=not console.is_terminal)
+
+
+def check(source: Annotated[Positional[Path], arg(metavar="FOLDER")], as_json: Json = False) -> None:
+    """Read every file of a folder once and list what is wrong; exit status 1 where something is.
+
+    Args:
+        source: images or recordings by class, or shards
+    """
+    from ..data.check import check_folder
+
+    report = check_folder(source, track_files, processes=os.cpu_count() or 1)
+    kinds = Counter(finding.kind for finding in report.findings)
+    if as_json:
+        findings = [finding._asdict() for finding in report.findings]
+        print(json.dumps({"folder": str(source)} | vars(report) | {"findings": findings}))
+    else:
+        for finding in report.findings:
+            print(f"{finding.kind:<12} {finding.text}")
+        read = ", ".join(f"{count:,} {split}".strip() for split, count in report.samples.items())
+        print(f"{source} ({report.dataset}): read {read or 'nothing'}; {len(report.classes):,} classes")
+        if report.skipped:
+            print(f"skipped: {report.skipped}")
+        print(f"found: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items()) or 'nothing wrong'}")
+    if report.findings:
+        raise SystemExit(1)
+
+
+def shard(
+    source: Annotated[Positional[Path], arg(metavar="FOLDER")],
+    out: Annotated[Positional[Path], arg(metavar="OUT")],
+    megabytes: int = 256,
+    class_order: Literal["natural", "text"] = "natural",
+) -> None:
     """Pack a folder of images by class into tar files of WebDataset's layout.
 
     Args:
         source: the folder with train/CLASS and val/CLASS
         out: folder of train-000000.tar and so on, and shards.json
         megabytes: approximate size of each
+        class_order: of classes that are all numbers: by number, or as text
     """
     from ..data.datasets.image_shards import write_shards
 
-    print(write_shards(source, out, megabytes=megabytes))
+    processes = os.cpu_count() or 1
+    print(write_shards(source, out, megabytes=megabytes, class_order=class_order, track=track_files, processes=processes))
 
 
 def info(
-    name: Positional[str],
-    data_root: Annotated[str | None, arg(help="where it lies, of image-shards also an address")] = None,
+    name: DatasetName,
+    data_root: DataRoot = None,
     picture: Picture = None,
     as_json: Json = False,
 ) -> None:

@@ -6,10 +6,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from ..wording import count
 from .options import Format, Json, Recording
 
 
-def info(files: Positional[tuple[Path, ...]], format: Format = None, as_json: Json = False) -> None:
+def info(
+    files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE")], format: Format = None, as_json: Json = False
+) -> None:
     """Counts, rate, duration and sensor of recordings.
 
     Args:
@@ -31,13 +34,17 @@ def info(files: Positional[tuple[Path, ...]], format: Format = None, as_json: Js
         print(f"  duration   {facts['duration_s']:.6g} s, {facts['rate']:,.0f} events per second")
         print(f"  sensor     {facts['sensor']} pixels, {100 * facts['active_pixels']:.1f} % of them with events")
         if pixel := facts["most_active_pixel"]:
-            print(f"  most active  x={pixel['x']}, y={pixel['y']} with {pixel['events']:,} events")
+            print(f"  most active  x={pixel['x']}, y={pixel['y']} with {count(pixel['events'], 'event')}")
         if not facts["is_time_sorted"]:
             print("  times run backwards somewhere")
 
 
 def show(
-    file: Recording, out: Path | None = None, num_frames: int = 8, seconds: float | None = None, format: Format = None
+    file: Recording,
+    out: Annotated[Path | None, arg(metavar="FILE")] = None,
+    num_frames: int = 8,
+    seconds: Annotated[float | None, arg(metavar="FLOAT")] = None,
+    format: Format = None,
 ) -> None:
     """Draw a recording: an animation (.gif), or frames over events in space and time (.png).
 
@@ -55,11 +62,13 @@ def show(
 
 
 def convert(
-    file: Recording, out: Annotated[Positional[Path], arg(help="ends with .npz, .h5 or .hdf5")], format: Format = None
+    file: Recording,
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="ends with .npz, .h5 or .hdf5")],
+    format: Format = None,
 ) -> None:
     """Write a recording as NPZ or HDF5."""
     from ..data.events.formats import read_events, write_events
 
     events = read_events(file, format)
     write_events(events, out)
-    print(f"{out}: {len(events):,} events")
+    print(f"{out}: {count(len(events), 'event')}")

@@ -1,14 +1,14 @@
 """The commands `spikewise doctor` and `spikewise list`: what this machine and this package have."""
 
 import json
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from ..config import Config
+from ..wording import count, unknown_name
 from .options import Json
-
-Topic = Literal["all", "models", "recipes", "datasets", "neurons", "surrogates", "backends"]
 
 
 def doctor(as_json: Json = False) -> None:
@@ -19,26 +19,15 @@ def doctor(as_json: Json = False) -> None:
     print(json.dumps(facts) if as_json else "\n".join(f"{name:<22} {value}" for name, value in facts.items()))
 
 
-def list_tables(topic: Positional[Topic] = "all", as_json: Json = False) -> None:
-    """Models, recipes, datasets, neurons, surrogates, backends.
+def list_tables(topic: Annotated[Positional[str], arg(metavar="TOPIC")] = "all", as_json: Json = False) -> None:
+    """Models, recipes, datasets, neurons, connections, surrogates, backends, formats.
 
     Args:
-        topic: which table
+        topic: one of these tables
     """
-    from ..data import DATASETS
-    from ..kernels import BACKENDS, SURROGATES
-    from ..models import MODELS
-    from ..neurons import NEURONS
-    from ..recipes import RECIPES
-
-    tables: dict[str, dict] = {
-        "models": MODELS,
-        "recipes": {name: recipe() for name, recipe in RECIPES.items()},
-        "datasets": DATASETS,
-        "neurons": NEURONS,
-        "surrogates": SURROGATES,
-        "backends": BACKENDS,
-    }
+    tables = all_tables()
+    if topic not in ("all", *tables):
+        raise ValueError(unknown_name("topic", topic, ["all", *tables]))
     chosen = tables if topic == "all" else {topic: tables[topic]}
     lines = {name: {key: describe_entry(entry) for key, entry in table.items()} for name, table in chosen.items()}
     if as_json:
@@ -51,16 +40,42 @@ def list_tables(topic: Positional[Topic] = "all", as_json: Json = False) -> None
             print(f"  {key:<30} {line}")
 
 
+def all_tables() -> dict[str, Mapping[str, object]]:
+    """Every table from which an option takes its value, by topic."""
+    from ..data import DATASETS
+    from ..data.events.formats import FORMATS
+    from ..kernels import BACKENDS, CONNECT, SURROGATES
+    from ..models import MODELS
+    from ..neurons import NEURONS
+    from ..recipes import RECIPES
+
+    return {
+        "models": MODELS,
+        "recipes": {name: recipe() for name, recipe in RECIPES.items()},
+        "datasets": DATASETS,
+        "neurons": NEURONS,
+        "connections": CONNECT,
+        "surrogates": SURROGATES,
+        "backends": BACKENDS,
+        "formats": FORMATS,
+    }
+
+
 def describe_entry(entry: object) -> str:
     """What a table's entry is, in a line."""
     from ..data import DatasetEntry
+    from ..data.events.formats import Format
+    from ..kernels import Backend
     from ..models.registry import ModelEntry
 
-    if isinstance(entry, DatasetEntry):
+    if isinstance(entry, Backend):
+        return entry.unavailable_reason(None) or "runs here"
+    if isinstance(entry, DatasetEntry | Format):
         return entry.description
     if isinstance(entry, Config):
-        return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {entry.optim.epochs} epochs"
+        return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {count(entry.optim.epochs, 'epoch')}"
     if isinstance(entry, ModelEntry):
         blocks = sum(entry.stages) if entry.family != "event" else sum(count for _, count in entry.stages)
-        return f"{entry.family} kind, {blocks} {'bottleneck' if entry.bottleneck else 'basic'} {entry.block.__name__}s"
+        kind = "bottleneck" if entry.bottleneck else "basic"
+        return f"{entry.family} kind, {count(blocks, f'{kind} {entry.block.__name__}')}"
     return (entry.__doc__ or "").strip().partition("\n")[0]

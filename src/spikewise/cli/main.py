@@ -2,43 +2,71 @@
 as well be called from Python.
 """
 
+import contextlib
+import dataclasses
+import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import tyro
 
 from .. import aliases
 from ..config import Config
+from ..wording import did_you_mean, unknown_name
 from . import data, events
 from .analysis import analyze, diagnose, energy
+from .imports import FLAG, import_modules, import_of_run, take_imports
 from .info import doctor, list_tables
+from .options import NUMBERS
 from .paper import reproduce
 from .plan import plan
 from .train import evaluate, resume, train
 
 
 class Command(NamedTuple):
-    """What a command calls, and what follows its name; after RECIPE, the function is given that recipe's config."""
+    """What a command calls, and what follows its name.
+
+    start:  makes the config that the options change, of the word after the name; None: the function takes no config
+    about:  what it does; the first line of the function's docstring, if that is not it
+    """
 
     function: Callable[..., None]
     usage: str
+    start: Callable[[str], Config] | None = None
+    about: str = ""
 
     @property
     def summary(self) -> str:
-        return (self.function.__doc__ or "").partition("\n")[0]
+        return self.about or (self.function.__doc__ or "").partition("\n")[0]
 
-    @property
-    def takes_recipe(self) -> bool:
-        return self.usage == "RECIPE"
+
+def recipe_config(recipe: str) -> Config:
+    """The config of a recipe."""
+    from ..recipes import RECIPES
+
+    if recipe not in RECIPES:
+        raise ValueError(unknown_name("recipe", recipe, RECIPES, own=True))
+    return RECIPES[recipe]()
+
+
+def descendant_config(run: str) -> Config:
+    """The config of a run that begins with another run's last weights."""
+    from ..engine.run.folder import read_config
+
+    import_of_run(Path(run))
+    return dataclasses.replace(read_config(Path(run)), weights=run)
 
 
 COMMANDS = {
-    "train": Command(train, "RECIPE"),
+    "train": Command(train, "RECIPE", recipe_config),
     "train --resume": Command(resume, "RUN"),
-    "plan": Command(plan, "RECIPE"),
+    "train --from": Command(train, "RUN", descendant_config, "Begin a new run with a run's weights and its config, changed."),
+    "plan": Command(plan, "RECIPE", recipe_config),
     "evaluate": Command(evaluate, "RUN"),
     "analyze": Command(analyze, "RUN"),
     "diagnose": Command(diagnose, "RUN|FILE"),
@@ -47,6 +75,7 @@ COMMANDS = {
     "data download": Command(data.download, "NAME"),
     "data prepare": Command(data.prepare, "NAME --source FILES"),
     "data shard": Command(data.shard, "FOLDER OUT"),
+    "data check": Command(data.check, "FOLDER"),
     "data info": Command(data.info, "NAME"),
     "events info": Command(events.info, "FILE"),
     "events show": Command(events.show, "FILE"),
@@ -56,6 +85,7 @@ COMMANDS = {
 }
 WORDS = list(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
 HELP = (["-h"], ["--help"])
+SECTIONS = [field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)]
 
 
 def main(args: list[str] | None = None) -> int:
@@ -95,6 +125,7 @@ def exit_status(error: Exception) -> int | None:
 
 
 def run_command(args: list[str]) -> int:
+    modules, args = take_imports(args)
     if not args or args[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0 if args else 2
@@ -105,16 +136,22 @@ def run_command(args: list[str]) -> int:
         print(f"spikewise {__version__}")
         return 0
     if word not in WORDS:
-        raise ValueError(f"no command named {word!r}; known: {', '.join(WORDS)}")
-    if rest[:1] in HELP and (word not in COMMANDS or COMMANDS[word].takes_recipe):
+        raise ValueError(unknown_name("command", word, WORDS))
+    if rest[:1] in HELP and (word not in COMMANDS or COMMANDS[word].start):
         print(help_text(word))
         return 0
     name, rest = find_command(word, rest)
     rest, notices = aliases.rename_flags(name, rest)
     for notice in notices:
         print(f"spikewise: {notice}", file=sys.stderr)
-    call = call_with_recipe if COMMANDS[name].takes_recipe else tyro.cli
-    call(COMMANDS[name].function, prog=f"spikewise {name}".removesuffix(" --resume"), args=rest)
+    imports = import_modules(modules)
+    if COMMANDS[name].start:
+        call = bind_with_config(name, rest, imports)
+    else:
+        call = bind(name, f"spikewise {name}", rest)
+        if "run" in call.keywords and not imports:  # else they were named anew
+            import_of_run(call.keywords["run"])
+    call()
     return 0
 
 
@@ -122,46 +159,99 @@ def help_text(word: str = "") -> str:
     """All commands, or those that begin with `word`, a line each."""
     chosen = {name: command for name, command in COMMANDS.items() if word in ("", name.partition(" ")[0])}
     lines = [f"  {f'{name} {command.usage}':<34}{command.summary}" for name, command in chosen.items()]
-    example = f"{word} RECIPE" if word in COMMANDS else f"{word} NAME" if word else "COMMAND"
-    recipes = ["`spikewise list recipes` shows the recipes."] if word in COMMANDS else []
-    more = [*recipes, f"`spikewise {example} --help` shows every option."]
-    return "\n".join(["usage: spikewise COMMAND ...", "", *lines, "", *more])
+    usages = [f"{name} {command.usage} [OPTIONS]" for name, command in chosen.items()]
+    usages = usages if word in COMMANDS else [f"{word} COMMAND ...".strip()]
+    kinds = (f"{word} RECIPE", "train --resume", "train --from RUN")[: len(usages)]
+    names = kinds if word in COMMANDS else [f"{word} COMMAND".strip()]
+    each = [f"`spikewise {name} --help`" for name in names]
+    more = ["`spikewise list recipes` shows the recipes."] if word in COMMANDS else []
+    more.append(f"{', '.join(each)} {'show' if names[1:] else 'shows'} every option.")
+    more.append(
+        "`--import MODULE`, with any command, first imports a module that registers neurons, data sets and so on of your own."
+    )
+    return "\n".join(["usage: " + "\n       ".join(f"spikewise {usage}" for usage in usages), "", *lines, "", *more])
 
 
 def find_command(word: str, args: list[str]) -> tuple[str, list[str]]:
-    """The command's whole name, and the arguments after it."""
-    if word == "train" and any(arg.partition("=")[0] == "--resume" for arg in args):
+    """The command's whole name, and the arguments after it.
+
+    Raises:  ValueError for a name that is none, and for a command that needs an argument and has not got any
+    """
+    flag = next((flag for arg in args if (flag := arg.partition("=")[0]) in ("--resume", "--from")), "")
+    if word == "train" and flag:
         if not args[0].startswith("-"):
-            raise ValueError(f"--resume goes on with a run as its config says; leave out {args[0]!r}")
-        return "train --resume", args
-    if word in COMMANDS:
-        return word, args
-    if not args or f"{word} {args[0]}" not in COMMANDS:
-        known = ", ".join(name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{word} "))
-        raise ValueError(f"`spikewise {word}` knows {known}; given {args[0] if args else 'nothing'}")
-    return f"{word} {args[0]}", args[1:]
+            raise ValueError(f"{flag} goes on from a run, with its config; leave out {args[0]!r}")
+        name, rest = f"train {flag}", [arg.removeprefix(f"{flag}=") for arg in args if arg != flag]
+    elif word in COMMANDS:
+        name, rest = word, args
+    else:
+        name, rest = f"{word} {args[0] if args else ''}", args[1:]
+        if name not in COMMANDS:
+            known = [name.partition(" ")[2] for name in COMMANDS if name.startswith(f"{word} ")]
+            given = f"{did_you_mean(args[0], known)}given {args[0]}" if args else "given nothing"
+            raise ValueError(f"`spikewise {word}` knows {', '.join(known)}; {given}")
+    usage = COMMANDS[name].usage
+    if not rest and usage and usage[0] != "[" and not COMMANDS[name].start:
+        raise ValueError(f"{name} needs {usage}: spikewise {name} {usage}")
+    return name, rest
 
 
-def call_with_recipe(function: Callable[..., None], *, prog: str, args: list[str]) -> None:
-    """Call `function` with the config of the recipe that is the first argument, changed by the options after it."""
-    from ..recipes import RECIPES
+def bind(name: str, prog: str, args: list[str], **values: Any) -> partial[None]:
+    """The command's function with the arguments of the command line, not yet called.
 
-    command = prog.removeprefix("spikewise ")
-    instead = ", or --resume DIR" if function is train else ""
-    if args and args[0].startswith("-"):
-        raise ValueError(f"{command} needs a recipe before its options{instead}; given {args[0]!r} first")
-    if not args or args[0] not in RECIPES:
-        mistake = f"no recipe named {args[0]!r}" if args else f"{command} needs a recipe{instead}"
-        raise ValueError(f"{mistake}; known: {', '.join(RECIPES)}")
-    recipe = args[0]
+    Raises:  ValueError for an option that the command doesn't have; what doesn't parse ends the process with status 2
+    """
+    function = COMMANDS[name].function
 
     @wraps(function)
-    def call(config: Config, **options: Any) -> None:
-        if config.recipe != recipe:
-            raise ValueError(f"--recipe {config.recipe} can't be set; name the recipe first: {prog} {config.recipe}")
-        function(config, **options)
+    def hold(**options: Any) -> partial[None]:
+        return partial(function, **options)
 
-    tyro.cli(partial(call, config=RECIPES[recipe]()), prog=f"{prog} {recipe}", args=args[1:])
+    held = partial(hold, **values)
+    call, unknown = tyro.cli(held, prog=prog, args=args, return_unknown_args=True, registry=NUMBERS)
+    if not unknown:
+        return call
+    word = unknown[0].partition("=")[0]
+    if not word.startswith("-"):
+        raise ValueError(f"{word!r} is one argument too many: spikewise {name} {COMMANDS[name].usage}".strip())
+    if not COMMANDS[name].start and word.partition(".")[0].removeprefix("--") in SECTIONS:
+        raise ValueError(f"{word} is an option of a new run; `{prog}` takes a run as its config says")
+    advice = did_you_mean(word, [FLAG, *known_flags(held)])
+    if word == "--recipe" and COMMANDS[name].start:
+        advice = f"the recipe comes first: spikewise {name} RECIPE; "
+    raise ValueError(f"`{prog}` has no option {word}; {advice}`{prog} --help` shows its options")
+
+
+def known_flags(function: Callable[..., Any]) -> list[str]:
+    """The options that the help of a function's command line shows."""
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        tyro.cli(function, args=["--help"], registry=NUMBERS)
+    return re.findall(r"(?<=\W)--[a-z][\w.-]*", shown.getvalue())
+
+
+def bind_with_config(name: str, args: list[str], imports: tuple[str, ...]) -> partial[None]:
+    """`bind`, with the config that the first argument names, changed by the options after it."""
+    from ..recipes import RECIPES
+
+    command = COMMANDS[name]
+    assert command.start is not None
+    needs = f"{name} needs a {command.usage.lower()}"
+    instead = ", or --resume RUN" if name == "train" else ""
+    if args and args[0].startswith("-"):
+        raise ValueError(f"{needs} before its options{instead}; given {args[0]!r} first")
+    if not args:
+        raise ValueError(f"{needs}{instead}" + (f"; known: {', '.join(RECIPES)}" if command.usage == "RECIPE" else ""))
+    start = command.start(args[0])
+    call = bind(name, f"spikewise {name} {args[0]}", args[1:], config=start)
+    config = dataclasses.replace(call.keywords["config"], imports=imports or start.imports)
+    if config.weights and config.weights != start.weights:
+        from ..engine.finetune import adopt_network
+
+        told = [word.partition("=")[0].removeprefix("--model.") for word in args if word.startswith("--model.")]
+        config = adopt_network(config, [field.replace("-", "_") for field in told])
+    from ..engine.unused_fields import without_unused
+
+    return partial(call, config=without_unused(config, start))
 
 
 def run() -> None:

@@ -1,23 +1,65 @@
 """Options that several commands have: each described once, named alike everywhere."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from tyro.conf import Positional, arg
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+NUMBERS = ConstructorRegistry()  # how several numbers are written: as one word, 0.5,0.5,0.5
+
+
+@NUMBERS.primitive_rule
+def numbers_joined_by_commas(field: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """How tyro reads and shows a field of a fixed number of numbers."""
+    kinds = get_args(field.type)
+    if get_origin(field.type) is not tuple or not kinds or not set(kinds) <= {int, float}:
+        return None
+
+    def parse(words: list[str]) -> tuple[Any, ...]:
+        numbers = words[0].split(",")
+        if len(numbers) != len(kinds):
+            raise ValueError(f"{len(kinds)} numbers, joined by commas, were expected, given {len(numbers)}")
+        return tuple(kind(number) for kind, number in zip(kinds, numbers, strict=True))
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=",".join(kind.__name__.upper() for kind in kinds),
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, tuple) and len(value) == len(kinds),
+        str_from_instance=lambda value: [",".join(map(str, value))],
+    )
+
 
 Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], arg(help="where to compute")]
-Workers = Annotated[int | None, arg(help="processes that load data; 0: this one; None: as suits the device; changes no result")]
-DataRoot = Annotated[str | None, arg(help="where the data lies now, if not where the config says")]
-DataFolder = Annotated[Path | None, arg(help="folder of all data sets; default $SPIKEWISE_DATA, or else ./data")]
+Workers = Annotated[
+    int | None, arg(metavar="INT", help="processes that load data; 0: this one; default as suits the device; changes no result")
+]
+DataRoot = Annotated[
+    str | None,
+    arg(
+        name="data.root",
+        metavar="FOLDER",
+        help="where the data lies now, if not where the config says; of shards also an address",
+    ),
+]
+DataFolder = Annotated[
+    Path | None, arg(name="data.root", metavar="FOLDER", help="of all data sets; default $SPIKEWISE_DATA, or else ./data")
+]
 Json = Annotated[bool, arg(name="json", help="print JSON")]
 Quiet = Annotated[bool, arg(help="print only the result")]
-StopEpoch = Annotated[int | None, arg(help="stop after this epoch, with the learning rates of the whole run")]
-Picture = Annotated[Path | None, arg(help="draw into this file")]
-Run = Annotated[Positional[Path], arg(help="the run folder")]
-RunOrFile = Annotated[Positional[Path], arg(help="a run folder, or a file of weights")]
-Recording = Annotated[Positional[Path], arg(help="a recording")]
-Format = Annotated[str | None, arg(help="the recording's, if the file does not tell it")]
-Images = Annotated[Path | None, arg(help="for a file: a folder of photographs; default the embedded digits, enlarged")]
+StopEpoch = Annotated[
+    int | None, arg(metavar="INT", help="stop after this epoch, with the learning rates of the whole run; default the last")
+]
+Picture = Annotated[Path | None, arg(metavar="FILE", help="draw into this file")]
+Run = Annotated[Positional[Path], arg(metavar="RUN", help="the run folder")]
+RunOrFile = Annotated[Positional[Path], arg(metavar="RUN|FILE", help="a run folder, or a file of weights")]
+DatasetName = Annotated[Positional[str], arg(metavar="NAME")]
+Recording = Annotated[Positional[Path], arg(metavar="FILE", help="a recording")]
+Format = Annotated[str | None, arg(metavar="NAME", help="the recording's, of `spikewise list formats`; default as it tells")]
+Images = Annotated[
+    Path | None, arg(metavar="FOLDER", help="for a file: a folder of photographs; default the embedded digits, enlarged")
+]
 Size = Annotated[int, arg(help="for a file: the images' side in pixels")]
-ModelName = Annotated[str | None, arg(help="the network's, where a file does not tell it")]
-Connect = Annotated[str | None, arg(help="ADD, AND or IAND, where a file does not tell it")]
+ModelName = Annotated[str | None, arg(metavar="NAME", help="the network's, where a file does not tell it")]
+Connect = Annotated[str | None, arg(metavar="NAME", help="ADD, AND or IAND, where a file does not tell it")]

@@ -1,24 +1,25 @@
 """The command `spikewise reproduce`."""
 
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from .options import Device, Workers
+from .options import DataFolder, Device, Workers
 
 
 def reproduce(
-    name: Positional[str] = "list",
-    out: Path = Path("reproduced"),
+    name: Annotated[Positional[str], arg(metavar="NAME")] = "list",
+    out: Annotated[Path, arg(metavar="FOLDER")] = Path("reproduced"),
     seed: int = 0,
-    images: Path | None = None,
+    images: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     size: int = 112,
     batch: int = 8,
-    data_root: str | None = None,
-    max_epochs: int | None = None,
+    data_root: DataFolder = None,
+    max_epochs: Annotated[int | None, arg(metavar="INT")] = None,
     check: bool = False,
-    weights: Path | None = None,
-    batch_size: int | None = None,
+    weights: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    batch_size: Annotated[int | None, arg(metavar="INT")] = None,
     device: Device = "auto",
     workers: Workers = None,
 ) -> None:
@@ -31,9 +32,8 @@ def reproduce(
         images: figures 5 to 8: a folder of photographs; default the embedded digits, enlarged
         size: figures 5 to 8: their side in pixels, 32 or more
         batch: figures 5 to 8: how many of them, 2 or more
-        data_root: of what is trained, as all below: where the data lies; default SPIKEWISE_DATA, or ./data
-        max_epochs: stop after so many epochs, with the learning rates of the whole published run, so that the published log
-            can be compared at the same epoch; the same command with more epochs goes on from there
+        max_epochs: of what is trained, as all below: stop after so many epochs, with the learning rates of the whole published
+            run, so that the published log can be compared at the same epoch; the same command with more epochs goes on
         check: a few steps on synthetic data, to see that all works; the pages lie in OUT/check
         weights: tab2, tab3, fig4: a folder of the published weights, evaluated in place of training
         batch_size: samples per step, if the published number does not fit; the learning rate is scaled with it
@@ -49,7 +49,7 @@ def reproduce(
         images=images,
         size=size,
         batch=batch,
-        data_root=data_root,
+        data_root=str(data_root) if data_root else None,
         max_epochs=max_epochs,
         check=check,
         weights=weights,

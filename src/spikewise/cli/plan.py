@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from ..config import Config
+from ..progress import duration
+from ..wording import count
 from .options import Device, Json
 
 if TYPE_CHECKING:
@@ -23,8 +25,8 @@ def plan(config: Annotated[Config, arg(name="")], device: Device = "auto", measu
     from ..engine.memory.plan import plan as plan_run
 
     if measure and not as_json and sys.stderr.isatty():  # it takes a while
-        print(f"counting, then timing {measure} steps (--measure 0: none)", file=sys.stderr)
-    result = plan_run(config, device=device, measure=measure)
+        print(f"counting, then timing {count(measure, 'step')} (--measure 0: none)", file=sys.stderr)
+    result = plan_run(config, device=device, measure=measure, quiet=as_json)
     print(json.dumps(dataclasses.asdict(result) | {"fits": result.fits}) if as_json else "\n".join(table(result)))
 
 
@@ -33,7 +35,7 @@ def table(plan: "Plan") -> list[str]:
     shape = " x ".join(map(str, plan.shape))
     where = "" if plan.data_available else ", as published: its files are not here"
     of_batch = f"{plan.precision}, batch {plan.batch}, {plan.device}"
-    lines = [f"{plan.model} on {plan.data} ({plan.samples:,} training samples of {shape}{where}), {of_batch}", ""]
+    lines = [f"{plan.model} on {plan.data} ({count(plan.samples, 'training sample')} of {shape}{where}), {of_batch}", ""]
     step = plan.bytes
     parts = {
         "weights, running estimates": step.weights,
@@ -65,7 +67,7 @@ def table(plan: "Plan") -> list[str]:
 
 
 def timing_line(timing: "Timing", batch: int) -> str:
-    of = f"{timing.steps} steps" if timing.batch == batch else f"{timing.steps} steps of {timing.batch} samples"
+    of = count(timing.steps, "step") + ("" if timing.batch == batch else f" of {count(timing.batch, 'sample')}")
     each, epoch, whole = map(duration, (timing.per_step, timing.per_epoch, timing.whole_run))
     return f"time: {each} per step, {epoch} per epoch, {whole} in all, without loading and evaluation (median of {of})"
 
@@ -73,10 +75,3 @@ def timing_line(timing: "Timing", batch: int) -> str:
 def amount(value: float) -> str:
     """Bytes with their unit, 11 columns wide."""
     return f"{value / 2**30:>7,.2f} GiB" if value >= 2**30 else f"{value / 2**20:>7,.1f} MiB"
-
-
-def duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:.3g} s"

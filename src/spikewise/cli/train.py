@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import arg
 
 from ..config import Config
+from ..wording import count
 from .analysis import analyze
 from .options import DataRoot, Device, Json, Quiet, Run, StopEpoch, Workers
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def train(
     config: Annotated[Config, arg(name="")],
-    out: Path | None = None,
+    out: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     device: Device = "auto",
     workers: Workers = None,
     stop_epoch: StopEpoch = None,
@@ -35,8 +36,8 @@ def train(
 
 
 def resume(
-    run: Annotated[Path, arg(name="resume", help="the run folder")],
-    epochs: int | None = None,
+    run: Run,
+    epochs: Annotated[int | None, arg(metavar="INT")] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
     workers: Workers = None,
@@ -47,7 +48,7 @@ def resume(
     """Continue a run that was stopped, bit for bit on the same machine.
 
     Args:
-        epochs: more epochs than it was begun with
+        epochs: more epochs than it was begun with; default as many
     """
     from ..engine.loop import resume as resume_run
 
@@ -75,12 +76,13 @@ def print_result(result: "Result", device: Device, *, quiet: bool, as_json: bool
         analyze(result.run, device=device, data_root=data_root)
     print(
         f"test accuracy: final {100 * result.final:.1f} % ({result.correct} of {result.total}), "
-        f"mean of the last {result.num_averaged} epochs {100 * result.mean_last_epochs:.1f} %, "
+        f"mean of the last {count(result.num_averaged, 'epoch')} {100 * result.mean_last_epochs:.1f} %, "
         f"best {100 * result.best:.1f} % (epoch {result.best_epoch}, chosen on the test split)"
     )
-    print(f"{config.recipe}: test accuracy {100 * result.final:.1f} % (seed {config.seed}), run folder {result.run}")
+    ran = f"{config.model.name} on {config.data.name}"
+    print(f"{ran}: test accuracy {100 * result.final:.1f} % (seed {config.seed}), run folder {result.run}")
     if done < config.optim.epochs:
-        print(f"unfinished, {done} of {config.optim.epochs} epochs: go on with spikewise train --resume {result.run}")
+        print(f"unfinished, {done} of {count(config.optim.epochs, 'epoch')}: go on with spikewise train --resume {result.run}")
 
 
 def progress(run: Path) -> tuple[Config, int]:
@@ -104,12 +106,12 @@ def evaluate(
     """
     from ..engine.evaluate import evaluate as evaluate_run
 
-    score = evaluate_run(run, device=device, checkpoint=checkpoint, data_root=data_root)
+    score = evaluate_run(run, device=device, checkpoint=checkpoint, data_root=data_root, quiet=as_json)
     config, done = progress(run)
     if as_json:
         header = {"run": str(run), "checkpoint": checkpoint, "accuracy": score.accuracy}
         print(json.dumps({**header, **vars(score), "epochs": done}))
         return
-    unfinished = f", unfinished: {done} of {config.optim.epochs} epochs" if done < config.optim.epochs else ""
+    unfinished = f", unfinished: {done} of {count(config.optim.epochs, 'epoch')}" if done < config.optim.epochs else ""
     correct = f"{score.correct} of {score.total}"
     print(f"{run} ({checkpoint}{unfinished}): test accuracy {100 * score.accuracy:.2f} % ({correct}), loss {score.loss:.4f}")

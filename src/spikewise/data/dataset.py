@@ -1,11 +1,16 @@
 """The dataset interface, and the entry with which a data set's file ends."""
 
 import json
+import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MANIFEST = "prepared.json"  # in a folder that `data prepare` completed: counts, number of files, checksum
 ProgressCallback = Callable[[int], None]  # is called with the number of bytes done since the last call
@@ -32,6 +37,33 @@ class Dataset(Protocol):
 
     def sample(self, index: int) -> np.ndarray:
         """One sample as the network's input, float32: an image [C, H, W] or frames [T, C, H, W]."""
+
+
+class MapStyleDataset(ABC):
+    """What PyTorch's DataLoader asks of a data set, made of its `labels` and `sample`."""
+
+    labels: np.ndarray
+
+    @abstractmethod
+    def sample(self, index: int) -> np.ndarray:
+        """One sample, float32."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple["Tensor", int]:
+        """Sample `index` as evaluation sees it, without augmentation, and its class; a negative index counts from the end.
+
+        Shapes:  images [C, H, W], frames [T, C, H, W], float32
+        Raises:  IndexError beyond the end; what `sample` raises
+        """
+        from torch import from_numpy  # here, so that data can be looked at without waiting for torch
+
+        place = operator.index(index)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"sample {place} of {len(self):,}; use {-len(self)} to {len(self) - 1}")
+        place %= len(self)
+        return from_numpy(self.sample(place)), int(self.labels[place])
 
 
 class DatasetInfo(NamedTuple):
@@ -74,11 +106,12 @@ class DatasetEntry(NamedTuple):
     """Everything the library needs to know of a data set: a row of the table DATASETS.
 
     load:            a function of (split, root) that returns a Dataset; event recordings also take T, split_by and
-                     cache, images of variable size take size
+                     cache, images of variable size take the fields of `images.photographs.View`
     description:     a line for `spikewise list datasets`
     info:            what is known without the files; None for folders of the user's own data
     events:          whether samples are event recordings, binned into T frames
-    variable_size:   whether images are of any size, and cropped to a square
+    variable_size:   whether images are of any size, and cropped
+    class_order:     whether `load` takes class_order: folders of the user's own classes
     split_variants:  names of the ways to split it into train and test, the published one first; () where there is one
     has_folds:       whether `load` takes fold and folds, for cross-validation
     downloads:       files of a public source: name -> (URL, MD5 checksum); None where there is no such source
@@ -90,6 +123,7 @@ class DatasetEntry(NamedTuple):
     info: DatasetInfo | None = None
     events: bool = False
     variable_size: bool = False
+    class_order: bool = False
     split_variants: tuple[str, ...] = ()
     has_folds: bool = False
     downloads: dict[str, tuple[str, str]] | None = None
@@ -101,11 +135,11 @@ class DatasetEntry(NamedTuple):
         return self.load
 
 
-class PlaceholderDataset:
+class PlaceholderDataset(MapStyleDataset):
     """The training split of a published data set without its files: as many samples, all zeros, all of class 0.
 
     T:     frames of a recording; 0 for images
-    size:  side of images of variable size, in pixels; None: as published
+    size:  of images of variable size, in pixels: the side of a square, or (height, width); None: as published
     """
 
     def __init__(
@@ -114,13 +148,13 @@ class PlaceholderDataset:
         info: DatasetInfo,
         *,
         T: int = 0,
-        size: int | None = None,
+        size: int | tuple[int, int] | None = None,
         split_variant: str = "published",
         fold: int | None = None,
         folds: int = 5,
     ):
         channels, height, width = info.shape
-        image_size = (height, width) if size is None else (size, size)
+        image_size = (size, size) if isinstance(size, int) else size or (height, width)
         num_samples = dict(info.split_sizes).get(split_variant, info.num_train)
         if fold is not None:  # off by a few samples: each class is divided into folds by itself
             num_samples = (info.num_train + info.num_test) * (folds - 1) // folds

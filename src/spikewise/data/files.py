@@ -31,8 +31,13 @@ def find_folder(root: str | Path | None, name: str, marker: str, hint: str, *oth
             return folder
     raise FileNotFoundError(
         f"no {name} data: {marker} is neither in {base} nor in {base / name}; {hint}, or say where it is "
-        "(SPIKEWISE_DATA in the environment; --data.root of a new run, --data-root of an old one)"
+        "(--data.root, or SPIKEWISE_DATA in the environment)"
     )
+
+
+def count_matches(folder: Path, patterns: dict[str, str]) -> dict[str, int]:
+    """How many files below the folder match each of the patterns, by the patterns' names."""
+    return {name: sum(1 for _ in folder.glob(pattern)) for name, pattern in patterns.items()}
 
 
 class LazySequence(Sequence[Item]):

@@ -1,4 +1,13 @@
-"""Errors of other libraries as one line."""
+"""What is said to users: notices, once each, and errors of other libraries as one line."""
+
+import functools
+import logging
+
+
+@functools.cache
+def notice(text: str) -> None:
+    """Say something that is no error, once per process: a line on standard error, unless the program configures logging."""
+    logging.getLogger("spikewise").warning("%s", text)
 
 
 def one_line(error: BaseException) -> str:

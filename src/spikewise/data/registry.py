@@ -1,5 +1,6 @@
 """The table of data sets: one line each; everything else about a data set is in its own file."""
 
+from ..wording import unknown_name
 from .dataset import DatasetEntry
 from .datasets import (
     cifar,
@@ -37,5 +38,5 @@ def find_dataset(name: str) -> DatasetEntry:
     Raises:  ValueError that lists the known names
     """
     if name not in DATASETS:
-        raise ValueError(f"no data set named {name!r}; known: {', '.join(DATASETS)}")
+        raise ValueError(unknown_name("data set", name, DATASETS, own=True))
     return DATASETS[name]

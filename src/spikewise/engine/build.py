@@ -8,7 +8,9 @@ import torch
 from ..config import Config
 from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
 from ..models import Network, build_model
+from ..wording import did_you_mean
 
+PHOTOGRAPH_FIELDS = ("size", "crop_scale", "mean", "std")  # of the config's data, None: as the data set has it
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -37,6 +39,19 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
 
 
+def choose_precision(config: Config, device: torch.device) -> Config:
+    """The config with the precision that "auto" stands for on this device."""
+    if config.optim.precision != "auto":
+        return config
+    able = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else has_bfloat16(device)
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, precision="bfloat16" if able else "float32"))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a CPU multiplies bfloat16 by instructions of its own."""
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 def load_data(config: Config, split: str) -> Dataset:
     """A split of the config's data set."""
     return dataset_entry(config).load(split, config.data.root, **dataset_kwargs(config))
@@ -54,7 +69,7 @@ def load_or_placeholder(config: Config) -> tuple[Dataset, bool]:
     except FileNotFoundError:
         if entry.info is None:
             raise
-    shape_kwargs = {name: value for name, value in kwargs.items() if name not in ("split_by", "cache")}
+    shape_kwargs = {name: value for name, value in kwargs.items() if name in ("T", "size", "split_variant", "fold", "folds")}
     return PlaceholderDataset(config.data.name, entry.info, **shape_kwargs), False
 
 
@@ -79,17 +94,18 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
             f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "
             "to 0.08 of the area or more: leave it at 0.0"
         )
-    if data.size is not None and not entry.variable_size:
+    view = {name: value for name in PHOTOGRAPH_FIELDS if (value := getattr(data, name)) is not None}
+    for name, value in () if entry.variable_size else view.items():
         known = ", ".join(name for name, other in DATASETS.items() if other.variable_size)
-        raise ValueError(f"data.size={data.size} is for photographs ({known}); {data.name} has one size: leave it at None")
+        raise ValueError(f"data.{name}={value} is for photographs ({known}), not for {data.name}: leave it at None")
     kwargs: dict[str, Any] = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} if entry.events else {}
+    kwargs |= view | ({"class_order": data.class_order} if entry.class_order else {})
     if data.split_variant != "published":
         if data.split_variant not in entry.split_variants:
-            known = f"use {' or '.join(entry.split_variants)}" if entry.split_variants else "leave it at 'published'"
-            raise ValueError(f"data.split_variant={data.split_variant!r} is an unknown split variant of {data.name}; {known}")
+            advice = f"use {' or '.join(entry.split_variants)}" if entry.split_variants else "leave it at 'published'"
+            advice = did_you_mean(data.split_variant, entry.split_variants) + advice
+            raise ValueError(f"data.split_variant={data.split_variant!r} is an unknown split variant of {data.name}; {advice}")
         kwargs["split_variant"] = data.split_variant
-    if data.size is not None:
-        kwargs["size"] = data.size
     if data.fold is not None:
         if not entry.has_folds:
             known = ", ".join(name for name, other in DATASETS.items() if other.has_folds)

@@ -28,6 +28,11 @@ class Console:
         except (OSError, ValueError):  # closed, or an encoding without these characters: no reason to stop a run
             self.rich.quiet = True
 
+    @property
+    def minutely(self) -> Callable[[str], None] | None:
+        """`line` where nobody watches a bar: a log file, nohup, a batch system; None on a terminal, or where all is quiet."""
+        return None if self.rich.quiet or sys.stderr.isatty() else self.line
+
     def epoch(self, metrics: dict[str, Any], num_epochs: int, samples_per_second: float) -> None:
         self.line(
             f"epoch {metrics['epoch']:3}/{num_epochs}  train loss {metrics['train_loss']:.4f}  "

@@ -10,7 +10,9 @@ from ..config import Config
 from ..data import Dataset
 from ..models import Network
 from ..models.weights import load_pretrained, resolve_weights_file
+from ..progress import MinuteLines
 from .build import autocast, choose_device, load_data, weights_channels_last
+from .console import Console
 from .loader import EvalBatches, iterate_batches
 from .loss import cross_entropy
 from .run.checkpoint import find_corruption, read_state
@@ -35,11 +37,22 @@ class Score:
 
 @torch.no_grad()
 def evaluate_network(
-    net: Network, data: Dataset, device: torch.device, *, precision: str = "float32", batch: int = 256, workers: int = 0
+    net: Network,
+    data: Dataset,
+    device: torch.device,
+    *,
+    precision: str = "float32",
+    batch: int = 256,
+    workers: int = 0,
+    quiet: bool = True,
 ) -> Score:
-    """Score a network on every sample once, in evaluation mode; its mode is restored afterwards."""
+    """Score a network on every sample once, in evaluation mode; its mode is restored afterwards.
+
+    quiet:  False: where standard error is no terminal, say there once a minute how far it is
+    """
     training, batches = net.training, EvalBatches(data, batch)
-    correct, correct_top5, loss = 0, 0, 0.0
+    correct, correct_top5, loss, seen = 0, 0, 0.0, 0
+    lines = MinuteLines(Console(quiet).minutely, len(data.labels))
     net.eval()
     try:
         for samples, labels in iterate_batches(batches, range(len(batches)), device, workers):
@@ -49,6 +62,8 @@ def evaluate_network(
             top5 = logits.topk(min(5, logits.shape[1])).indices
             correct_top5 += int((top5 == labels[:, None]).sum())
             loss += float(cross_entropy(logits, labels)) * len(labels)
+            seen += len(labels)
+            lines.at(seen, lambda: f"evaluating {data.name}: {seen:,} of {len(data.labels):,} samples, loss {loss / seen:.3f}")  # noqa: B023  # called at once
     finally:
         net.train(training)
     return Score(correct, len(data.labels), loss / len(data.labels), correct_top5)
@@ -77,7 +92,13 @@ def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = 
 
 
 def evaluate(
-    run: str | Path, *, device: str = "auto", checkpoint: str = "last", workers: int = 0, data_root: str | None = None
+    run: str | Path,
+    *,
+    device: str = "auto",
+    checkpoint: str = "last",
+    workers: int = 0,
+    data_root: str | None = None,
+    quiet: bool = True,
 ) -> Score:
     """Score a run on its test split, in the precision of its config.
 
@@ -85,9 +106,11 @@ def evaluate(
     checkpoint:  which of its checkpoints: "last", or "best" (selected on the test split, as the paper did)
     workers:     data loading processes; 0: this process
     data_root:   where the data is now; None: where the config says
+    quiet:       False: where standard error is no terminal, say there once a minute how far it is
     Raises:      FileNotFoundError, ValueError with what is wrong and what to do
     """
     torch_device = choose_device(device)
     net, config = load_run(run, checkpoint, data_root)
     net, data, optim = net.to(torch_device), load_data(config, "test"), config.optim
-    return evaluate_network(net, data, torch_device, precision=optim.eval_precision, batch=optim.batch, workers=workers)
+    precision, batch = optim.eval_precision, optim.batch
+    return evaluate_network(net, data, torch_device, precision=precision, batch=batch, workers=workers, quiet=quiet)

@@ -2,15 +2,19 @@
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 
 from .. import disk
-from ..config import Config, to_json
+from ..config import Config, Model, to_json
 from ..data import Dataset
-from .build import choose_device, load_data
+from ..progress import MinuteLines
+from ..wording import count
+from .build import choose_device, choose_precision, load_data
 from .console import Console
 from .errors import Interrupted
 from .evaluate import evaluate_network
+from .finetune import adopt_network, describe_weights
 from .loader import TimedIterator, TrainingBatches, iterate_batches, resolve_num_workers
 from .memory.allocator import disable_heap_trim
 from .memory.out_of_memory import step_or_oom_hint
@@ -36,6 +40,7 @@ from .run.folder import (
 from .signals import StopSignals
 from .step import EpochMeter, TrainState
 from .tensorboard import TensorBoard
+from .unused_fields import require_used
 
 
 def train(
@@ -49,6 +54,7 @@ def train(
 ) -> Result:
     """Train the network of a config and write a run folder.
 
+    config:      with `weights`, a model at its defaults stands for the network of these weights
     out:         the run folder, new or empty; None: runs/RECIPE-SEED
     device:      auto, cpu, cuda or mps
     workers:     data loading processes; 0: this process; None: chosen by device. The result does not depend on it
@@ -63,14 +69,20 @@ def train(
     run = Path(out or f"runs/{config.recipe.replace('/', '-')}-{config.seed}")
     require_empty(run)
     require_stop_epoch(stop_epoch, 0, config)
+    require_used(config, Config(), ("data",))
     torch_device = choose_device(device)
     num_workers = resolve_num_workers(workers, torch_device)
-    state, test = TrainState(config, load_data(config, "train"), torch_device), load_data(config, "test")
+    config = choose_precision(config, torch_device)
+    if config.weights and config.model == Model():
+        config = adopt_network(config)
+    state, test = TrainState(config, load_data(config, "train"), torch_device, fresh=True), load_data(config, "test")
     check_first_batch(state)
     require_disk(state, run)
     with locked(run):
         require_empty(run)  # another process may have come and gone meanwhile
-        create(run, config, torch_device)
+        create(run, config, torch_device, describe_weights(config))
+        if config.weights:
+            save_checkpoint(state, run)  # from here on the run does not need their file
         return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
 
 
@@ -98,14 +110,14 @@ def resume(
     if epochs is not None and epochs != config.optim.epochs:
         if epochs < config.optim.epochs:
             raise ValueError(f"--epochs {epochs} is fewer than the {config.optim.epochs} of the run; give more, or none")
-        console.line(f"{config.optim.epochs} -> {epochs} epochs: from here on with the learning rates of {epochs} epochs")
+        console.line(f"{config.optim.epochs} -> {count(epochs, 'epoch')}: from here on with the learning rates of all {epochs}")
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
     state, test = TrainState(config, load_data(config, "train"), torch_device), load_data(config, "test")
     with locked(run):
         saved = restore_checkpoint(state, run, console)
         if state.steps_done >= state.num_steps:
             save_checkpoint(state, run)  # the run may have ended before its links were right
-            console.line(f"{run} is finished: {config.optim.epochs} epochs")
+            console.line(f"{run} is finished: {count(config.optim.epochs, 'epoch')}")
             return read_result(run, config)
         require_stop_epoch(stop_epoch, state.steps_done // state.order.steps_per_epoch, config)
         sizes = {TIMING: saved.timing_bytes, PROBE: saved.probe_bytes} if saved else {}
@@ -125,10 +137,13 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
     config, device, steps_per_epoch = state.config, state.device, state.order.steps_per_epoch
     console, signals = Console(quiet), StopSignals()
     console.line(run_header(state))
+    if config.weights and not state.steps_done:
+        console.line(f"begins with {state.begins_with}")
     if device.type == "cpu":
         disable_heap_trim()
     steps = range(state.steps_done, stop_epoch * steps_per_epoch if stop_epoch else state.num_steps)
     batches = TimedIterator(iterate_batches(TrainingBatches(config, state.data, state.order), steps, device, num_workers))
+    lines, epochs = MinuteLines(console.minutely, steps.stop, steps.start), config.optim.epochs
     start, num_seen = time.perf_counter(), 0
     with TensorBoard(run) as board, console.progress(state.num_steps, state.steps_done) as advance, signals.installed():
         for samples, labels in batches:
@@ -139,11 +154,15 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
             num_seen += len(labels)
             seconds = time.perf_counter() - start
             speed = num_seen / seconds
-            advance(f"{speed:,.0f} samples/s  {batches.seconds / seconds:.0%} waiting for data  loss {loss:.3f}")
+            where = f"{speed:,.0f} samples/s  {batches.seconds / seconds:.0%} waiting for data  loss {loss:.3f}"
+            advance(where)
+            done, epoch = state.steps_done, (state.steps_done - 1) // steps_per_epoch + 1
+            lines.at(done, partial("epoch {:3}/{}  step {}/{}  {}".format, epoch, epochs, done, state.num_steps, where))
             if state.steps_done % steps_per_epoch == 0:
                 precision, batch = config.optim.eval_precision, config.optim.batch
-                score = evaluate_network(state.eval_net, test, device, precision=precision, batch=batch, workers=num_workers)
-                epoch = state.steps_done // steps_per_epoch
+                score = evaluate_network(
+                    state.eval_net, test, device, precision=precision, batch=batch, workers=num_workers, quiet=quiet
+                )
                 metrics = append_epoch_metrics(run, epoch, state.steps_done, state.meter, score)
                 timing = {"epoch": epoch, "seconds": seconds, "samples_per_second": speed, "data_wait_s": batches.seconds}
                 append(run / TIMING, timing)
@@ -211,7 +230,7 @@ def restore_checkpoint(state: TrainState, run: Path, console: Console) -> checkp
         epochs = len(read_lines(run / METRICS))
         if epochs > 1:  # the first epoch's line is written before its checkpoint
             raise ValueError(
-                f"{run} has {epochs} epochs in {METRICS} but no intact checkpoint: restore one, or begin a new run"
+                f"{run} has {count(epochs, 'epoch')} in {METRICS} but no intact checkpoint: restore one, or begin a new run"
             )
         console.line(f"{run} has no intact checkpoint: starting over")
         return None

@@ -1,15 +1,26 @@
 """The training loss."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> Tensor:
     """Mean cross-entropy of the logits of time-averaged features, computed in at least float32.
 
-    Shapes:  logits [N, num_classes], labels [N] or shares of the classes [N, num_classes] -> a scalar
+    Shapes:  logits [N, num_classes], labels [N] or shares of the classes [N, num_classes], class_weights [num_classes]
+             -> a scalar
     Source:  "Head" in docs/equations.md; the loss of every published run
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     labels = labels if labels.dim() == 1 else labels.to(logits.dtype)
-    return torch.nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return torch.nn.functional.cross_entropy(logits, labels, class_weights, label_smoothing=label_smoothing)
+
+
+def balanced_class_weights(labels: np.ndarray, num_classes: int) -> Tensor:
+    """Weights [num_classes] that give every class the same share of the loss: samples / (classes * samples of the class).
+
+    Of a class without samples: 0.
+    """
+    counts = torch.from_numpy(np.bincount(labels, minlength=num_classes)).float()
+    return torch.where(counts > 0, len(labels) / (num_classes * counts.clamp(min=1)), 0.0)

@@ -1,29 +1,39 @@
 """The optimiser, and the learning rate of each step."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from torch import nn, optim
 
 from ..config import Optim
+from ..models import Network
 
 
-def build_optimizer(config: Optim, net: nn.Module) -> optim.Optimizer:
+def build_optimizer(config: Optim, net: Network) -> optim.Optimizer:
     """The optimiser of a run, with weight decay for convolutions and linear layers only: not for norms, biases and tau.
 
-    A group's `scale` is its learning rate as a multiple of the scheduled one: `plif_lr_multiplier` for PLIF's w, else 1.
+    A group's `scale` is its learning rate as a multiple of the scheduled one: `plif_lr_multiplier` for PLIF's w, `head_lr` for
+    the last layer, else 1. Frozen parameters are in none.
     """
-    matrices = [p for p in net.parameters() if p.dim() > 1]
-    time_constants = [p for name, p in net.named_parameters() if name.endswith(".neuron.w")]
-    assigned = {id(p) for p in [*matrices, *time_constants]}
-    others = [p for p in net.parameters() if id(p) not in assigned]
+    learned = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    head = {id(p) for p in net.head.parameters()} if config.head_lr != 1 else set()
+    time_constants = {id(p) for name, p in learned.items() if name.endswith(".neuron.w")}
+
+    def group(decays: bool, scale: float, chosen: Callable[[nn.Parameter], bool]) -> dict[str, Any]:
+        params = [p for p in learned.values() if chosen(p)]
+        return {"params": params, "weight_decay": config.weight_decay if decays else 0.0, "scale": scale}
+
     all_groups = [
-        {"params": matrices, "weight_decay": config.weight_decay, "scale": 1.0},
-        {"params": others, "weight_decay": 0.0, "scale": 1.0},
-        {"params": time_constants, "weight_decay": 0.0, "scale": config.plif_lr_multiplier},
+        group(True, 1.0, lambda p: p.dim() > 1 and id(p) not in head),
+        group(False, 1.0, lambda p: p.dim() <= 1 and id(p) not in head | time_constants),
+        group(False, config.plif_lr_multiplier, lambda p: id(p) in time_constants),
+        group(True, config.head_lr, lambda p: p.dim() > 1 and id(p) in head),
+        group(False, config.head_lr, lambda p: p.dim() <= 1 and id(p) in head),
     ]
     groups = [group for group in all_groups if group["params"]]
     if config.optimizer == "sgd":
-        return optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum)
+        return optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.nesterov)
     return {"adam": optim.Adam, "adamw": optim.AdamW}[config.optimizer](groups, lr=config.peak_lr)
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from ..config import Config
+from ..wording import count
 from .loader import TrainingBatches, to_device
 from .step import TrainState
 
@@ -14,7 +15,7 @@ def require_stop_epoch(stop_epoch: int | None, epochs_done: int, config: Config)
     if stop_epoch is not None and not epochs_done < stop_epoch <= epochs:
         raise ValueError(
             f"stop_epoch={stop_epoch} is out of range; use {epochs_done + 1} to {epochs}: "
-            f"{epochs_done} of {epochs} epochs are done"
+            f"{epochs_done} of {count(epochs, 'epoch')} are done"
         )
 
 

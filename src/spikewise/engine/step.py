@@ -16,7 +16,8 @@ from ..models.recorder import record_activity, step_summary
 from .build import autocast, build_network
 from .ema import update_ema
 from .errors import NonFiniteError
-from .loss import cross_entropy
+from .finetune import frozen_modules, load_initial_weights
+from .loss import balanced_class_weights, cross_entropy
 from .non_finite import BufferSnapshot, locate_non_finite
 from .optim import build_optimizer, learning_rate, set_learning_rate
 
@@ -42,18 +43,23 @@ class EpochMeter:
 class TrainState:
     """Everything that changes during training: network, optimiser, moving average, loss scaler, step count, epoch sums.
 
+    fresh:         whether this is the begin of a run: weights that the config names are loaded
     ema_net:       moving average of the weights; None without `optim.ema_decay`
     steps_done:    since the start of training; the next step's number, counted from 0
     probe_record:  the line for probe.jsonl, of the last step if that one was probed; else empty
     Raises:        ValueError for a precision the device doesn't have
     """
 
-    def __init__(self, config: Config, data: Dataset, device: torch.device):
+    def __init__(self, config: Config, data: Dataset, device: torch.device, *, fresh: bool = False):
         self.config, self.data, self.device = config, data, device
         for precision in (config.optim.precision, config.optim.eval_precision):
             autocast(precision, device)  # raises where the device can't compute in it
         self.order = EpochSampler(len(data.labels), config.optim.batch, config.seed)
         self.net = self.build_net()
+        self.begins_with = load_initial_weights(self.net, config) if fresh and config.weights else "fresh weights"
+        self.frozen = frozen_modules(self.net, config.freeze)
+        balanced = config.optim.class_weights == "balanced"
+        self.class_weights = balanced_class_weights(data.labels, len(data.class_names)).to(device) if balanced else None
         self.optimizer = build_optimizer(config.optim, self.net)
         self.ema_net = self.copy_net() if config.optim.ema_decay else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.optim.precision == "float16")
@@ -99,22 +105,28 @@ class TrainState:
         self.meter.learning_rate = learning_rate(config, self.steps_done, self.order.steps_per_epoch)
         set_learning_rate(self.optimizer, self.meter.learning_rate)
         self.net.train()
+        for module in self.frozen:
+            module.eval()
         self.buffers.save()
         with autocast(config.precision, self.device):
             logits = self.net(samples)
-        loss = cross_entropy(logits, labels, config.label_smoothing)
+        loss = cross_entropy(logits, labels, config.label_smoothing, self.class_weights)
         loss_value = float(loss.detach())
         if not math.isfinite(loss_value):
             self.raise_non_finite(f"the loss is {loss_value}", samples, labels)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        gradients = [p for p in self.net.parameters() if p.grad is not None]
         if self.scaler.is_enabled():  # skips non-finite steps itself, and halves its scale each time
             if self.scaler.get_scale() < 1:
                 self.raise_non_finite("the gradient is not finite even under a loss scale below 1", samples, labels)
         else:
-            norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None]))
+            norm = float(torch.nn.utils.get_total_norm([p.grad for p in gradients if p.grad is not None]))
             if not math.isfinite(norm):
                 self.raise_non_finite(f"the norm of the gradient is {norm}", samples, labels)
+        if config.clip_grad_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(gradients, config.clip_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema_net is not None:

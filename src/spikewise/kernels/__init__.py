@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..native.load import selected_variant
+from ..wording import unknown_name
 from . import cpu, fused, reference, triton
 from .connect import CONNECT
 from .spec import NeuronParams, NormParams
@@ -49,7 +50,7 @@ def get_backend(name: str, like: Tensor | None = None) -> Backend:
         able = (backend for key, backend in BACKENDS.items() if key != "reference" and not backend.unavailable_reason(like))
         return next(able, BACKENDS["reference"])
     if name not in BACKENDS:
-        raise ValueError(f"no backend named {name!r}; known: auto, {', '.join(BACKENDS)}")
+        raise ValueError(unknown_name("backend", name, ["auto", *BACKENDS]))
     if reason := BACKENDS[name].unavailable_reason(like):
         raise ValueError(f"the kernels {name!r} cannot run: {reason}")
     return BACKENDS[name]

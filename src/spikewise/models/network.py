@@ -1,18 +1,20 @@
 """What all networks share: the check of the input, the head, and a stream of single frames."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..neurons import Neuron
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import ConvNorm, Fire, LayerOwner, SpikingLayer, buffers_kept, run_block
 from .residual import Block
-from .stream import NeuronStates, StreamState
+from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
 
 EXPORT_ADVICE = "use torch.export.export(net, (x,)) or torch.compile(net)"
 
@@ -172,31 +174,28 @@ class Network(LayerOwner):
         x = self.prepare_input(x, batch_first)
         features = nan_where_not_finite(self.forward_features(x, None, {}), x, mixed=self.training)
         if features.dim() == 3:
-            features = sum_over_time(features) / features.shape[0]
+            features = sum_in_order(features) / features.shape[0]
         return self.head(features)
 
-    def step(self, frame: Tensor, state: StreamState | None = None) -> tuple[Tensor, StreamState]:
+    def step(
+        self, frame: Tensor, state: StreamState | None = None, *, memory: Memory | None = None
+    ) -> tuple[Tensor, StreamState]:
         """See one more frame of a stream: the logits after t frames are those of `net(frames[:t])`.
 
         Shapes:  frame [N, C, H, W] -> logits [N, num_classes]
         state:   what the last call returned; None at the first frame. It is not changed.
+        memory:  at the first frame, which frames the logits average: "all" (None), the latest n (an int), or all with weights
+                 that fall by a factor per frame (a float below 1). Membranes forget as their neurons do
         Raises:  RuntimeError in training mode, where batch norm would see one frame instead of the sequence;
                  ValueError for a frame or a state that does not fit
         """
         if self.training:
             raise RuntimeError("net.step streams in evaluation mode; call net.eval() first")
         self.check_input(frame, dims=(4,))
-        frames = frame[None]
-        if state is not None and not isinstance(state, StreamState):
-            raise ValueError(
-                f"given a state of type {type(state).__name__}; pass what the last call returned, or None at first"
-            )
-        if state is not None and len(state.feature_sum) != len(frame):
-            raise ValueError(f"the state is of {len(state.feature_sum)} streams, the frame of {len(frame)}; pass them alike")
+        self.check_state(state, frame, memory)
         self.assign_state_keys()
-        states = NeuronStates(None if state is None else state.membranes)
+        frames, states = frame[None], NeuronStates(None if state is None else state.membranes)
         features = nan_where_not_finite(self.forward_features(frames, states, {}), frames, mixed=False)[0]
-        feature_sum, num_steps = (features, 1) if state is None else (state.feature_sum + features, state.num_steps + 1)
         membranes = states.collected()
         if state is not None and set(state.membranes) != set(membranes):
             raise ValueError("the state has membranes this network does not have: it comes from another network")
@@ -208,7 +207,66 @@ class Network(LayerOwner):
                 f"{forgotten[0]} was not given the stream's `states`: blocks and hooks must hand them on "
                 "(models/layers.py: Fire holds neurons that stream)"
             )
-        return self.head(feature_sum / num_steps), StreamState(membranes, feature_sum, num_steps)
+        if state is not None:
+            state = state.remember(features, membranes)
+        else:
+            memory = memory or "all"
+            state = StreamState(membranes, features, 1, memory, (features,) if type(memory) is int else ())
+        return self.head(state.mean_features), state
+
+    def check_state(self, state: StreamState | None, frame: Tensor, memory: Memory | None) -> None:
+        """Refuse a state that is none, or that is not of these streams, and another memory than it began with."""
+        if memory is not None:
+            require_memory(memory)
+        if state is None:
+            return
+        if not isinstance(state, StreamState):
+            raise ValueError(
+                f"given a state of type {type(state).__name__}; pass what the last call returned, or None at first"
+            )
+        if memory not in (None, state.memory):
+            raise ValueError(
+                f"this stream began with memory={state.memory!r}, given {memory!r}: begin a new one with state=None"
+            )
+        if len(state.feature_sum) != len(frame):
+            raise ValueError(f"the state is of {len(state.feature_sum)} streams, the frame of {len(frame)}; pass them alike")
+
+    def reset_streams(self, state: StreamState, samples: Sequence[int]) -> StreamState:
+        """The state with some streams of the batch at rest again, as before their first frame; the others go on.
+
+        samples:  their numbers in the batch
+        Raises:   ValueError for a number beyond the batch
+        """
+        size = len(state.feature_sum)
+        if beyond := [number for number in samples if number not in range(size)]:
+            raise ValueError(f"there is no stream {beyond[0]!r}; the state is of {size}, 0 to {size - 1}")
+        begins = torch.zeros(size, dtype=torch.bool, device=state.feature_sum.device)
+        begins[list(samples)] = True
+
+        def at_rest(value: Tensor, rest: Any) -> Tensor:
+            rows = begins.reshape(-1, *[1] * (value.dim() - 1))
+            return torch.where(rows, torch.as_tensor(rest, dtype=value.dtype, device=value.device), value)
+
+        membranes = {}
+        for name, value in state.membranes.items():
+            if name not in self.spiking_layers:
+                raise ValueError(f"{name} is a state of a block's own: it cannot be put to rest; let Fire hold its neurons")
+            neuron = self.spiking_layers[name].neuron
+            like = next(leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
+            rest = neuron.initial_state(torch.zeros_like(like))
+            membranes[name] = at_rest(value, neuron.v_rest) if rest is None else tree_map(at_rest, value, rest)
+        steps = (
+            state.num_steps
+            if isinstance(state.num_steps, Tensor)
+            else begins.new_full((size,), state.num_steps, dtype=torch.float32)
+        )
+        return replace(
+            state,
+            membranes=membranes,
+            feature_sum=at_rest(state.feature_sum, 0.0),
+            num_steps=at_rest(steps, 0.0),
+            recent=tuple(at_rest(features, 0.0) for features in state.recent),
+        )
 
     def __prepare_scriptable__(self) -> None:
         raise TypeError(f"torch.jit.script cannot take this network; {EXPORT_ADVICE}")
@@ -246,7 +304,7 @@ class Network(LayerOwner):
             least = self.min_image_size
             raise ValueError(
                 f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, as each block halves them: "
-                "pass a smaller num_blocks"
+                "pass a smaller num_blocks (--model.num-blocks)"
             )
         dtype = self.dtype
         if not x.is_floating_point():
@@ -264,14 +322,6 @@ def nan_where_not_finite(features: Tensor, x: Tensor, *, mixed: bool) -> Tensor:
     """
     fine = x.isfinite().flatten(-3).all(-1, keepdim=True)
     return torch.where(fine.all() if mixed else fine, features, torch.nan)
-
-
-def sum_over_time(features: Tensor) -> Tensor:
-    """Sum [T, N, F] -> [N, F] in the order of time, so that a stream's running sum is the same number to the last bit."""
-    total = features[0]
-    for step in features[1:]:
-        total = total + step
-    return total
 
 
 def require_positive(**values: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..aliases import renamed
 from ..kernels import CONNECT
 from ..neurons import NEURONS, Neuron
 from .layers import ConvNormFire, MaxPool, SpikeConv
@@ -99,7 +100,8 @@ def build_empty(spec: dict[str, Any]) -> Network:
     if "num_classes" not in spec:
         raise ValueError("it doesn't say its num_classes; pass num_classes=")
     with torch.device("meta"):
-        net = build_model(**{**spec, "zero_init": False})
+        spec_now = {key: renamed(value) for key, value in spec.items()}  # quietly: a file is no mistake of its reader's
+        net = build_model(**{**spec_now, "zero_init": False})
     net.spec["zero_init"] = spec.get("zero_init", False)
     return net
 

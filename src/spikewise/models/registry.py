@@ -1,14 +1,15 @@
 """The table of networks, and the one function that builds them."""
 
-import difflib
 import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+from .. import aliases
 from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
 from ..neurons import NEURONS, Neuron
+from ..wording import unknown_name
 from .event_nets import EventNet
 from .layers import POOL_KINDS
 from .membrane_shortcut import MSBlock
@@ -180,6 +181,8 @@ def build_model(
     backend:         kernels, a name of BACKENDS or "auto"
     Raises:          ValueError for a name, value or option that this network does not have
     """
+    surrogate = aliases.renamed_by_user(surrogate)
+    last_surrogate = aliases.renamed_by_user(last_surrogate)
     options = {key: value for key, value in locals().items() if key != "name"}
     entry = find_model(name)
     check_options(name, entry, options)
@@ -206,7 +209,9 @@ def build_model(
         if num_blocks is not None:
             require_positive(num_blocks=num_blocks)
             if num_blocks > 16:
-                raise ValueError(f"num_blocks={num_blocks}: each halves the frame, so that 16 need 65,536 pixels; use fewer")
+                raise ValueError(
+                    f"num_blocks={num_blocks}: each halves the frame, 16 need 65,536 pixels; use fewer (--model.num-blocks)"
+                )
             ((channels, _),) = stages
             stages = ((channels, num_blocks),)
         net: Network = EventNet(block, stages, **kwargs)
@@ -228,9 +233,7 @@ DEFAULTS = {
 
 def find_model(name: str) -> ModelEntry:
     if name not in MODELS:
-        near = difflib.get_close_matches(str(name).lower(), MODELS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"no model named {name!r}; {hint}known: {', '.join(sorted(MODELS))}")
+        raise ValueError(unknown_name("model", name, sorted(MODELS), own=True))
     return MODELS[name]
 
 
@@ -256,7 +259,7 @@ def neuron_kind(neuron: str | Callable[..., Neuron]) -> Callable[..., Neuron]:
     if callable(neuron):
         return neuron
     if not isinstance(neuron, str) or neuron not in NEURONS:
-        raise ValueError(f"no neuron named {neuron!r}; known: {', '.join(NEURONS)}")
+        raise ValueError(unknown_name("neuron", neuron, NEURONS, own=True))
     return NEURONS[neuron]
 
 

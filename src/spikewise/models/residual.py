@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
 from ..neurons import Neuron
+from ..wording import unknown_name
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm, SpikingLayer
 from .stream import NeuronStates
 
@@ -228,8 +229,10 @@ def resolve_connect(connect: str | ConnectFn) -> ConnectFn:
     """The function that a word of CONNECT (upper or lower case) stands for; a function stands for itself."""
     if callable(connect):
         return connect
+    if isinstance(connect, str) and connect in CONNECT:
+        return CONNECT[connect]
     if not isinstance(connect, str) or connect.upper() not in CONNECT:
-        raise ValueError(f"connect={connect!r} is unknown; use {', '.join(CONNECT)} or a function of (a, s)")
+        raise ValueError(f"{unknown_name('connection', connect, CONNECT, own=True)}; in Python also a function of (a, s)")
     return CONNECT[connect.upper()]
 
 

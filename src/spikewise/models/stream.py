@@ -1,7 +1,7 @@
 """What a network remembers between two frames, held by the caller."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,18 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..neurons import StateCell
 
+Memory = str | int | float
+
+
+def require_memory(memory: Memory) -> None:
+    """Refuse what says not which frames count."""
+    fits = memory == "all" or (isinstance(memory, int) and not isinstance(memory, bool) and memory >= 1)
+    if not fits and not (isinstance(memory, float) and 0 < memory < 1):
+        raise ValueError(
+            f"memory={memory!r} is unknown; use 'all', a number of frames of 1 or more (int), or a decay per frame, "
+            "above 0 and below 1 (float)"
+        )
+
 
 @dataclass(frozen=True)
 class StreamState:
@@ -17,13 +29,40 @@ class StreamState:
 
     membranes:    name of a layer -> state of its neurons: the membrane [N, C, H, W], float32 or float64; of a neuron with a
                   state of its own, that state
-    feature_sum:  sum of the features of all frames so far [N, F]
-    num_steps:    frames seen
+    feature_sum:  sum of the features of the frames that count [N, F]; under a decay, each times decay^(its age)
+    num_steps:    frames that count, or the sum of their weights; where streams of the batch began anew, one number for each [N]
+    memory:       which frames the logits average: "all", an int for the latest of that number, or a decay of 0 to 1 per frame
+    recent:       with a window, the features of its frames [N, F], the oldest first
+    `torch.save` writes a state, and `torch.load` reads it with its default settings, where spikewise is imported.
     """
 
     membranes: dict[str, Any]
     feature_sum: Tensor
-    num_steps: int
+    num_steps: int | float | Tensor
+    memory: Memory = "all"
+    recent: tuple[Tensor, ...] = ()
+
+    def remember(self, features: Tensor, membranes: dict[str, Any]) -> "StreamState":
+        """The state after one more frame, of these features [N, F]."""
+        if isinstance(self.memory, float):
+            return replace(
+                self,
+                membranes=membranes,
+                feature_sum=self.memory * self.feature_sum + features,
+                num_steps=self.memory * self.num_steps + 1,
+            )
+        if self.memory == "all":
+            return replace(self, membranes=membranes, feature_sum=self.feature_sum + features, num_steps=self.num_steps + 1)
+        assert isinstance(self.memory, int), "require_memory saw it"
+        recent = (*self.recent, features)[-self.memory :]
+        steps = torch.clamp(self.num_steps + 1, max=self.memory) if isinstance(self.num_steps, Tensor) else len(recent)
+        return replace(self, membranes=membranes, feature_sum=sum_in_order(recent), num_steps=steps, recent=recent)
+
+    @property
+    def mean_features(self) -> Tensor:
+        """What the head sees: [N, F]."""
+        steps = self.num_steps
+        return self.feature_sum / (steps[:, None] if isinstance(steps, Tensor) else steps)
 
     def to(self, device: torch.device | str) -> "StreamState":
         """The same state on another device."""
@@ -36,7 +75,25 @@ class StreamState:
     def map(self, function: Callable[[Tensor], Tensor]) -> "StreamState":
         """The same state with a function applied to each of its tensors."""
         apply = lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf  # noqa: E731
-        return StreamState(tree_map(apply, self.membranes), function(self.feature_sum), self.num_steps)
+        steps = function(self.num_steps) if isinstance(self.num_steps, Tensor) else self.num_steps
+        return replace(
+            self,
+            membranes=tree_map(apply, self.membranes),
+            feature_sum=function(self.feature_sum),
+            num_steps=steps,
+            recent=tuple(map(function, self.recent)),
+        )
+
+
+torch.serialization.add_safe_globals([StreamState])
+
+
+def sum_in_order(features: Sequence[Tensor] | Tensor) -> Tensor:
+    """Sum in the order of time: the same number to the last bit for a sequence [T, N, F] and for a stream's running sum."""
+    total = features[0]
+    for step in features[1:]:
+        total = total + step
+    return total
 
 
 class NeuronStates:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..aliases import renamed
+from ..aliases import renamed_by_user
 from ..kernels import SURROGATES, Backend, NeuronParams, get_backend, reference
+from ..wording import unknown_name
 
 
 class StateCell:
@@ -191,9 +192,9 @@ def known_surrogate(name: Any) -> str:
     """A name in SURROGATES, by its new word."""
     if callable(name):
         raise ValueError("surrogate is a function; add it to spikewise.SURROGATES under a name, and give the name")
-    name = renamed(name)
+    name = renamed_by_user(name)
     if not isinstance(name, str) or name not in SURROGATES:
-        raise ValueError(f"no surrogate named {name!r}; known: {', '.join(SURROGATES)}")
+        raise ValueError(unknown_name("surrogate", name, SURROGATES, own=True))
     return name
 
 

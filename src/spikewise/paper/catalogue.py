@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..wording import did_you_mean
 from .equations import a5, eq15
 from .options import TRAINING_OPTIONS, UNTRAINED_OPTIONS, Options, flag
 from .page import Result
@@ -50,7 +51,7 @@ def check_request(name: str, o: Options) -> None:
     """Refuse an unknown name, options that have no effect there, and options that contradict each other."""
     names = (*GROUPS, *UNTRAINED, *TRAINED)
     if name not in names:
-        raise ValueError(f"nothing named {name!r} to reproduce; use list, {', '.join(names)}")
+        raise ValueError(f"nothing named {name!r} to reproduce; {did_you_mean(name, names)}use list, {', '.join(names)}")
     if importlib.util.find_spec("matplotlib") is None:  # before anything is trained
         raise ValueError("pictures need the package matplotlib: pip install 'spikewise[plots]'")
     for option in o.non_default():
@@ -58,7 +59,7 @@ def check_request(name: str, o: Options) -> None:
             users = ", ".join(other for other in names if option in options_for(other))
             raise ValueError(f"{flag(option)} changes nothing in {name}, it is for {users}; leave it out")
     if o.check and o.data_root is not None:
-        raise ValueError("--check makes its own data; leave out --data-root, or --check to train on yours")
+        raise ValueError("--check makes its own data; leave out --data.root, or --check to train on yours")
     for option in ("max_epochs", "batch_size"):
         if o.weights is not None and getattr(o, option) is not None:
             raise ValueError(f"--weights evaluates and trains nothing; leave out {flag(option)}, or --weights to train")

@@ -62,4 +62,4 @@ class Options:
 
 
 def flag(option: str) -> str:
-    return f"--{option.replace('_', '-')}"
+    return "--data.root" if option == "data_root" else f"--{option.replace('_', '-')}"

@@ -11,6 +11,7 @@ from ..images.arrays import ImageArrays
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10_FILES = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": ["test_batch.bin"]}
 CIFAR100_FILES = {"train": ["train.bin"], "test": ["test.bin"]}
+SOURCE = "https://www.cs.toronto.edu/~kriz"
 PIXEL_BYTES = 3 * 32 * 32
 
 
@@ -58,21 +59,17 @@ def read_cifar(name: str, files: list[Path], label_bytes: int, class_names: tupl
     return ImageArrays(name, np.concatenate(images), np.concatenate(labels), class_names, max_pixel=255.0)
 
 
-def kriz_download(archive: str, md5: str) -> dict[str, tuple[str, str]]:
-    return {archive: (f"https://www.cs.toronto.edu/~kriz/{archive}", md5)}
-
-
 ENTRIES = {
     "cifar10": DatasetEntry(
         cifar10,
         "60,000 colour images of 32 x 32 pixels, 10 classes; spikewise data download cifar10",
         DatasetInfo(num_train=50_000, num_classes=10, shape=(3, 32, 32)),
-        downloads=kriz_download("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+        downloads={"cifar-10-binary.tar.gz": (f"{SOURCE}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")},
     ),
     "cifar100": DatasetEntry(
         cifar100,
         "the same with 100 classes; spikewise data download cifar100",
         DatasetInfo(num_train=50_000, num_classes=100, shape=(3, 32, 32)),
-        downloads=kriz_download("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"),
+        downloads={"cifar-100-binary.tar.gz": (f"{SOURCE}/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8")},
     ),
 }

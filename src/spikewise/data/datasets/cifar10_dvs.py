@@ -10,7 +10,7 @@ from ..events.events import Events
 from ..events.formats import read_events
 from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class, seeded_split
 from ..fetch.unpack import archive_bytes, unpack_or_copy
-from ..files import find_folder
+from ..files import count_matches, find_folder
 from .cifar import CIFAR10_CLASSES
 
 SIZE = (128, 128)
@@ -69,10 +69,6 @@ def target_path(work: Path, name: str) -> Path | None:
     return work / class_name / file if class_name and file.endswith(".aedat") else None
 
 
-def count_files(work: Path) -> dict[str, int]:
-    return {name: sum(1 for _ in (work / name).glob("*.aedat")) for name in CLASS_NAMES}
-
-
 ENTRY = DatasetEntry(
     cifar10_dvs,
     "10,000 recordings of moved images, 128 x 128 pixels; spikewise data prepare cifar10-dvs",
@@ -84,6 +80,6 @@ ENTRY = DatasetEntry(
         functools.partial(archive_bytes, names=ARCHIVES),
         functools.partial(unpack_or_copy, names=ARCHIVES, target_path=target_path),
         dict.fromkeys(CLASS_NAMES, PER_CLASS),
-        count_files,
+        functools.partial(count_matches, patterns={name: f"{name}/*.aedat" for name in CLASS_NAMES}),
     ),
 )

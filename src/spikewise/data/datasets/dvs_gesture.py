@@ -13,7 +13,7 @@ from ..events.events import Events
 from ..events.formats import read_events
 from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class
 from ..fetch.unpack import unpack, unpacked_bytes
-from ..files import find_folder
+from ..files import count_matches, find_folder
 
 SIZE = (128, 128)
 GESTURES = (
@@ -141,10 +141,9 @@ def cut_trials(source: Path, folder: Path, advance: ProgressCallback, *, allow_p
     """Cut the trials into a file per gesture, folder/split/NN_gesture/trial-NN.npz; files that are there are kept."""
     trials = {split: list_trials(source, split, allow_partial=allow_partial) for split in TRIAL_LISTS}
     recordings = [recording for pairs in trials.values() for recording, _ in pairs]
-    if len(set(recordings)) < len(recordings):
-        twice = next(recording for recording in recordings if recordings.count(recording) > 1)
+    if twice := [recording for recording in recordings if recordings.count(recording) > 1]:
         raise ValueError(
-            f"{twice.name} is listed twice in {' and '.join(TRIAL_LISTS.values())} of {source}; get the lists again"
+            f"{twice[0].name} is listed twice in {' and '.join(TRIAL_LISTS.values())} of {source}; get the lists again"
         )
     for split, pairs in trials.items():
         for recording, label_file in pairs:
@@ -198,10 +197,6 @@ def write_files(source: Path, work: Path, advance: ProgressCallback, allow_parti
     disk.remove_tree(work / ".source")
 
 
-def count_files(work: Path) -> dict[str, int]:
-    return {split: sum(1 for _ in (work / split).glob("*/*.npz")) for split in NUM_RECORDINGS}
-
-
 ENTRY = DatasetEntry(
     dvs_gesture,
     "1,464 recordings of 11 gestures, 128 x 128 pixels; spikewise data prepare dvs-gesture",
@@ -209,6 +204,10 @@ ENTRY = DatasetEntry(
     events=True,
     split_variants=("published", "one-per-gesture"),
     prepare=PrepareSpec(
-        "IBM's DvsGesture.tar.gz, or the folder that is in it", required_bytes, write_files, NUM_RECORDINGS, count_files
+        "IBM's DvsGesture.tar.gz, or the folder that is in it",
+        required_bytes,
+        write_files,
+        NUM_RECORDINGS,
+        functools.partial(count_matches, patterns={split: f"{split}/*/*.npz" for split in NUM_RECORDINGS}),
     ),
 )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ... import disk
+from ..class_folders import order_classes
 from ..dataset import DatasetEntry, require_split
 from ..events.formats import read_events
 from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class, seeded_split
@@ -19,7 +20,13 @@ TEST_EVERY = 5  # without a test folder, one recording of this many is for testi
 
 
 def event_folder(
-    split: str, root: str | Path | None = None, *, T: int = 16, split_by: str = "count", cache: bool = False
+    split: str,
+    root: str | Path | None = None,
+    *,
+    T: int = 16,
+    split_by: str = "count",
+    cache: bool = False,
+    class_order: str = "natural",
 ) -> EventDataset:
     """A folder with the folders `train` and `test`, each with a folder per class; or with a folder per class alone.
 
@@ -28,6 +35,7 @@ def event_folder(
     are read once.
 
     T, split_by, cache:  as of `nmnist`
+    class_order:         "natural": classes that are all numbers by number (1, 2, 10); "text": always as text (1, 10, 2)
     Raises:              FileNotFoundError or ValueError for a folder that is missing, or has no recordings
     """
     require_split(split, "event-folder")
@@ -43,6 +51,7 @@ def event_folder(
         by_class = recordings_by_class(folder)
         recordings = [file for part in by_class.values() for file in part]
         files = {name: seeded_split(part, split, f"event-folder/{name}", 1 / TEST_EVERY) for name, part in by_class.items()}
+    files = {name: files[name] for name in order_classes(files, class_order, folder)}
     read = functools.partial(read_events, size=sensor_size(folder, recordings))
     return dataset_by_class("event-folder", folder, files, T=T, split_by=split_by, cache=cache, read=read)
 
@@ -66,4 +75,4 @@ def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
     return height, width
 
 
-ENTRY = DatasetEntry(event_folder, "any folder of recordings by class, in train and test or not", events=True)
+ENTRY = DatasetEntry(event_folder, "any folder of recordings by class, in train and test or not", events=True, class_order=True)

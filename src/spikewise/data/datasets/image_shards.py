@@ -5,26 +5,30 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
 from ... import disk
 from ..dataset import DatasetEntry, require_labels, require_split
 from ..files import find_folder
-from ..images.photographs import DEFAULT_SIZE, ImageFiles
+from ..images.photographs import ImageFiles, View
 from ..images.shards import REMOTE_URL, ShardEntries, load_shard_index, open_entry, read_bytes
+from ..inspection import Track, require_readable
 from ..sampler import rng_from
 from .image_folder import SPLIT_FOLDERS, image_folder
 
 SHARD_LIST = "shards.json"  # names of the tar files of each split, and of the classes
 
 
-def image_shards(split: str, root: str | Path | None = None, *, size: int = DEFAULT_SIZE) -> ImageFiles:
+def image_shards(split: str, root: str | Path | None = None, **view: Unpack[View]) -> ImageFiles:
     """Images in tar files: ROOT/shards.json has {"train": ["train-{000000..000146}.tar"], "val": [...], "classes": [...]}.
+
+    Images are read upright and on black, as those of `image_folder`; ImageNet's, too, of which a few are turned.
 
     root:    a folder, or a URL that fsspec reads, such as https://example.org/imagenet; the names are relative to it
     split:   "train", or "test", which is "val" or "test" in the list
-    size:    side of the square that images are cropped to, in pixels
+    view:    size, crop_scale, mean, std of `ImageFiles`
     Raises:  FileNotFoundError, OSError; ValueError for a list or a tar file that is damaged or hostile, with the byte offset
     """
     require_split(split, "image-shards")
@@ -47,7 +51,7 @@ def image_shards(split: str, root: str | Path | None = None, *, size: int = DEFA
         np.concatenate([index["offset"] for index in indexes]),
         np.concatenate([index["size"] for index in indexes]),
     )
-    return ImageFiles("image-shards", files, labels, tuple(classes), open_entry, size)
+    return ImageFiles("image-shards", files, labels, tuple(classes), open_entry, **view)
 
 
 def count_classes(base: str, shard_lists: dict[str, list[str]]) -> int:
@@ -90,17 +94,33 @@ def expand_braces(pattern: str) -> list[str]:
     return [f"{pattern[: braces.start()]}{i:0{width}}{pattern[braces.end() :]}" for i in range(first, last + 1)]
 
 
-def write_shards(source: str | Path, folder: str | Path, *, megabytes: int = 256) -> Path:
+def write_shards(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    megabytes: int = 256,
+    class_order: str = "natural",
+    track: Track = lambda facts, total: facts,
+    processes: int = 1,
+) -> Path:
     """Shards of a folder of images by class: every image once, its bytes unchanged, in an order drawn with a fixed seed.
 
-    megabytes:  approximate size of a shard, 1 to 100,000
-    Returns:    the path of shards.json, which is written last
-    Raises:     ValueError for another size; what `image_folder` raises; OSError
+    All images are read before anything is written.
+
+    megabytes:    approximate size of a shard, 1 to 100,000
+    class_order:  as of `image_folder`; shards.json keeps it
+    track:        as of `check_folder`, for each split; processes, too
+    Returns:      the path of shards.json, which is written last
+    Raises:       ValueError for another size, or an image that training would refuse; what `image_folder` raises; OSError
     """
     if not 1 <= megabytes <= 100_000:
         raise ValueError(f"megabytes={megabytes}; use 1 to 100,000")
     folder, shard_lists = Path(folder), {}
-    splits = {"train": image_folder("train", source), "val": image_folder("test", source)}  # before anything is written
+    splits = {
+        part: image_folder(split, source, class_order=class_order) for part, split in (("train", "train"), ("val", "test"))
+    }
+    for data in splits.values():
+        require_readable(data.files, track, processes)
     folder.mkdir(parents=True, exist_ok=True)
     for split, data in splits.items():
         order = rng_from(0, f"shards/{split}").permutation(len(data))

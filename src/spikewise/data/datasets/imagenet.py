@@ -2,12 +2,14 @@
 
 from importlib import resources
 from pathlib import Path
+from typing import Unpack
 
 from ... import disk
 from ..dataset import DatasetEntry, DatasetInfo, PrepareSpec, ProgressCallback, is_partial, require_split
 from ..fetch.unpack import unpack
 from ..files import find_folder
-from ..images.photographs import DEFAULT_SIZE, ImageFiles
+from ..images.decode import decode_as_published
+from ..images.photographs import ImageFiles, View
 from .image_folder import list_classes, load_split
 
 NUM_IMAGES = {"train": 1_281_167, "val": 50_000}
@@ -16,18 +18,20 @@ SYNSET_LABELS = "imagenet_2012_validation_synset_labels.txt"  # a class per line
 VAL_SOLUTION = "LOC_val_solution.csv"  # ImageId, then a class and boxes
 
 
-def imagenet(split: str, root: str | Path | None = None, *, size: int = DEFAULT_SIZE) -> ImageFiles:
+def imagenet(split: str, root: str | Path | None = None, **view: Unpack[View]) -> ImageFiles:
     """ImageNet from its folders train and val, each with the 1,000 folders n01440764 to n15075141.
 
+    Images are decoded as torchvision did for the published networks: the EXIF orientation, which a few have, is ignored.
+
     split:   "train", or "test", which is the folder val
-    size:    side of the square that images are cropped to, in pixels
+    view:    size, crop_scale, mean, std of `ImageFiles`
     Raises:  FileNotFoundError or ValueError as `image_folder` does, and for classes that are not ImageNet's
     """
     require_split(split, "imagenet")
     hint = "get it with `spikewise data prepare imagenet --source FOLDER`"
     folder = find_folder(root, "imagenet", "train", hint, "ILSVRC2012", "ILSVRC/Data/CLS-LOC")
     require_imagenet_classes(folder / "train", allow_partial=is_partial(folder))
-    return load_split("imagenet", split, folder, size)
+    return load_split("imagenet", split, folder, "text", decode_as_published, **view)
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -56,7 +60,8 @@ def count_images(folder: Path) -> dict[str, int]:
     Raises:  ValueError or FileNotFoundError for a folder that is missing or is not ImageNet's
     """
     require_imagenet_classes(folder / "train", allow_partial=True)
-    return {part: len(load_split("imagenet", split, folder)) for part, split in (("train", "train"), ("val", "test"))}
+    splits = {"train": "train", "val": "test"}
+    return {part: len(load_split("imagenet", split, folder, "text", decode_as_published)) for part, split in splits.items()}
 
 
 def required_bytes(source: Path) -> int:

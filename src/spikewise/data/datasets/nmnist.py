@@ -8,7 +8,7 @@ from ..events.formats.atis import EVENT_BYTES, NMNIST_SIZE, read_atis
 from ..events.formats.reading import require_whole_events
 from ..events.recordings import EventDataset, dataset_by_class
 from ..fetch.unpack import archive_bytes, unpack_or_copy
-from ..files import find_folder
+from ..files import count_matches, find_folder
 
 ARCHIVES = ("Train.zip", "Test.zip")
 SPLIT_FOLDERS = {"train": "Train", "test": "Test"}
@@ -64,10 +64,6 @@ def target_path(work: Path, name: str) -> Path | None:
     return work.joinpath(*parts) if wanted and parts[2][0] != "." else None
 
 
-def count_files(work: Path) -> dict[str, int]:
-    return {split: sum(1 for _ in (work / folder).glob("*/*.bin")) for split, folder in SPLIT_FOLDERS.items()}
-
-
 ENTRY = DatasetEntry(
     nmnist,
     "70,000 recordings of an event camera of 34 x 34 pixels; spikewise data prepare nmnist",
@@ -79,6 +75,6 @@ ENTRY = DatasetEntry(
         functools.partial(archive_bytes, names=ARCHIVES),
         functools.partial(unpack_or_copy, names=ARCHIVES, target_path=target_path),
         {"train": 60_000, "test": 10_000},
-        count_files,
+        functools.partial(count_matches, patterns={split: f"{folder}/*/*.bin" for split, folder in SPLIT_FOLDERS.items()}),
     ),
 )

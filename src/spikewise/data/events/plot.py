@@ -117,13 +117,12 @@ def plot_event_cloud(ax: Any, events: Events) -> None:
     x, y, polarity = events.x[::step], events.y[::step], events.polarity[::step]
     height, width = events.size
     colours = np.array([OFF_COLOR, ON_COLOR])[polarity] / 255
-    look = {"s": 1.2, "alpha": min(1.0, 0.15 + 6000 / len(t)), "linewidths": 0, "depthshade": False}
-    look["clip_on"] = False  # the cloud is wider than the square that 3-D axes are cut to
+    # not clipped: the cloud is wider than the square that 3-D axes are cut to
+    look = {"s": 1.2, "alpha": min(1.0, 0.15 + 6000 / len(t)), "linewidths": 0, "depthshade": False, "clip_on": False}
     ax.scatter(t, x, height - 1 - y.astype(np.int64), c=colours, **look)
     ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=1.6)
-    ax.set(xlabel="ms", ylabel="x", zlabel="y", ylim=(0, width - 1), zlim=(0, height - 1), xlim=(0, max(float(t.max()), 1e-3)))
-    ax.set_yticks([0, width - 1])
-    ax.set_zticks([0, height - 1])
+    ax.set(xlabel="ms", ylabel="x", zlabel="y", yticks=[0, width - 1], zticks=[0, height - 1])
+    ax.set(xlim=(0, max(float(t.max()), 1e-3)), ylim=(0, width - 1), zlim=(0, height - 1))
     ax.tick_params(labelsize=7)
     ax.view_init(elev=16, azim=-70)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dataset import MapStyleDataset
 from ..files import PathArray
 from ..sampler import rng_from
 from .events import Events
@@ -19,7 +20,7 @@ SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.su
 
 
 @dataclass(frozen=True)
-class EventDataset:
+class EventDataset(MapStyleDataset):
     """A split of a data set of event recordings.
 
     files:     arguments for `read`, one per recording; a `PathArray` where there are many, or frames are cached
@@ -46,9 +47,6 @@ class EventDataset:
             raise ValueError(f"split_by={self.split_by!r} is unknown; use {' or '.join(FRAME_BINNERS)}")
         if len(self.files) != len(self.labels):
             raise ValueError(f"{self.name}: {len(self.files):,} recordings and {len(self.labels):,} labels do not match")
-
-    def __len__(self) -> int:
-        return len(self.files)
 
     def sample(self, index: int) -> np.ndarray:
         """Frames [T, 2, H, W]: counts of events, float32."""

@@ -77,11 +77,11 @@ def require_settings(image: np.ndarray, motion: str, **numbers: float) -> None:
     if motion not in ("triangle", "random"):
         raise ValueError(f"motion={motion!r} is unknown; use 'triangle' or 'random'")
     for name, value in numbers.items():
-        fits, allowed = value >= 0, "0 or more"
-        if name in ("contrast_threshold", "log_offset"):
-            fits, allowed = value > 0, "a number above 0"
-        elif name == "saccade_us":
-            fits, allowed = value >= 1, "1 or more"
+        fits, allowed = {
+            "contrast_threshold": (value > 0, "a number above 0"),
+            "log_offset": (value > 0, "a number above 0"),
+            "saccade_us": (value >= 1, "1 or more"),
+        }.get(name, (value >= 0, "0 or more"))
         if not fits or not math.isfinite(value):
             raise ValueError(f"{name}={value!r} is out of range; use {allowed}")
 

@@ -45,6 +45,7 @@ class ResumableDownloader:
         try:
             self.fetch(url)
         except HTTPError as error:
+            error.close()  # it holds the connection
             if error.code != 416:  # nothing is left to fetch
                 raise OSError(f"{url} answers {error.code} {error.reason}; {by_hand}") from None
         except (URLError, IncompleteRead) as error:

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rich import filesize
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ... import disk
+from ...progress import MinuteLines
+from ...wording import did_you_mean
 from ..dataset import MANIFEST, PrepareSpec, ProgressCallback
 from ..registry import DATASETS
 
@@ -32,14 +35,14 @@ def prepare(
     """
     spec = DATASETS[name].prepare if name in DATASETS else None
     if spec is None:
-        known = ", ".join(other for other, entry in DATASETS.items() if entry.prepare)
-        raise ValueError(f"`data prepare` knows {known}; given {name!r}")
+        known = [other for other, entry in DATASETS.items() if entry.prepare]
+        raise ValueError(f"{did_you_mean(name, known)}`data prepare` knows {', '.join(known)}; given {name!r}")
     source, target = Path(source), Path(root) / name
     if (target / MANIFEST).is_file():
         verify_manifest(target, spec, partial, log)
         return target
     if target.exists() and any(target.iterdir()):
-        raise ValueError(f"{target} is there and was not made by `data prepare`; move it away, or choose another --root")
+        raise ValueError(f"{target} is there and was not made by `data prepare`; move it away, or choose another --data.root")
     if not source.exists():
         raise FileNotFoundError(f"no {source}; --source is {spec.source_hint}")
     work = target.with_name(f".{name}.preparing")
@@ -49,12 +52,13 @@ def prepare(
         required, free = spec.required_bytes(source), shutil.disk_usage(work).free
         missing = required - sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
         if log:
-            log(f"{name}: about {format_bytes(required)} to write into {target}, {format_bytes(free)} free")
+            log(f"{name}: about {filesize.decimal(required)} to write into {target}, {filesize.decimal(free)} free")
         if missing > free:
             raise OSError(
-                f"{name} needs about {format_bytes(missing)} more in {Path(root)}, {format_bytes(free)} are free; make room"
+                f"{name} needs about {filesize.decimal(missing)} more in {Path(root)}, "
+                f"{filesize.decimal(free)} are free; make room"
             )
-        with progress_bar(name, required, quiet=log is None) as advance:
+        with progress_bar(name, required, log) as advance:
             spec.write_files(source, work, advance, partial)
         for leftover in work.rglob(".*.new"):
             leftover.unlink()
@@ -76,7 +80,9 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BlockingIOError(f"another process is preparing {folder}; wait for it, or choose another --root") from None
+            raise BlockingIOError(
+                f"another process is preparing {folder}; wait for it, or choose another --data.root"
+            ) from None
         yield
     finally:
         os.close(descriptor)
@@ -108,8 +114,8 @@ def verify_manifest(folder: Path, spec: PrepareSpec, partial: bool, log: Callabl
         log(f"{folder} is there; comparing its {manifest['files']:,} files with {MANIFEST}")
     if (now := folder_digest(folder, spec)) != {key: manifest[key] for key in now}:
         raise ValueError(
-            f"{folder} has changed since it was prepared: {now['files']:,} files of {format_bytes(now['bytes'])}, "
-            f"{manifest['files']:,} of {format_bytes(manifest['bytes'])} were; remove it, and give the same command again"
+            f"{folder} has changed since it was prepared: {now['files']:,} files of {filesize.decimal(now['bytes'])}, "
+            f"{manifest['files']:,} of {filesize.decimal(manifest['bytes'])} were; remove it, and give the same command again"
         )
 
 
@@ -158,19 +164,18 @@ def format_counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "nothing"
 
 
-def format_bytes(size: float) -> str:
-    """A number of bytes in a unit that suits it: 1.5 kB, 2.5 GB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:,.0f} {unit}" if size >= 10 or unit == "bytes" else f"{size:.1f} {unit}"
-
-
 @contextlib.contextmanager
-def progress_bar(name: str, total: int, *, quiet: bool) -> Iterator[ProgressCallback]:
-    """A progress bar of bytes, in a terminal."""
+def progress_bar(name: str, total: int, log: Callable[[str], None] | None) -> Iterator[ProgressCallback]:
+    """A progress bar of bytes, in a terminal; elsewhere a line to `log` every minute."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
+    with Progress(*columns, console=Console(stderr=True), disable=log is None or not sys.stderr.isatty()) as progress:
         task = progress.add_task(name, total=total)
-        yield lambda size: progress.update(task, advance=size)
+        lines, done = MinuteLines(None if sys.stderr.isatty() else log, total), 0
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            progress.advance(task, size)
+            lines.at(done, lambda: f"{name}: {filesize.decimal(done)} of about {filesize.decimal(total)}")
+
+        yield advance

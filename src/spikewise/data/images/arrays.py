@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..dataset import MapStyleDataset
+
 
 @dataclass(frozen=True)
-class ImageArrays:
+class ImageArrays(MapStyleDataset):
     """A split of an image data set, in memory.
 
     images:     [N, C, H, W] uint8
@@ -19,9 +21,6 @@ class ImageArrays:
     labels: np.ndarray
     class_names: tuple[str, ...]
     max_pixel: float
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     @property
     def in_channels(self) -> int:

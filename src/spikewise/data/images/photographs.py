@@ -1,33 +1,44 @@
-"""Image files of any size as samples: decoded when asked for, cropped to a square, normalized."""
+"""Image files of any size as samples: decoded when asked for, cropped, normalized."""
 
-import contextlib
 import functools
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..augment import random_crop_box
-from ..messages import one_line
+from ..dataset import MapStyleDataset
+from .decode import decode, require_pixels
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # in capitals, too
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # what Pillow may take a file for, whatever its suffix
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue, 1 is white
 DEFAULT_SIZE = 224
+CROP_SCALE = (0.08, 1.0)
+RGB = tuple[float, float, float]
+
+
+class View(TypedDict, total=False):
+    """What a network sees of a photograph: fields of `ImageFiles`."""
+
+    size: int | tuple[int, int]
+    crop_scale: tuple[float, float]
+    mean: RGB
+    std: RGB
 
 
 @dataclass(frozen=True)
-class ImageFiles:
+class ImageFiles(MapStyleDataset):
     """A split of a data set of image files of any size.
 
-    files:   arguments for `open`, one per image; as text, they say where the image is
-    labels:  [N] int64
-    open:    a function that opens one of `files` for reading bytes
-    size:    side of the square that images are cropped to, in pixels
-    Raises:  ValueError for files and labels of different numbers
+    files:       arguments for `open`, one per image; as text, they say where the image is
+    labels:      [N] int64
+    open:        a function that opens one of `files` for reading bytes
+    size:        of the crop, in pixels: the side of a square, or (height, width)
+    crop_scale:  smallest and largest share of an image's area that a random crop takes, above 0 and at most 1
+    mean, std:   of red, green and blue, by which pixels from 0 (black) to 1 (white) are normalized
+    decode:      a function that makes an 8-bit RGB image of the bytes
+    Raises:      ValueError for files and labels of different numbers, or a crop_scale or std out of range
     """
 
     name: str
@@ -35,104 +46,90 @@ class ImageFiles:
     labels: np.ndarray
     class_names: tuple[str, ...]
     open: Callable[[Any], BinaryIO]
-    size: int = DEFAULT_SIZE
+    size: int | tuple[int, int] = DEFAULT_SIZE
     in_channels: int = 3
+    crop_scale: tuple[float, float] = CROP_SCALE
+    mean: RGB = MEAN
+    std: RGB = STD
+    decode: Callable[[BinaryIO], Image.Image] = decode
 
     def __post_init__(self):
         if len(self.files) != len(self.labels):
             raise ValueError(f"{self.name}: {len(self.files):,} images and {len(self.labels):,} labels do not match")
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale={self.crop_scale} is out of range; use two shares of the area, 0 < low <= high <= 1")
+        if min(self.std) <= 0:
+            raise ValueError(f"std={self.std} is out of range; use three numbers above 0")
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """(height, width) of a sample, in pixels."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def sample(self, index: int) -> np.ndarray:
-        """The centre crop, float32 [3, size, size]; first the shorter side is resized to 8/7 of `size` (256 for 224).
+        """The centre crop, float32 [3, height, width]; first the image is resized so that it just holds a crop 8/7 as large,
+        256 x 256 for 224 x 224.
 
         Raises:  ValueError for a file that is not a whole image, OSError for one that can't be read
         """
-        return normalize(self.decode_and_crop(index, lambda image: resize_center_crop(image, self.size)))
+        return self.normalize(self.decode_and_crop(index, lambda image: resize_center_crop(image, self.crop_size)))
 
     def random_sample(self, index: int, rng: np.random.Generator) -> np.ndarray:
-        """A random crop, resized to `size`, float32 [3, size, size]; see `random_crop_box`.
+        """A random crop, resized, float32 [3, height, width]; see `random_crop_box`.
 
         Raises:  as `sample`
         """
-        return normalize(self.decode_and_crop(index, lambda image: random_resized_crop(image, self.size, rng)))
+        return self.normalize(
+            self.decode_and_crop(index, lambda image: random_resized_crop(image, self.crop_size, rng, self.crop_scale))
+        )
 
     def decode_and_crop(self, index: int, crop: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-        """What `crop` takes of an image, uint8 [size, size, 3]."""
+        """What `crop` takes of an image, uint8 [height, width, 3]."""
         file = self.files[index]
         with self.open(file) as content:
             try:
-                return np.asarray(crop(decode(content)))
+                return np.asarray(crop(self.decode(content)))
             except ValueError as error:
                 raise ValueError(f"{file} {error}; replace it, or take it out of the data set") from None
 
-
-def decode(content: BinaryIO) -> Image.Image:
-    """The image in a file, in RGB: transparency is dropped, the EXIF orientation is ignored.
-
-    Raises:  ValueError, in words that follow the file's name; OSError when the file can't be read
-    """
-    with pillow_errors(content):
-        image = Image.open(content, formats=FORMATS)
-    require_pixels(*image.size)
-    with pillow_errors(content):
-        return image.convert("RGB")
+    def normalize(self, image: np.ndarray) -> np.ndarray:
+        return normalize(image, self.mean, self.std)
 
 
-@contextlib.contextmanager
-def pillow_errors(content: BinaryIO) -> Iterator[None]:
-    """Turn whatever Pillow raises, which on damaged files is nearly any exception, into a ValueError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about EXIF data, which is not used, and about size, which is checked here
-            yield
-    except MemoryError:
-        raise
-    except UnidentifiedImageError:
-        content.seek(0)
-        begin = content.read(8).hex(" ") or "nothing"
-        raise ValueError(f"is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image: it begins with {begin}") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"is too large: {error}") from None
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's fault, not the file's
-            raise
-        raise ValueError(f"is damaged: {one_line(error)}") from None
-
-
-def require_pixels(width: int, height: int, verb: str = "has") -> None:
-    """Refuse what would fill the memory."""
-    max_pixels = Image.MAX_IMAGE_PIXELS
-    if max_pixels is not None and width * height > max_pixels:
-        raise ValueError(f"{verb} {width:,} x {height:,} pixels, more than the {max_pixels:,} of PIL.Image.MAX_IMAGE_PIXELS")
-
-
-def resize_center_crop(image: Image.Image, size: int) -> Image.Image:
-    """The shorter side resized to 8/7 of `size`, then the central square, rounded as torchvision does."""
-    shorter, resized = min(image.size), size * 8 // 7
-    width, height = (resized * side // shorter for side in image.size)
+def resize_center_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The image resized so that it just holds 8/7 of `size`, then its centre, rounded as torchvision does."""
+    height, width = (side * 8 // 7 for side in size)
+    if width * image.height >= height * image.width:
+        height = width * image.height // image.width
+    else:
+        width = height * image.width // image.height
     require_pixels(width, height, "would have, enlarged,")
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.crop((left, top, left + size, top + size))
+    left, top = round((width - size[1]) / 2), round((height - size[0]) / 2)
+    return image.crop((left, top, left + size[1], top + size[0]))
 
 
-def random_resized_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Image.Image:
-    """A random part of the image, cut out and then resized, as torchvision does: no pixel beyond its edge has an influence."""
-    top, left, height, width = random_crop_box(image.height, image.width, rng)
+def random_resized_crop(
+    image: Image.Image, size: tuple[int, int], rng: np.random.Generator, scale: tuple[float, float] = CROP_SCALE
+) -> Image.Image:
+    """A random part of the image, cut out and then resized, as torchvision does: no pixel beyond its edge has an influence.
+
+    Its width / height is 3/4 to 4/3 of that of `size`, so that a wide crop distorts no more than a square one.
+    """
+    aspect = size[1] / size[0]
+    top, left, height, width = random_crop_box(image.height, image.width, rng, scale, (3 / 4 * aspect, 4 / 3 * aspect))
     part = image.crop((left, top, left + width, top + height))
-    return part.resize((size, size), Image.Resampling.BILINEAR)
+    return part.resize(size[::-1], Image.Resampling.BILINEAR)
 
 
-def normalize(image: np.ndarray) -> np.ndarray:
-    """(x / 255 - MEAN) / STD in float32, from a table: uint8 [H, W, 3] -> [3, H, W]."""
-    return np.stack([values.take(image[..., channel]) for channel, values in enumerate(normalization_table())])
+def normalize(image: np.ndarray, mean: RGB = MEAN, std: RGB = STD) -> np.ndarray:
+    """(x / 255 - mean) / std in float32, from a table: uint8 [H, W, 3] -> [3, H, W]."""
+    table = normalization_table(mean, std)
+    return np.stack([values.take(image[..., channel]) for channel, values in enumerate(table)])
 
 
 @functools.cache
-def normalization_table() -> np.ndarray:
+def normalization_table(mean: RGB, std: RGB) -> np.ndarray:
     """The normalized value of each byte in each channel, float32 [3, 256]."""
-    mean, std = (np.array(values, np.float32)[:, None] for values in (MEAN, STD))
-    return (np.arange(256, dtype=np.float32) / np.float32(255) - mean) / std
+    means, stds = (np.array(values, np.float32)[:, None] for values in (mean, std))
+    return (np.arange(256, dtype=np.float32) / np.float32(255) - means) / stds

@@ -1,8 +1,8 @@
 """Random access to images in tar files, local or remote, by an index of byte offsets.
 
-A sample is a few consecutive files that share a key, as in WebDataset: KEY.jpg (or .png, .webp, .bmp) and KEY.cls, its label
-in digits (or KEY.json with "cls" or "label"). Nothing is unpacked: an image is read from its byte range, so that the order of
-training stays a function of (seed, epoch), as for any other data set.
+A sample is a few consecutive files that share a key, as in WebDataset: KEY.jpg (or .png, .webp, .bmp, .tif, .gif) and
+KEY.cls, its label in digits (or KEY.json with "cls" or "label"). Nothing is unpacked: an image is read from its byte
+range, so that the order of training stays a function of (seed, epoch), as for any other data set.
 """
 
 import functools
@@ -23,7 +23,7 @@ import numpy as np
 from ... import disk
 from ..files import LazySequence
 from ..messages import one_line
-from .photographs import SUFFIXES
+from .decode import SUFFIXES
 
 LABEL_SUFFIXES = (".cls", ".json")
 MAX_LABEL_BYTES = 65_536

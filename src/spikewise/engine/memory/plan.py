@@ -15,8 +15,11 @@ import torch
 from ...config import Config
 from ...data import Dataset
 from ...models.checkpointing import Checkpointing
-from ..build import choose_device, load_or_placeholder
+from ...progress import MinuteLines
+from ..build import choose_device, choose_precision, load_or_placeholder
+from ..console import Console
 from ..step import TrainState
+from ..unused_fields import require_used
 from .allocator import disable_heap_trim
 from .estimate import MemoryEstimator, MemoryUse, random_batch, sample_shape
 from .free import free_memory
@@ -96,21 +99,25 @@ class Plan:
         return self.process <= self.free
 
 
-def plan(config: Config, *, device: str = "auto", measure: int = 3) -> Plan:
+def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool = True) -> Plan:
     """Memory from shapes, and time from a few training steps.
 
     measure:  steps that are timed, after one that is not; 0: none
+    quiet:    False: where standard error is no terminal, say there once a minute what is being done
     Raises:   ValueError or OSError for a config or data that do not fit
     """
     if measure < 0:
         raise ValueError(f"measure={measure} is out of range; use 0 or more steps")
+    require_used(config, Config(), ("data",))
     torch_device = choose_device(device)
+    config = choose_precision(config, torch_device)
     data, data_available = load_or_placeholder(config)
     free, batch = free_memory(torch_device), config.optim.batch
+    lines = MinuteLines(Console(quiet).minutely)
     estimator = MemoryEstimator(config, data, torch_device)
     use = estimator.step(batch, packing=config.memory.packing, checkpointing=config.memory.checkpointing)
     process = process_bytes(use, torch_device)
-    options = tuple(memory_options(estimator, config, free, len(data.labels)))
+    options = tuple(memory_options(estimator, config, free, len(data.labels), lines))
     max_batch = config_max_batch(config, options)
     return Plan(
         recipe=config.recipe,
@@ -127,7 +134,7 @@ def plan(config: Config, *, device: str = "auto", measure: int = 3) -> Plan:
         free=free,
         options=options,
         proposal="" if process <= free else propose_flags(config, options),
-        timing=time_steps(config, data, torch_device, min(batch, max_batch), measure) if measure and max_batch else None,
+        timing=time_steps(config, data, torch_device, min(batch, max_batch), measure, lines) if measure and max_batch else None,
     )
 
 
@@ -138,7 +145,9 @@ def process_bytes(use: MemoryUse, device: torch.device) -> int:
     return int((1 + CUDA_OVERHEAD) * use.peak)
 
 
-def memory_options(estimator: MemoryEstimator, config: Config, free: int, num_samples: int) -> list[MemoryOption]:
+def memory_options(
+    estimator: MemoryEstimator, config: Config, free: int, num_samples: int, lines: MinuteLines
+) -> list[MemoryOption]:
     """With and without packing, for each kind of checkpointing; without the choice of packing where it changes nothing."""
     options: list[MemoryOption] = []
     device, batch = estimator.device, config.optim.batch
@@ -148,6 +157,7 @@ def memory_options(estimator: MemoryEstimator, config: Config, free: int, num_sa
 
     for packing, checkpointing in itertools.product((True, False), get_args(Checkpointing)):
         use = estimator.step(batch, packing=packing, checkpointing=checkpointing)
+        lines.at(0, partial("counting memory: packing {}, checkpointing {}".format, "on" if packing else "off", checkpointing))
         if not packing and checkpointing == "none" and (use.activations, use.peak) == (options[0].activations, options[0].peak):
             return [dataclasses.replace(option, packing=config.memory.packing) for option in options]
         at_rest, process = process_bytes(dataclasses.replace(use, peak=use.persistent), device), process_bytes(use, device)
@@ -203,7 +213,7 @@ def propose_flags(config: Config, options: tuple[MemoryOption, ...]) -> str | No
     return f"--optim.batch {best.max_batch} {best.flags}" if best.max_batch else None
 
 
-def time_steps(config: Config, data: Dataset, device: torch.device, batch: int, num_steps: int) -> Timing:
+def time_steps(config: Config, data: Dataset, device: torch.device, batch: int, num_steps: int, lines: MinuteLines) -> Timing:
     """Time real training steps on random samples; fewer, but at least one, when they take longer than a minute."""
     if device.type == "cpu":
         disable_heap_trim()
@@ -217,6 +227,7 @@ def time_steps(config: Config, data: Dataset, device: torch.device, batch: int, 
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
+        lines.at(0, partial("timing step {} of {}".format, len(seconds), 1 + num_steps))
     per_step = statistics.median(seconds[1:]) * config.optim.batch / batch
     per_epoch = per_step * len(data.labels) / config.optim.batch
     return Timing(len(seconds) - 1, batch, per_step, per_epoch, per_epoch * config.optim.epochs)

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ...aliases import renamed_field
-from ...config import Config, to_json
+from ...aliases import renamed, renamed_field
+from ...config import Config, from_json, to_json
 
 MUTABLE_FIELDS = (  # may differ between a checkpoint and its run: names, places, backends, length
     "recipe",
+    "imports",
+    "weights",
     "format_version",
     "data.root",
     "data.cache",
@@ -42,8 +44,8 @@ def describe_changes(saved: Any, now: dict[str, Any], sections: tuple[str, ...] 
     """
     if not isinstance(saved, dict):
         raise ValueError("the checkpoint does not say which config it belongs to")
-    saved = {renamed_field(name): value for name, value in saved.items()}
-    saved = flatten_config(Config()) | saved  # a field newer than the checkpoint had its default
+    saved = {renamed_field(name): renamed(value) for name, value in saved.items()}
+    saved = flatten_config(from_json("{}")) | saved  # what a field newer than the checkpoint meant
     names = [name for name in now if name not in MUTABLE_FIELDS and not name.startswith(("retention.", "memory."))]
     if sections:
         names = [name for name in names if name.partition(".")[0] in sections]

@@ -41,9 +41,10 @@ def require_empty(path: Path) -> None:
         )
 
 
-def create(path: Path, config: Config, device: torch.device) -> None:
-    """Create a run folder: environment, folder of checkpoints, and last the config."""
-    disk.atomic_write(path / ENVIRONMENT, encode_json(environment(device, config.model.backend)))
+def create(path: Path, config: Config, device: torch.device, weights: dict[str, str]) -> None:
+    """Create a run folder: environment, with where its first weights came from, folder of checkpoints, and last the config."""
+    beginning = {"weights": weights} if weights else {}
+    disk.atomic_write(path / ENVIRONMENT, encode_json(environment(device, config.model.backend) | beginning))
     disk.ensure_folder(path / CHECKPOINTS)
     disk.atomic_write(path / CONFIG, to_json(config).encode())
 
@@ -90,7 +91,9 @@ def read_config(path: Path, data_root: str | None = None) -> Config:
     """
     file = path / CONFIG
     if not file.is_file():
-        raise FileNotFoundError(f"{path} is no run folder: it has no {CONFIG}; give a folder that `spikewise train` made")
+        saved = path.suffix == ".safetensors" or (path / "model.safetensors").is_file()
+        what = "holds a network without a run, and does not say which data is its" if saved else "is no run folder"
+        raise FileNotFoundError(f"{path} {what}: it has no {CONFIG}; give a folder that `spikewise train` made")
     try:
         config = from_json(file.read_text())
     except ValueError as error:

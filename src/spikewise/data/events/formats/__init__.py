@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .... import disk
+from ....wording import did_you_mean
 from ...messages import one_line
 from ..events import Events
 from .aedat2 import read_aedat2
@@ -101,7 +102,7 @@ def read_events(path: str | Path, format: str | None = None, size: Size | None =
     """
     name = format or detect_format(path)
     if name not in FORMATS:
-        raise ValueError(f"no format named {name!r}; use one of {', '.join(FORMATS)}")
+        raise ValueError(f"no format named {name!r}; {did_you_mean(name, FORMATS)}use one of {', '.join(FORMATS)}")
     require_file(Path(path))
     return FORMATS[name].read(Path(path), size)
 

@@ -28,14 +28,12 @@ def read_hdf5(path: Path, size: reading.Size | None = None) -> Events:
     file_bytes = path.stat().st_size
     try:
         with h5py.File(path, "r") as file:
-            for group in EVENT_GROUPS:
-                arrays = read_arrays(h5py, file, group, file_bytes)
-                if arrays:
-                    if size is None and {"height", "width"} <= set(file.attrs):
-                        size = reading.require_sensor_size(path, file.attrs["height"], file.attrs["width"])
-                    break
-            else:
+            candidates = (read_arrays(h5py, file, group, file_bytes) for group in EVENT_GROUPS)
+            arrays = next(filter(None, candidates), None)
+            if arrays is None:
                 raise ValueError(f"it has t, x, y, p in none of {', '.join(repr(group or '/') for group in EVENT_GROUPS)}")
+            if size is None and {"height", "width"} <= set(file.attrs):
+                size = reading.require_sensor_size(path, file.attrs["height"], file.attrs["width"])
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, zlib.error) as error:

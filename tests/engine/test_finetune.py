@@ -1,0 +1,171 @@
+"""Runs that begin with trained weights, and parts that do not learn."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import spikewise as sw
+from spikewise.cli.main import main
+from spikewise.config import Config, Data, Model, Optim
+from spikewise.engine.loop import resume, train
+from spikewise.engine.loss import balanced_class_weights
+from spikewise.engine.optim import build_optimizer
+from spikewise.models import build_model
+from spikewise.models.weights import save_pretrained, to_published
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Two classes of twelve small photographs, bright and dark."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for name, level in (("bright", 200), ("dark", 40)):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(rng.normal(level, 20, (40, 48, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A checkpoint as the paper's authors wrote them: 1,000 classes, connection among the script's arguments."""
+    torch.manual_seed(0)
+    net = build_model("sew_resnet18", num_classes=1000, T=2, connect="AND")
+    import argparse
+
+    torch.save({"model": to_published(net), "args": argparse.Namespace(connect_f="AND", T=2)}, tmp_path / "c.pth")
+    return tmp_path / "c.pth", net
+
+
+def small(**options):
+    data = Data(name="image-folder", size=32)
+    return Config(data=data, optim=Optim(batch=8, epochs=1, lr=0.01), **options)
+
+
+def test_photographs_are_fine_tuned_from_a_published_checkpoint_by_one_command(photographs, published, tmp_path, capsys):
+    file, source = published
+    words = ["train", "images/finetune", "--data.root", str(photographs), "--weights", str(file), "--freeze", "stem,layer1"]
+    words += [
+        "--data.size",
+        "32",
+        "--optim.epochs",
+        "1",
+        "--optim.batch",
+        "8",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert "all but its head of 1000 classes; the head of 2 is new" in captured.err
+    net = sw.load_pretrained(tmp_path / "run")
+    assert (net.spec["name"], net.T, net.spec["connect"], net.num_classes) == ("sew_resnet18", 2, "AND", 2)
+    state, theirs = net.state_dict(), source.state_dict()
+    for name, tensor in state.items():
+        if name.startswith(("stem", "layer1")):
+            assert torch.equal(tensor, theirs[name]), name
+    assert not torch.equal(state["layer4.1.conv2.conv.weight"], theirs["layer4.1.conv2.conv.weight"])
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["weights"]["file"] == str(file)
+
+
+def test_a_run_with_weights_goes_on_without_their_file(photographs, tmp_path):
+    torch.manual_seed(0)
+    file = save_pretrained(build_model("sew_resnet20", num_classes=2, connect="IAND"), tmp_path / "w")
+    config = small(weights=str(file))
+    config = replace(config, data=replace(config.data, root=str(photographs)), optim=replace(config.optim, epochs=2))
+    train(config, tmp_path / "whole", device="cpu", quiet=True)
+    train(config, tmp_path / "cut", device="cpu", quiet=True, stop_epoch=1)
+    file.unlink()
+    resume(tmp_path / "cut", device="cpu", quiet=True)
+    whole, cut = (sw.load_pretrained(tmp_path / name).state_dict() for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_new_run_from_another_runs_weights_with_another_rate(photographs, tmp_path, capsys):
+    config = replace(small(model=Model(name="sew_resnet20", T=2)), seed=3)
+    config = replace(config, data=replace(config.data, root=str(photographs)))
+    train(config, tmp_path / "first", device="cpu", quiet=True)
+    words = ["train", "--from", str(tmp_path / "first"), "--optim.lr", "1e-30", "--out", str(tmp_path / "second"), "--quiet"]
+    assert main([*words, "--device", "cpu"]) == 0
+    first, second = (sw.load_pretrained(tmp_path / name) for name in ("first", "second"))
+    assert second.spec == first.spec
+    assert torch.equal(first.fc.weight, second.fc.weight)  # nothing is learned at such a rate
+    written = json.loads((tmp_path / "second" / "config.json").read_text())
+    assert (written["weights"], written["optim"]["lr"], written["seed"]) == (str(tmp_path / "first"), 1e-30, 3)
+    assert main(["train", "digits", "--from", str(tmp_path / "first")]) == 2
+    assert "leave out 'digits'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--weights", "nowhere.pth"], "nowhere.pth does not exist"),
+        (["--freeze", "layer9"], "there is no 'layer9'; use stem"),
+        (["--freeze", "stem,pool,layer1,layer2,layer3,layer4,fc"], "nothing to learn"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words, message, photographs, tmp_path, capsys):
+    start = ["train", "images", "--data.root", str(photographs), "--data.size", "32", "--optim.batch", "8", "--device", "cpu"]
+    assert main([*start, "--out", str(tmp_path / "run"), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_other_channels_and_replaced_parts_are_refused(photographs, tmp_path):
+    gray = save_pretrained(build_model("sew_resnet20", num_classes=2, in_channels=1), tmp_path / "gray")
+    net = build_model("sew_resnet20", num_classes=2)
+    net.stem.norm = torch.nn.GroupNorm(4, 16)
+    changed = save_pretrained(net, tmp_path / "changed")
+    config = small()
+    config = replace(config, data=replace(config.data, root=str(photographs)))
+    for file, message in ((gray, "takes 1 channels, image-folder has 3"), (changed, "its stem.norm was replaced")):
+        with pytest.raises(ValueError, match=message):
+            train(replace(config, weights=str(file)), tmp_path / "run", device="cpu", quiet=True)
+
+
+def test_the_head_has_its_own_rate_and_frozen_weights_none():
+    net = build_model("sew_7b", num_classes=3, num_blocks=1)
+    net.stage1.widen.requires_grad_(False)
+    groups = build_optimizer(Optim(head_lr=10.0, plif_lr_multiplier=3.0, weight_decay=0.1), net).param_groups
+    found = {id(p): (group["scale"], group["weight_decay"]) for group in groups for p in group["params"]}
+    for name, p in net.named_parameters():
+        scale = 10.0 if name.startswith("out.") else 3.0 if name.endswith(".w") else 1.0
+        expected = None if name.startswith("stage1.widen") else (scale, 0.1 if p.dim() > 1 else 0.0)
+        assert found.get(id(p)) == expected, name
+
+
+def test_balanced_classes_have_the_same_share_of_the_loss():
+    labels = np.array([0, 0, 0, 2])
+    weights = balanced_class_weights(labels, 3)
+    torch.testing.assert_close(weights, torch.tensor([4 / 9, 0.0, 4 / 3]))
+    logits = torch.randn(4, 3)
+    each = F.cross_entropy(logits, torch.from_numpy(labels), reduction="none")
+    weighted = F.cross_entropy(logits, torch.from_numpy(labels), weights)
+    torch.testing.assert_close(weighted, (each[:3].mean() + each[3]) / 2)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_gradients_are_clipped_to_a_norm(precision, photographs, tmp_path):
+    """One step of plain SGD: the weights move by at most rate times norm."""
+    config = small(model=Model(name="sew_resnet20", T=2))
+    optim = replace(config.optim, momentum=0.0, lr_batch=8, lr=1.0, clip_grad_norm=0.01, schedule="constant", batch=24)
+    config = replace(config, data=replace(config.data, root=str(photographs)), optim=replace(optim, precision=precision))
+    from spikewise.engine.build import build_network, load_data
+
+    before = build_network(config, load_data(config, "train")).state_dict()
+    train(config, tmp_path / "run", device="cpu", quiet=True)
+    after = dict(sw.load_pretrained(tmp_path / "run").named_parameters())
+    moved = torch.stack([(after[name] - before[name]).norm() for name in after]).norm()
+    assert moved <= 3 * 0.01 * (1 + 1e-4)
+    assert moved >= 3 * 0.01 * (1 - 1e-2)

@@ -1,0 +1,114 @@
+"""What a stream remembers: which frames count, streams that begin anew, states in files."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from spikewise.models import build_model
+from spikewise.neurons import Neuron, heaviside
+
+FRAMES = torch.rand(7, 3, 2, 16, 16) * 3
+
+
+def small(**options):
+    torch.manual_seed(0)
+    net = build_model("sew_7b", num_classes=5, num_blocks=2, **options).eval()
+    for layer in net.spiking_layers.values():
+        torch.nn.init.uniform_(layer.norm.weight, 1.0, 3.0)
+    return net
+
+
+def stream(net, frames, state=None, **options):
+    """Logits after every frame, and the last state."""
+    found = []
+    with torch.no_grad():
+        for frame in frames:
+            logits, state = net.step(frame, state, **options)
+            found.append(logits)
+    return found, state
+
+
+def features_of(net, frames):
+    """Of every frame, one after the other [T, N, F]."""
+    with torch.no_grad():
+        return net.features(frames, (1,))[1].mean((-2, -1))
+
+
+@pytest.mark.parametrize("window", [1, 3, 100])
+def test_a_window_averages_the_latest_frames(window):
+    net, features = small(), features_of(small(), FRAMES)
+    logits, state = stream(net, FRAMES, memory=window)
+    for t, found in enumerate(logits):
+        torch.testing.assert_close(found, net.head(features[max(0, t + 1 - window) : t + 1].mean(0)))
+    assert len(state.recent) == min(window, len(FRAMES))
+
+
+def test_a_decay_weighs_frames_by_their_age():
+    net, features = small(), features_of(small(), FRAMES)
+    for t, found in enumerate(stream(net, FRAMES, memory=0.75)[0]):
+        weights = 0.75 ** torch.arange(t, -1.0, -1.0)
+        torch.testing.assert_close(found, net.head((weights[:, None, None] * features[: t + 1]).sum(0) / weights.sum()))
+
+
+def test_all_frames_count_alike_to_the_bit():
+    net = small()
+    with torch.no_grad():
+        for t, found in enumerate(stream(net, FRAMES, memory="all")[0], start=1):
+            assert torch.equal(found, net(FRAMES[:t]))
+
+
+class Adaptation(NamedTuple):
+    v: torch.Tensor
+    threshold: torch.Tensor
+
+
+class Adaptive(Neuron):
+    def initial_state(self, x):
+        return Adaptation(torch.full_like(x, 0.1), torch.full_like(x, self.v_th))
+
+    def step(self, x, state):
+        v = 0.5 * state.v + x
+        s = heaviside(v - state.threshold, self.surrogate, self.alpha)
+        return s, Adaptation(v * (1 - s), state.threshold + 0.25 * s)
+
+
+@pytest.mark.parametrize("memory", ["all", 3, 0.75])
+@pytest.mark.parametrize("neuron", ["IF", "PLIF", Adaptive])
+def test_a_stream_begins_anew_and_the_others_go_on(neuron, memory):
+    net = small(neuron=neuron, v_reset=-0.25)
+    _, state = stream(net, FRAMES[:4], memory=memory)
+    new, _ = stream(net, FRAMES[4:], net.reset_streams(state, [1]))
+    old, _ = stream(net, FRAMES[4:], state)
+    fresh, _ = stream(net, FRAMES[4:, 1:2], memory=memory)
+    for anew, gone_on, alone in zip(new, old, fresh, strict=True):
+        torch.testing.assert_close(anew[[0, 2]], gone_on[[0, 2]])
+        torch.testing.assert_close(anew[1:2], alone)
+    assert not torch.equal(new[0][1], old[0][1])
+
+
+def test_a_state_is_saved_and_read_with_default_settings(tmp_path):
+    net = small()
+    for memory in ("all", 2, 0.5):
+        _, state = stream(net, FRAMES[:3], memory=memory)
+        torch.save(net.reset_streams(state, [0]), tmp_path / "state.pt")
+        again = torch.load(tmp_path / "state.pt")
+        expected, _ = stream(net, FRAMES[3:], net.reset_streams(state, [0]))
+        assert all(map(torch.equal, stream(net, FRAMES[3:], again)[0], expected))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda net, state: net.step(FRAMES[0], memory="none"), "memory='none' is unknown; use 'all'"),
+        (lambda net, state: net.step(FRAMES[0], memory=0), "memory=0 is unknown"),
+        (lambda net, state: net.step(FRAMES[0], memory=1.5), "memory=1.5 is unknown"),
+        (lambda net, state: net.step(FRAMES[0], state, memory=4), "began with memory='all', given 4"),
+        (lambda net, state: net.reset_streams(state, [3]), "no stream 3; the state is of 3, 0 to 2"),
+    ],
+)
+def test_mistakes_are_told(call, message):
+    net = small()
+    _, state = stream(net, FRAMES[:1])
+    with pytest.raises(ValueError, match=message):
+        call(net, state)

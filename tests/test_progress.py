@@ -1,0 +1,79 @@
+"""Lines every minute, where no terminal shows a bar."""
+
+import dataclasses
+import re
+import sys
+
+import pytest
+
+import spikewise as sw
+from spikewise import progress
+from spikewise.cli.main import main
+from spikewise.data.fetch.prepare import progress_bar
+from spikewise.wording import count, did_you_mean
+
+TINY = ["--model.name", "sew_7b", "--model.num-blocks", "2", "--model.T", "2", "--optim.epochs", "2", "--optim.batch", "720"]
+TINY += ["--optim.warmup-epochs", "0", "--optim.ema-decay", "0"]
+
+
+@pytest.fixture
+def always(monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+
+
+def test_a_line_a_minute_with_the_time_left(monkeypatch):
+    now, said = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines = progress.MinuteLines(said.append, total=100, done=10)
+    for second in range(0, 181, 10):
+        now[0] = float(second)
+        lines.at(10 + second / 4, lambda second=second: f"at {second} s")
+    assert said == ["at 60 s, 5.0 min left", "at 120 s, 4.0 min left", "at 180 s, 3.0 min left"]
+
+
+def test_nothing_is_said_without_a_place_to_say_it(always):
+    progress.MinuteLines(None).at(1, lambda: pytest.fail("not called"))
+
+
+def test_training_and_evaluation_say_where_they_are(always, tmp_path, capsys):
+    assert main(["train", "digits", *TINY, "--out", str(tmp_path / "run")]) == 0
+    err = capsys.readouterr().err
+    steps = re.findall(r"epoch +(\d)/2  step (\d)/4  [\d,]+ samples/s  .* loss \d\.\d+(?:, (.*) left)?$", err, re.MULTILINE)
+    assert [step[:2] for step in steps] == [("1", "1"), ("1", "2"), ("2", "3"), ("2", "4")]
+    assert all(step[2] for step in steps)
+    assert "evaluating digits: 359 of 359 samples" in err
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert "evaluating digits: 359 of 359 samples, loss " in capsys.readouterr().err
+    assert main(["plan", "digits", *TINY, "--measure", "1"]) == 0
+    err = capsys.readouterr().err
+    assert "counting memory: packing on, checkpointing none" in err
+    assert "timing step 2 of 2" in err
+
+
+@pytest.mark.parametrize("option", ["--quiet", "--json"])
+def test_quiet_runs_say_nothing(option, always, tmp_path, capsys):
+    assert main(["train", "digits", *TINY, "--out", str(tmp_path / "run"), option]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_its_bar_and_no_lines(always, tmp_path, capsys, monkeypatch):
+    start = sw.RECIPES["digits"]()
+    model = dataclasses.replace(start.model, name="sew_7b", num_blocks=2, T=2)
+    optim = dataclasses.replace(start.optim, epochs=1, batch=720)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    sw.train(dataclasses.replace(start, model=model, optim=optim), tmp_path / "run")
+    assert "epoch   1/1  step" not in capsys.readouterr().err
+
+
+def test_preparing_says_how_many_bytes_are_done(always):
+    said = []
+    with progress_bar("nmnist", 4_000_000, said.append) as advance:
+        advance(1_000_000)
+        advance(2_000_000)
+    assert [line.partition(",")[0] for line in said] == ["nmnist: 1.0 MB of about 4.0 MB", "nmnist: 3.0 MB of about 4.0 MB"]
+
+
+def test_words():
+    assert [count(n, "epoch") for n in (0, 1, 1200)] == ["0 epochs", "1 epoch", "1,200 epochs"]
+    assert did_you_mean("LIFF", ["IF", "LIF"]) == did_you_mean("lif", ["IF", "LIF"]) == "did you mean 'LIF'? "
+    assert did_you_mean("xyz", ["IF", "LIF"]) == did_you_mean(None, []) == ""
