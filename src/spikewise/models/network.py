@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..neurons import Neuron
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNorm, Fire, LayerOwner, SpikingLayer, buffers_kept, run_block
+from .layers import ConvNorm, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block
 from .residual import Block
 from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
 
@@ -156,6 +156,11 @@ class Network(LayerOwner):
         for group in [segments] if recompute == "stage" else [[segment] for segment in segments]:
             x = checkpointed(partial(run, group), x)
         return x
+
+    def add_tail(self, block: type[Block], neuron: NeuronFactory | None) -> None:
+        """Neurons before the head, where blocks hand on currents."""
+        if block.meets == "currents" and neuron is not None:
+            self.tail = Fire(neuron)
 
     def average_over_space(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         """Features [T, N, F] of the last stage's output [T, N, F, H, W], by way of the tail's neurons, where there are any."""
