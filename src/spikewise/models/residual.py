@@ -21,8 +21,8 @@ class Block(LayerOwner):
 
     What a kind of block says of itself, to networks and to whoever analyses them:
     meets:              where branch and shortcut meet: "after" the last neurons, "before" them, as "currents" without neurons
-                        behind, or None, without a shortcut. Networks whose blocks meet as currents have neurons before the head,
-                        and those for images none in the stem
+                        behind, or None, without a shortcut. Networks whose blocks meet as currents have neurons before the
+                        head, and those for images none in the stem
     has_projection:     whether the block changes the shape, so that the shortcut is a convolution
     branch:             the layers of the residual branch, as `register_layers` was given them. A block that registers none
                         may say its `last_neurons` and `last_norm` itself; what neither says is not analysed
