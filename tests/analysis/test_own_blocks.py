@@ -223,3 +223,59 @@ def test_a_module_in_a_blocks_place_is_not_looked_at_and_said_so():
             stage[position] = nn.Identity()
     with pytest.raises(ValueError, match="no block of this network is a Block"):
         diagnose(net, x, torch.arange(4))
+
+
+class Halved(nn.Module):
+    """No neuron of ours: spikes of one half."""
+
+    def forward(self, x):
+        return (x > 0).to(x.dtype) / 2
+
+
+def every_norm_is_of_groups(net):
+    for layer in net.conv_layers.values():
+        layer.norm = nn.GroupNorm(2, layer.norm.num_features)
+
+
+CHANGES = {
+    "group norms": every_norm_is_of_groups,
+    "no norm": lambda net: setattr(net.layer1[1].conv2, "norm", nn.Identity()),
+    "layer norm": lambda net: setattr(net.layer1[1].conv1, "norm", nn.LayerNorm([16, 12, 12])),
+    "no statistics": lambda net: setattr(
+        net.layer1[1].conv1, "norm", nn.BatchNorm2d(16, affine=False, track_running_stats=False)
+    ),
+    "head": lambda net: setattr(net, "head", nn.Sequential(nn.Dropout(0.2), nn.Linear(64, 5))),
+    "no head": lambda net: setattr(net, "head", nn.Identity()),
+    "neuron": lambda net: setattr(net.layer1[1].conv1, "neuron", Halved()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", ["sew_resnet20", "ms_resnet20"])
+def test_parts_of_ones_own_are_looked_at_or_named(name, change):
+    net, x = sw.build_model(name, num_classes=5, T=2), torch.randn(4, 3, 12, 12)
+    CHANGES[change](net)
+    problems = found(net, x)
+    assert set(problems) <= ({"weights without gradient"} if change == "neuron" else set())
+    report = count_operations(net, [x])
+    assert report.not_counted == (["layer1.1.conv1.norm (LayerNorm)"] if change == "layer norm" else [])
+    assert {layer.name for layer in report.layers if "head" in layer.name} == {"head": {"head.1"}, "no head": set()}.get(
+        change, {"head"}
+    )
+    assert "nan" not in "\n".join(
+        format_table(RunAnalysis(firing_rates(net, [x]), block_gradients(net, x, torch.arange(4)), {}, ()))
+    )
+
+
+def test_grouped_and_padded_convolutions_are_counted_exactly():
+    """Of ones, every value meets as many weights as the convolution itself adds up."""
+    net, x = sw.build_model("sew_resnet20", num_classes=5, T=2), torch.randn(4, 3, 12, 12)
+    conv = nn.Conv2d(16, 16, (1, 3), padding=(0, 1), groups=4, padding_mode="reflect", bias=False)
+    net.layer1[1].conv1.conv, given = conv, []
+    handle = conv.register_forward_hook(lambda _m, args, _out: given.append(args[0].detach()))
+    layer = next(layer for layer in count_operations(net, [x]).layers if layer.name == "layer1.1.conv1")
+    handle.remove()
+    ones = copy.deepcopy(conv)
+    nn.init.ones_(ones.weight)
+    assert layer.acs == pytest.approx(float(ones(given[0]).sum().detach()) / 4)
+    assert layer.twin_macs == 16 * 4 * 3 * 12 * 12
