@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import spikewise as sw
-from spikewise.analysis.activity import RunAnalysis, block_gradients, format_table
+from spikewise.analysis.activity import RunAnalysis, block_gradients, format_table, plot_activity
 from spikewise.analysis.diagnosis.diagnose import diagnose
 from spikewise.analysis.energy import count_operations
 from spikewise.models import registry
@@ -115,6 +115,19 @@ def test_rates_are_of_spikes_alone_and_gradients_of_every_block(pair):
     assert "nan" not in table
     assert "currents, no spikes, have no rate: layer1.0 to layer3.2, 9 blocks" in table
     assert ("not looked at" in table) != tells
+
+
+def test_a_picture_is_of_spikes_or_none_is_drawn(pair, tmp_path):
+    pytest.importorskip("matplotlib")
+    mine, _, x = pair
+    analysis = RunAnalysis(firing_rates(mine, [(x, torch.arange(4))]), {}, {}, tuple("abcde"))
+    if isinstance(mine.layer1[0], Telling):
+        plot_activity(analysis, tmp_path / "a.svg")
+        assert "class" in (tmp_path / "a.svg").read_text()
+        return
+    with pytest.raises(ValueError, match="nothing to draw: outputs are currents"):
+        plot_activity(analysis, tmp_path / "a.svg")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_step_is_recorded_without_currents(pair):

@@ -119,19 +119,22 @@ def summarize(names: list[str]) -> str:
 def plot_activity(analysis: RunAnalysis, file: Path) -> None:
     """Three heat maps with a row for each block: O by time step, O by class, and which integers O holds.
 
-    Raises:  ValueError where matplotlib is missing, or it does not know the suffix
+    Of networks whose outputs are all currents, A by time step and class; rows of what has no rate stay empty.
+
+    Raises:  ValueError where matplotlib is missing, or it does not know the suffix, or nothing has a rate
     """
     blocks, names, classes = list(analysis.activity.values()), list(analysis.activity), analysis.class_names
+    all_currents = all(math.isnan(block.output) for block in blocks)
+    if all_currents and all(math.isnan(block.branch) for block in blocks):
+        raise ValueError(f"{file}: nothing to draw: outputs are currents, and no block says its last_neurons")
+    letter, by = ("A", "branch_by") if all_currents else ("O", "output_by")
+    class_ticks = classes if len(classes) <= 20 else None
     maps = [
-        ("firing rate of $O[t]$ by time step", [block.output_by_time for block in blocks], "time step", None),
-        (
-            "firing rate of $O$ by class",
-            [block.output_by_class for block in blocks],
-            "class",
-            classes if len(classes) <= 20 else None,
-        ),
-        ("share of values of $O$", value_histogram(analysis), "value", None),
+        (f"firing rate of ${letter}[t]$ by time step", [getattr(block, f"{by}_time") for block in blocks], "time step", None),
+        (f"firing rate of ${letter}$ by class", [getattr(block, f"{by}_class") for block in blocks], "class", class_ticks),
     ]
+    if not all_currents:
+        maps.append(("share of values of $O$", value_histogram(analysis), "value", None))
     figure, axes = panels(len(maps), height=max(2.2, 0.16 * len(names) + 1.2), width=3.2)
     for ax, (title, rows, xlabel, tick_names) in zip(axes, maps, strict=True):
         image = ax.imshow(rows, aspect="auto", cmap="cividis", interpolation="nearest", vmin=0)
