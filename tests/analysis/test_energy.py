@@ -65,6 +65,41 @@ def test_operations_counted_by_hand(name, side):
         assert report.connect_adds == T * sum(out[0].numel() for out in ends)
 
 
+def test_currents_are_multiplied_spikes_are_accumulated_and_membrane_shortcuts_added():
+    """MS-ResNet: shortcuts that change the shape take a current, the branch's convolutions take spikes."""
+    x = torch.randn(2, 3, 16, 16)
+    net, calls = settled(sw.build_model("ms_resnet20", num_classes=10, T=3), x), {}
+    for name, module in net.named_modules():
+        if isinstance(module, ConvNorm):
+            module.conv.register_forward_hook(
+                lambda conv, args, _out, name=name: calls.update({name: (conv, args[0].detach())})
+            )
+    report = count_operations(net, [x], EnergyConstants(memory_byte=1.0))
+    by_name = {layer.name: layer for layer in report.layers}
+    for name, (conv, given) in calls.items():
+        weights_met, layer = fan_out(conv, given), by_name[name]
+        multiplied = name == "stem" or name.endswith("shortcut")
+        assert layer.takes == ("values" if multiplied else "spikes")
+        assert layer.macs == (float(weights_met.sum()) / 2 if multiplied else 0)
+        assert layer.acs == (0 if multiplied else pytest.approx(float((given.double() * weights_met).sum()) / 2, rel=1e-12))
+        assert (layer.rate is None) == multiplied
+        assert multiplied or layer.rate == pytest.approx(float(given.double().mean()))
+    sizes = {"layer1": 16 * 256, "layer2": 32 * 64, "layer3": 64 * 16}  # values of a current
+    assert report.connect_adds == 3 * 3 * sum(sizes.values())
+    first = [4 * sizes["layer1"], 3 * sizes["layer2"], 3 * sizes["layer3"]]  # of blocks, at their input, and the tail's
+    assert report.neuron_adds == 3 * (sum(first) + 3 * sum(sizes.values()))
+    currents = 16 * 256 + 3 * sum(sizes.values())  # of the stem, and of each block
+    assert report.costs[0].activations == pytest.approx(2 * 3 * (report.neuron_adds / 3 / 8 + 4 * currents))
+
+
+def test_averaged_spikes_are_multiplied():
+    x = torch.randint(0, 3, (4, 2, 2, 16, 16)).float()
+    report = count_operations(settled(sw.build_model("sew_7b", num_classes=11, num_blocks=3, pool="avg"), x), [x])
+    takes = {layer.name: layer.takes for layer in report.layers}
+    assert takes["stage1.blocks.1.conv1"] == "values"
+    assert takes["stage1.blocks.0.conv1"] == takes["stage1.blocks.1.conv2"] == "spikes"
+
+
 def test_a_network_counted_on_paper():
     """One convolution that matters: 4 x 4 places, 2 x 3 channels, 3 x 3 weights, T = 2, and the constants of the table."""
     report = count_operations(small_network(), [torch.randn(3, 1, 8, 8)])

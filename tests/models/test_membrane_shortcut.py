@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spikewise.kernels import BACKENDS
-from spikewise.models import build_model
+from spikewise.models import build_model, registry
 from spikewise.models.layers import ConvNorm, ConvNormFire, Fire, MaxPool
 from spikewise.models.membrane_shortcut import MSBlock
 from spikewise.neurons import IF, LIF, PLIF
@@ -100,6 +100,32 @@ def test_the_network_equals_one_written_from_the_equations(name, blocks, neuron,
         torch.testing.assert_close(parameter.grad, weights[key].grad, rtol=1e-7, atol=1e-9, msg=key)
 
 
+def test_the_published_neuron_in_units_of_its_threshold():
+    """h = 0.25 v (1 - s) + x, a spike above 0.5, slope 1 where |h - 0.5| < 0.5: docs/equations.md, E10."""
+
+    class Published(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, h):
+            ctx.save_for_backward(h)
+            return (h > 0.5).to(h.dtype)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * ((ctx.saved_tensors[0] - 0.5).abs() < 0.5)
+
+    x = torch.randn(6, 2, 3, 5, 5).double().requires_grad_()
+    h, s, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
+    for x_t in x:
+        h = 0.25 * h * (1 - s.detach()) + x_t
+        s = Published.apply(h)
+        spikes.append(s)
+    ours = LIF(4 / 3, decay_input=False, surrogate="rectangular", alpha=0.5)(x / 0.5)
+    assert torch.equal(ours, torch.stack(spikes))
+    upstream = torch.randn(x.shape).double()
+    expected, gradient = (torch.autograd.grad(out, x, upstream)[0] for out in (torch.stack(spikes), ours))
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("neuron", [IF, LIF, PLIF])
 @pytest.mark.parametrize("bottleneck", [False, True], ids=["basic", "bottleneck"])
 def test_zero_init_is_the_identity_on_currents_and_their_gradient_is_exactly_one(neuron, bottleneck):
@@ -136,6 +162,16 @@ def test_the_stem_has_no_neurons_the_shortcuts_neither_and_the_head_has_them_bef
         build_model("ms_resnet18", num_classes=5, connect="AND")
     with pytest.raises(ValueError, match="connects nothing after its neurons"):
         net.blocks["layer1.1"].connect = torch.add
+
+
+def test_event_networks_of_such_blocks_have_the_tail_too(monkeypatch):
+    monkeypatch.setitem(registry.MODELS, "ms_7b", registry.event_entry(MSBlock, (32, 7)))
+    net = drawn(build_model("ms_7b", num_classes=5, num_blocks=3)).double().eval()
+    frames, state = torch.rand(4, 2, 2, 16, 16).double() * 2, None
+    for number, frame in enumerate(frames, start=1):
+        logits, state = net.step(frame, state)
+        assert torch.equal(logits, net(frames[:number]))
+    assert "tail" in state.membranes
 
 
 @pytest.mark.parametrize(("depth", "count"), [(18, 11_693_736), (34, 21_801_896), (104, 77_284_264)])

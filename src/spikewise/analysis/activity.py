@@ -97,30 +97,44 @@ def format_table(analysis: RunAnalysis) -> list[str]:
     for name, block in analysis.activity.items():
         gradient = analysis.gradients[name]
         distance = "-" if block.distance is None else f"{block.distance:.4f}"
+        branch, output = ("-" if math.isnan(rate) else f"{rate:.4f}" for rate in (block.branch, block.output))
+        max_value = "-" if math.isnan(block.max_value) else f"{block.max_value:.0f}"
         predicted = "-" if gradient.predicted is None else f"{gradient.predicted:.3g}"
-        rates = f"{block.branch:>9.4f} {block.output:>9.4f} {block.max_value:>10.0f}"
+        rates = f"{branch:>9} {output:>9} {max_value:>10}"
         lines.append(f"{name:<18} {rates} {distance:>9} {gradient.grad_input:>10.3g} {predicted:>10}")
+    blocks = analysis.activity
+    if currents := [name for name, block in blocks.items() if math.isnan(block.output)]:
+        lines.append(f"outputs that are currents, no spikes, have no rate: {summarize(currents)}")
+    if unknown := [name for name, block in blocks.items() if math.isnan(block.branch)]:
+        lines.append(f"not looked at, as the block does not say its last_neurons: branch A of {summarize(unknown)}")
     if analysis.tau:
         lines.append("tau of PLIF, in time steps: " + ", ".join(f"{name} {tau:.3g}" for name, tau in analysis.tau.items()))
     return lines
 
 
+def summarize(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}, {len(names)} blocks"
+
+
 def plot_activity(analysis: RunAnalysis, file: Path) -> None:
     """Three heat maps with a row for each block: O by time step, O by class, and which integers O holds.
 
-    Raises:  ValueError where matplotlib is missing, or it does not know the suffix
+    Of networks whose outputs are all currents, A by time step and class; rows of what has no rate stay empty.
+
+    Raises:  ValueError where matplotlib is missing, or it does not know the suffix, or nothing has a rate
     """
     blocks, names, classes = list(analysis.activity.values()), list(analysis.activity), analysis.class_names
+    all_currents = all(math.isnan(block.output) for block in blocks)
+    if all_currents and all(math.isnan(block.branch) for block in blocks):
+        raise ValueError(f"{file}: nothing to draw: outputs are currents, and no block says its last_neurons")
+    letter, by = ("A", "branch_by") if all_currents else ("O", "output_by")
+    class_ticks = classes if len(classes) <= 20 else None
     maps = [
-        ("firing rate of $O[t]$ by time step", [block.output_by_time for block in blocks], "time step", None),
-        (
-            "firing rate of $O$ by class",
-            [block.output_by_class for block in blocks],
-            "class",
-            classes if len(classes) <= 20 else None,
-        ),
-        ("share of values of $O$", value_histogram(analysis), "value", None),
+        (f"firing rate of ${letter}[t]$ by time step", [getattr(block, f"{by}_time") for block in blocks], "time step", None),
+        (f"firing rate of ${letter}$ by class", [getattr(block, f"{by}_class") for block in blocks], "class", class_ticks),
     ]
+    if not all_currents:
+        maps.append(("share of values of $O$", value_histogram(analysis), "value", None))
     figure, axes = panels(len(maps), height=max(2.2, 0.16 * len(names) + 1.2), width=3.2)
     for ax, (title, rows, xlabel, tick_names) in zip(axes, maps, strict=True):
         image = ax.imshow(rows, aspect="auto", cmap="cividis", interpolation="nearest", vmin=0)
@@ -138,5 +152,5 @@ def plot_activity(analysis: RunAnalysis, file: Path) -> None:
 def value_histogram(analysis: RunAnalysis) -> list[list[float]]:
     """Shares of the values 0, 1, ... up to the largest that occurs, by block."""
     blocks = analysis.activity.values()
-    max_value = max((i for block in blocks for i, share in enumerate(block.values) if share), default=1)
+    max_value = max((i for block in blocks for i, share in enumerate(block.values) if share > 0), default=1)
     return [block.values[: max(max_value, 1) + 1] for block in blocks]

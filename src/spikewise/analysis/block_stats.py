@@ -17,8 +17,8 @@ class BlockStats(NamedTuple):
     """A block of a network in training mode, for one batch.
 
     has_projection:    whether its shortcut is a convolution; between those lie the identity mapping areas
-    branch:            mean of A, the branch's last neurons; of Spiking and Plain blocks, also the output's
-    output:            mean of O, the block's output
+    branch:            mean of A, the branch's last neurons; of Spiking and Plain blocks, also the output's; NaN: not known
+    output:            mean of O, the block's output; NaN where it is a current, which has no rate
     grad_input_norm:   norm of dL/dS, S the block's input
     grad_output_norm:  norm of dL/dO
     """
@@ -54,7 +54,7 @@ def measure_blocks(net: Network, images: Tensor, labels: Tensor) -> list[BlockSt
     blocks = []
     for name, block in net.blocks.items():
         watch = watches[name]
-        branch, output = (float(torch.cat(rates, 1).double().mean()) for rates in (watch.branch, watch.output))
+        branch, output = (float(rates.mean()) for rates in watch.rates())
         blocks.append(BlockStats(name, block.has_projection, branch, output, watch.gradient_in, watch.gradient_out))
     return blocks
 

@@ -3,12 +3,13 @@
 One image, or one recording, through a network whose batch norms are folded into the convolutions:
 
 - a spike, or an integer k from ADD, is one accumulate, or k, for every weight that it meets;
+- a convolution of what are no spikes, a current or averaged spikes, is multiply-accumulates, as its values show;
 - the stem of a still image is multiply-accumulates, once; of frames of events, at every step;
-- every neuron adds its current to its membrane at every step, and compares; SEW adds the shortcut. Pooling,
-  which both networks do, is left out: of spikes it is an OR;
+- every neuron adds its current to its membrane at every step, and compares; SEW and membrane shortcuts are added.
+  Pooling, which both networks do, is left out: of spikes it is an OR;
 - weights come from DRAM once; activations are written and read once in on-chip memory, spikes in as few bits
-  as their largest value needs; membranes, which a ReLU network does not have, are read and written in 32 bits
-  at every step.
+  as their largest value needs, currents between blocks in 32; membranes, which a ReLU network does not have, are
+  read and written in 32 bits at every step.
 """
 
 import json
@@ -16,17 +17,18 @@ import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
-from ..models.layers import ConvNorm
 from ..models.network import Network
 from ..models.recorder import training_mode
-from ..neurons import IF
+from ..neurons import IF, Neuron
+from .structure import convolutions, owning_block
 
 HOROWITZ = 'M. Horowitz, "Computing\'s energy problem", ISSCC 2014, Fig. 1.1.9'
 SOURCES = {  # of each constant
@@ -78,25 +80,31 @@ class EnergyConstants:
 
 
 class LayerOps(NamedTuple):
-    """One convolution (or the last, linear layer) for one image, all time steps.
+    """One convolution (or the last, linear layer), with the neurons behind it, for one image, all time steps. Neurons without a
+    convolution, and blocks that add currents themselves, have a line of their own.
 
     twin_macs:   multiply-accumulates of the ReLU twin: weights times positions, borders counted exactly
     macs, acs:   multiply-accumulates and accumulates of the spiking network
-    rate:        mean of the input, per value and time step
-    max_input:   its largest value
+    takes:       "spikes" (and integers from ADD), which are accumulated, "values", which are multiplied, or "" without weights
+    rate:        mean of the input spikes, per value and time step; None of values
+    max_input:   their largest value
     max_output:  largest value that leaves its neurons, after the connection
     neurons:     neurons of the layer; 0 where there are none
+    outputs:     values that are written to memory at every step, each of `bits` bits
     """
 
     name: str
-    twin_macs: float
-    macs: float
-    acs: float
-    rate: float
-    max_input: int
-    max_output: int
-    neurons: int
-    weights: int
+    twin_macs: float = 0.0
+    macs: float = 0.0
+    acs: float = 0.0
+    takes: str = ""
+    rate: float | None = None
+    max_input: int | None = None
+    max_output: int = 0
+    neurons: int = 0
+    weights: int = 0
+    outputs: int = 0
+    bits: int = 0
 
 
 class EnergyBreakdown(NamedTuple):
@@ -114,13 +122,17 @@ class EnergyBreakdown(NamedTuple):
 
 
 class EnergyReport(NamedTuple):
-    """Operations of the spiking network and its ReLU twin for one image, and what they cost."""
+    """Operations of the spiking network and its ReLU twin for one image, and what they cost.
+
+    not_counted:  modules with weights of a kind that is not counted, by name
+    """
 
     layers: list[LayerOps]
     T: int
     neuron_adds: float
     connect_adds: float
     costs: list[EnergyBreakdown]
+    not_counted: list[str]
 
     @property
     def synops(self) -> float:
@@ -132,41 +144,79 @@ class _ConvCounts:
     """Sums over all images that one convolution saw."""
 
     def __init__(self) -> None:
-        self.images = self.values = self.outputs = self.max_input = self.max_output = 0
-        self.weights_met = 0.0  # in the window of each output position, borders left out: of one input and one output channel
-        self.weighted_input = 0.0  # each value times the weights that it meets: of one output channel
+        self.images = self.values = self.max_input = 0
+        self.weights_met = 0.0  # in the window of each output position, borders left out
+        self.weighted_input = 0.0  # each value times the weights that it meets
         self.total = 0.0
+        self.takes_spikes = True
 
-    def hook(self, layer: ConvNorm, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        conv = layer.conv
-        x = inputs[0].detach().float().flatten(0, -4)  # [T, N, C, H, W] or [N, C, H, W] -> images
-        window = torch.ones(1, 1, *conv.kernel_size, device=x.device, dtype=torch.float64)
-        image = torch.ones(1, 1, *x.shape[-2:], device=x.device, dtype=torch.float64)
-        stride, padding = conv.stride[0], int(conv.padding[0])
-        weights_met = F.conv2d(image, window, None, stride, padding)
-        self.weighted_input += float(F.conv2d(x.sum(1, keepdim=True).double(), window, None, stride, padding).sum())
-        self.weights_met += float(weights_met.sum()) * len(x)
-        self.outputs += weights_met.numel() * len(x)
+    def hook(self, conv: nn.Conv2d, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        x = inputs[0].detach()
+        window = nn.Conv2d(
+            *(1, 1, conv.kernel_size, conv.stride, conv.padding, conv.dilation),  # type: ignore[arg-type]
+            bias=False,
+            padding_mode=conv.padding_mode,
+            device=x.device,
+            dtype=torch.float64,
+        )
+        torch.nn.init.ones_(window.weight)
+        fan_out = conv.out_channels // conv.groups  # weights that a value meets at each place of the window
+        self.weights_met += (
+            float(window(torch.ones_like(x[:1, :1], dtype=torch.float64)).sum()) * len(x) * conv.in_channels * fan_out
+        )
+        self.weighted_input += float(window(x.sum(1, keepdim=True, dtype=torch.float64)).sum()) * fan_out
         self.images += len(x)
         self.values += x.numel()
         self.total += float(x.sum(dtype=torch.float64))
+        self.takes_spikes = self.takes_spikes and bool(((x >= 0) & (x == x.round())).all())
         self.max_input = max(self.max_input, math.ceil(float(x.max())))
-        self.max_output = max(self.max_output, math.ceil(float(output.max())))
 
-    def layer_ops(self, name: str, layer: ConvNorm, *, samples: int, is_stem: bool, spiking: bool) -> LayerOps:
+    def layer_ops(self, name: str, conv: nn.Conv2d, *, samples: int, is_stem: bool) -> LayerOps:
         """The layer for one sample; it saw each at every time step, or once as the stem of a still image."""
-        channels = layer.conv.out_channels
-        twin_macs = self.weights_met * layer.conv.in_channels * channels / self.images
+        multiplies = is_stem or not self.takes_spikes
         return LayerOps(
             name,
-            twin_macs=twin_macs,
-            macs=twin_macs * self.images / samples if is_stem else 0.0,
-            acs=0.0 if is_stem else self.weighted_input * channels / samples,
-            rate=self.total / self.values,
-            max_input=self.max_input,
-            max_output=self.max_output,
-            neurons=int(self.outputs * channels / self.images) if spiking else 0,
-            weights=layer.conv.weight.numel() + channels,
+            twin_macs=self.weights_met / self.images,
+            macs=self.weights_met / samples if multiplies else 0.0,
+            acs=0.0 if multiplies else self.weighted_input / samples,
+            takes="values" if multiplies else "spikes",
+            rate=self.total / self.values if self.takes_spikes else None,
+            max_input=self.max_input if self.takes_spikes else None,
+            weights=conv.weight.numel() + conv.out_channels,
+        )
+
+
+class _OutputCounts:
+    """What leaves layers and blocks, and is written to memory: neurons by name, outputs with their largest value."""
+
+    def __init__(self) -> None:
+        self.neurons: dict[str, int] = {}
+        self.outputs: dict[str, tuple[int, int, bool]] = {}  # values of a sample and step, the largest, whether all are spikes
+        self.block_sums: set[str] = set()
+        self.latest: Tensor | None = None
+
+    def record_neurons(self, name: str, _module: nn.Module, _inputs: object, spikes: Tensor) -> None:
+        self.neurons[name] = spikes[0, 0].numel()
+        self.record_output(name, _module, _inputs, spikes)
+
+    def record_output(self, name: str, _module: nn.Module, _inputs: object, out: Tensor) -> None:
+        _, largest, spikes = self.outputs.get(name, (0, 0, True))
+        spikes = spikes and bool(((out >= 0) & (out == out.round())).all())
+        self.outputs[name] = self.neurons.get(name, out.shape[-3:].numel()), max(largest, math.ceil(float(out.max()))), spikes
+        self.latest = out
+
+    def record_block(self, name: str, block: nn.Module, inputs: object, out: Tensor) -> None:
+        """A block's output that is not its last layer's: it connects by itself."""
+        if out is not self.latest:
+            self.block_sums.add(name)
+            self.record_output(name, block, inputs, out)
+
+    def add_to(self, layer: LayerOps) -> LayerOps:
+        """The layer with what leaves it."""
+        values, largest, spikes = self.outputs.get(layer.name, (0, 0, True))
+        bits = max(1, largest).bit_length() if spikes else 32
+        return layer._replace(
+            neurons=self.neurons.get(layer.name, 0), max_output=largest if spikes else 0, outputs=values, bits=bits
         )
 
 
@@ -179,31 +229,67 @@ def count_operations(net: Network, batches: Iterable[Tensor], constants: EnergyC
     """
     if not net.spiking:
         raise ValueError("a ReLU network does not spike; give its spiking twin, whose table has both")
-    convs, spiking = net.conv_layers, net.spiking_layers
+    convs, spiking, written = convolutions(net), net.spiking_layers, _OutputCounts()
     counts = {name: _ConvCounts() for name in convs}
     samples, steps = 0, net.T
     with training_mode(net, training=False), ExitStack() as hooks:
-        for name, layer in convs.items():
-            hooks.enter_context(layer.register_forward_hook(counts[name].hook))
+        for name, conv in convs.items():
+            hooks.enter_context(conv.register_forward_hook(counts[name].hook))
+        for name, module in written_by(net).items():
+            hooks.enter_context(module.register_forward_hook(partial(written.record_output, name)))
+        for name, module in net.neurons.items():
+            hooks.enter_context(module.register_forward_hook(partial(written.record_neurons, name)))
+        for name, block in net.blocks.items():
+            hooks.enter_context(block.register_forward_hook(partial(written.record_block, name)))
         for batch in batches:
             steps, size = (net.T, len(batch)) if batch.dim() == 4 else batch.shape[:2]
             samples += size
             net(batch)
     if not samples:
         raise ValueError("no samples: nothing was counted")
-    stem, head = next(iter(convs)), net.head
-    layers = [
-        counts[name].layer_ops(name, conv, samples=samples, is_stem=name == stem, spiking=name in spiking)
-        for name, conv in convs.items()
-    ]
-    macs = float(head.in_features * head.out_features)
-    layers.append(LayerOps("head", macs, macs, 0.0, 0.0, 0, 0, 0, head.weight.numel() + head.out_features))
+    used = {name: conv for name, conv in convs.items() if counts[name].images}
+    stem = next(iter(used))
+    rows = {name: counts[name].layer_ops(name, conv, samples=samples, is_stem=name == stem) for name, conv in used.items()}
+    order = {name: position for position, (name, _) in enumerate(net.named_modules())}
+    names = sorted({*rows, *written.outputs}, key=lambda name: order.get(f"{name}.conv", order.get(name, 0)))
+    layers = [written.add_to(rows.get(name, LayerOps(name))) for name in names]
+    layers += head_ops(net)
     neuron_adds = float(sum(layer.neurons for layer in layers) * steps)
-    connects = (layer.neurons for layer in layers if layer.name in spiking and spiking[layer.name].connect)
+    connects = [layer.neurons for layer in layers if getattr(spiking.get(layer.name), "connect", None)]
+    connects += [written.outputs[name][0] for name in written.block_sums if net.blocks[name].meets is not None]
     connect_adds = float(sum(connects) * steps)
-    leaky = any(not isinstance(layer.neuron, IF) for layer in spiking.values())
+    neurons = [module for module in net.modules() if isinstance(module, Neuron)]
+    leaky = any(not isinstance(neuron, IF) for neuron in neurons)
     costs = energy_breakdowns(layers, steps, neuron_adds, connect_adds, constants or EnergyConstants(), leaky=leaky)
-    return EnergyReport(layers, steps, neuron_adds, connect_adds, costs)
+    return EnergyReport(layers, steps, neuron_adds, connect_adds, costs, not_counted(net))
+
+
+def written_by(net: Network) -> dict[str, nn.Module]:
+    """Layers outside of blocks, or with neurons, whose output goes to memory; pooling is left out."""
+    outside = {name: layer for name, layer in net.conv_layers.items() if owning_block(net, name) is None}
+    return outside | net.spiking_layers
+
+
+def head_ops(net: Network) -> list[LayerOps]:
+    """The linear layers of the head, once for one image."""
+    found = []
+    for name, module in net.head.named_modules():
+        if isinstance(module, nn.Linear):
+            macs = float(module.in_features * module.out_features)
+            weights = module.weight.numel() + module.out_features
+            found.append(LayerOps("head" + (name and f".{name}"), macs, macs, takes="values", weights=weights))
+    return found
+
+
+def not_counted(net: Network) -> list[str]:
+    """Modules with weights that are no convolution, norm, neuron or linear layer of the head."""
+    known = (nn.Conv2d, _NormBase, nn.GroupNorm, Neuron)
+    head = {module for module in net.head.modules() if isinstance(module, nn.Linear)}
+    return [
+        f"{name} ({type(module).__name__})"
+        for name, module in net.named_modules()
+        if module._parameters and not isinstance(module, known) and module not in head
+    ]
 
 
 def energy_breakdowns(
@@ -216,7 +302,7 @@ def energy_breakdowns(
     twin_macs, macs, acs = (sum(getattr(layer, key) for layer in layers) for key in ("twin_macs", "macs", "acs"))
     neurons, weights = sum(layer.neurons for layer in layers), sum(layer.weights for layer in layers)
     # what goes between layers is written and read once; spikes in the bits that their values need
-    bits = sum(layer.neurons * max(1, layer.max_output).bit_length() for layer in layers)
+    bits, outputs = sum(layer.outputs * layer.bits for layer in layers), sum(layer.outputs for layer in layers)
     spikes = 2 * T * bits / 8 * constants.memory_byte
     membranes = 2 * 4 * T * neurons * constants.memory_byte
     spiking = (
@@ -237,7 +323,7 @@ def energy_breakdowns(
         )
     for what, num_bytes, mac in twins:
         weight_cost = num_bytes * weights * constants.dram_byte
-        activations = 2 * num_bytes * neurons * constants.memory_byte
+        activations = 2 * num_bytes * outputs * constants.memory_byte
         costs.append(EnergyBreakdown(f"ReLU twin, {what}", twin_macs * mac, weight_cost, activations, 0.0))
     return costs
 

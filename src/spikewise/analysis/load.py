@@ -12,6 +12,7 @@ from ..engine.evaluate import load_run
 from ..engine.loader import EvalBatches, iterate_batches
 from ..engine.run.folder import CONFIG, METRICS, read_lines
 from ..models import Network
+from ..models.event_nets import EventNet
 from ..models.weights import load_pretrained
 from .sample_images import load_sample_images
 
@@ -59,7 +60,7 @@ def load_analysis_input(
         )
     overrides = {key: value for key, value in (("name", name), ("connect", connect)) if value is not None}
     net = weights_channels_last(load_pretrained(path, **overrides)).to(where)
-    if net.spec["name"].endswith("7b"):
+    if isinstance(net, EventNet):
         raise ValueError(f"{path} holds a network for event recordings, which a file does not bring; give the run folder")
     batch = load_sample_images(images, size=size, batch=samples, in_channels=net.in_channels).to(where)
     return AnalysisInput(net, ((part, None) for part in batch.split(BATCH_SIZE)), None)

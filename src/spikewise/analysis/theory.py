@@ -6,6 +6,7 @@ import torch
 
 from ..kernels.surrogate import SURROGATES
 from ..models.residual import Block
+from ..neurons import Neuron
 from .structure import connect_name
 
 
@@ -44,17 +45,22 @@ def gradient_norm_ratio_as_printed(rate: float, k: int, p: float, q: float, n: i
 def shortcut_gradient_ratio(block: Block, branch: float, output: float) -> float | None:
     """Expected ||dL/dS|| / ||dL/dO|| along a block's shortcut alone.
 
-    SEW ADD: 1 (Eq. 11). AND, O = A S: sqrt(rate of A). IAND, O = (1 - A) S: sqrt(1 - rate of A). Spiking:
-    `gradient_norm_ratio` of one block (Eq. 15 corrected), as if the block were the identity. For gradients independent
-    of the spikes; what comes through the branch adds to it.
+    SEW ADD, and blocks that meet as currents (E10): 1 (Eq. 11). AND, O = A S: sqrt(rate of A). IAND, O = (1 - A) S:
+    sqrt(1 - rate of A). Spiking: `gradient_norm_ratio` of one block (Eq. 15 corrected), as if the block were the identity. For
+    gradients independent of the spikes; what comes through the branch adds to it.
 
     branch, output:  firing rates of A and O
-    Returns:         None where the shortcut is a convolution or missing, or the connection is the user's own function
+    Returns:         None where the shortcut is a convolution or missing, or the connection is the user's own function, or the
+                     block does not say its last neurons
     """
     if block.has_projection:
         return None
+    if block.meets == "currents":
+        return 1.0
     if block.meets == "before":
-        neuron = block.last_layer.neuron
+        neuron = getattr(block.last_neurons, "neuron", block.last_neurons)
+        if not isinstance(neuron, Neuron) or isinstance(neuron.v_th, torch.Tensor):
+            return None
         return gradient_norm_ratio(min(output, 1.0), 1, *slopes(neuron.v_th, neuron.surrogate, neuron.alpha))
     passed = {"ADD": 1.0, "AND": branch, "IAND": 1 - branch}.get(connect_name(block) or "")
     return None if passed is None else math.sqrt(passed)

@@ -103,7 +103,13 @@ def energy(
     print(f"{'layer':<28} {'twin MAC':>12} {'MAC':>12} {'accumulates':>12} {'rate in':>8} {'largest':>8}")
     for layer in counts.layers:
         columns = f"{layer.twin_macs:>12,.0f} {layer.macs:>12,.0f} {layer.acs:>12,.0f}"
-        print(f"{layer.name:<28} {columns} {layer.rate:>8.4f} {layer.max_input:>8}")
+        if not layer.takes:  # neurons alone, sums of blocks
+            continue
+        rate, largest = ("-", "-") if layer.rate is None else (f"{layer.rate:.4f}", layer.max_input)
+        print(f"{layer.name:<28} {columns} {rate:>8} {largest:>8}")
+    print("what takes no spikes has no rate, and multiplies; currents between blocks are written in 32 bits")
+    if counts.not_counted:
+        print(f"not counted: {', '.join(counts.not_counted)}")
     print(f"neurons add {counts.neuron_adds:,.0f} times in {count(counts.T, 'step')}, connections {counts.connect_adds:,.0f}")
     header = f"{'operations':>11} {'weights':>11} {'activations':>12} {'membranes':>11} {'all':>11}"
     print(f"\n{'microjoules per sample':<28} {header}")

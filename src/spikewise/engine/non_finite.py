@@ -20,11 +20,13 @@ class BufferSnapshot:
 
     @torch.no_grad()
     def save(self) -> None:
-        torch._foreach_copy_(self.copies, self.buffers)
+        if self.buffers:  # none where no norm tracks statistics
+            torch._foreach_copy_(self.copies, self.buffers)
 
     @torch.no_grad()
     def restore(self) -> None:
-        torch._foreach_copy_(self.buffers, self.copies)
+        if self.buffers:
+            torch._foreach_copy_(self.buffers, self.copies)
 
 
 def locate_non_finite(net: Network, samples: Tensor, labels: Tensor) -> str:

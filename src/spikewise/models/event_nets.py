@@ -85,6 +85,7 @@ class EventNet(Network):
             )
             self.add_module(f"stage{number}", stage)
             channels = width
+        self.add_tail(block, neuron)
         self.num_features = channels
         self.out = nn.Linear(channels, num_classes)
         self.min_image_size = 2 ** sum(count for _, count in stages)

@@ -10,8 +10,9 @@ import torch.fx
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ..neurons import Neuron
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNorm, Fire, LayerOwner, SpikingLayer, buffers_kept, run_block
+from .layers import ConvNorm, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block
 from .residual import Block
 from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
 
@@ -100,6 +101,17 @@ class Network(LayerOwner):
         """The spiking layers by name."""
         return {name: module for name, module in self.named_modules() if isinstance(module, SpikingLayer)}
 
+    @property
+    def neurons(self) -> dict[str, nn.Module]:
+        """What gives spikes, by name: the place for hooks of spiking layers; neurons that a user's block calls by itself."""
+        layers, found = self.spiking_layers, {}
+        for name, module in self.named_modules():
+            if isinstance(module, SpikingLayer):
+                found[name] = module.spikes
+            elif isinstance(module, Neuron) and name.removesuffix(".neuron") not in layers:
+                found[name] = module
+        return found
+
     @torch.no_grad()
     def zero_init_(self) -> None:
         """Zero init (E9) of every block."""
@@ -145,6 +157,11 @@ class Network(LayerOwner):
             x = checkpointed(partial(run, group), x)
         return x
 
+    def add_tail(self, block: type[Block], neuron: NeuronFactory | None) -> None:
+        """Neurons before the head, where blocks hand on currents."""
+        if block.meets == "currents" and neuron is not None:
+            self.tail = Fire(neuron)
+
     def average_over_space(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         """Features [T, N, F] of the last stage's output [T, N, F, H, W], by way of the tail's neurons, where there are any."""
         return (x if self.tail is None else self.tail(x, states=states)).mean((-2, -1))
@@ -187,8 +204,14 @@ class Network(LayerOwner):
         membranes = states.collected()
         if state is not None and set(state.membranes) != set(membranes):
             raise ValueError("the state has membranes this network does not have: it comes from another network")
-        if forgotten := sorted(set(self.spiking_layers) - set(membranes)):
-            raise ValueError(f"{forgotten[0]} was not given the stream's `states`: blocks and hooks must hand them on")
+        forgotten = sorted(set(self.spiking_layers) - set(membranes))
+        if len(self.neurons) > len(membranes):  # neurons that a user's block calls by itself name their state as they like
+            forgotten += sorted(set(self.neurons) - set(membranes))
+        if forgotten:
+            raise ValueError(
+                f"{forgotten[0]} was not given the stream's `states`: blocks and hooks must hand them on "
+                "(models/layers.py: Fire holds neurons that stream)"
+            )
         if state is not None:
             state = state.remember(features, membranes)
         else:
@@ -231,6 +254,8 @@ class Network(LayerOwner):
 
         membranes = {}
         for name, value in state.membranes.items():
+            if name not in self.spiking_layers:
+                raise ValueError(f"{name} is a state of a block's own: it cannot be put to rest; let Fire hold its neurons")
             neuron = self.spiking_layers[name].neuron
             like = next(leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
             rest = neuron.initial_state(torch.zeros_like(like))

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..neurons import Neuron
-from .layers import is_recomputing
+from .layers import SpikingLayer, is_recomputing
 from .network import Network
 
+NAN = float("nan")
 MAX_COUNTED_VALUE = 16  # integers of ADD that are counted one by one; those above are counted together
 
 
@@ -19,13 +20,14 @@ class BlockActivity(NamedTuple):
     """What a block fires, per neuron and time step.
 
     branch, output:          means of A, the branch's last neurons, and of O, the block's output: O is above 1 only where ADD
-                             makes integers. Of Spiking and Plain blocks both are the same neurons
-    max_value:               the largest value of O that was seen
+                             makes integers. Of Spiking and Plain blocks both are the same neurons. NaN for an A that the block
+                             does not tell, and for an O that is a current: it has values below 0 or between integers
+    max_value:               the largest value of O that was seen; NaN of currents
     distance:                mean |O - S|, how far the block is from the identity; None where it changes the shape
-    branch_by_time, output_by_time: means at each time step, [T]
+    branch_by_time, output_by_time: means at each time step, [T]; NaN as above
     branch_by_class, output_by_class: means of the samples of each class, [classes], NaN of those that were not shown;
                              [] without labels
-    values:                  shares of O that are 0, 1, 2, ..., 16, and above
+    values:                  shares of O that are 0, 1, 2, ..., 16, and above; NaN of currents
     """
 
     branch: float
@@ -42,8 +44,10 @@ class BlockActivity(NamedTuple):
 class BlockRecorder:
     """What is noted of one block, batch after batch.
 
-    branch, output:  means by time step and sample, a tensor [T, N] per batch
-    temporal_change: share of the latest batch's values of O that are not at every step what they were at the first
+    branch, output:  means by time step and sample, a tensor [T, N] per batch; `branch` stays empty where A is not known
+    has_currents:    whether a value of O was no spike and no integer
+    temporal_change: share of the latest batch's values of O that are not at every step what they were at the first; of A where
+                     O is a current
     gradient_in, gradient_out:  norms of dL/dS and dL/dO in the latest backward pass; NaN where there was none
     """
 
@@ -51,7 +55,8 @@ class BlockRecorder:
         self.details = details
         self.branch: list[Tensor] = []
         self.output: list[Tensor] = []
-        self.temporal_change = self.gradient_in = self.gradient_out = float("nan")
+        self.has_currents = False
+        self.temporal_change = self.branch_change = self.gradient_in = self.gradient_out = NAN
         self.max_value, self.distance_sum, self.num_values, self.counts = 0.0, 0.0, 0, [0] * (MAX_COUNTED_VALUE + 2)
 
     @torch.no_grad()
@@ -59,6 +64,8 @@ class BlockRecorder:
         if is_recomputing():
             return
         self.branch.append(mean_rates(spikes.detach()))
+        if self.details:
+            self.branch_change = temporal_change(spikes)
 
     @torch.no_grad()
     def record_block(self, _block: object, args: tuple[Any, ...], out: Tensor) -> None:
@@ -68,12 +75,13 @@ class BlockRecorder:
         self.hook_gradients(x, out)
         s, o = x.detach(), out.detach()
         self.output.append(mean_rates(o))
+        self.has_currents = self.has_currents or not bool(((o >= 0) & (o == o.round())).all())
         self.max_value = max(self.max_value, float(o.max()))
         self.num_values += o.numel()
         if s.shape == o.shape:
             self.distance_sum += float((o - s).abs_().flatten(1).sum(1, dtype=torch.float32).double().sum())
         if self.details:
-            self.temporal_change = float((o != o[:1]).any(0).float().mean())
+            self.temporal_change = self.branch_change if self.has_currents else temporal_change(o)
             for value in range(min(MAX_COUNTED_VALUE, int(self.max_value)) + 1):
                 self.counts[value] += int((o == value).sum())
             self.counts[-1] += int((o > MAX_COUNTED_VALUE).sum())
@@ -86,7 +94,7 @@ class BlockRecorder:
 
     def activity(self, *, has_projection: bool, labels: Tensor | None = None, classes: int = 0) -> BlockActivity:
         """What was seen so far; `labels` of all samples, in their order."""
-        branch, output = (torch.cat(of, 1).double().cpu() for of in (self.branch, self.output))
+        branch, output = self.rates()
         by_class: tuple[list[float], list[float]] = ([], [])
         if labels is not None:
             for of, means in zip((branch, output), by_class, strict=True):
@@ -94,14 +102,21 @@ class BlockRecorder:
         return BlockActivity(
             branch=float(branch.mean()),
             output=float(output.mean()),
-            max_value=self.max_value,
+            max_value=NAN if self.has_currents else self.max_value,
             distance=None if has_projection else self.distance_sum / self.num_values,
             branch_by_time=branch.mean(1).tolist(),
             output_by_time=output.mean(1).tolist(),
             branch_by_class=by_class[0],
             output_by_class=by_class[1],
-            values=[count / self.num_values for count in self.counts],
+            values=[NAN if self.has_currents else count / self.num_values for count in self.counts],
         )
+
+    def rates(self) -> tuple[Tensor, Tensor]:
+        """Rates of A and O by time step and sample, [T, N], float64; NaN for what has none."""
+        output = torch.cat(self.output, 1).double().cpu()
+        unknown = torch.full_like(output, NAN)
+        branch = torch.cat(self.branch, 1).double().cpu() if self.branch else unknown
+        return branch, unknown if self.has_currents else output
 
 
 def step_summary(net: Network, recorders: dict[str, BlockRecorder], scale: float = 1.0) -> dict[str, Any]:
@@ -115,11 +130,11 @@ def step_summary(net: Network, recorders: dict[str, BlockRecorder], scale: float
         seen = recorders[name].activity(has_projection=block.has_projection)
         gradient = recorders[name].gradient_in / scale
         blocks[name] = {
-            "branch": seen.branch,
-            "output": seen.output,
-            "most": seen.max_value,
+            "branch": finite_or_none(seen.branch),
+            "output": finite_or_none(seen.output),
+            "most": finite_or_none(seen.max_value),
             "distance": seen.distance,
-            "gradient": gradient if math.isfinite(gradient) else None,
+            "gradient": finite_or_none(gradient),
         }
     return {"blocks": blocks, "tau": time_constants(net)}
 
@@ -128,6 +143,15 @@ def time_constants(net: Network) -> dict[str, float]:
     """Tau of every layer of neurons that learn it, in time steps."""
     neurons = ((name, module) for name, module in net.named_modules() if isinstance(module, Neuron))
     return {name.removesuffix(".neuron"): tau for name, neuron in neurons if (tau := neuron.time_constant) is not None}
+
+
+def finite_or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def temporal_change(values: Tensor) -> float:
+    """Share of values [T, ...] that are not at every step what they were at the first."""
+    return float((values != values[:1]).any(0).float().mean())
 
 
 def mean_rates(spikes: Tensor) -> Tensor:
@@ -152,7 +176,9 @@ def record_activity(net: Network, *, details: bool = False) -> Iterator[dict[str
     recorders = {name: BlockRecorder(details=details) for name in net.blocks}
     with ExitStack() as stack:
         for name, block in net.blocks.items():
-            stack.enter_context(hooked(block.last_layer.spikes, recorders[name].record_branch))
+            if (last := block.last_neurons) is not None:
+                place = last.spikes if isinstance(last, SpikingLayer) else last
+                stack.enter_context(hooked(place, recorders[name].record_branch))
             stack.enter_context(hooked(block, recorders[name].record_block))
         yield recorders
 

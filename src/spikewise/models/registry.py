@@ -56,8 +56,8 @@ class ModelEntry(NamedTuple):
 
     @property
     def pools(self) -> bool:
-        """Whether the network pools: what hands on currents halves them by strides, as published for MS-ResNet."""
-        return self.family != "cifar" and self.block.meets != "currents"
+        """Whether the network pools: the stem of MS-ResNets does not, as published; their first block halves the image."""
+        return self.family == "event" or (self.family == "imagenet" and self.block.meets != "currents")
 
 
 NEURON_OPTIONS = {"T", "neuron", "v_th", "v_reset", "tau", "decay_input", "surrogate", "alpha", "detach_reset"}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
+from ..neurons import Neuron
 from ..wording import unknown_name
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm, SpikingLayer
 from .stream import NeuronStates
@@ -20,8 +21,8 @@ class Block(LayerOwner):
 
     What a kind of block says of itself, to networks and to whoever analyses them:
     meets:              where branch and shortcut meet: "after" the last neurons, "before" them, as "currents" without neurons
-                        behind, or None, without a shortcut. Networks whose blocks meet as currents have a stem without neurons,
-                        and neurons before the head
+                        behind, or None, without a shortcut. Networks whose blocks meet as currents have neurons before the
+                        head, and those for images none in the stem
     has_projection:     whether the block changes the shape, so that the shortcut is a convolution
     branch:             the layers of the residual branch, as `register_layers` was given them. A block that registers none
                         may say its `last_neurons` and `last_norm` itself; what neither says is not analysed
@@ -71,8 +72,8 @@ class Block(LayerOwner):
         return self.branch[-1] if self.num_layers else None
 
     @property
-    def last_neurons(self) -> SpikingLayer | None:
-        """The layer of the branch's last neurons, whose spikes are A; None: not known."""
+    def last_neurons(self) -> SpikingLayer | Neuron | None:
+        """The branch's last neurons, or their layer, whose spikes are A; None: not known."""
         return next((layer for layer in reversed(self.branch) if isinstance(layer, SpikingLayer)), None)
 
     @property

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .layers import ConvNorm, ConvNormFire, ConvNormReLU, Fire, MaxPool, NeuronFactory, SpikingLayer, build_pool, pool_framewise
+from .layers import ConvNorm, ConvNormFire, ConvNormReLU, MaxPool, NeuronFactory, SpikingLayer, build_pool, pool_framewise
 from .network import Network
 from .residual import Block
 from .stream import NeuronStates
@@ -71,8 +71,7 @@ class ResNet(Network):
                 stage.append(next_block)
                 channels = next_block.out_channels
             self.add_module(f"layer{number}", stage)
-        if carries_currents and neuron is not None:
-            self.tail = Fire(neuron)
+        self.add_tail(block, neuron)
         self.num_features = channels
         self.fc = nn.Linear(channels, num_classes)
         for module in self.modules():

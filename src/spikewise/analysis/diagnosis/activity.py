@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ...models.network import Network
 from ...models.recorder import record_activity
+from ...neurons import Neuron
 from ..block_stats import preserving_state
-from ..structure import last_layer_name, owning_block
+from ..structure import convolutions, last_neurons_name, owning_block
 from .finding import Finding
 from .progress import is_identity_layer
 
@@ -26,11 +27,12 @@ MAX_CURRENT = math.sqrt(torch.finfo(torch.float32).max)  # its square is still a
 class ActivityTrace:
     """What fired when the network was shown a batch.
 
-    output, branch:  means of a block's O and A, by block
+    output, branch:  means of a block's O and A, by block; NaN for an O that is a current, and an A that is not known
+    firing:          the block's output, or A where that is a current
     distance:        mean |O - S| of blocks that keep the shape
     layers:          means of a layer's neurons, by layer, in the order in which they ran
     channels:        the same, by channel
-    moving:          fraction of a block's values that differ at some step from the first one
+    moving:          fraction of a block's values (`firing`) that differ at some step from the first one
     steps:           time steps
     overflow:        the first layer whose currents are too large to be normalised, and how large
     """
@@ -44,16 +46,15 @@ class ActivityTrace:
             record_activity(net, details=True) as watches,
             ExitStack() as hooks,
         ):
-            for name, layer in net.conv_layers.items():
-                hooks.enter_context(layer.conv.register_forward_hook(partial(self.record_current, name)))
-            for name, layer in net.spiking_layers.items():
-                hooks.enter_context(layer.register_forward_hook(partial(self.record_layer, name)))
-            for name, block in net.blocks.items():
-                hook = partial(self.record_layer, last_layer_name(net, name))  # before the connection
-                hooks.enter_context(block.last_layer.spikes.register_forward_hook(hook))
+            for name, conv in convolutions(net).items():
+                hooks.enter_context(conv.register_forward_hook(partial(self.record_current, name)))
+            for name, module in net.neurons.items():
+                hooks.enter_context(module.register_forward_hook(partial(self.record_layer, name)))
             net(images)
-        self.branch = {name: float(watch.branch[0].mean()) for name, watch in watches.items()}
-        self.output = {name: float(watch.output[0].mean()) for name, watch in watches.items()}
+        rates = {name: [float(of.mean()) for of in watch.rates()] for name, watch in watches.items()}
+        self.branch = {name: branch for name, (branch, _) in rates.items()}
+        self.output = {name: output for name, (_, output) in rates.items()}
+        self.firing = {name: self.branch[name] if watch.has_currents else self.output[name] for name, watch in watches.items()}
         self.distance = {
             name: watch.distance_sum / watch.num_values
             for name, watch in watches.items()
@@ -73,7 +74,7 @@ class ActivityTrace:
 
 
 def channel_rates(spikes: Tensor) -> Tensor:
-    return spikes.detach().float().mean((0, 1, 3, 4))
+    return spikes.detach().float().transpose(0, 2).flatten(1).mean(1)
 
 
 def check_overflow(trace: ActivityTrace) -> Finding | None:
@@ -86,14 +87,12 @@ def check_overflow(trace: ActivityTrace) -> Finding | None:
 
 def check_silent(net: Network, trace: ActivityTrace) -> Finding | None:
     """The first silent layer, or block with nearly silent output; all later silence follows from it."""
-    names = list(trace.output)
     for name, rate in trace.layers.items():
-        block = owning_block(net, name)
-        later = names[names.index(block) + 1 :] if block else names
-        is_last = block is not None and name == last_layer_name(net, block)
+        block, later = owning_block(net, name), blocks_behind(net, trace, name)
+        is_last = block is not None and name == last_neurons_name(net, block)
         if rate < MIN_LAYER_RATE and not is_identity_layer(net, name):
             follows = f", {len(later)} blocks behind it"
-            if block is not None and trace.output[block] >= MIN_BLOCK_RATE:
+            if block is not None and not trace.output[block] < MIN_BLOCK_RATE:
                 path = "branch" if name.endswith(".shortcut") else "shortcut"
                 follows = f"; {block} passes on what comes along its {path}"
             location = block if block and is_last else name
@@ -106,10 +105,17 @@ def check_silent(net: Network, trace: ActivityTrace) -> Finding | None:
     return None
 
 
+def blocks_behind(net: Network, trace: ActivityTrace, layer: str) -> list[str]:
+    """The blocks all of whose neurons ran after those of this layer."""
+    order = list(trace.layers)
+    first = {block: next((i for i, name in enumerate(order) if name.startswith(f"{block}.")), -1) for block in net.blocks}
+    return [block for block, position in first.items() if position > order.index(layer) and not layer.startswith(f"{block}.")]
+
+
 def silent_advice(net: Network, block: str | None) -> str:
     """For a silent layer; `block`: the block whose last layer it is."""
     owner = net.blocks[block] if block else None
-    if owner and owner.meets == "before" and not bool(owner.last_layer.norm.weight.any()):
+    if owner and owner.meets == "before" and not bool(getattr(owner.last_norm, "weight", torch.ones(1)).any()):
         return (
             "leave zero_init out: a spike alone does not bring these neurons to v_th; or take IF and v_th <= 1, or SEW blocks"
         )
@@ -125,9 +131,11 @@ def check_dead_channels(net: Network, trace: ActivityTrace) -> Finding | None:
     """The first layer most of whose channels did not fire, and could not: too little current for v_th."""
     layers = net.spiking_layers
     for name, rates in trace.channels.items():
+        neuron, norm = (getattr(layers.get(name), part, None) for part in ("neuron", "norm"))
+        if not isinstance(neuron, Neuron) or not isinstance(norm, nn.BatchNorm2d) or not norm.affine:
+            continue  # what their currents can reach, no norm tells
         if float(rates.mean()) < MIN_LAYER_RATE or is_identity_layer(net, name):
             continue  # the layer is silent, or meant to be
-        neuron, norm = layers[name].neuron, layers[name].norm
         max_current = (norm.bias + MAX_NORMALIZED_CURRENT * norm.weight.abs()).detach().float()
         max_membrane = max_current * trace.steps + max(0.0, neuron.v_rest)
         dead = (rates == 0) & (max_membrane.to(rates.device) < neuron.v_th)
@@ -142,7 +150,7 @@ def check_dead_channels(net: Network, trace: ActivityTrace) -> Finding | None:
 
 def check_saturated(net: Network, trace: ActivityTrace) -> Finding | None:
     """The first layer whose neurons fire nearly always, where that is not what makes its block the identity."""
-    block_by_last = {last_layer_name(net, name): name for name in net.blocks}
+    block_by_last = {last_neurons_name(net, name): name for name in net.blocks}
     for name, rates in trace.channels.items():
         block, saturated, rate = block_by_last.get(name), rates > MAX_LAYER_RATE, float(rates.mean())
         if block is not None and net.blocks[block].identity_branch == 1:
@@ -156,8 +164,8 @@ def check_saturated(net: Network, trace: ActivityTrace) -> Finding | None:
 
 
 def check_static_output(trace: ActivityTrace, images: Tensor) -> Finding | None:
-    """A first block with the same output at every step of a still image; later ones differ by rounding."""
-    alive = [name for name, rate in trace.output.items() if rate >= MIN_BLOCK_RATE]
+    """A first block that fires the same at every step of a still image; later ones differ by rounding."""
+    alive = [name for name, rate in trace.firing.items() if rate >= MIN_BLOCK_RATE]
     still = images.dim() == 4 or bool((images == images[:1]).all())
     if not still or trace.steps < 2 or not alive or trace.moving[alive[0]] > MIN_TEMPORAL_CHANGE:
         return None

@@ -6,6 +6,7 @@ from torch import Tensor
 from ...config import Config
 from ...models.network import Network
 from ..block_stats import measure_blocks
+from ..structure import unknown_parts
 from .activity import ActivityTrace, check_dead_channels, check_overflow, check_saturated, check_silent, check_static_output
 from .finding import Finding
 from .inputs import check_finite, check_frozen, check_input, check_time_constants, check_weights
@@ -26,10 +27,13 @@ def diagnose(
     Shapes:        images [N, C, H, W] or frames [T, N, C, H, W]; labels [N]
     config:        of the run, if there is one; `labels` are then the data's own
     steps_of_run:  training steps that the run recorded
-    Raises:        ValueError for a network that does not spike
+    What a block of a user's own does not say is a finding, too: "not looked at".
+    Raises:        ValueError for a network that does not spike, or has no block
     """
     if not net.spiking:
         raise ValueError("a ReLU network has none of these problems; give a spiking one")
+    if not net.blocks:
+        raise ValueError("no block of this network is a Block of spikewise.models.residual; derive your own ones from it")
     steps = steps_trained(net)
     trained = steps >= MIN_TRAINED_STEPS
     if meaningless := check_finite(net) or check_input(images, trained=trained):
@@ -56,6 +60,7 @@ def diagnose(
         *(check_config(net, config) if config is not None else []),
         check_class_order(net, images, labels) if config is not None and trained else None,
         check_untrained(steps, steps_of_run),
+        check_unknown_parts(net),
     ]
     return [finding for finding in findings if finding is not None]
 
@@ -66,6 +71,16 @@ def check_untrained(steps: int, steps_of_run: int) -> Finding | None:
         return None
     evidence = f"the run took {steps_of_run:,} steps, the weights' norms have seen no batch"
     return Finding("weights of an untrained network", "network", evidence, "take the run's own checkpoint")
+
+
+def check_unknown_parts(net: Network) -> Finding | None:
+    """Blocks of a user's own of which something was not looked at."""
+    unknown = unknown_parts(net)
+    if not unknown:
+        return None
+    first, reason = next(iter(unknown.items()))
+    evidence = f"{reason}; the same holds for {len(unknown) - 1} more" if len(unknown) > 1 else reason
+    return Finding("not looked at", first, evidence, "let the block say it (models/residual.py: Block)")
 
 
 def random_labels(net: Network, images: Tensor) -> Tensor:

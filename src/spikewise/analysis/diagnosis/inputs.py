@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...models.network import Network
 from ...models.recorder import time_constants
+from ..structure import convolutions
 from .finding import Finding
 
 MAX_INPUT_VALUE = 32.0  # of a normalised image
@@ -48,8 +49,8 @@ def check_finite(net: Network) -> Finding | None:
 def check_weights(net: Network) -> Finding | None:
     """The first convolution with weights that no training makes: out of scale, all alike, or copied."""
     checked: dict[str, Tensor] = {}
-    for name, layer in net.conv_layers.items():
-        weight = layer.conv.weight
+    for name, conv in convolutions(net).items():
+        weight = conv.weight
         filters = weight.flatten(1).float()
         scale = filters.double().square().mean(1).sqrt() / math.sqrt(2 / filters.shape[1])
         advice = "start this layer anew; batch norm hides the scale of weights, but their gradients go with its inverse"
@@ -83,7 +84,8 @@ def check_time_constants(net: Network) -> Finding | None:
     """The first PLIF layer whose neurons remember nothing, or let nothing in."""
     for name, tau in time_constants(net).items():
         if not TAU_RANGE[0] <= tau <= TAU_RANGE[1]:
-            decay_input = getattr(net.get_submodule(f"{name}.neuron"), "decay_input", True)
+            layer = net.get_submodule(name)
+            decay_input = getattr(getattr(layer, "neuron", layer), "decay_input", True)
             slow = "hardly lets anything in" if decay_input else "hardly forgets"
             effect = "remembers next to nothing" if tau < TAU_RANGE[0] else slow
             advice = "give w a smaller learning rate (optim.w_lr 0.1), or begin with another tau"

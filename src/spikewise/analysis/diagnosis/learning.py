@@ -14,7 +14,7 @@ from ..block_stats import BlockStats, preserving_state
 from ..structure import owning_block
 from .activity import MIN_BLOCK_RATE, MIN_LAYER_RATE, ActivityTrace
 from .finding import Finding
-from .progress import MIN_TRAINED_STEPS, is_identity_layer
+from .progress import MIN_TRAINED_STEPS, batch_norms, is_identity_layer
 
 MIN_GRADIENT_RATIO, MAX_GRADIENT_RATIO = 1e-3, 1e3  # gradient at the first block over that at the last
 MIN_HEAD_GRADIENT, MAX_HEAD_GRADIENT = 1e-7, 1e4  # gradient at the last block: beyond, the head is at fault
@@ -52,19 +52,18 @@ def check_gradients(net: Network, blocks: Sequence[BlockStats], trace: ActivityT
 
 def check_unreached(net: Network, images: Tensor, labels: Tensor) -> Finding | None:
     """Layers that get no gradient at all, other than the first layers of blocks under zero init."""
-    layers = net.conv_layers
+    norms = {name.removesuffix(".norm"): norm for name, norm in batch_norms(net).items() if norm.affine}
     with preserving_state(net, training=True), torch.enable_grad():
         loss = F.cross_entropy(net(images), labels)
-        parameters = [p for layer in layers.values() for p in (layer.norm.weight, layer.norm.bias)]
-        grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+        parameters = [p for norm in norms.values() for p in (norm.weight, norm.bias)]
+        grads = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters else ()
     has_grad = [grad is not None and bool(grad.any()) for grad in grads]
-    unreached = [name for i, name in enumerate(layers) if not any(has_grad[2 * i : 2 * i + 2])]
-    zero_init = [block for block in net.blocks.values() if not bool(block.last_layer.norm.weight.any())]
-    expected = {id(layer) for block in zero_init for layer in block.modules() if layer is not block.last_layer}
-    cut = [name for name in unreached if id(layers[name]) not in expected]
+    unreached = [name for i, name in enumerate(norms) if not any(has_grad[2 * i : 2 * i + 2])]
+    closed = {owning_block(net, name) for name, norm in norms.items() if not bool(norm.weight.any())} - {None}
+    cut = [name for name in unreached if owning_block(net, name) not in closed or not bool(norms[name].weight.any())]
     if not cut:
         return None
-    evidence = f"exactly 0 at the norms of {len(cut)} of {len(layers)} layers, the deepest {cut[-1]}"
+    evidence = f"exactly 0 at the norms of {len(cut)} of {len(norms)} layers, the deepest {cut[-1]}"
     advice = "take a surrogate with a slope wherever membranes lie (atan, alpha 2); its width may be too small"
     return Finding("weights without gradient", owning_block(net, cut[-1]) or cut[-1], evidence, advice)
 
@@ -88,11 +87,12 @@ def check_idle_branches(net: Network, trace: ActivityTrace, steps: int, *, silen
 
 def has_zero_last_norm(block: Block) -> bool:
     """Whether a branch ends in a norm that lets nothing through; without a shortcut that would be silence."""
-    return block.meets is not None and not bool((block.last_layer.norm.weight.abs() > MIN_LAYER_RATE).any())
+    weight = getattr(block.last_norm, "weight", None)
+    return block.meets is not None and weight is not None and not bool((weight.abs() > MIN_LAYER_RATE).any())
 
 
 def is_constant_branch(name: str, block: Block, trace: ActivityTrace) -> bool:
-    if block.meets == "before":
+    if block.meets in ("before", "currents"):
         return trace.distance.get(name, 1.0) < MIN_LAYER_RATE
     constant = block.identity_branch
     return constant is not None and abs(trace.branch[name] - constant) < MIN_LAYER_RATE
@@ -101,7 +101,7 @@ def is_constant_branch(name: str, block: Block, trace: ActivityTrace) -> bool:
 @torch.no_grad()
 def check_head_bias(net: Network, images: Tensor) -> Finding | None:
     """A head whose bias decides, whatever the sample."""
-    bias = net.head.bias
+    bias = getattr(net.head, "bias", None)
     if bias is None or len(bias) < 2:
         return None
     with training_mode(net, training=False):

@@ -6,7 +6,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ...models.layers import ConvNorm
 from ...models.network import Network
 from ...models.recorder import training_mode
 from .finding import Finding
@@ -44,23 +43,32 @@ def check_running_stats(net: Network, images: Tensor) -> Finding | None:
     """The first norm whose running statistics are far from this batch's; later ones follow from it."""
     batch_stats: dict[str, tuple[float, Tensor, Tensor]] = {}
 
-    def record(name: str, _conv: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        variance, mean = torch.var_mean(out.double(), (0, 2, 3), correction=0)
-        batch_stats[name] = float(inputs[0].abs().mean(dtype=torch.float32)), variance, mean
+    def record(name: str, mean_input: float, y: Tensor) -> None:
+        variance, mean = torch.var_mean(y.double(), (0, 2, 3), correction=0)
+        batch_stats[name] = mean_input, variance, mean
 
-    layers = net.conv_layers
+    def record_conv(name: str, _conv: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        record(name, float(inputs[0].abs().mean(dtype=torch.float32)), out)
+
+    def record_norm(name: str, _norm: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
+        record(name, 0.0, inputs[0])
+
+    norms, layers = batch_norms(net), net.conv_layers
     with training_mode(net, training=False), ExitStack() as hooks:
-        for name, layer in layers.items():
-            hooks.enter_context(layer.conv.register_forward_hook(partial(record, name)))
+        for name, norm in norms.items():
+            layer = layers.get(name.removesuffix(".norm"))  # whose norm is no call of its own, where it is fused
+            place, hook = (norm, record_norm) if layer is None else (layer.conv, record_conv)
+            hooks.enter_context(place.register_forward_hook(partial(hook, name)))
         net(images)
     advice = "the data is scaled unlike in training, or few steps were seen: show it the training data again, in training mode"
-    mismatches = ((name, describe_mismatch(layer, *batch_stats[name])) for name, layer in layers.items())
-    return next((Finding(PROBLEM, name, evidence, advice) for name, evidence in mismatches if evidence), None)
+    mismatches = ((name, describe_mismatch(norms[name], *seen)) for name, seen in batch_stats.items())
+    return next(
+        (Finding(PROBLEM, name.removesuffix(".norm"), evidence, advice) for name, evidence in mismatches if evidence), None
+    )
 
 
-def describe_mismatch(layer: ConvNorm, mean_input: float, variance: Tensor, mean: Tensor) -> str:
+def describe_mismatch(norm: nn.BatchNorm2d, mean_input: float, variance: Tensor, mean: Tensor) -> str:
     """How the running statistics differ from a batch's; "" where they agree."""
-    norm = layer.norm
     assert norm.running_mean is not None and norm.running_var is not None
     running = norm.running_var.double() + norm.eps
     log_ratio = ((variance + norm.eps) / running).log2()

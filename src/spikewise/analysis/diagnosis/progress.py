@@ -3,7 +3,7 @@
 from torch import nn
 
 from ...models.network import Network
-from ..structure import last_layer_name, owning_block
+from ..structure import last_neurons_name, owning_block
 
 MIN_TRAINED_STEPS = 20  # after which a branch should have left the identity, and running statistics should have settled
 MAX_ZERO_INIT_WEIGHT = 0.25  # of a norm that began at 0: below, it has learnt too little to bring its branch to fire
@@ -12,14 +12,17 @@ MAX_ZERO_INIT_WEIGHT = 0.25  # of a norm that began at 0: below, it has learnt t
 def is_identity_layer(net: Network, layer: str) -> bool:
     """Whether zero init, or nearly so, keeps this layer silent, and so makes its block the identity."""
     name = owning_block(net, layer)
-    if name is None or layer != last_layer_name(net, name):
+    if name is None or layer != last_neurons_name(net, name):
         return False
     block = net.blocks[name]
-    return block.identity_branch == 0 and bool((block.last_layer.norm.weight.abs() < MAX_ZERO_INIT_WEIGHT).all())
+    weight = getattr(block.last_norm, "weight", None)
+    return block.identity_branch == 0 and weight is not None and bool((weight.abs() < MAX_ZERO_INIT_WEIGHT).all())
 
 
 def batch_norms(net: nn.Module) -> dict[str, nn.BatchNorm2d]:
-    return {name: module for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    """Batch norms that track running statistics, as all of ours do, by name."""
+    norms = {name: module for name, module in net.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    return {name: norm for name, norm in norms.items() if norm.running_var is not None}
 
 
 def batches_seen(norm: nn.BatchNorm2d) -> int:
@@ -28,7 +31,7 @@ def batches_seen(norm: nn.BatchNorm2d) -> int:
 
 def is_initial(norm: nn.BatchNorm2d) -> bool:
     """Whether the running statistics are those of a new norm: mean 0, variance 1."""
-    assert norm.running_mean is not None and norm.running_var is not None, "our norms always track running statistics"
+    assert norm.running_mean is not None and norm.running_var is not None
     return not bool(norm.running_mean.any()) and bool((norm.running_var == 1).all())
 
 

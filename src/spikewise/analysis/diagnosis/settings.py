@@ -8,7 +8,7 @@ from ...kernels.connect import CONNECT
 from ...models.network import Network
 from ...neurons import Neuron
 from ...recipes import RECIPES
-from ..structure import connect_name, last_layer_name
+from ..structure import connect_name, last_neurons_name
 from .finding import Finding
 
 MAX_LR_PER_256 = {"sgd": 1.0, "adam": 0.02, "adamw": 0.02}  # learning rates for 256 samples
@@ -21,11 +21,11 @@ def check_changed_options(net: Network) -> Finding | None:
     """The first option that was changed since the network was built, so that its checkpoint says otherwise."""
     options: list[tuple[str, str, Any]] = [("T", "network", net.T)]
     blocks = net.blocks
-    last_neurons = {f"{last_layer_name(net, block)}.neuron" for block in blocks}
+    last_neurons = {last_neurons_name(net, block) for block in blocks}
     for name, module in net.named_modules():
         if isinstance(module, Neuron):
             keys = ("surrogate", "alpha", "v_th", "v_reset", "detach_reset")
-            own_surrogate = name in last_neurons and net.spec.get("last_surrogate")
+            own_surrogate = name.removesuffix(".neuron") in last_neurons and net.spec.get("last_surrogate")
             options += [(key, name, getattr(module, key)) for key in keys if not (own_surrogate and key == "surrogate")]
         if name in blocks and connect_name(blocks[name]) and isinstance(net.spec.get("connect"), str):
             options.append(("connect", name, connect_name(blocks[name])))
