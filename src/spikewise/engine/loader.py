@@ -163,11 +163,14 @@ def iterate_batches(
             generator=torch.Generator(),  # its own, so that the caller's random numbers stay untouched
         )
         iterator = iter(loader)
-    for batch in iterator:
-        if isinstance(batch, Exception):
-            raise batch
-        samples, labels = batch
-        yield to_device(samples, device), labels.to(device, non_blocking=True)
+    try:
+        for batch in iterator:
+            if isinstance(batch, Exception):
+                raise batch
+            samples, labels = batch
+            yield to_device(samples, device), labels.to(device, non_blocking=True)
+    finally:
+        del iterator  # ends the workers, which ignore signals, even where a traceback keeps this frame
 
 
 def to_device(samples: Tensor, device: torch.device) -> Tensor:
