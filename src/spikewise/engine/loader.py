@@ -4,7 +4,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 import torch
@@ -147,7 +147,7 @@ def ignore_signals(worker: int) -> None:
 
 def iterate_batches(
     batches: TorchDataset, numbers: range, device: torch.device, workers: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor], None, None]:
     """The batches of these numbers, in order, on the device, channels last."""
     if workers:
         batches = ErrorForwarding(batches)
