@@ -26,6 +26,7 @@ from ..data.augment import (
     random_shift,
     random_temporal_delete,
 )
+from ..kernels.layout import to_layout
 
 # Functions of (sample, generator, value of the config's field), by the field of `Data` that turns them on, in the order in
 # which they are applied.
@@ -175,14 +176,7 @@ def iterate_batches(
 
 def to_device(samples: Tensor, device: torch.device) -> Tensor:
     """Samples as a network takes them: on the device, float32, channels last."""
-    return to_channels_last(samples.to(device, non_blocking=True).float())
-
-
-def to_channels_last(x: Tensor) -> Tensor:
-    """The same values with the channels of each pixel adjacent in memory: the layout convolutions are fastest on."""
-    if x.dim() == 4:
-        return x.contiguous(memory_format=torch.channels_last)
-    return x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
+    return to_layout(samples.to(device, non_blocking=True).float(), channels_last=True)
 
 
 class TimedIterator:
