@@ -15,9 +15,9 @@ from runner import median_and_interval, report, save, take_turns
 from spikewise import RECIPES
 from spikewise.config import Config, Data, Model, Optim, Retention
 from spikewise.data import DATASETS, ImageArrays
-from spikewise.engine.loader import to_channels_last
 from spikewise.engine.memory.allocator import disable_heap_trim
 from spikewise.engine.step import TrainState
+from spikewise.kernels.layout import to_layout
 
 
 @dataclass
@@ -37,7 +37,9 @@ def compare(name: str, config: Config, data: ImageArrays, rounds: int) -> list[d
     steps = {}
     for variant, every in (("watched", 1), ("plain", 0)):
         training = TrainState(replace(config, retention=Retention(probe_every_steps=every)), data, torch.device("cpu"))
-        samples = to_channels_last(torch.stack([torch.from_numpy(data.sample(i)) for i in range(config.optim.batch)]))
+        samples = to_layout(
+            torch.stack([torch.from_numpy(data.sample(i)) for i in range(config.optim.batch)]), channels_last=True
+        )
         labels = torch.from_numpy(data.labels[: config.optim.batch])
         steps[variant] = lambda training=training, samples=samples, labels=labels: training.step(samples, labels)
     seconds = take_turns(steps, rounds)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,14 +13,16 @@ import torch
 from tiny import CPU, TINY, begin, with_optim
 
 from spikewise.config import Model, Optim
-from spikewise.engine import preflight
+from spikewise.engine import loop, preflight
 from spikewise.engine.console import Console
 from spikewise.engine.errors import BatchTooLargeError, NonFiniteError
+from spikewise.engine.loader import TrainingBatches
 from spikewise.engine.loop import restore_checkpoint, resume, save_checkpoint, train
 from spikewise.engine.memory.free import cgroup_free_memory, free_memory
 from spikewise.engine.memory.out_of_memory import estimate_max_batch, step_or_oom_hint
 from spikewise.engine.run import checkpoint
 from spikewise.engine.run.folder import locked
+from spikewise.engine.step import TrainState
 
 
 class InfiniteGradient(torch.autograd.Function):
@@ -204,6 +207,21 @@ def test_a_signal_to_the_process_group_saves_and_gives_a_status_of_its_own(worke
     assert "Traceback" not in err
     last = json.loads((run / "checkpoints" / "last" / "state.json").read_text())["step"]
     assert f"stopped after step {last}, saved; continue with --resume {run}" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("where", ["step", "data"])
+def test_workers_end_with_a_run_that_fails(where, tmp_path, monkeypatch):
+    """Even while its traceback is kept: at exit Python would wait for them, who ignore signals, for ever."""
+
+    def fail(*_):
+        raise ValueError("broken")
+
+    monkeypatch.setattr(*{"step": (TrainState, "step", fail), "data": (TrainingBatches, "augment_sample", fail)}[where])
+    monkeypatch.setattr(loop, "check_first_batch", lambda state: None)  # it loads a batch, too
+    with pytest.raises(ValueError, match="broken") as failed:
+        train(TINY, tmp_path / "run", workers=2, quiet=True)
+    assert failed.tb
+    assert not multiprocessing.active_children()
 
 
 def test_workers_do_not_keep_the_lock_of_a_killed_run(tmp_path):

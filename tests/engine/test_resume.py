@@ -79,6 +79,15 @@ def assert_same_run(folder, unbroken):
     assert names[0] == names[1]
 
 
+def assert_survives(deaths, unbroken, run, monkeypatch):
+    """A run that dies at these changes of the disk, one after the other, ends as the unbroken one."""
+    for number in deaths:
+        die_at(number, SMALL, run, monkeypatch)
+    start_or_resume(SMALL, run)
+    assert_same_run(run, unbroken)
+    shutil.rmtree(run)
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken") / "run"
@@ -124,23 +133,14 @@ def test_a_run_that_dies_at_any_change_of_the_disk_continues_as_if_nothing_had_h
     num_changes = die_at(10**9, SMALL, tmp_path / "count", monkeypatch)
     assert num_changes > 100
     for number in range(1, num_changes + 1):
-        run = tmp_path / "run"
-        die_at(number, SMALL, run, monkeypatch)
-        start_or_resume(SMALL, run)
-        assert_same_run(run, unbroken)
-        shutil.rmtree(run)
+        assert_survives([number], unbroken, tmp_path / "run", monkeypatch)
 
 
 def test_a_resume_that_dies_continues_too(unbroken, tmp_path, monkeypatch):
     half = die_at(10**9, SMALL, tmp_path / "count", monkeypatch) // 2
     die_at(half, SMALL, tmp_path / "half", monkeypatch)
     for number in range(1, die_at(10**9, SMALL, tmp_path / "half", monkeypatch) + 1):
-        run = tmp_path / "run"
-        die_at(half, SMALL, run, monkeypatch)
-        die_at(number, SMALL, run, monkeypatch)
-        start_or_resume(SMALL, run)
-        assert_same_run(run, unbroken)
-        shutil.rmtree(run)
+        assert_survives([half, number], unbroken, tmp_path / "run", monkeypatch)
 
 
 def test_three_real_kills(unbroken, tmp_path):
@@ -269,26 +269,22 @@ def test_a_run_that_came_in_between_is_not_overwritten(tmp_path, monkeypatch):
         ("config.json", '"num_blocks": 1', '"num_blocks": 2', r"model.num_blocks 1 -> 2"),
         ("config.json", '"epochs": 2', '"epochs": 1', r"was changed since .*: optim.epochs 2 -> 1; .* begin a new run"),
         ("checkpoints/last/state.json", '"format_version": 1', '"format_version": 9', "format 9, newer than 1; update"),
+        ("metrics.jsonl", '"epoch": 2', '"epoch":2', r"metrics.jsonl has \d+ bytes, but had \d+"),
     ],
 )
-def test_another_config_or_a_newer_format_is_refused(file, old, new, message, folder):
+def test_another_config_a_newer_format_or_a_shorter_metrics_file_is_refused(file, old, new, message, folder):
     (folder / file).write_text((folder / file).read_text().replace(old, new))
+    before = (folder / "metrics.jsonl").read_bytes()
+    epochs = 3 if file == "metrics.jsonl" else None
     with pytest.raises(ValueError, match=message):
-        resume(folder, quiet=True)
+        resume(folder, epochs=epochs, quiet=True)
+    assert (folder / "metrics.jsonl").read_bytes() == before
 
 
 def test_other_data_is_refused(folder, monkeypatch):
     monkeypatch.setattr(loop, "load_data", load_data)
     with pytest.raises(ValueError, match="samples 96 -> 1438, labels"):
         resume(folder, epochs=3, quiet=True)
-
-
-def test_a_metrics_file_that_lost_something_is_refused_before_training(folder):
-    metrics = folder / "metrics.jsonl"
-    metrics.write_bytes(metrics.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"metrics.jsonl has 100 bytes, but had \d+"):
-        resume(folder, epochs=3, quiet=True)
-    assert len(metrics.read_bytes()) == 100
 
 
 def test_timing_and_curves_have_every_epoch_once_after_a_resume(tmp_path):

@@ -25,6 +25,11 @@ def laid(x, layout):
     return images.contiguous(memory_format=LAYOUTS[layout]).unflatten(0, x.shape[:-3])
 
 
+def leaves(dtype, *tensors):
+    """Copies that need gradients."""
+    return [t.detach().to(dtype, copy=True).requires_grad_() for t in tensors]
+
+
 def relative(got, expected):
     return float((got.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
 

@@ -314,17 +314,17 @@ def test_bit_planes_of_something_else_are_refused():
     """C would read, or write, beyond the end of memory."""
     x = torch.randint(0, 2, (2, 1, 8, 4, 4)).float()
     bits, ops = pack(x, 1), torch.ops.spikewise
-    for shape in ([2, 64, 8, 40, 40], [3, 1, 8, 4, 4], [3, 8, 4, 4], [4, 8, 4, 4]):
-        with pytest.raises(ValueError, match="not those of values"):
-            unpack(bits, shape, torch.float32, channels_last=True)
-    for wrong in (bits.float(), bits[0]):
-        with pytest.raises(ValueError, match="uint8"):
-            unpack(wrong, x.shape, torch.float32, channels_last=True)
+    for planes, shape, message in (
+        *((bits, shape, "not those of values") for shape in ([2, 64, 8, 40, 40], [3, 1, 8, 4, 4], [3, 8, 4, 4], [4, 8, 4, 4])),
+        (bits.float(), x.shape, "uint8"),
+        (bits[0], x.shape, "uint8"),
+        (bits.expand(2, 9, 16), x.shape, "out of range"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            unpack(planes, shape, torch.float32, channels_last=True)
     for planes in (-1, 0, 9, 40):
         with pytest.raises(ValueError, match="out of range"):
             pack(x, planes)
-    with pytest.raises(ValueError, match="out of range"):
-        unpack(bits.expand(2, 9, 16), x.shape, torch.float32, channels_last=True)
     tensors = FireTensors(laid(x, "last"), torch.ones(8), torch.zeros(8), torch.tensor([1.0, 1.0, 0.0]))
     with pytest.raises(ValueError, match="out of range"):
         ops.norm_fire(*tensors, *FireSpec(num_planes=9))

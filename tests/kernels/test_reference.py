@@ -5,7 +5,7 @@ import torch
 from given import given_norm
 
 from spikewise.kernels import NeuronParams, NormParams, get_backend
-from spikewise.kernels.reference import fire, norm_fire, norm_stats
+from spikewise.kernels.reference import fire, norm_fire
 from spikewise.kernels.surrogate import SURROGATES
 
 IF_COEFFICIENTS = (1.0, 1.0, 0.0)
@@ -13,36 +13,23 @@ LIF_COEFFICIENTS = (0.5, 0.5, 0.0)
 RESETS = pytest.mark.parametrize("v_reset", [0.0, -0.25, None], ids=["hard", "hard_below_zero", "soft"])
 
 
-def column(*values):
-    return torch.tensor(values, dtype=torch.float64)[:, None]
-
-
-def test_integrate_and_fire_by_hand():
-    # membrane 0.5, 1.0 (fires at the threshold, back to 0), 0.75, 1.5 (fires)
-    spikes, v = fire(column(0.5, 0.5, 0.75, 0.75), NeuronParams(*IF_COEFFICIENTS))
-    assert spikes.flatten().tolist() == [0, 1, 0, 1]
-    assert v.tolist() == [0]
-
-
-def test_soft_reset_keeps_the_excess():
-    # 0.75, 1.5 -> 0.5, 1.25 -> 0.25, 1.0 -> 0.0
-    spikes, v = fire(column(0.75, 0.75, 0.75, 0.75), NeuronParams(*IF_COEFFICIENTS, v_reset=None))
-    assert spikes.flatten().tolist() == [0, 1, 1, 1]
-    assert v.tolist() == [0]
-
-
-def test_leak_by_hand():
-    # h = v / 2 + x / 2: 1.0 fires; 0.5; 0.25 + 0.5 = 0.75; 0.375 + 0.75 = 1.125 fires
-    spikes, v = fire(column(2.0, 1.0, 1.0, 1.5), NeuronParams(*LIF_COEFFICIENTS))
-    assert spikes.flatten().tolist() == [1, 0, 0, 1]
-    assert v.tolist() == [0]
-
-
-def test_hard_reset_below_zero_starts_and_returns_there():
-    # rest -0.25: h = -0.25 + 1.25 = 1.0 fires, back to -0.25, + 1.0 = 0.75
-    spikes, v = fire(column(1.25, 1.0), NeuronParams(*IF_COEFFICIENTS, v_reset=-0.25))
-    assert spikes.flatten().tolist() == [1, 0]
-    assert v.tolist() == [0.75]
+@pytest.mark.parametrize(
+    ("currents", "neuron", "spikes", "v"),
+    [
+        # membrane 0.5, 1.0 (fires at the threshold, back to 0), 0.75, 1.5 (fires)
+        ([0.5, 0.5, 0.75, 0.75], NeuronParams(*IF_COEFFICIENTS), [0, 1, 0, 1], 0),
+        # soft reset keeps the excess: 0.75, 1.5 -> 0.5, 1.25 -> 0.25, 1.0 -> 0.0
+        ([0.75, 0.75, 0.75, 0.75], NeuronParams(*IF_COEFFICIENTS, v_reset=None), [0, 1, 1, 1], 0),
+        # h = v / 2 + x / 2: 1.0 fires; 0.5; 0.25 + 0.5 = 0.75; 0.375 + 0.75 = 1.125 fires
+        ([2.0, 1.0, 1.0, 1.5], NeuronParams(*LIF_COEFFICIENTS), [1, 0, 0, 1], 0),
+        # rest -0.25: h = -0.25 + 1.25 = 1.0 fires, back to -0.25, + 1.0 = 0.75
+        ([1.25, 1.0], NeuronParams(*IF_COEFFICIENTS, v_reset=-0.25), [1, 0], 0.75),
+    ],
+    ids=["integrate and fire", "soft reset", "leak", "hard reset below zero"],
+)
+def test_spikes_and_membrane_by_hand(currents, neuron, spikes, v):
+    got, v_last = fire(torch.tensor(currents, dtype=torch.float64)[:, None], neuron)
+    assert (got.flatten().tolist(), v_last.tolist()) == (spikes, [v])
 
 
 @RESETS
@@ -75,9 +62,7 @@ def test_backward_is_e5(surrogate, detach_reset, v_reset):
         g_h = g_s[t] * slope + g_v * dv_dh
         g_x[t], g_v = k * g_h, (1 - k) * g_h
         g_k = g_k + (g_h * (x.detach()[t] - before[t] + rest)).sum()
-    torch.testing.assert_close(got[0], g_x, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(got[1], g_k.reshape(1), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(got[2], g_v, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(got, (g_x, g_k.reshape(1), g_v), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -108,18 +93,9 @@ def test_repeat_reads_one_current_again_and_again():
     x = torch.randn(3, 4, requires_grad=True)
     repeated, v = fire(x, NeuronParams(*IF_COEFFICIENTS), repeat_steps=5)
     expanded, w = fire(x.expand(5, 3, 4), NeuronParams(*IF_COEFFICIENTS))
-    assert torch.equal(repeated, expanded)
-    assert torch.equal(v, w)
+    assert all(map(torch.equal, (repeated, v), (expanded, w)))
     upstream = torch.randn(5, 3, 4)
     torch.testing.assert_close(*(torch.autograd.grad(out, x, upstream)[0] for out in (repeated, expanded)))
-
-
-def test_statistics_are_those_of_each_channel():
-    y = torch.randn(3, 2, 5, 4, 4, dtype=torch.float64)
-    mean, variance = norm_stats(y, channel_axis=2)
-    channel = y[:, :, 1].flatten()
-    assert mean[1] == pytest.approx(float(channel.mean()))
-    assert variance[1] == pytest.approx(float(channel.var(correction=0)))
 
 
 def test_norm_fire_is_norm_then_current_then_fire_then_connect():

@@ -149,12 +149,14 @@ def test_the_last_neuron_may_have_a_surrogate_of_its_own():
             assert block.shortcut.neuron.surrogate == "atan"
 
 
-def test_an_unknown_connect_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no connection named 'OR'; .*ADD, AND, IAND; .*a function of \(a, s\)"):
-        SEWBlock(8, 8, neuron=IF, connect="OR")
-
-
-def test_zero_init_refuses_a_connect_that_has_no_identity():
-    block = SEWBlock(8, 8, neuron=IF, connect=lambda a, s: a * 0 + s * 2)
-    with pytest.raises(ValueError, match="makes this connect the identity"):
-        block.zero_init_()
+@pytest.mark.parametrize(
+    ("connect", "message"),
+    [
+        ("OR", r"no connection named 'OR'; .*ADD, AND, IAND; .*a function of \(a, s\)"),
+        (lambda a, s: a * 0 + s * 2, "makes this connect the identity"),
+    ],
+    ids=["unknown", "without an identity"],
+)
+def test_a_connect_that_is_unknown_or_has_no_identity_is_refused(connect, message):
+    with pytest.raises(ValueError, match=message):
+        zeroed(SEWBlock(8, 8, neuron=IF, connect=connect))

@@ -39,22 +39,26 @@ def doctor(**environment):
     return json.loads(run.stdout)
 
 
-@needs_compiler
-def test_it_is_compiled_once_into_a_private_folder(tmp_path, monkeypatch):
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty folder to compile into, and nothing compiled before."""
     monkeypatch.setenv("SPIKEWISE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
+    return tmp_path / "cache"
+
+
+@needs_compiler
+def test_it_is_compiled_once_into_a_private_folder(cache):
     path = library_path("generic")
-    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
     before = path.stat().st_mtime_ns
     assert library_path("generic") == path
     assert path.stat().st_mtime_ns == before
-    assert sorted(entry.name for entry in (tmp_path / "cache").iterdir()) == sorted(["lock", path.name])
+    assert sorted(entry.name for entry in cache.iterdir()) == sorted(["lock", path.name])
 
 
 @needs_compiler
-def test_its_name_depends_on_sources_flags_and_compiler(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPIKEWISE_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
+def test_its_name_depends_on_sources_flags_and_compiler(cache, tmp_path, monkeypatch):
     first = build.source_hash("generic")
     assert build.source_hash("avx2") != first
     monkeypatch.setattr(build, "FLAGS", [*build.FLAGS, "-g"])
@@ -67,9 +71,7 @@ def test_its_name_depends_on_sources_flags_and_compiler(tmp_path, monkeypatch):
 
 
 @needs_compiler
-def test_many_at_once_compile_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("SPIKEWISE_CACHE", str(tmp_path))
-    monkeypatch.setattr(build, "PREBUILT", tmp_path / "none")
+def test_many_at_once_compile_once(cache, monkeypatch):
     calls, real = [], build.compile_variant
     monkeypatch.setattr(build, "compile_variant", lambda *args: (calls.append(args), real(*args)))
     threads = [threading.Thread(target=library_path, args=("generic",)) for _ in range(4)]
@@ -84,17 +86,14 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
     shared = tmp_path / "shared"
     shared.mkdir(mode=0o777)
     shared.chmod(0o777)
-    monkeypatch.setenv("SPIKEWISE_CACHE", str(shared))
-    with pytest.raises(
-        NativeUnavailable, match=r"no folder that is writable by you alone among .*shared; set \$SPIKEWISE_CACHE"
-    ):
-        cache_folder()
-    link = tmp_path / "link"
     (tmp_path / "own").mkdir(mode=0o700)
+    link = tmp_path / "link"
     link.symlink_to(tmp_path / "own")
-    monkeypatch.setenv("SPIKEWISE_CACHE", str(link))
-    with pytest.raises(NativeUnavailable):
-        cache_folder()
+    for folder in (shared, link):
+        monkeypatch.setenv("SPIKEWISE_CACHE", str(folder))
+        message = rf"no folder that is writable by you alone among .*{folder.name}; set \$SPIKEWISE_CACHE"
+        with pytest.raises(NativeUnavailable, match=message):
+            cache_folder()
 
 
 def test_without_a_writable_home_a_temporary_folder_serves(tmp_path, monkeypatch):

@@ -252,7 +252,7 @@ def test_a_check_of_everything(tmp_path, monkeypatch):
         (["tab4", "--max-epochs", "0"], "max_epochs=0; use 1 epoch or more"),
         (["tab4", "--batch-size", "1"], "batch_size=1; batch norm needs 2 or more samples"),
         (["tab4", "--data.root", "nowhere"], "nowhere"),
-        (["fig5", "--size", "8"], "size=8 pixels; 152 layers halve an image five times: use 32 or more"),
+        (["fig5", "--size", "8"], "size=8; 152 layers halve an image five times: use 32 or more pixels"),
         (["fig5", "--batch", "1"], "batch=1; batch norm needs 2 or more images"),
         (["fig5", "--seed", "-1"], "seed=-1; use 0 or more"),
     ],

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from ..data.augment import (
     random_shift,
     random_temporal_delete,
 )
+from ..kernels.layout import to_layout
 from .shards import shard_sizes
 
 # Functions of (sample, generator, value of the config's field), by the field of `Data` that turns them on, in the order in
@@ -167,7 +168,7 @@ def ignore_signals(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device, workers: int) -> Iterator[Any]:
+def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device, workers: int) -> Generator[Any, None, None]:
     """The batches of these numbers, in order, on the device, channels last: (samples, labels), or a list of shards."""
     if workers:
         batches = ErrorForwarding(batches)
@@ -183,26 +184,22 @@ def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device,
             generator=torch.Generator(),  # its own, so that the caller's random numbers stay untouched
         )
         iterator = iter(loader)
-    for batch in iterator:
-        if isinstance(batch, Exception):
-            raise batch
-        placed = [
-            (to_device(samples, device), labels.to(device, non_blocking=True))
-            for samples, labels in ([batch] if isinstance(batch[0], Tensor) else batch)
-        ]
-        yield placed[0] if isinstance(batch[0], Tensor) else placed
+    try:
+        for batch in iterator:
+            if isinstance(batch, Exception):
+                raise batch
+            placed = [
+                (to_device(samples, device), labels.to(device, non_blocking=True))
+                for samples, labels in ([batch] if isinstance(batch[0], Tensor) else batch)
+            ]
+            yield placed[0] if isinstance(batch[0], Tensor) else placed
+    finally:
+        del iterator  # ends the workers, which ignore signals, even where a traceback keeps this frame
 
 
 def to_device(samples: Tensor, device: torch.device) -> Tensor:
     """Samples as a network takes them: on the device, float32, channels last."""
-    return to_channels_last(samples.to(device, non_blocking=True).float())
-
-
-def to_channels_last(x: Tensor) -> Tensor:
-    """The same values with the channels of each pixel adjacent in memory: the layout convolutions are fastest on."""
-    if x.dim() == 4:
-        return x.contiguous(memory_format=torch.channels_last)
-    return x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
+    return to_layout(samples.to(device, non_blocking=True).float(), channels_last=True)
 
 
 class TimedIterator:

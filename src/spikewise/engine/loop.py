@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -142,12 +143,13 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
     if device.type == "cpu":
         disable_heap_trim()
     steps = range(state.steps_done, stop_epoch * steps_per_epoch if stop_epoch else state.num_steps)
-    batches = TimedIterator(
-        iterate_batches(ShardBatches(TrainingBatches(config, state.data, state.order)), steps, device, num_workers)
-    )
+    batches_of_run = ShardBatches(TrainingBatches(config, state.data, state.order))
+    loaded = iterate_batches(batches_of_run, steps, device, num_workers)
+    batches = TimedIterator(loaded)
     lines, epochs = MinuteLines(console.minutely, steps.stop, steps.start), config.optim.epochs
     start, num_seen = time.perf_counter(), 0
-    with TensorBoard(run) as board, console.progress(state.num_steps, state.steps_done) as advance, signals.installed():
+    progress = console.progress(state.num_steps, state.steps_done)
+    with closing(loaded), TensorBoard(run) as board, progress as advance, signals.installed():
         for shards in batches:
             loss = step_or_oom_hint(state, shards)
             if state.probe_record:

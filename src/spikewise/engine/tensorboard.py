@@ -9,7 +9,7 @@ from .. import disk
 from .run.folder import METRICS, PROBE, TENSORBOARD, read_lines
 
 
-class TensorBoard:
+class TensorBoard(SummaryWriter):
     """TensorBoard's file of a run, rewritten from metrics.jsonl and probe.jsonl at every start: no point appears twice."""
 
     CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate")
@@ -17,7 +17,7 @@ class TensorBoard:
     def __init__(self, run: Path):
         folder = run / TENSORBOARD
         disk.remove_tree(folder)
-        self.writer = SummaryWriter(str(folder))
+        super().__init__(str(folder))
         for line in read_lines(run / METRICS):
             self.add_epoch(line)
         for record in read_lines(run / PROBE):
@@ -27,18 +27,12 @@ class TensorBoard:
         for name in self.CURVES:
             split, _, quantity = name.partition("_")
             tag = f"{split}/{quantity}" if split in ("train", "test") else name
-            self.writer.add_scalar(tag, line[name], line["epoch"])
+            self.add_scalar(tag, line[name], line["epoch"])
 
     def add_probe(self, record: dict[str, Any]) -> None:
         for name, block in record["blocks"].items():
             for quantity, value in block.items():
                 if value is not None:
-                    self.writer.add_scalar(f"{quantity}/{name}", value, record["step"])
+                    self.add_scalar(f"{quantity}/{name}", value, record["step"])
         for name, tau in record["tau"].items():
-            self.writer.add_scalar(f"tau/{name}", tau, record["step"])
-
-    def __enter__(self) -> "TensorBoard":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.writer.close()
+            self.add_scalar(f"tau/{name}", tau, record["step"])

@@ -42,13 +42,12 @@ class Options:
             ("max_epochs", 1, "use 1 epoch or more"),
             ("batch_size", 2, "batch norm needs 2 or more samples"),
             ("batch", 2, "batch norm needs 2 or more images"),
+            ("size", 32, "152 layers halve an image five times: use 32 or more pixels"),
         )
         for name, minimum, advice in least:
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise ValueError(f"{name}={value}; {advice}")
-        if self.size < 32:
-            raise ValueError(f"size={self.size} pixels; 152 layers halve an image five times: use 32 or more")
 
     def non_default(self) -> dict[str, Any]:
         """Options that differ from their defaults, by name."""

@@ -89,11 +89,6 @@ def small_batch_note(o: Options) -> str:
     )
 
 
-def r_squared(values: list[float]) -> float:
-    """Share of the variance that a straight line explains."""
-    return statistics.correlation(range(len(values)), values) ** 2
-
-
 def fig5(o: Options) -> Result:
     """Fig. 5: firing rates of O and A in every block of the 152-layer networks, before training."""
     stats = measure_networks(o, v_th=1.0, alpha=2.0)
@@ -116,7 +111,8 @@ def fig5(o: Options) -> Result:
         ),
         Claim(
             "the output of SEW ADD increases linearly in the identity mapping areas",
-            increasing and r_squared(longest) > 0.99,
+            increasing
+            and statistics.correlation(range(len(longest)), longest) ** 2 > 0.99,  # the variance that a line explains
             f"by {steps[0]:.2g} to {steps[-1]:.2g} per block of the longest area, to {longest[-1]:.3g}",
         ),
         Claim(

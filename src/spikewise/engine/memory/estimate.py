@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from ...config import Config
 from ...data import Dataset
+from ...kernels.layout import to_layout
 from ...models import Network
 from ..build import build_network
-from ..loader import to_channels_last
 from ..step import TrainState
 
 
@@ -152,7 +152,7 @@ def random_batch(
 ) -> tuple[Tensor, Tensor]:
     """Random samples as a network takes them, and labels; under MixUp or CutMix shares of the classes."""
     sizes = (shape[0], batch, *shape[1:]) if len(shape) == 4 else (batch, *shape)
-    samples = to_channels_last(torch.rand(sizes, device=device))
+    samples = to_layout(torch.rand(sizes, device=device), channels_last=True)
     if config.data.mixup or config.data.cutmix:
         return samples, torch.full((batch, num_classes), 1 / num_classes, device=device)
     return samples, torch.arange(batch, device=device) % num_classes
