@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .data import DATASETS
     from .engine.evaluate import evaluate
     from .engine.loop import resume, train
+    from .engine.predict import Predictor
     from .kernels import BACKENDS, SURROGATES
     from .models import CONNECT, MODELS, build_model
     from .models.weights import load_pretrained, save_pretrained
@@ -30,6 +31,7 @@ _HOME = {
     "Config": ".config",
     "MODELS": ".models",
     "NEURONS": ".neurons",
+    "Predictor": ".engine.predict",
     "RECIPES": ".recipes",
     "SURROGATES": ".kernels",
     "build_model": ".models",
@@ -47,6 +49,7 @@ __all__ = [
     "RECIPES",
     "SURROGATES",
     "Config",
+    "Predictor",
     "__version__",
     "build_model",
     "evaluate",

@@ -74,13 +74,13 @@ def test_list_shows_every_table(topic, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["trian"], "no command named 'trian'; did you mean 'train'? known: train, plan, evaluate"),
+        (["trian"], "no command named 'trian'; did you mean 'train'? known: train, plan, predict, evaluate"),
         (["data", "downlaod"], "knows download, prepare, shard, check, info; did you mean 'download'? given downlaod"),
         (["events"], "`spikewise events` knows info, show, convert; given nothing"),
         (["events", "info"], "events info needs FILE: spikewise events info FILE"),
         (["train"], "train needs a recipe, or --resume RUN; known: digits"),
         (["train", "--resume"], "train --resume needs RUN: spikewise train --resume RUN"),
-        (["evaluate"], "evaluate needs RUN: spikewise evaluate RUN"),
+        (["evaluate"], "evaluate needs RUN|FILE: spikewise evaluate RUN|FILE"),
         (["evaluate", "a", "b"], "'b' is one argument too many: spikewise evaluate RUN"),
         (["train", "digits", "b"], "'b' is one argument too many: spikewise train RECIPE"),
         (["train", "--resume", "a", "--optim.lr", "1"], "--optim.lr is an option of a new run"),

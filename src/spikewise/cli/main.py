@@ -25,6 +25,7 @@ from .info import doctor, list_tables
 from .options import NUMBERS
 from .paper import reproduce
 from .plan import plan
+from .predict import predict
 from .train import evaluate, resume, train
 
 
@@ -67,7 +68,8 @@ COMMANDS = {
     "train --resume": Command(resume, "RUN"),
     "train --from": Command(train, "RUN", descendant_config, "Begin a new run with a run's weights and its config, changed."),
     "plan": Command(plan, "RECIPE", recipe_config),
-    "evaluate": Command(evaluate, "RUN"),
+    "predict": Command(predict, "RUN|FILE INPUT..."),
+    "evaluate": Command(evaluate, "RUN|FILE"),
     "analyze": Command(analyze, "RUN"),
     "diagnose": Command(diagnose, "RUN|FILE"),
     "energy": Command(energy, "RUN|FILE"),

@@ -1,17 +1,21 @@
 """The commands `spikewise train`, `train --resume` and `evaluate`."""
 
+import csv
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from ..config import Config
 from ..wording import count
 from .analysis import analyze
-from .options import DataRoot, Device, Json, Quiet, Run, StopEpoch, Workers
+from .options import Connect, DataRoot, Device, Json, ModelName, Quiet, Run, RunOrFile, StopEpoch, Workers
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from ..engine.evaluate import Answers
     from ..engine.metrics import Result
 
 
@@ -93,25 +97,91 @@ def progress(run: Path) -> tuple[Config, int]:
 
 
 def evaluate(
-    run: Run,
+    run: RunOrFile,
     checkpoint: Literal["last", "best"] = "last",
     device: Device = "auto",
     data_root: DataRoot = None,
+    data_name: Annotated[str | None, arg(name="data.name", metavar="NAME", help="for a file: another data set")] = None,
+    T: Annotated[int | None, arg(help="time steps for which an image is shown; default as trained")] = None,
+    batch: Annotated[int | None, arg(help="samples computed at once; default as in training")] = None,
+    by_class: Annotated[bool, arg(help="accuracy of each class, and what it is taken for")] = False,
+    csv_file: Annotated[Path | None, arg(name="csv", metavar="FILE", help="write the answer to each sample")] = None,
+    model: ModelName = None,
+    connect: Connect = None,
     as_json: Json = False,
 ) -> None:
-    """Accuracy of a run on its test split.
+    """Accuracy of a run, or a weights file, on the test split.
 
     Args:
         checkpoint: the last weights, or those of the best epoch (chosen on the test split)
     """
+    from ..engine.evaluate import Answers
     from ..engine.evaluate import evaluate as evaluate_run
+    from ..engine.run.folder import CONFIG
 
-    score = evaluate_run(run, device=device, checkpoint=checkpoint, data_root=data_root, quiet=as_json)
-    config, done = progress(run)
+    answers = Answers()
+    told: dict[str, Any] = {"T": T, "name": model, "connect": connect}
+    score = evaluate_run(
+        run,
+        device=device,
+        checkpoint=checkpoint,
+        data_root=data_root,
+        data_name=data_name,
+        batch=batch,
+        answers=answers,
+        quiet=as_json,
+        **{key: value for key, value in told.items() if value is not None},
+    )
+    is_run = (run / CONFIG).is_file()
+    config, done = progress(run) if is_run else (None, 0)
+    names = class_names_of(run, checkpoint) or tuple(map(str, range(max(answers.labels + answers.predicted) + 1)))
+    if csv_file is not None:
+        write_answers(csv_file, answers, names)
+    confusion = answers.confusion(len(names))
     if as_json:
         header = {"run": str(run), "checkpoint": checkpoint, "accuracy": score.accuracy}
-        print(json.dumps({**header, **vars(score), "epochs": done}))
+        more = {"classes": names, "confusion": confusion.tolist()}
+        print(json.dumps({**header, **vars(score), "epochs": done, **more}))
         return
-    unfinished = f", unfinished: {done} of {count(config.optim.epochs, 'epoch')}" if done < config.optim.epochs else ""
+    unfinished = ""
+    if config is not None and done < config.optim.epochs:
+        unfinished = f", unfinished: {done} of {count(config.optim.epochs, 'epoch')}"
+    said = f" ({checkpoint}{unfinished})" if is_run else ""
+    top5 = f", top-5 {100 * score.correct_top5 / score.total:.2f} %" if len(names) > 5 else ""
     correct = f"{score.correct} of {score.total}"
-    print(f"{run} ({checkpoint}{unfinished}): test accuracy {100 * score.accuracy:.2f} % ({correct}), loss {score.loss:.4f}")
+    print(f"{run}{said}: test accuracy {100 * score.accuracy:.2f} % ({correct}){top5}, loss {score.loss:.4f}")
+    if by_class:
+        print(class_table(confusion, names))
+
+
+def class_names_of(run: Path, checkpoint: str) -> tuple[str, ...]:
+    """The names that the weights tell, or ()."""
+    from ..engine.run.folder import CHECKPOINTS
+    from ..models.weights import read_class_names
+
+    folder = run / CHECKPOINTS / checkpoint
+    return read_class_names(folder if folder.is_dir() else run)
+
+
+def class_table(confusion: "np.ndarray", names: tuple[str, ...]) -> str:
+    """Accuracy of each class, and the classes it is most often taken for."""
+    width = max(map(len, names))
+    lines = []
+    for name, row, right in zip(names, confusion, confusion.diagonal(), strict=True):
+        others = sorted(
+            ((number, other) for other, number in zip(names, row, strict=True) if other != name and number), reverse=True
+        )
+        taken = f"  taken for {', '.join(f'{other} {number}' for number, other in others[:3])}" if others else ""
+        share = f"{100 * right / row.sum():6.2f} %" if row.sum() else "no sample"
+        lines.append(f"  {name:<{width}}  {share}  {right} of {row.sum()}{taken}")
+    return "\n".join(lines)
+
+
+def write_answers(file: Path, answers: "Answers", names: tuple[str, ...]) -> None:
+    """A line per sample, in the order of the test split: its number, its class, the answer, its probability."""
+    with file.open("w", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["sample", "class", "predicted", "probability"])
+        for number, row in enumerate(zip(answers.labels, answers.predicted, answers.probability, strict=True)):
+            label, predicted, probability = row
+            writer.writerow([number, names[label], names[predicted], f"{probability:.6f}"])

@@ -1,12 +1,14 @@
 """From the names in a config to objects: device, precision, data, network."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from ..config import Config
 from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
+from ..data.images.photographs import MEAN, STD
+from ..data.input_spec import InputSpec
 from ..models import Network, build_model
 from ..wording import did_you_mean
 
@@ -123,6 +125,26 @@ def build_network(config: Config, data: Dataset) -> Network:
         net = build_model(num_classes=len(data.class_names), in_channels=data.in_channels, **kwargs)
     net.packing, net.checkpointing = config.memory.packing, config.memory.checkpointing
     return weights_channels_last(net)
+
+
+def describe_input(config: Config, data: Dataset) -> InputSpec:
+    """What a network of this config is shown, as its weights tell it."""
+    entry, settings = dataset_entry(config), config.data
+    kind: Literal["photographs", "images", "events"] = (
+        "events" if entry.events else "photographs" if entry.variable_size else "images"
+    )
+    channels, height, width = data.sample(0).shape[-3:]
+    is_photographs, is_events = kind == "photographs", kind == "events"
+    return InputSpec(
+        data=config.data.name,
+        kind=kind,
+        class_names=tuple(data.class_names),
+        shape=(channels, height, width),
+        mean=settings.mean or MEAN if is_photographs else None,
+        std=settings.std or STD if is_photographs else None,
+        num_frames=settings.num_frames if is_events else 0,
+        split_by=settings.split_by,
+    )
 
 
 def weights_channels_last(net: Network) -> Network:

@@ -1,15 +1,19 @@
 """Accuracy and loss of a network on a whole split, and the networks of finished runs."""
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..config import Config
-from ..data import Dataset
+from ..config import Config, Data, Model
+from ..data import Dataset, find_dataset
+from ..data.input_spec import match_classes
 from ..models import Network
-from ..models.weights import load_pretrained, resolve_weights_file
+from ..models.weights import WEIGHTS_FILE, load_pretrained, resolve_weights_file
 from ..progress import MinuteLines
 from .build import autocast, choose_device, load_data, weights_channels_last
 from .console import Console
@@ -17,7 +21,31 @@ from .loader import EvalBatches, iterate_batches
 from .loss import cross_entropy
 from .run.checkpoint import find_corruption, read_state
 from .run.fingerprint import describe_changes, run_fingerprint
-from .run.folder import CHECKPOINTS, read_config
+from .run.folder import CHECKPOINTS, CONFIG, read_config
+
+
+@dataclass
+class Answers:
+    """What a network said of every sample of a split, in their order.
+
+    labels, predicted:  class indices of the network, int64 [N]
+    probability:        of the predicted class, float32 [N]
+    """
+
+    labels: list[int] = field(default_factory=list)
+    predicted: list[int] = field(default_factory=list)
+    probability: list[float] = field(default_factory=list)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        probability, predicted = logits.float().softmax(1).max(1)
+        self.labels.extend(labels.tolist())
+        self.predicted.extend(predicted.tolist())
+        self.probability.extend(probability.tolist())
+
+    def confusion(self, num_classes: int) -> np.ndarray:
+        """How many samples of each class (row) were taken for each (column): int64 [classes, classes]."""
+        pairs = np.array(self.labels, np.int64) * num_classes + np.array(self.predicted, np.int64)
+        return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 @dataclass(frozen=True)
@@ -45,19 +73,25 @@ def evaluate_network(
     batch: int = 256,
     workers: int = 0,
     quiet: bool = True,
+    answers: Answers | None = None,
 ) -> Score:
     """Score a network on every sample once, in evaluation mode; its mode is restored afterwards.
 
+    answers:  takes what the network says of each sample
     quiet:  False: where standard error is no terminal, say there once a minute how far it is
     """
     training, batches = net.training, EvalBatches(data, batch)
     correct, correct_top5, loss, seen = 0, 0, 0.0, 0
+    classes = class_indices(net, data, device)
     lines = MinuteLines(Console(quiet).minutely, len(data.labels))
     net.eval()
     try:
-        for samples, labels in iterate_batches(batches, range(len(batches)), device, workers):
+        for samples, given in iterate_batches(batches, range(len(batches)), device, workers):
             with autocast(precision, device):
                 logits = net(samples)
+            labels = given if classes is None else classes[given]
+            if answers is not None:
+                answers.add(logits, labels)
             correct += int((logits.argmax(1) == labels).sum())
             top5 = logits.topk(min(5, logits.shape[1])).indices
             correct_top5 += int((top5 == labels[:, None]).sum())
@@ -67,6 +101,16 @@ def evaluate_network(
     finally:
         net.train(training)
     return Score(correct, len(data.labels), loss / len(data.labels), correct_top5)
+
+
+def class_indices(net: Network, data: Dataset, device: torch.device) -> Tensor | None:
+    """The network's class index of each class of the data, matched by name; None where they are the same, or unknown.
+
+    Raises:  ValueError for classes that only one of them has
+    """
+    if not net.class_names or net.class_names == tuple(data.class_names):
+        return None
+    return torch.tensor(match_classes(net.class_names, tuple(data.class_names), data.name), device=device)
 
 
 def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = None) -> tuple[Network, Config]:
@@ -91,6 +135,26 @@ def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = 
     return weights_channels_last(load_pretrained(resolve_weights_file(folder))), config
 
 
+def load_weights(path: str | Path, data_name: str | None, data_root: str | None, **overrides: Any) -> tuple[Network, Config]:
+    """The network of a weights file, and the data that it was trained on, or other data of the same kind, as a config.
+
+    Raises:  as `load_pretrained`; ValueError where neither the file nor `data_name` says which data
+    """
+    net = weights_channels_last(load_pretrained(path, **overrides))
+    spec = net.input_spec
+    if spec is None and data_name is None:
+        raise ValueError(f"{path} does not say what it was trained on; name the data set: --data.name")
+    fields: dict[str, Any] = {"name": data_name or (spec.data if spec else None), "root": data_root}
+    entry = find_dataset(fields["name"])
+    if spec is not None and entry.variable_size and spec.kind == "photographs":
+        fields |= {"size": spec.shape[1:], "mean": spec.mean, "std": spec.std}
+    if spec is not None and entry.events and spec.kind == "events":
+        fields |= {"num_frames": spec.num_frames, "split_by": spec.split_by}
+    names = {field.name for field in dataclasses.fields(Model)}
+    model = Model(**{key: value for key, value in net.spec.items() if key in names and not callable(value)})
+    return net, Config(data=Data(**fields), model=model)
+
+
 def evaluate(
     run: str | Path,
     *,
@@ -98,19 +162,38 @@ def evaluate(
     checkpoint: str = "last",
     workers: int = 0,
     data_root: str | None = None,
+    data_name: str | None = None,
+    batch: int | None = None,
+    answers: Answers | None = None,
     quiet: bool = True,
+    **overrides: Any,
 ) -> Score:
-    """Score a run on its test split, in the precision of its config.
+    """Score a run on its test split, in the precision of its config; or a weights file, in float32.
 
-    run:         the run folder
-    checkpoint:  which of its checkpoints: "last", or "best" (selected on the test split, as the paper did)
+    run:         the run folder, or a weights file
+    checkpoint:  which of a run's checkpoints: "last", or "best" (selected on the test split, as the paper did)
     workers:     data loading processes; 0: this process
     data_root:   where the data is now; None: where the config says
+    data_name:   of a weights file: another data set than it was trained on. Classes are matched by name
+    batch:       samples computed at once; None: as in training, of a file 64
+    answers:     takes what the network says of each sample
     quiet:       False: where standard error is no terminal, say there once a minute how far it is
+    overrides:   T, the time steps for which an image is shown, and of a weights file what it does not tell (name, connect)
     Raises:      FileNotFoundError, ValueError with what is wrong and what to do
     """
-    torch_device = choose_device(device)
-    net, config = load_run(run, checkpoint, data_root)
-    net, data, optim = net.to(torch_device), load_data(config, "test"), config.optim
-    precision, batch = optim.eval_precision, optim.batch
-    return evaluate_network(net, data, torch_device, precision=precision, batch=batch, workers=workers, quiet=quiet)
+    where = choose_device(device)
+    if (Path(run) / CONFIG).is_file() or (Path(run).is_dir() and not (Path(run) / WEIGHTS_FILE).is_file()):
+        if strange := [name for name in overrides if name != "T"] + (["data_name"] if data_name else []):
+            raise ValueError(f"{strange[0]} is for weights files; {run} is a run, whose config says it")
+        net, config = load_run(run, checkpoint, data_root)
+        net.T = overrides.get("T", net.T)
+        precision, batch = config.optim.eval_precision, batch or config.optim.batch
+    else:
+        net, config = load_weights(run, data_name, data_root, **overrides)
+        precision, batch = "float32", batch or 64
+    if "T" in overrides and find_dataset(config.data.name).events:
+        raise ValueError(f"T={overrides['T']} is for images; recordings are cut into frames as in training")
+    data = load_data(config, "test")
+    return evaluate_network(
+        net.to(where), data, where, precision=precision, batch=batch, workers=workers, quiet=quiet, answers=answers
+    )

@@ -14,7 +14,7 @@ from ..config import Config
 from ..data import Dataset, EpochSampler
 from ..models import Network
 from ..models.recorder import record_activity, step_summary
-from .build import autocast, build_network
+from .build import autocast, build_network, describe_input
 from .ema import update_ema
 from .errors import NonFiniteError
 from .finetune import frozen_modules, load_initial_weights
@@ -69,6 +69,7 @@ class TrainState:
         self.order = EpochSampler(len(data.labels), config.optim.batch, config.seed)
         self.net = self.build_net()
         self.begins_with = load_initial_weights(self.net, config) if fresh and config.weights else "fresh weights"
+        self.net.input_spec = describe_input(config, data)
         self.frozen = frozen_modules(self.net, config.freeze)
         balanced = config.optim.class_weights == "balanced"
         self.class_weights = balanced_class_weights(data.labels, len(data.class_names)).to(device) if balanced else None

@@ -1,5 +1,6 @@
 """What all networks share: the check of the input, the head, and a stream of single frames."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ..data.input_spec import InputSpec
 from ..neurons import Neuron
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import ConvNorm, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block
@@ -32,6 +34,8 @@ class Network(LayerOwner):
         self.in_channels, self.T, self.spiking = in_channels, T, spiking
         self.num_features = 0  # of each step, before the head: set by the network
         self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
+        self.input_spec: InputSpec | None = None  # what it was trained on, where that is known
+        self.saw_input = False  # in evaluation: its range is looked at once
         self.min_image_size = 1  # pixels
         self.checkpointing = "none"
         self.tail: Fire | None = None  # neurons between the last stage and the head, where blocks hand on currents
@@ -80,6 +84,22 @@ class Network(LayerOwner):
         """What the head's last layer gives; without one, the features."""
         sizes = [module.out_features for module in self.head.modules() if hasattr(module, "out_features")]
         return sizes[-1] if sizes else self.num_features
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, by index; () where they are not known."""
+        return () if self.input_spec is None else self.input_spec.class_names
+
+    def preprocess(self, source: Any) -> Tensor:
+        """An image or a recording as the network was shown those of its training: [1, C, H, W], of events [T, 1, 2, H, W].
+
+        source:  a path, an image of Pillow, an array; see `InputSpec.preprocess`
+        Raises:  ValueError where the weights do not say what the network was trained on; as `InputSpec.preprocess`
+        """
+        if self.input_spec is None:
+            raise ValueError("this network does not say what it was trained on; only weights written by a run do")
+        sample = torch.from_numpy(self.input_spec.preprocess(source))
+        return sample[:, None] if sample.dim() == 4 else sample[None]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -273,6 +293,18 @@ class Network(LayerOwner):
             recent=tuple(at_rest(features, 0.0) for features in state.recent),
         )
 
+    def warn_of_range(self, x: Tensor) -> None:
+        """Say, at the first input in evaluation, that a network of normalized pixels is given pixels from 0 to 1."""
+        if torch.compiler.is_compiling() or x.device.type != "cpu" or type(x) is not Tensor:
+            return
+        self.saw_input = True
+        if self.input_spec is not None and self.input_spec.mean is not None and x.numel() and x.min() >= 0 and x.max() <= 1:
+            warnings.warn(
+                "all pixels lie between 0 and 1, but this network was trained on normalized ones (net.input_spec.mean, std): "
+                "use net.preprocess, or normalize them",
+                stacklevel=5,
+            )
+
     def __prepare_scriptable__(self) -> None:
         raise TypeError(f"torch.jit.script cannot take this network; {EXPORT_ADVICE}")
 
@@ -303,6 +335,8 @@ class Network(LayerOwner):
             if x.dim() == 5 and x.shape[-3] != self.in_channels and x.shape[1] == self.in_channels:
                 hint = "; channels come after batch: x.permute(...)"
             raise ValueError(f"given {list(x.shape)}; this network takes {fits}{hint}")
+        if not self.training and not self.saw_input:
+            self.warn_of_range(x)
         if x.dim() == 5 and x.shape[0] == 0:
             raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
         if min(x.shape[-2:]) < self.min_image_size:

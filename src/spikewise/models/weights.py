@@ -1,6 +1,7 @@
 """Weights from and to files: ours, the published checkpoints, torchvision's. Nothing in a file can run code."""
 
 import argparse
+import dataclasses
 import json
 import re
 import warnings
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..data.input_spec import InputSpec
 from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
 from .network import Network, require_positive
@@ -60,6 +62,8 @@ def serialize_pretrained(net: nn.Module) -> bytes:
     # a function can't be stored: the file holds null there, and load_pretrained asks for it
     asks = sorted(key for key, value in spec.items() if callable(value))
     header = {"format_version": 1, "model": spec | dict.fromkeys(asks), "functions": asks}
+    if net.input_spec is not None:
+        header["input"] = dataclasses.asdict(net.input_spec)
     if parts := changed_parts(net, spec):
         header |= {"format_version": FORMAT_VERSION, "parts": parts}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
@@ -93,11 +97,16 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
     num_classes = overrides.pop("num_classes", None)
     try:
         if "name" in metadata:  # one of ours
-            parts, functions = metadata.pop("parts"), [key for key in metadata.pop("functions") if key not in overrides]
+            inputs, parts, functions = (
+                metadata.pop("input"),
+                metadata.pop("parts"),
+                [key for key in metadata.pop("functions") if key not in overrides],
+            )
             if functions:
                 raise ValueError(f"it was saved with a function for {functions[0]!r}, which a file can't hold; pass it again")
             net, names = build_empty(metadata | overrides), None
             replace_parts(net, parts)
+            net.input_spec = InputSpec.from_json(inputs) if inputs else None
         else:
             infer, rename = detect_layout(tensors)
             net = build_empty(infer(tensors, metadata, overrides) | overrides)
@@ -116,6 +125,8 @@ def replace_head(net: Network, num_classes: int, file: Path) -> None:
     before, dtype = net.num_classes, net.dtype
     setattr(net, net.head_name, nn.Linear(net.num_features, num_classes, dtype=dtype))
     net.spec["num_classes"] = num_classes
+    if net.input_spec is not None:
+        net.input_spec = dataclasses.replace(net.input_spec, class_names=())
     warnings.warn(f"{file}: all but its head of {before} classes; the new head of {num_classes} is untrained", stacklevel=3)
 
 
@@ -156,11 +167,21 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return unwrap_checkpoint(file, content)
 
 
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The names of the classes that a weights file tells; () where it tells none."""
+    file = resolve_weights_file(path)
+    if file.suffix != ".safetensors":
+        return ()
+    with safe_open(file, "pt") as opened:
+        header = validate_header(json.loads((opened.metadata() or {}).get("spikewise", "{}")))
+    return tuple(header.get("input", {}).get("class_names", ()))
+
+
 def validate_header(header: Any) -> dict[str, Any]:
     """The header of one of our files, or an empty one."""
     if not isinstance(header, dict) or not isinstance(header.get("model", {}), dict):
         raise ValueError("its spikewise header is damaged")
-    for key, kind in (("functions", list), ("parts", dict)):
+    for key, kind in (("functions", list), ("parts", dict), ("input", dict)):
         if not isinstance(header.get(key, kind()), kind):
             raise ValueError(f"its spikewise header is damaged: {key!r} is no {kind.__name__}")
     version = header.get("format_version", 0)
@@ -178,7 +199,7 @@ def spec_from_header(header: dict[str, Any]) -> dict[str, Any]:
         return {}
     functions, parts = header.get("functions", []), header.get("parts", {})
     spec = {key: value for key, value in header["model"].items() if key not in functions}
-    return {**spec, "functions": functions, "parts": parts}
+    return {**spec, "functions": functions, "parts": parts, "input": header.get("input", {})}
 
 
 def unwrap_checkpoint(file: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,0 +1,146 @@
+"""What a trained network was shown, and what its outputs are called; and other inputs, made like that."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from .events.events import Events
+from .events.formats import FORMATS, read_events
+from .events.frames import FRAME_BINNERS
+from .images.decode import SUFFIXES as IMAGE_SUFFIXES
+from .images.decode import compose_on_black, decode
+from .images.photographs import normalize, resize_center_crop
+
+EVENT_SUFFIXES = tuple(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The input of a trained network: travels with its weights.
+
+    data:         name of the data set
+    kind:         "photographs" of any size, cropped and normalized; "images" of one size, 0 to 1; "events", binned into frames
+    class_names:  of the outputs, by class index; () where they are not known
+    shape:        (C, H, W) of an image or of a frame
+    mean, std:    of photographs: red, green, blue, 1 is white
+    num_frames, split_by:  of events
+    """
+
+    data: str
+    kind: Literal["photographs", "images", "events"]
+    class_names: tuple[str, ...]
+    shape: tuple[int, int, int]
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    num_frames: int = 0
+    split_by: str = "count"
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "InputSpec":
+        """Of a file's header.
+
+        Raises:  ValueError for what is none
+        """
+        fields = {field.name for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in fields
+        }
+        try:
+            spec = cls(**values)
+            sizes = all(isinstance(side, int) and 0 < side <= 4096 for side in spec.shape) and len(spec.shape) == 3
+            names = all(isinstance(name, str) for name in spec.class_names)
+            numbers = all(isinstance(value, float | int) for value in (*(spec.mean or ()), *(spec.std or ())))
+            if sizes and names and numbers and spec.kind in ("photographs", "images", "events"):
+                return spec
+        except TypeError:
+            pass
+        raise ValueError("its header's description of the input is damaged")
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of files that can be such an input, in small letters."""
+        return EVENT_SUFFIXES if self.kind == "events" else tuple(IMAGE_SUFFIXES)
+
+    def preprocess(self, source: Any) -> np.ndarray:
+        """An input as evaluation makes it of a sample: float32 [C, H, W], of events frames [T, 2, H, W].
+
+        source:  a path; an image of Pillow, or an array, uint8 [H, W, 3] (or [H, W]) or floating point from 0 to 1,
+                 [H, W, 3] or [3, H, W]; of events, a path or Events
+        Raises:  ValueError, OSError in one sentence
+        """
+        if self.kind == "events":
+            return self.bin_events(source)
+        image = load_image(source)
+        channels, height, width = self.shape
+        if self.kind == "photographs":
+            assert self.mean is not None and self.std is not None, "photographs are normalized"
+            return normalize(np.asarray(resize_center_crop(image, (height, width))), self.mean, self.std)
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32) / np.float32(255)
+        return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def bin_events(self, source: Any) -> np.ndarray:
+        events = source if isinstance(source, Events) else read_events(Path(source))
+        height, width = self.shape[1:]
+        if events.size != (height, width):
+            have, need = " x ".join(map(str, events.size)), f"{height} x {width}"
+            if events.size[0] > height or events.size[1] > width:
+                raise ValueError(f"{name_of(source)} has a sensor of {have} pixels, this network was trained on {need}")
+            events = dataclasses.replace(events, size=(height, width))
+        return FRAME_BINNERS[self.split_by](events, self.num_frames).astype(np.float32)
+
+
+def load_image(source: Any) -> Image.Image:
+    """An image, RGB and upright, of a path, an image of Pillow or an array."""
+    if isinstance(source, str | Path):
+        with Path(source).open("rb") as content:
+            try:
+                return decode(content)
+            except ValueError as error:
+                raise ValueError(f"{source} {error}") from None
+    if isinstance(source, Image.Image):
+        return compose_on_black(source) if source.has_transparency_data else source.convert("RGB")
+    pixels = np.asarray(source)
+    if pixels.ndim == 2:
+        pixels = np.stack([pixels] * 3, -1)
+    if pixels.ndim == 3 and pixels.shape[-1] != 3 and pixels.shape[0] == 3:
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3 and pixels.shape[-1] == 3:
+        if pixels.dtype == np.uint8:
+            return Image.fromarray(np.ascontiguousarray(pixels))
+        if np.issubdtype(pixels.dtype, np.floating) and pixels.size and pixels.min() >= 0 and pixels.max() <= 1:
+            return Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+    low, high = (pixels.min(), pixels.max()) if pixels.size else ("none", "none")
+    raise ValueError(
+        f"given an array {list(pixels.shape)} {pixels.dtype} from {low} to {high}; give uint8 [H, W, 3], or floating point "
+        "from 0 to 1, [H, W, 3] or [3, H, W]"
+    )
+
+
+def name_of(source: Any) -> str:
+    """What messages call a source."""
+    return str(source) if isinstance(source, str | Path) else f"the {type(source).__name__}"
+
+
+@functools.cache
+def match_classes(ours: tuple[str, ...], theirs: tuple[str, ...], where: str) -> tuple[int, ...]:
+    """The network's class index of each class of a data set, matched by name.
+
+    Raises:  ValueError that names the classes that one of them lacks
+    """
+    unknown, missing = ([name for name in these if name not in set(those)] for these, those in ((theirs, ours), (ours, theirs)))
+    if unknown or missing:
+        said = "; ".join(
+            f"{words} {', '.join(map(repr, names[:3]))}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+            for names, words in ((unknown, "the network does not know"), (missing, "the data has no class"))
+            if names
+        )
+        raise ValueError(f"{where}: the classes are not those the network was trained on: {said}")
+    return tuple(ours.index(name) for name in theirs)

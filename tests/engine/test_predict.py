@@ -1,0 +1,213 @@
+"""Names and preprocessing travel with the weights; classes of new files; scores of files and runs."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import spikewise as sw
+from spikewise.cli.main import main
+from spikewise.config import Config, Data, Model, Optim
+from spikewise.data.events import Events, write_events
+from spikewise.engine.build import load_data
+from spikewise.engine.loop import train
+from spikewise.models.weights import save_pretrained
+
+
+def read_csv(file):
+    return list(csv.DictReader(file.read_text().splitlines()))
+
+
+def write_photographs(folder, classes=("bright", "dark"), count=6):
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for place, name in enumerate(classes):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(rng.normal(200 - 160 * place / max(1, len(classes) - 1), 20, (40, 48, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    return write_photographs(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, photographs):
+    """A network trained on these photographs with a mean and a std of their own."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    data = Data(name="image-folder", root=str(photographs), size=(32, 40), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    config = Config(data=data, model=Model(name="sew_resnet20", T=2), optim=Optim(batch=4, epochs=3, lr=0.1, lr_batch=4))
+    train(config, folder, device="cpu", quiet=True)
+    return folder
+
+
+def test_photographs_are_preprocessed_as_in_evaluation(run, photographs, tmp_path):
+    net = sw.load_pretrained(run)
+    assert net.class_names == ("bright", "dark")
+    config = sw.Config(
+        data=Data(name="image-folder", root=str(photographs), size=(32, 40), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    )
+    data = load_data(config, "test")
+    for index in (0, 7):
+        file = data.files[index]
+        expected = torch.from_numpy(data.sample(index))[None]
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+        for source in (
+            file,
+            str(file),
+            image,
+            np.asarray(image),
+            np.asarray(image) / 255,
+            np.asarray(image).transpose(2, 0, 1) / 255,
+        ):
+            assert torch.equal(net.preprocess(source), expected)
+    save_pretrained(net, tmp_path)
+    assert sw.load_pretrained(tmp_path).input_spec == net.input_spec
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4, 2), np.uint8), np.full((4, 4, 3), 255.0), np.zeros((2, 3, 4, 4)), np.zeros(5), np.zeros((4, 4, 3), int)],
+)
+def test_arrays_that_could_be_anything_are_refused(run, array):
+    with pytest.raises(ValueError, match=r"given an array .*; give uint8 \[H, W, 3\]"):
+        sw.load_pretrained(run).preprocess(array)
+
+
+def test_digits_and_recordings_are_preprocessed_as_in_training(tmp_path):
+    for name, model in (("digits", "sew_resnet20"), ("event-folder", "sew_7b")):
+        root = None
+        if name == "event-folder":
+            root, rng = tmp_path / "recordings", np.random.default_rng(0)
+            for kind in ("left", "right"):
+                (root / kind).mkdir(parents=True)
+                for number in range(6):
+                    t, side = np.sort(rng.integers(0, 10**5, 500)), rng.integers(0, 16, (2, 500)).astype(np.uint16)
+                    recording = Events(t, side[0], side[1], rng.integers(0, 2, 500).astype(np.uint8), (16, 16))
+                    write_events(recording, root / kind / f"{number}.npz")
+        options = {"num_blocks": 2} if model == "sew_7b" else {"T": 2}
+        frames = {"num_frames": 3} if name == "event-folder" else {}
+        config = Config(
+            data=Data(name=name, root=None if root is None else str(root), **frames),
+            model=Model(name=model, **options),
+            optim=Optim(batch=8, epochs=1),
+        )
+        train(config, tmp_path / name, device="cpu", quiet=True)
+        net, data = sw.load_pretrained(tmp_path / name), load_data(config, "test")
+        if name == "digits":
+            pixels = np.rint(data.sample(0)[0] * 255).astype(np.uint8)
+            assert torch.allclose(net.preprocess(pixels), torch.from_numpy(data.sample(0))[None], atol=1 / 255)
+        else:
+            assert torch.equal(net.preprocess(data.files[0]), torch.from_numpy(data.sample(0))[:, None])
+
+
+def test_a_network_that_says_nothing_of_its_input_refuses_to_preprocess(photographs):
+    net = sw.build_model("sew_resnet20", num_classes=2)
+    with pytest.raises(ValueError, match="does not say what it was trained on"):
+        net.preprocess(photographs)
+    with pytest.raises(ValueError, match="does not say what it was trained on"):
+        sw.Predictor(net)
+
+
+def test_pixels_from_0_to_1_are_noticed_where_a_network_had_normalized_ones(run):
+    net = sw.load_pretrained(run)
+    with pytest.warns(UserWarning, match="trained on normalized ones"):
+        net(torch.rand(1, 3, 32, 40))
+
+
+def test_new_files_are_predicted_and_damaged_ones_told(run, photographs, tmp_path, capsys):
+    folder = tmp_path / "new"
+    shutil.copytree(photographs / "val" / "dark", folder / "dark")
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "notes.txt").write_text("none of ours")
+    words = ["predict", str(run), str(folder), str(photographs / "val" / "bright" / "0.png"), "--device", "cpu", "--batch", "4"]
+    table, sheet = tmp_path / "found.csv", tmp_path / "found.png"
+    with pytest.raises(SystemExit, match="1"):
+        main([*words, "--json", "--csv", str(table), "--sheet", str(sheet)])
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [line["source"].rpartition("/")[2] for line in found] == ["broken.png", *(f"{n}.png" for n in range(6)), "0.png"]
+    assert "broken.png" in found[0]["error"]
+    assert "1 of 8 inputs could not be read" in err
+    assert "skipped 1 other file" in err
+    rows = read_csv(table)
+    net = sw.load_pretrained(run)
+    with torch.no_grad():
+        answers = [net.class_names[net(net.preprocess(line["source"])).argmax()] for line in found[1:]]
+    assert [line["classes"][0]["class"] for line in found[1:]] == answers
+    assert [row["class1"] for row in rows] == ["", *answers]
+    with Image.open(sheet) as picture:
+        assert picture.width > 500
+    with torch.no_grad():
+        expected = net(net.preprocess(folder / "dark" / "0.png")).softmax(1)[0]
+    predictor = sw.Predictor(net, device="cpu", batch=3)
+    (one,) = list(predictor(iter([folder / "dark" / "0.png"])))
+    torch.testing.assert_close(torch.tensor([value for _, value in one.classes]), expected.sort(descending=True).values)
+
+
+def test_mistakes_of_predict_are_one_line(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for words, message in (
+        ([str(run)], "predict needs an INPUT"),
+        ([str(run), "nowhere.png"], "nowhere.png does not exist"),
+        ([str(run), str(tmp_path / "empty")], "holds no file of photographs"),
+        ([str(tmp_path / "no-run"), "x.png"], "no-run does not exist"),
+    ):
+        assert main(["predict", *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_file_and_its_run_have_the_same_score(run, photographs, tmp_path, capsys):
+    file = shutil.copy(run / "checkpoints" / "last" / "model.safetensors", tmp_path / "mine.safetensors")
+    found = []
+    for words in (
+        [str(run)],
+        [str(file), "--data.root", str(photographs)],
+        [str(file), "--data.root", str(photographs), "--batch", "3"],
+    ):
+        assert main(["evaluate", *words, "--device", "cpu", "--json", "--csv", str(tmp_path / "answers.csv")]) == 0
+        score = json.loads(capsys.readouterr().out)
+        found.append((score["correct"], score["total"], score["confusion"], score["classes"]))
+        rows = read_csv(tmp_path / "answers.csv")
+        assert sum(row["class"] == row["predicted"] for row in rows) == score["correct"]
+    assert found[0] == found[1] == found[2]
+    assert np.trace(found[0][2]) == found[0][0]
+    assert main(["evaluate", str(run), "--device", "cpu", "--by-class"]) == 0
+    assert "dark" in capsys.readouterr().out
+
+
+def test_classes_are_matched_by_name_or_refused(run, photographs, tmp_path, capsys):
+    for names, status, message in (
+        (("a-dark", "bright"), 2, "the network does not know 'a-dark'; the data has no class 'dark'"),
+        (("bright", "dark", "grey"), 2, "the network does not know 'grey'"),
+        (("bright",), 2, "the data has no class 'dark'"),
+    ):
+        folder = tmp_path / "-".join(names)
+        for split in ("train", "val"):
+            for name in names:
+                shutil.copytree(photographs / split / name.removeprefix("a-").replace("grey", "dark"), folder / split / name)
+        assert main(["evaluate", str(run), "--data.root", str(folder), "--device", "cpu"]) == status
+        assert message in capsys.readouterr().err
+
+
+def test_labels_in_another_order_are_those_of_the_network(run, photographs):
+    from spikewise.engine.evaluate import Answers, evaluate_network
+
+    net, device = sw.load_pretrained(run), torch.device("cpu")
+    data = load_data(
+        Config(data=Data(name="image-folder", root=str(photographs), size=(32, 40), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))),
+        "test",
+    )
+    turned = dataclasses.replace(data, class_names=("dark", "bright"), labels=1 - data.labels)
+    answers = Answers()
+    assert evaluate_network(net, turned, device, answers=answers) == evaluate_network(net, data, device)
+    assert answers.labels == data.labels.tolist()
