@@ -105,7 +105,7 @@ def test_list_shows_every_table(topic, capsys):
         (["train", "digits", "--resume", "x"], "goes on from a run, with its config; leave out 'digits'"),
         (["train", "digits", "--recipe", "nmnist"], "no option --recipe; the recipe comes first: spikewise train RECIPE"),
         (["train", "mnist"], "no recipe named 'mnist'; did you mean 'nmnist'? known: digits"),
-        (["evaluate", "nowhere"], "nowhere is no run folder: it has no config.json"),
+        (["evaluate", "nowhere"], "nowhere does not exist; give a weights file"),
         (["train", "digits", "--data.name", "mnist"], "no data set named 'mnist'; did you mean 'nmnist'? known: digits"),
         (["train", "digits", "--model.name", "resnet20", "--model.connect", "AND"], "resnet20 has no 'connect'"),
         (["train", "digits", "--optim.batch", "5000"], "use a batch between 1 and 1438"),
@@ -127,11 +127,11 @@ def test_a_value_out_of_range_is_named_with_status_2(capsys):
     assert "optim.lr=-1.0 is out of range" in err
 
 
-def test_a_saved_network_is_not_evaluated_as_a_run(capsys, tmp_path):
+def test_a_saved_network_is_evaluated_once_its_data_is_told(capsys, tmp_path):
     save_pretrained(build_model("sew_resnet20", num_classes=2), tmp_path)
     status, _, err = run(capsys, "evaluate", str(tmp_path))
     assert (status, err.count("\n")) == (2, 1)
-    assert "holds a network without a run" in err
+    assert "name the data set: --data.name" in err
 
 
 def test_what_a_recipe_says_of_another_data_set_is_left_out(capsys):
