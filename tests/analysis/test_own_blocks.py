@@ -226,6 +226,22 @@ def test_a_block_that_keeps_no_states_is_looked_at_and_refuses_to_stream():
         net.eval().step(x)
 
 
+class Unsaid(Telling):
+    """It does not say where branch and shortcut meet."""
+
+    meets = Block.meets
+
+
+def test_a_block_that_does_not_say_where_it_meets_is_named():
+    net, x = sw.build_model("sew_resnet20", num_classes=5, T=3), torch.randn(4, 3, 16, 16)
+    adds = count_operations(net, [x]).connect_adds
+    net.layer1[1] = Unsaid(16, 16, neuron=IF)
+    report = count_operations(net, [x])
+    assert report.connect_adds == adds - 3 * 16 * 16 * 16
+    assert report.not_counted == ["additions of the shortcut in layer1.1 (Unsaid)"]
+    assert "Unsaid does not say its meets" in found(net, x)["not looked at"].evidence
+
+
 def test_a_module_in_a_blocks_place_is_not_looked_at_and_said_so():
     net = sw.build_model("sew_resnet20", num_classes=5, T=3)
     net.layer1[1] = nn.Identity()

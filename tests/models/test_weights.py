@@ -9,6 +9,7 @@ from published import KEYS, key_list, numbered, write_checkpoint
 from safetensors.torch import load_file, save_file
 
 from spikewise.models import CONNECT, build_model
+from spikewise.models.infer_spec import infer_resnet_depth
 from spikewise.models.key_maps import published_names, torchvision_names
 from spikewise.models.weights import load_pretrained, save_pretrained, to_published, to_torchvision
 from spikewise.neurons import IF
@@ -320,3 +321,10 @@ def test_weights_written_before_the_names_changed_are_read_as_they_were():
     assert net.stage1.widen.neuron.surrogate == "rectangular"
     bare = load_pretrained(folder / "bare.pt", **net.spec)
     assert torch.equal(bare(expected["x"]), net(expected["x"]))
+
+
+def test_bottlenecks_in_the_stages_of_ms_resnet104_are_no_network_here():
+    """MS-ResNet-104, the only network of 104 layers, has basic blocks."""
+    names = [f"layer{n}.{i}.conv{k}" for n, count in enumerate((3, 8, 32, 8), 1) for i in range(count) for k in (1, 2, 3)]
+    with pytest.raises(ValueError, match=r"no network here has \(3, 8, 32, 8\) bottleneck blocks"):
+        infer_resnet_depth({f"{name}.weight": torch.zeros(1) for name in names}, "")

@@ -256,7 +256,7 @@ def count_operations(net: Network, batches: Iterable[Tensor], constants: EnergyC
     layers += head_ops(net)
     neuron_adds = float(sum(layer.neurons for layer in layers) * steps)
     connects = [layer.neurons for layer in layers if getattr(spiking.get(layer.name), "connect", None)]
-    connects += [written.outputs[name][0] for name in written.block_sums if net.blocks[name].meets is not None]
+    connects += [written.outputs[name][0] for name in written.block_sums if net.blocks[name].meets]
     connect_adds = float(sum(connects) * steps)
     neurons = [module for module in net.modules() if isinstance(module, Neuron)]
     leaky = any(not isinstance(neuron, IF) for neuron in neurons)
@@ -282,10 +282,15 @@ def head_ops(net: Network) -> list[LayerOps]:
 
 
 def not_counted(net: Network) -> list[str]:
-    """Modules with weights that are no convolution, norm, neuron or linear layer of the head."""
+    """Modules with weights that are no convolution, norm, neuron or linear layer of the head; sums that blocks do not tell."""
     known = (nn.Conv2d, _NormBase, nn.GroupNorm, Neuron)
     head = {module for module in net.head.modules() if isinstance(module, nn.Linear)}
-    return [
+    sums = [
+        f"additions of the shortcut in {name} ({type(block).__name__})"
+        for name, block in net.blocks.items()
+        if block.meets == ""
+    ]
+    return sums + [
         f"{name} ({type(module).__name__})"
         for name, module in net.named_modules()
         if module._parameters and not isinstance(module, known) and module not in head

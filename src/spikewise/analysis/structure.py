@@ -6,6 +6,8 @@ from ..kernels.connect import CONNECT
 from ..models.network import Network
 from ..models.residual import Block
 
+UNSAID = {"meets": "", "last_neurons": None, "last_norm": None}  # what blocks that do not say it have in its place
+
 
 def convolutions(net: Network) -> dict[str, nn.Conv2d]:
     """Every convolution by its layer's name, or its own outside of layers, in blocks that users wrote."""
@@ -39,6 +41,6 @@ def unknown_parts(net: Network) -> dict[str, str]:
             kind, name = type(block).__name__, f"{prefix}.{position}"
             if not isinstance(block, Block):
                 found[name] = f"{kind} is no Block of spikewise.models.residual"
-            elif missing := [word for word in ("last_neurons", "last_norm") if getattr(block, word) is None]:
+            elif missing := [word for word, unsaid in UNSAID.items() if getattr(block, word) == unsaid]:
                 found[name] = f"{kind} does not say its {' and '.join(missing)}"
     return found

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..kernels import CONNECT
 from .key_maps import published_names, torchvision_names
 from .network import Network
-from .resnet import IMAGENET_DEPTHS
+from .resnet import BOTTLENECK_DEPTHS, IMAGENET_DEPTHS
 
 Infer = Callable[[dict[str, Tensor], dict[str, Any], dict[str, Any]], dict[str, Any]]
 
@@ -114,7 +114,7 @@ def infer_resnet_depth(tensors: dict[str, Tensor], suffix: str) -> int:
     stages = tuple(sum(stage == str(number) for stage, _ in found) for number in range(1, 5))
     bottleneck = f"layer1.0.conv3{suffix}.weight" in tensors
     for depth, num_blocks in IMAGENET_DEPTHS.items():
-        if num_blocks == stages and bottleneck == (depth >= 50):
+        if num_blocks == stages and bottleneck == (depth in BOTTLENECK_DEPTHS):
             return depth
     raise ValueError(f"no network here has {stages} {'bottleneck' if bottleneck else 'basic'} blocks in its stages")
 

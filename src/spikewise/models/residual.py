@@ -21,8 +21,8 @@ class Block(LayerOwner):
 
     What a kind of block says of itself, to networks and to whoever analyses them:
     meets:              where branch and shortcut meet: "after" the last neurons, "before" them, as "currents" without neurons
-                        behind, or None, without a shortcut. Networks whose blocks meet as currents have neurons before the
-                        head, and those for images none in the stem
+                        behind, or None, without a shortcut; "": the block does not say. Networks whose blocks meet as
+                        currents have neurons before the head, and those for images none in the stem
     has_projection:     whether the block changes the shape, so that the shortcut is a convolution
     branch:             the layers of the residual branch, as `register_layers` was given them. A block that registers none
                         may say its `last_neurons` and `last_norm` itself; what neither says is not analysed
@@ -31,7 +31,7 @@ class Block(LayerOwner):
     The bottleneck's stride is on its 3x3 convolution (ResNet v1.5), as in the published networks.
     """
 
-    meets: str | None = None
+    meets: str | None = ""
 
     def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool):
         super().__init__()
@@ -192,6 +192,8 @@ class SpikingBlock(Block):
 
 class PlainBlock(Block):
     """The same layers without a shortcut: what degrades with depth."""
+
+    meets = None
 
     def __init__(
         self,

@@ -88,7 +88,7 @@ def check_idle_branches(net: Network, trace: ActivityTrace, steps: int, *, silen
 def has_zero_last_norm(block: Block) -> bool:
     """Whether a branch ends in a norm that lets nothing through; without a shortcut that would be silence."""
     weight = getattr(block.last_norm, "weight", None)
-    return block.meets is not None and weight is not None and not bool((weight.abs() > MIN_LAYER_RATE).any())
+    return bool(block.meets) and weight is not None and not bool((weight.abs() > MIN_LAYER_RATE).any())
 
 
 def is_constant_branch(name: str, block: Block, trace: ActivityTrace) -> bool:
