@@ -10,12 +10,14 @@ import numpy as np
 
 from ..dataset import MapStyleDataset
 from ..files import PathArray
+from ..messages import notice
 from ..sampler import rng_from
 from .events import Events
 from .formats import FORMATS
 from .frames import FRAME_BINNERS
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
+_NOTED: set[str] = set()  # names of data sets of which a reader's notes were said, once per process
 SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 
 
@@ -69,6 +71,12 @@ class EventDataset(MapStyleDataset):
         """Frames from the recording itself."""
         file = self.files[index]
         events = self.read(file)
+        if events.notes and self.name not in _NOTED:
+            _NOTED.add(self.name)
+            notice(
+                f"{self.name}: {file}: {'; '.join(events.notes)} (said of the first such recording alone; "
+                "`spikewise events info FILE` says it of any)"
+            )
         try:
             counts = FRAME_BINNERS[self.split_by](events, self.T)
         except ValueError as error:
