@@ -77,8 +77,8 @@ def test_marks_and_measurements_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("unit", "t", "why"),
     [
-        ("s", T / 1e6, "holds fractions"),
-        ("ms", T / 1e3, "holds fractions"),
+        ("s", T / 1e6, "not whole numbers"),
+        ("ms", T / 1e3, "not whole numbers"),
         ("ns", T * 1000 + 500, "400 events take 89"),
         ("ns", (T + 1_700_000_000_000_000) * 1000 + 1, "years"),
         ("us", T // 1000 * 1000, "multiples of 1,000"),

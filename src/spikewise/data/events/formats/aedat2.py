@@ -10,7 +10,7 @@ from . import reading
 from .sensor import CAMERA_SIZES, Size
 
 EVENT_BYTES = 8
-MIN_SWAPPED_BYTES = 2 * EVENT_BYTES  # one word tells little of the order of its bytes
+MIN_SWAPPED_BYTES = 4 * EVENT_BYTES  # fewer words tell little of the order of its bytes
 DVS128_SIZE = CAMERA_SIZES[b"128"]
 HEADER_END = b"#End Of ASCII Header"  # of newer files; in older ones events begin at the first line without #
 

@@ -102,6 +102,7 @@ def events_from_arrays(
     lengths = [column.shape for column in columns.values()]
     if any(len(shape) != 1 or shape != lengths[0] for shape in lengths):
         raise ValueError(f"{path}: t, x, y and p of shapes {', '.join(map(str, lengths))} are no recording")
+    t, notes = to_microseconds(path, columns["t"], time_unit, offset)
     for name, (low, high) in {"x": (0, 65_535), "y": (0, 65_535), "p": (-1, 1)}.items():
         column = columns[name]
         if column.dtype.kind not in "iub" and not (column.dtype.kind == "f" and np.array_equal(column, np.trunc(column))):
@@ -111,7 +112,6 @@ def events_from_arrays(
             first = int(np.argmax(wrong))
             raise ValueError(f"{path}: event {first:,} has {name}={column[first]}, outside {low} to {high}")
     polarity = columns["p"].astype(np.int8)
-    t, notes = to_microseconds(path, columns["t"], time_unit, offset)
     x, y = columns["x"].astype(np.uint16), columns["y"].astype(np.uint16)
     return reading.FileEvents(
         (t, x, y, (polarity > 0).astype(np.uint8)), size, notes=notes, is_unit_known=time_unit is not None

@@ -79,8 +79,8 @@ def read_prophesee(path: Path, *, encoding: str) -> reading.FileEvents:
     and polarity (1).
     EVT: words that begin with their kind (4 bits), little-endian.
     EVT 2.0: words of 32 bits. 0 and 1: an OFF or ON event, time (6), column (11), row (11); 8: the time's upper 28 bits.
-    EVT 2.1: words of 64 bits, as of EVT 2.0, but for 32 bits at their end, which of 32 columns have an event. Some cameras write
-    the upper half of a word first.
+    EVT 2.1: words of 64 bits, as of EVT 2.0, but for 32 bits at their end, which of 32 columns have an event. Some cameras
+    write the upper half of a word first.
     EVT 3.0: words of 16 bits. 0: row; 2: event, with polarity (1) and column (11); 3: polarity and base column of the vectors
     that follow; 4 and 5: which of the next 12 or 8 columns have an event; 6 and 8: lower and upper 12 bits of the time.
     External triggers (10) and words of other kinds are skipped and counted, and so are events before the first time or row.

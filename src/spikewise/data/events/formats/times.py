@@ -35,7 +35,7 @@ def to_microseconds(path: Path, t: np.ndarray, unit: str | None, offset: int = 0
     Raises:  ValueError for what is no time, and for fractions while no unit is said
     """
     if t.dtype.kind not in "iuf":
-        raise ValueError(f"{path}: t holds {t.dtype}, not numbers")
+        raise ValueError(f"{path}: t holds {t.dtype}, not whole numbers")
     factor = MICROSECONDS[unit or "us"]
     notes: tuple[str, ...] = ()
     with np.errstate(over="ignore", invalid="ignore"):
@@ -45,7 +45,7 @@ def to_microseconds(path: Path, t: np.ndarray, unit: str | None, offset: int = 0
         raise ValueError(f"{path}: event {first:,} has t={t[first]}, which is no time{f' in {unit}' if unit else ''}")
     if t.dtype.kind == "f":
         if unit is None and not np.array_equal(t, np.trunc(t)):
-            raise ValueError(f"{path}: t holds fractions, so it is hardly in microseconds; {ask_for_unit()}")
+            raise ValueError(f"{path}: t holds {t.dtype}, not whole numbers, and so hardly microseconds; {ask_for_unit()}")
         step = float(np.spacing(np.abs(t).max())) * factor if len(t) else 0.0
         if step > 1:
             notes = (f"times are {t.dtype} and coarse: {step:.3g} microseconds apart at the end",)
