@@ -3,8 +3,9 @@
     .venv/bin/pip install --no-deps spikingjelly==2.0.0 loguru h5py tqdm scipy
     .venv/bin/python benchmarks/bench_events.py
 
-AEDAT 3.1 beside SpikingJelly's reader, in turns and with the same events; AEDAT 2.0 and N-MNIST's files alone. The files lie
-in memory already when they are read.
+AEDAT 3.1 beside SpikingJelly's reader, in turns and with the same events; the other formats alone, those of Prophesee with
+events of a sensor of 1280 x 720 pixels: EVT 3.0 with four single events per row, and in vectors. The files lie in memory
+already when they are read.
 """
 
 import struct
@@ -56,6 +57,67 @@ def atis(n: int) -> bytes:
     return np.stack([x, y, polarity << 7, t >> 8 & 255, t & 255], axis=1).astype(np.uint8).tobytes()
 
 
+def columns_720p(n: int, run: int) -> tuple[np.ndarray, ...]:
+    """Rising t, and x, y, polarity of runs of neighbours that fire together, in a row of 1280 pixels."""
+    rng = np.random.default_rng(0)
+    runs = -(-n // run)
+    t = np.repeat(np.sort(rng.integers(0, n // 20, runs)), run)[:n]
+    x = (rng.integers(0, 1280 - run, runs)[:, None] + np.arange(run)).reshape(-1)[:n]
+    y, polarity = (np.repeat(rng.integers(0, high, runs), run)[:n] for high in (720, 2))
+    return t, x, y, polarity
+
+
+def dat(n: int) -> bytes:
+    t, x, y, polarity = columns_720p(n, 4)
+    head = b"% Version 2\n% Height 720\n% Width 1280\n\x0c\x08"
+    return head + np.stack([t, x | y << 14 | polarity << 28], axis=1).astype("<u4").tobytes()
+
+
+def with_time_words(t: np.ndarray, words: np.ndarray, high: np.ndarray, shift: int) -> np.ndarray:
+    """Words of events, and before each event whose time differs above `shift` bits a word of the upper time."""
+    at = np.flatnonzero(np.diff(t >> shift, prepend=-1))
+    return np.insert(words, at, high[at])
+
+
+def evt2(n: int) -> bytes:
+    t, x, y, polarity = columns_720p(n, 4)
+    words = with_time_words(t, polarity << 28 | (t & 63) << 22 | x << 11 | y, 8 << 28 | t >> 6, 6)
+    return b"% evt 2.0\n% geometry 1280x720\n% end\n" + words.astype("<u4").tobytes()
+
+
+def evt21(n: int) -> bytes:
+    """Words of 16 neighbours."""
+    t, x, y, polarity = (column[::16].astype(np.uint64) for column in columns_720p(n, 16))
+    valid = np.full(len(t), 0xFFFF, np.uint64)
+    valid[-1] >>= np.uint64(-n % 16)
+    words = polarity << 60 | (t & 63) << 54 | x << 43 | y << 32 | valid
+    words = with_time_words(t.astype(np.int64), words, 8 << 60 | (t >> 6) << 32, 6)
+    return b"% evt 2.1\n% geometry 1280x720\n% end\n" + words.astype("<u8").tobytes()
+
+
+def evt3(n: int) -> bytes:
+    """Rows of four events, a word for each."""
+    t, x, y, polarity = columns_720p(n, 4)
+    first = np.arange(0, n, 4)
+    words = np.insert(2 << 12 | polarity << 11 | x, first, y[first])
+    words = np.insert(words, first + np.arange(len(first)), 6 << 12 | t[first] & 4095)
+    at = np.flatnonzero(np.diff(t[first] >> 12, prepend=-1))
+    words = np.insert(words, first[at] + 2 * at, (8 << 12 | t[first] >> 12 & 4095)[at])
+    return b"% evt 3.0\n% geometry 1280x720\n% end\n" + words.astype("<u2").tobytes()
+
+
+def evt3_vectors(n: int) -> bytes:
+    """Runs of 32 events as vectors of 12, 12 and 8, three quarters of whose columns fire."""
+    t, x, y, polarity = (column[::32] for column in columns_720p(n // 3 * 4 + 32, 32))
+    rng = np.random.default_rng(1)
+    fires = np.cumsum(fired := rng.random((len(t), 32)) < 0.75).reshape(fired.shape) <= n
+    bits = (fired & fires) * (1 << np.r_[0:12, 0:12, 0:8])
+    vectors = [bits[:, a:b].sum(1) | kind << 12 for a, b, kind in ((0, 12, 4), (12, 24, 4), (24, 32, 5))]
+    high = 8 << 12 | t >> 12 & 4095
+    words = np.stack([high, 6 << 12 | t & 4095, y, 3 << 12 | polarity << 11 | x, *vectors], axis=1)
+    return b"% evt 3.0\n% geometry 1280x720\n% end\n" + words.astype("<u2").tobytes()
+
+
 def peer_reader() -> Callable[[Path], dict[str, np.ndarray]]:
     """SpikingJelly's reader of AEDAT 3.1; its package of data sets asks for torchvision and scipy, this module for nothing."""
     spikingjelly()
@@ -72,14 +134,23 @@ def main(o: Options) -> None:
     load_aedat_v3 = peer_reader()
 
     with tempfile.TemporaryDirectory() as folder:
-        files = {"AEDAT 3.1": ("a.aedat", aedat3), "AEDAT 2.0": ("b.aedat", aedat2), "N-MNIST": ("c.bin", atis)}
+        files = {
+            "AEDAT 3.1": ("a.aedat", aedat3),
+            "AEDAT 2.0": ("b.aedat", aedat2),
+            "N-MNIST": ("c.bin", atis),
+            "DAT": ("d.dat", dat),
+            "EVT 2.0": ("e.raw", evt2),
+            "EVT 2.1": ("f.raw", evt21),
+            "EVT 3.0": ("g.raw", evt3),
+            "EVT 3.0, vectors": ("h.raw", evt3_vectors),
+        }
         lines = []
         for name, (file, encoder) in files.items():
             path = Path(folder, file)
             path.write_bytes(encoder(o.events))
             if len(read_events(path)) != o.events:
                 raise SystemExit(f"{name}: not every event was read: no time is taken")
-            steps: dict[str, Callable[[], object]] = {"spikewise": lambda path=path: read_events(path, size=(256, 256))}
+            steps: dict[str, Callable[[], object]] = {"spikewise": lambda path=path: read_events(path, size=(720, 1280))}
             into = np.empty_like(raw := np.fromfile(path, np.uint8))
             steps["copy of the bytes"] = lambda into=into, raw=raw: np.copyto(into, raw)
             lines += report(f"{name}, {o.events:,} events", steps_taken := take_turns(steps, o.rounds), "spikewise")

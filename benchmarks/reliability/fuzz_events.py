@@ -36,7 +36,7 @@ from spikewise.data.events.formats import FORMATS, read_events, write_events
 ROOM = 64 * 2**20  # bytes more than the process has at its start
 PATIENCE = 5  # seconds per file
 BATCH = 2000
-NAMES = ("aedat2", "aedat3", "atis", "dat", "evt2", "evt3", "npz", "hdf5", "aedat4")
+NAMES = ("aedat2", "aedat3", "atis", "dat", "evt2", "evt21", "evt3", "npz", "hdf5", "aedat4")
 
 
 @dataclass
@@ -53,8 +53,9 @@ class Options:
 def originals(data: Path) -> dict[str, list[bytes]]:
     """Whole files of every format; of AEDAT 4 only if there is a real one."""
     t, x, y, polarity = encoders.random_events(40, height=30, width=32, last=4096)
-    made = {name: [getattr(encoders, name)(t, x, y, polarity)] for name in NAMES[:6]}
+    made = {name: [getattr(encoders, name)(t, x, y, polarity)] for name in NAMES[:7]}
     made["aedat2"].append(encoders.davis(t, x, y, polarity))
+    made["evt3"].append(encoders.evt3_vectors(*encoders.runs_of_events(8, 640)))
     events = Events(t, x.astype(np.uint16), y.astype(np.uint16), polarity.astype(np.uint8), (30, 40))
     with tempfile.TemporaryDirectory() as folder:
         for name, suffix in (("npz", ".npz"), ("hdf5", ".h5")):

@@ -34,15 +34,16 @@ def aedat3(t, x, y, polarity, valid=1, at_once=100):
     return b"".join(out)
 
 
-def aedat2(t, x, y, polarity, header=START2):
-    """AEDAT 2.0 of a DVS128."""
-    return header + words(">u4", x << 1 | y << 8 | polarity, t)
+def aedat2(t, x, y, polarity, header=START2, order=">u4"):
+    """AEDAT 2.0 of a DVS128, which counts columns from the right, rows from below, and has 0 for ON."""
+    x, y, polarity = 127 - np.asarray(x), 127 - np.asarray(y), 1 - np.asarray(polarity)
+    return header + words(order, x << 1 | y << 8 | polarity, t)
 
 
-def davis(t, x, y, polarity, header=START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n"):
+def davis(t, x, y, polarity, header=START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n", order=">u4"):
     """AEDAT 2.0 of a DAVIS; after the first event a sample of a frame, one of inertia, and a mark of an external signal."""
-    events = words(">u4", x << 12 | y << 22 | polarity << 11, t)
-    others = words(">u4", [1 << 31 | 5 << 12, 1 << 31 | 3 << 10, 1 << 10], t[[0, 0, 0]])
+    events = words(order, x << 12 | y << 22 | polarity << 11, t)
+    others = words(order, [1 << 31 | 5 << 12, 1 << 31 | 3 << 10, 1 << 10], t[[0, 0, 0]])
     return header + events[:8] + others + events[8:]
 
 
@@ -85,6 +86,64 @@ def evt3(t, x, y, polarity):
         words += changes(state, [(8, time >> 12), (6, time & 4095), (0, b)], 12)
         words.append(2 << 12 | p << 11 | a)
     return b"% evt 3.0\n% format EVT3;height=720;width=1280\n" + np.array(words, "<u2").tobytes()
+
+
+def evt3_vectors(t, x, y, polarity):
+    """Prophesee EVT 3.0: events of one time, row and polarity whose columns rise, as vectors of 12 and 8 in turn."""
+    out = [b"% evt 3.0\n% geometry 1280x720\n% end\n"]
+    columns, begin = [np.asarray(column).tolist() for column in (t, x, y, polarity)], 0
+    while begin < len(t):
+        time, base, row, p = (column[begin] for column in columns)
+        out.append(struct.pack("<HHHH", 8 << 12 | time >> 12 & 4095, 6 << 12 | time & 4095, row, 3 << 12 | p << 11 | base))
+        length = 12
+        while begin < len(t) and (columns[0][begin], columns[2][begin], columns[3][begin]) == (time, row, p):
+            if columns[1][begin] < base:
+                break
+            valid = 0
+            while begin < len(t) and (columns[0][begin], columns[2][begin], columns[3][begin]) == (time, row, p):
+                at = columns[1][begin] - base
+                if not (0 <= at < length and valid >> at == 0):
+                    break
+                valid |= 1 << at
+                begin += 1
+            out.append(struct.pack("<H", (4 if length == 12 else 5) << 12 | valid))
+            base, length = base + length, 20 - length
+            if begin < len(t) and columns[1][begin] < base:
+                break
+    return b"".join(out)
+
+
+def evt21(t, x, y, polarity, legacy=False):
+    """Prophesee EVT 2.1: neighbours of one time, row and polarity, left to right, in a word; `legacy`: its upper half first."""
+    order = b"legacy" if legacy else b"little"
+    out, high, begin = [b"% evt 2.1\n% format EVT21;endianness=" + order + b";height=720;width=1280\n% end\n"], -1, 0
+    t, x, y, polarity = (np.asarray(column).tolist() for column in (t, x, y, polarity))
+
+    def put(upper, lower):
+        out.append(struct.pack("<II", *((upper, lower) if legacy else (lower, upper))))
+
+    while begin < len(t):
+        if t[begin] >> 6 != high:
+            high = t[begin] >> 6
+            put(8 << 28 | high & 0xFFFFFFF, 0)
+        now, row, p, base, valid = t[begin], y[begin], polarity[begin], x[begin] // 32 * 32, 0
+        while begin < len(t) and (t[begin], y[begin], polarity[begin], x[begin] // 32 * 32) == (now, row, p, base):
+            if valid >> (x[begin] - base):
+                break
+            valid |= 1 << x[begin] - base
+            begin += 1
+        put(p << 28 | (now & 63) << 22 | base << 11 | row, valid)
+    return b"".join(out)
+
+
+def runs_of_events(n, width, seed=0, last=4096):
+    """t, x, y, polarity of runs of neighbours that fire together."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 40, n)
+    run = np.repeat(np.arange(n), lengths)
+    place = np.arange(len(run)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    t, x = np.sort(rng.integers(0, last, n)), rng.integers(0, width - 80, n)
+    return t[run], x[run] + 2 * place, rng.integers(0, 30, n)[run], rng.integers(0, 2, n)[run]
 
 
 def random_events(n, height=128, width=128, seed=0, last=10**6):

@@ -1,5 +1,6 @@
 """Files of data sets: right when they are right, a sentence when they are not."""
 
+import functools
 import gzip
 import struct
 
@@ -14,7 +15,7 @@ from spikewise.data.datasets.cifar import cifar10, cifar100
 from spikewise.data.datasets.digits import digits
 from spikewise.data.datasets.fashion_mnist import fashion_mnist
 from spikewise.data.datasets.nmnist import nmnist
-from spikewise.data.events.formats.atis import read_atis
+from spikewise.data.events import read_events
 from spikewise.data.images.idx import read_idx
 
 
@@ -38,6 +39,7 @@ def test_idx_files_are_read_packed_or_not(shape, packed, tmp_path):
     assert np.array_equal(read_idx(tmp_path / "a"), array)
 
 
+read_atis = functools.partial(read_events, format="atis", size=(34, 34))
 WHOLE = idx(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
 
 
@@ -154,19 +156,19 @@ def test_atis_files_decode_to_what_was_encoded(tmp_path_factory, events):
     file = tmp_path_factory.mktemp("atis") / "a.bin"
     columns = list(zip(*events, strict=True))
     file.write_bytes(atis(*columns))
-    require_equal(read_atis(file, (34, 34)), *columns)
+    require_equal(read_atis(file), *columns)
 
 
 def test_an_overflow_mark_moves_all_later_times(tmp_path):
     (tmp_path / "a.bin").write_bytes(atis([5, 0, 7, 0, 9], [1, 0, 2, 0, 3], [1, 240, 2, 240, 3], [0, 0, 1, 0, 0]))
-    require_equal(read_atis(tmp_path / "a.bin", (34, 34)), [5, 8199, 16393], [1, 2, 3], [1, 2, 3], [0, 1, 0])
+    require_equal(read_atis(tmp_path / "a.bin"), [5, 8199, 16393], [1, 2, 3], [1, 2, 3], [0, 1, 0])
 
 
 def test_damaged_recordings_are_refused_in_words(tmp_path):
     (tmp_path / "cut.bin").write_bytes(b"1234567")
-    refuse(r"was cut: the event at byte 5 has 2 of 5 bytes", read_atis, tmp_path / "cut.bin", (34, 34))
+    refuse(r"was cut: the event at byte 5 has 2 of 5 bytes", read_atis, tmp_path / "cut.bin")
     (tmp_path / "far.bin").write_bytes(atis([1, 2], [3, 34], [3, 3], [0, 1]))
-    refuse("event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels", read_atis, tmp_path / "far.bin", (34, 34))
+    refuse("event 1 lies at x=34, y=3, outside the sensor of 34 x 34 pixels", read_atis, tmp_path / "far.bin")
 
 
 def test_nmnist_has_its_published_split_and_folds(tmp_path):
@@ -200,9 +202,9 @@ def test_nmnist_that_is_missing_or_empty_is_refused_in_words(tmp_path):
 def test_real_recordings_decode_whole():
     train, test = nmnist("train", REAL), nmnist("test", REAL)
     assert (len(train), len(test)) == (1000, 100)
-    counts = [len(read_atis(file, (34, 34))) for file in [*train.files, *test.files]]
+    counts = [len(read_atis(file)) for file in [*train.files, *test.files]]
     assert (min(counts), max(counts)) == (1069, 7152)
-    assert (np.diff(read_atis(REAL / "event_files" / "tonic" / "sample_nmnist.bin", (34, 34)).t) >= 0).all()
+    assert (np.diff(read_atis(REAL / "event_files" / "tonic" / "sample_nmnist.bin").t) >= 0).all()
 
 
 @needs_real_data

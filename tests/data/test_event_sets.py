@@ -118,7 +118,7 @@ def test_cifar10_dvs_is_parted_by_the_order_of_names(tmp_path):
 def test_cifar10_dvs_is_turned_as_published(tmp_path):
     cifar_source(tmp_path / "cifar10-dvs")
     train = cifar10_dvs("train", tmp_path)
-    t, x, y, polarity = columns(read_events(train.files[0]))
+    t, x, y, polarity = columns(read_events(train.files[0], raw=True))
     require_equal(train.read(train.files[0]), t, 127 - y, 127 - x, 1 - polarity)
 
 

@@ -272,12 +272,6 @@ def test_what_is_written_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypat
         assert len(read_events(tmp_path / name)) == 3
 
 
-@pytest.mark.parametrize(("name", "suffix"), [("evt2", ".raw"), ("evt3", ".raw"), ("dat", ".dat")])
-def test_a_suffix_that_the_library_asks_for_is_named(name, suffix, tmp_path):
-    (tmp_path / "a").write_bytes(getattr(encoders, name)(*encoders.random_events(20)))
-    refuse_file(tmp_path / "a", rf"a should end in {suffix}: rename it")
-
-
 def test_what_cannot_be_written_is_said_in_a_line(tmp_path, monkeypatch):
     events = as_events(*np.zeros((4, 3), int), (2, 2))
     for name, write in (("a.npz", write_events), ("a.h5", write_events), ("a.png", plot_recording), ("a.gif", plot_recording)):

@@ -110,6 +110,26 @@ def test_a_huge_sensor_is_drawn_on_coarser_pixels():
     assert downsample_sensor(small) is small
 
 
+def test_rows_are_from_the_top_down_and_the_whole_sensor_is_shown():
+    events = as_events([0, 10], [0, 1279], [0, 719], [0, 1], (720, 1280))
+    ax = new_figure().add_subplot(projection="3d")
+    plot_event_cloud(ax, events)
+    (bottom, top), (near, far) = ax.get_zlim(), ax.get_ylim()
+    assert (bottom, top, near, far) == (719.5, -0.5, -0.5, 1279.5)
+    assert (sorted(ax.get_zticks()), sorted(ax.get_yticks())) == ([0, 719], [0, 1279])
+
+
+@pytest.mark.parametrize("width", [64, 700, 1280])
+def test_a_row_of_frames_leaves_no_pixel_out(width, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("spikewise.data.events.plot.events_to_rgb", lambda c, _most: drawn.append(c) or np.zeros((2, 2, 3)))
+    t = np.arange(width)
+    plot_recording(as_events(t, t, t % 30, t % 2, (30, width)), tmp_path / "a.png", frames=3)
+    assert len(drawn) == 3
+    assert sum(counts.sum() for counts in drawn) == width
+    assert max(counts.shape[2] for counts in drawn) <= 225  # pixels that a frame has in the picture
+
+
 def test_no_event_is_cut_off_in_space_and_time():
     ax = new_figure().add_subplot(projection="3d")
     plot_event_cloud(ax, moving_dot())

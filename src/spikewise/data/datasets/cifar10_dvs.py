@@ -1,9 +1,8 @@
 """CIFAR10-DVS: ten thousand images of CIFAR-10, moved in front of an event camera (Li et al. 2017)."""
 
+import dataclasses
 import functools
 from pathlib import Path, PurePosixPath
-
-import numpy as np
 
 from ..dataset import DatasetEntry, DatasetInfo, PrepareSpec, require_split
 from ..events.events import Events
@@ -56,10 +55,12 @@ def cifar10_dvs(
 
 
 def read_published_orientation(path: Path) -> Events:
-    """A recording, turned as in the published data set: x' = 127 - y, y' = 127 - x, polarity' = 1 - polarity."""
+    """A recording, turned as in the published data set: columns and rows of the upright one exchanged.
+
+    Of the addresses: x' = 127 - y, y' = 127 - x, polarity' = 1 - polarity.
+    """
     events = read_events(path, "aedat2", SIZE)
-    last = np.uint16(SIZE[0] - 1)
-    return Events(events.t, last - events.y, last - events.x, np.uint8(1) - events.polarity, SIZE)
+    return dataclasses.replace(events, x=events.y, y=events.x)
 
 
 def target_path(work: Path, name: str) -> Path | None:

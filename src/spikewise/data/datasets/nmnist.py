@@ -4,7 +4,8 @@ import functools
 from pathlib import Path, PurePosixPath
 
 from ..dataset import DatasetEntry, DatasetInfo, PrepareSpec, require_split
-from ..events.formats.atis import EVENT_BYTES, NMNIST_SIZE, read_atis
+from ..events.formats import read_events
+from ..events.formats.atis import EVENT_BYTES, NMNIST_SIZE
 from ..events.formats.reading import require_whole_events
 from ..events.recordings import EventDataset, dataset_by_class
 from ..fetch.unpack import archive_bytes, unpack_or_copy
@@ -42,7 +43,7 @@ def nmnist(
         else:
             everything = list_recordings(folder / "Train" / name) + list_recordings(folder / "Test" / name)
             files[name] = [file for place, file in enumerate(everything) if (place % folds == fold) == (split == "test")]
-    read = functools.partial(read_atis, size=NMNIST_SIZE)
+    read = functools.partial(read_events, format="atis", size=NMNIST_SIZE)
     return dataset_by_class("nmnist", folder, files, T=T, split_by=split_by, cache=cache, read=read)
 
 

@@ -13,6 +13,7 @@ class Events:
     x, y:      column and row, uint16 [n]
     polarity:  0 (OFF, darker) or 1 (ON, brighter), uint8 [n]
     size:      (height, width) of the sensor in pixels
+    notes:     what a file's reader skipped, dropped, mended or doubts, in words
     """
 
     t: np.ndarray
@@ -20,13 +21,14 @@ class Events:
     y: np.ndarray
     polarity: np.ndarray
     size: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.t)
 
     def __getitem__(self, part: slice | np.ndarray) -> "Events":
         """Some of the events: a slice of them (a view), or those where a mask is true."""
-        return Events(self.t[part], self.x[part], self.y[part], self.polarity[part], self.size)
+        return Events(self.t[part], self.x[part], self.y[part], self.polarity[part], self.size, self.notes)
 
     def between(self, start: int, end: int) -> "Events":
         """The events with start <= t < end, in microseconds; a view where they are contiguous."""

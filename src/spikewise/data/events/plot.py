@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 # vermilion and blue, which colour-blind people can tell apart
 ON_COLOR, OFF_COLOR, BACKGROUND = (213, 94, 0), (0, 114, 178), (255, 255, 255)
 MAX_POINTS = 60_000  # of a plot in space and time; more would hide each other
-MAX_SIDE = 640  # pixels of the longer side
+MAX_SIDE = 640  # pixels of the longer side of an animation
+MAX_SMALL_SIDE = 200  # of a frame in a row, which has about as many pixels: none of the sensor's may be left out
 
 
 def plot_recording(events: Events, path: Path, *, frames: int = 8, seconds: float | None = None) -> None:
@@ -32,21 +33,22 @@ def plot_recording(events: Events, path: Path, *, frames: int = 8, seconds: floa
         raise ValueError(f"seconds={seconds}; use a number above 0, up to 3600")
     if not len(events):
         raise ValueError("there is nothing to plot: the recording has no events")
-    events, suffix = downsample_sensor(events), path.suffix.lower()
+    suffix = path.suffix.lower()
     if suffix not in (".gif", ".png"):
         raise ValueError(f"{path} is neither .gif (an animation) nor .png (frames, and events in space and time)")
     try:
         if suffix == ".gif":
-            write_gif(frames_by_duration(events, 4 * frames), path, seconds or min(10.0, max(1.0, events.duration / 1e6)))
+            pictures = frames_by_duration(downsample_sensor(events), 4 * frames)
+            write_gif(pictures, path, seconds or min(10.0, max(1.0, events.duration / 1e6)))
         else:
             plot_frames(events, path, frames)
     except OSError as error:
         raise OSError(error.errno, f"{path} can't be written: {error.strerror or error}") from None
 
 
-def downsample_sensor(events: Events) -> Events:
+def downsample_sensor(events: Events, max_side: int = MAX_SIDE) -> Events:
     """The recording on pixels of k x k each, so that its frames fit a plot, and memory."""
-    k = -(-max(events.size) // MAX_SIDE)
+    k = -(-max(events.size) // max_side)
     if k == 1:
         return events
     height, width = (-(-side // k) for side in events.size)
@@ -98,31 +100,34 @@ def new_figure(**how: Any) -> "Figure":
 
 def plot_frames(events: Events, path: Path, frames: int) -> None:
     """A row of frames, and below it every event (or a sample of them) by place and time."""
-    counts = frames_by_duration(events, frames)
+    counts = frames_by_duration(downsample_sensor(events, MAX_SMALL_SIDE), frames)
     max_count, seconds = color_scale(counts), events.duration / 1e6
+    decimals = 0 if seconds > 0.01 * frames else 2
     figure = new_figure(figsize=(1.5 * frames, 5.6))
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 2.2)))
     for number, (ax, frame) in enumerate(zip(above.subplots(1, frames, squeeze=False)[0], counts, strict=True)):
         ax.imshow(events_to_rgb(frame, max_count), interpolation="nearest")
-        ax.set_title(f"{1e3 * seconds * number / frames:.0f} ms", fontsize=8)
+        ax.set_title(f"{1e3 * seconds * number / frames:,.{decimals}f} ms", fontsize=8)
         ax.set(xticks=[], yticks=[])
     plot_event_cloud(below.add_subplot(projection="3d", computed_zorder=False), events)
     figure.savefig(path)
 
 
 def plot_event_cloud(ax: Any, events: Events) -> None:
-    """Events as points: time to the right, rows upwards."""
+    """Events as points: time to the right, rows from the top down as in the frames, columns away from the viewer."""
     step = -(-len(events) // MAX_POINTS)
     t = (events.t[::step] - events.t.min()) / 1e3
     x, y, polarity = events.x[::step], events.y[::step], events.polarity[::step]
     height, width = events.size
     colours = np.array([OFF_COLOR, ON_COLOR])[polarity] / 255
-    # not clipped: the cloud is wider than the square that 3-D axes are cut to
-    look = {"s": 1.2, "alpha": min(1.0, 0.15 + 6000 / len(t)), "linewidths": 0, "depthshade": False, "clip_on": False}
-    ax.scatter(t, x, height - 1 - y.astype(np.int64), c=colours, **look)
+    look = {"s": 1.2, "alpha": min(1.0, 0.15 + 6000 / len(t)), "linewidths": 0, "depthshade": False}
+    look["clip_on"] = False  # the cloud is wider than the square that 3-D axes are cut to
+    ax.scatter(t, x, y, c=colours, **look)
     ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=1.6)
-    ax.set(xlabel="ms", ylabel="x", zlabel="y", yticks=[0, width - 1], zticks=[0, height - 1])
-    ax.set(xlim=(0, max(float(t.max()), 1e-3)), ylim=(0, width - 1), zlim=(0, height - 1))
+    ax.set(xlabel="time (ms)", ylabel="x", zlabel="y", xlim=(0, max(float(t.max()), 1e-3)))
+    ax.set(ylim=(-0.5, width - 0.5), zlim=(height - 0.5, -0.5))  # whole pixels; the row 0 on top
+    ax.set_yticks([0, width - 1])
+    ax.set_zticks([0, height - 1])
     ax.tick_params(labelsize=7)
     ax.view_init(elev=16, azim=-70)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):

@@ -10,12 +10,15 @@ import numpy as np
 
 from ..dataset import MapStyleDataset
 from ..files import PathArray
+from ..messages import notice
 from ..sampler import rng_from
 from .events import Events
 from .formats import FORMATS
 from .frames import FRAME_BINNERS
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
+READERS_VERSION = 2  # raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended
+_NOTED: set[str] = set()  # names of data sets of which a reader's notes were said, once per process
 SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 
 
@@ -69,6 +72,12 @@ class EventDataset(MapStyleDataset):
         """Frames from the recording itself."""
         file = self.files[index]
         events = self.read(file)
+        if events.notes and self.name not in _NOTED:
+            _NOTED.add(self.name)
+            notice(
+                f"{self.name}: {file}: {'; '.join(events.notes)} (said of the first such recording alone; "
+                "`spikewise events info FILE` says it of any)"
+            )
         try:
             counts = FRAME_BINNERS[self.split_by](events, self.T)
         except ValueError as error:
@@ -77,9 +86,9 @@ class EventDataset(MapStyleDataset):
 
 
 def file_version(file: Path) -> bytes:
-    """16 bytes, stored after cached frames, that change when the recording does."""
+    """24 bytes, stored after cached frames, that change when the recording does, or what is read of it."""
     stat = file.stat()
-    return np.array([stat.st_size, stat.st_mtime_ns], dtype="<i8").tobytes()
+    return np.array([stat.st_size, stat.st_mtime_ns, READERS_VERSION], dtype="<i8").tobytes()
 
 
 def read_cached_frames(path: Path, version: bytes) -> np.ndarray | None:

@@ -13,7 +13,7 @@ def summarize_events(events: Events) -> dict[str, Any]:
     Returns:  events, their number; duration_s, from the first to the last; rate, events per second; sensor, "width x height"
               in pixels; on_fraction, the fraction of ON events (polarity 1); active_pixels, the fraction of pixels with an
               event; most_active_pixel, its place and number of events, None without events; is_time_sorted, whether times
-              never run backwards
+              never run backwards; notes, what the file's reader skipped, dropped, mended or doubts, in words
     """
     height, width = events.size
     n, seconds = len(events), events.duration / 1e6
@@ -29,4 +29,5 @@ def summarize_events(events: Events) -> dict[str, Any]:
         "active_pixels": float(np.count_nonzero(per_pixel)) / max(height * width, 1),
         "most_active_pixel": place,
         "is_time_sorted": bool(np.all(events.t[1:] >= events.t[:-1])),
+        "notes": list(events.notes),
     }

@@ -20,7 +20,9 @@ from .atis import read_atis
 from .hdf5 import read_hdf5, write_hdf5
 from .npz import read_npz, write_npz
 from .prophesee import has_evt_version, is_dat, read_prophesee
-from .reading import Size, printable_errors, require_file
+from .reading import FileEvents, printable_errors, require_file, to_events
+from .sensor import MAX_SENSOR_SIDE, Size
+from .times import require_time_unit
 
 SNIFF_BYTES = 4096  # read to detect the format
 
@@ -28,18 +30,20 @@ SNIFF_BYTES = 4096  # read to detect the format
 class Format(NamedTuple):
     """One kind of file.
 
-    read:         a function of (path, size): the recording; size None: as stored in the file, else the usual camera's
+    read:         a function of the path, and of `options` by name: what the file holds
     description:  a line for `spikewise events --help` and errors
     suffixes:     of its files' names
     matches:      whether a file is of this format, by its first bytes; None: only the suffix tells
     write:        a function of (recording, path); None: this format is only read
+    options:      of `read_events` that change how such files are read
     """
 
-    read: Callable[[Path, Size | None], Events]
+    read: Callable[..., FileEvents]
     description: str
     suffixes: tuple[str, ...]
     matches: Callable[[bytes], bool] | None
     write: Callable[[Events, Path], None] | None = None
+    options: tuple[str, ...] = ()
 
 
 def has_magic(magic: bytes) -> Callable[[bytes], bool]:
@@ -48,7 +52,11 @@ def has_magic(magic: bytes) -> Callable[[bytes], bool]:
 
 FORMATS: dict[str, Format] = {
     "aedat2": Format(
-        read_aedat2, "AEDAT 2.0 of a DVS128 or a DAVIS (jAER, CIFAR10-DVS)", (".aedat",), has_magic(b"#!AER-DAT2")
+        read_aedat2,
+        "AEDAT 2.0 of a DVS128 or a DAVIS (jAER, CIFAR10-DVS)",
+        (".aedat",),
+        has_magic(b"#!AER-DAT2"),
+        options=("raw",),
     ),
     "aedat3": Format(read_aedat3, "AEDAT 3.1 (cAER, DVS128 Gesture)", (".aedat",), has_magic(b"#!AER-DAT3")),
     "aedat4": Format(read_aedat4, "AEDAT 4 (DV)", (".aedat4",), has_magic(b"#!AER-DAT4")),
@@ -58,16 +66,36 @@ FORMATS: dict[str, Format] = {
         functools.partial(read_prophesee, encoding="evt2"),
         "Prophesee EVT 2.0",
         (".raw",),
-        functools.partial(has_evt_version, version=b"2"),
+        functools.partial(has_evt_version, version=b"2.0"),
+    ),
+    "evt21": Format(
+        functools.partial(read_prophesee, encoding="evt21"),
+        "Prophesee EVT 2.1",
+        (".raw",),
+        functools.partial(has_evt_version, version=b"2.1"),
     ),
     "evt3": Format(
         functools.partial(read_prophesee, encoding="evt3"),
         "Prophesee EVT 3.0",
         (".raw",),
-        functools.partial(has_evt_version, version=b"3"),
+        functools.partial(has_evt_version, version=b"3.0"),
     ),
-    "npz": Format(read_npz, "NumPy arrays t, x, y, p (SpikingJelly)", (".npz",), has_magic(b"PK\x03\x04"), write_npz),
-    "hdf5": Format(read_hdf5, "HDF5 (tonic, Prophesee)", (".h5", ".hdf5"), has_magic(b"\x89HDF\r\n\x1a\n"), write_hdf5),
+    "npz": Format(
+        read_npz,
+        "NumPy arrays t, x, y, p (SpikingJelly)",
+        (".npz",),
+        has_magic(b"PK\x03\x04"),
+        write_npz,
+        options=("time_unit",),
+    ),
+    "hdf5": Format(
+        read_hdf5,
+        "HDF5 (tonic, Prophesee)",
+        (".h5", ".hdf5"),
+        has_magic(b"\x89HDF\r\n\x1a\n"),
+        write_hdf5,
+        options=("time_unit",),
+    ),
 }
 
 
@@ -92,19 +120,39 @@ def detect_format(path: str | Path) -> str:
 
 
 @printable_errors()
-def read_events(path: str | Path, format: str | None = None, size: Size | None = None) -> Events:
-    """A recording from a file.
+def read_events(
+    path: str | Path,
+    format: str | None = None,
+    size: Size | None = None,
+    *,
+    drop_outside: bool = False,
+    time_unit: str | None = None,
+    raw: bool = False,
+) -> Events:
+    """A recording from a file; its `notes` say what was skipped, dropped or mended.
 
-    format:  a name in FORMATS; None: detected
-    size:    (height, width) of the sensor in pixels; None: as stored in the file, else the usual camera's, or the smallest that
-             fits all events
-    Raises:  ValueError, one line, for a file of another format, a damaged file, or events outside the sensor; OSError
+    format:        a name in FORMATS; None: detected
+    size:          (height, width) of the sensor in pixels, 1 to 4,096; None: as stored in the file, else the usual camera's, or
+                   the smallest that fits all events
+    drop_outside:  leave out events outside the sensor; else they are refused
+    time_unit:     of times in NPZ and HDF5: "s", "ms", "us" or "ns"; None: as stored in the file, else microseconds
+    raw:           columns, rows and polarities of AEDAT 2.0 as the addresses have them, and not upright
+    Raises:        ValueError, one line, for a file of another format, a damaged file, events outside the sensor, times that are
+                   hardly microseconds, or an option that does not concern the format; OSError
     """
     name = format or detect_format(path)
     if name not in FORMATS:
         raise ValueError(f"no format named {name!r}; {did_you_mean(name, FORMATS)}use one of {', '.join(FORMATS)}")
-    require_file(Path(path))
-    return FORMATS[name].read(Path(path), size)
+    require_time_unit(time_unit)
+    if size is not None and not (len(size) == 2 and all(0 < side <= MAX_SENSOR_SIDE for side in size)):
+        raise ValueError(f"size={size!r} is no sensor; give (height, width), each 1 to {MAX_SENSOR_SIDE:,} pixels")
+    path, options = Path(path), {"time_unit": time_unit, "raw": raw}
+    given = {option: value for option, value in options.items() if value}
+    for option in given.keys() - set(FORMATS[name].options):
+        others = ", ".join(other for other, entry in FORMATS.items() if option in entry.options)
+        raise ValueError(f"{path}: {option} changes nothing in a file of the format {name}, only in {others}; leave it out")
+    require_file(path)
+    return to_events(path, FORMATS[name].read(path, **given), size, drop_outside=drop_outside)
 
 
 def write_events(events: Events, path: str | Path, format: str | None = None) -> None:

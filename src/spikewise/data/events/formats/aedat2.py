@@ -1,44 +1,76 @@
 """AEDAT 2.0, as written by jAER and used by CIFAR10-DVS: addresses of a DVS128, or of a DAVIS where the header names one."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from ..events import Events
 from . import reading
+from .sensor import CAMERA_SIZES, Size
 
 EVENT_BYTES = 8
-DVS128_SIZE = (128, 128)
-DAVIS_SIZES = {b"128": DVS128_SIZE, b"208": (192, 208), b"240": (180, 240), b"346": (260, 346), b"640": (480, 640)}
+MIN_SWAPPED_BYTES = 4 * EVENT_BYTES  # fewer words tell little of the order of its bytes
+DVS128_SIZE = CAMERA_SIZES[b"128"]
 HEADER_END = b"#End Of ASCII Header"  # of newer files; in older ones events begin at the first line without #
 
 
-def read_aedat2(path: Path, size: reading.Size | None = None) -> Events:
+def read_aedat2(path: Path, *, raw: bool = False) -> reading.FileEvents:
     """Events of a DVS128 or a DAVIS, after a text header: address and time, 32 bits each, big-endian.
 
-    Column, row and polarity are as in the address. DVS128: bits 1 to 7, 8 to 14, and 0. DAVIS, where AEChip in the header
-    names one: bits 12 to 21, 22 to 30, and 11. (jAER displays columns mirrored, rows from below, and polarity 0 of a DVS128 as
-    ON; CIFAR10-DVS is turned in another way: `cifar10_dvs.py`.) Marks of an external signal (bit 15 of a DVS128, 10 of a
-    DAVIS) and a DAVIS's other measurements (bit 31) are skipped. The clock has 32 bits: where it falls by more than half its
-    range, it has overflowed.
+    DVS128: column in bits 1 to 7, row in 8 to 14, polarity in 0, of which the camera counts columns from the right, rows from
+    below, and 0 as ON (jAER's convention); they are turned upright. DAVIS, where AEChip in the header names one: bits 12 to 21,
+    22 to 30, and 11. Marks of an external signal (bit 15 of a DVS128, 10 of a DAVIS) and a DAVIS's other measurements (bit 31)
+    are skipped and counted. The clock has 32 bits: where it falls by more than half its range, it has overflowed. Words that
+    fit the camera only if they are little-endian are read so, and that is noted.
 
+    raw:     columns, rows and polarities as the addresses have them
     Source:  https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-2.0.html
     Raises:  ValueError for a damaged file, or addresses of another camera; OSError
     """
-    raw = reading.map_file(path)
-    begin = reading.header_end(path, raw, b"#", last=HEADER_END)
-    reading.require_whole_events(path, len(raw), EVENT_BYTES, begin)
-    body = raw[begin:]
-    if chip := re.search(rb"^# *AEChip:[^\n]*(?:davis|sbret)\D*(\d*)", raw[:begin].tobytes(), re.I | re.M):
-        return reading.make_events(path, decode_davis(body), size, DAVIS_SIZES.get(chip[1], DAVIS_SIZES[b"240"]))
-    decoded = reading.decode("aedat2", body, EVENT_BYTES, decode_numpy)
+    content = reading.map_file(path)
+    begin = reading.header_end(path, content, b"#", last=HEADER_END)
+    reading.require_whole_events(path, len(content), EVENT_BYTES, begin)
+    body = content[begin:]
+    if chip := re.search(rb"^# *AEChip:[^\n]*(?:davis|sbret)\D*(\d*)", content[:begin].tobytes(), re.I | re.M):
+        size = CAMERA_SIZES.get(chip[1]) if chip[1] in CAMERA_SIZES or b"davis" in chip[0].lower() else CAMERA_SIZES[b"240"]
+        decoded, swapped = decode_either(body, decode_davis, size)
+        notes = reading.skipped_notes(decoded, "external signal", "other measurement")
+        return reading.FileEvents(decoded.columns, size, notes=swapped + notes)
+    decoded, swapped = decode_either(
+        body, lambda words: reading.decode("aedat2", words, EVENT_BYTES, decode_numpy), DVS128_SIZE
+    )
     if decoded.error:
         raise ValueError(
             f"{path}: the address at byte {begin + decoded.at:,} has more than 16 bits; only those of a DVS128 are read, and "
             "of a DAVIS where the header names it (convert others to AEDAT 4 with their camera's software)"
         )
-    return reading.make_events(path, decoded.columns, size, DVS128_SIZE)
+    if not raw:
+        turn_upright(decoded.columns)
+    return reading.FileEvents(decoded.columns, DVS128_SIZE, notes=swapped + reading.skipped_notes(decoded, "external signal"))
+
+
+def turn_upright(columns: reading.Columns) -> None:
+    """Columns from the left, rows from above, and 1 for ON: in place."""
+    _, x, y, polarity = columns
+    np.subtract(DVS128_SIZE[1] - 1, x, out=x)
+    np.subtract(DVS128_SIZE[0] - 1, y, out=y)
+    np.subtract(1, polarity, out=polarity)
+
+
+def decode_either(
+    body: np.ndarray, decode: Callable[[np.ndarray], reading.Decoded], size: Size | None
+) -> tuple[reading.Decoded, tuple[str, ...]]:
+    """The words decoded as big-endian, or as little-endian where only that fits the camera; and what is to be said."""
+
+    def fits(decoded: reading.Decoded) -> bool:
+        _, x, y, _ = decoded.columns
+        return not decoded.error and (size is None or (int(x.max(initial=0)) < size[1] and int(y.max(initial=0)) < size[0]))
+
+    decoded = decode(body)
+    if len(body) < MIN_SWAPPED_BYTES or fits(decoded) or not fits(little := decode(body.view("<u4").byteswap().view(np.uint8))):
+        return decoded, ()
+    return little, ("words are little-endian, other than the format has them",)
 
 
 def decode_numpy(body: np.ndarray) -> reading.Decoded:
@@ -49,16 +81,18 @@ def decode_numpy(body: np.ndarray) -> reading.Decoded:
     keep = address < 0x8000
     address = address[keep]
     x, y = ((address >> bit & 0x7F).astype(np.uint16) for bit in (1, 8))
-    return reading.Decoded((t[keep], x, y, (address & 1).astype(np.uint8)))
+    return reading.Decoded((t[keep], x, y, (address & 1).astype(np.uint8)), skipped=(int(np.count_nonzero(~keep)), 0, 0))
 
 
-def decode_davis(body: np.ndarray) -> reading.Columns:
-    """The events among a DAVIS's words."""
+def decode_davis(body: np.ndarray) -> reading.Decoded:
+    """The events among a DAVIS's words; in NumPy alone."""
     address, t = read_addresses(body)
     keep = address & (1 << 31 | 1 << 10) == 0
+    others = int(np.count_nonzero(address >> 31))
+    skipped = (int(np.count_nonzero(~keep)) - others, others, 0)
     address = address[keep]
     x, y = (address >> 12 & 0x3FF).astype(np.uint16), (address >> 22 & 0x1FF).astype(np.uint16)
-    return t[keep], x, y, (address >> 11 & 1).astype(np.uint8)
+    return reading.Decoded((t[keep], x, y, (address >> 11 & 1).astype(np.uint8)), skipped=skipped)
 
 
 def read_addresses(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,12 @@
 """AEDAT 3.1, as written by cAER and used by DVS128 Gesture."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 
-from ..events import Events
 from . import reading
-from .aedat2 import DVS128_SIZE
+from .sensor import CAMERA_SIZES, camera_size
 
 PACKET_HEADER_BYTES = 28
 POLARITY_EVENT = 1  # the type of packets that hold a camera's events
@@ -19,8 +19,9 @@ ERROR_TEXT = {
 }
 
 
-def read_aedat3(path: Path, size: reading.Size | None = None) -> Events:
-    """Camera events of all packets, in the order of the file; packets of other types, and events marked invalid, are skipped.
+def read_aedat3(path: Path) -> reading.FileEvents:
+    """Camera events of all packets, in the order of the file; packets of other types, and events marked invalid, are skipped
+    and counted. The sensor is that of the camera that the header names as its source.
 
     A packet begins with 28 bytes (little-endian: type and source, 16 bits each, then size of an event, offset of its clock,
     overflows of the clock, capacity, events, valid events, 32 bits each). An event is 32 bits (valid 0, polarity 1, row 2-16,
@@ -37,12 +38,15 @@ def read_aedat3(path: Path, size: reading.Size | None = None) -> Events:
     decoded = reading.decode("aedat3", raw[begin:], EVENT_BYTES, decode_numpy)
     if decoded.error:
         raise ValueError(f"{path} is damaged at byte {begin + decoded.at:,}: {ERROR_TEXT[decoded.error]}; copy it again")
-    return reading.make_events(path, decoded.columns, size, DVS128_SIZE)
+    source = re.search(rb"^#Source[^\n]*", header, re.M)
+    size = camera_size(source[0]) if source else None
+    notes = reading.skipped_notes(decoded, "invalid event", "other packet")
+    return reading.FileEvents(decoded.columns, size, CAMERA_SIZES[b"128"], notes)
 
 
 def decode_numpy(body: np.ndarray) -> reading.Decoded:
     """The definition of decode_aedat3 in native/events.inc; errors as in ERROR_TEXT."""
-    at, parts = 0, [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    at, others, parts = 0, 0, [(np.empty(0, np.int64), np.empty(0, np.int64))]
     while at < len(body):
         if len(body) - at < PACKET_HEADER_BYTES:
             return reading.Decoded(reading.NO_EVENTS, at, 1)
@@ -58,9 +62,12 @@ def decode_numpy(body: np.ndarray) -> reading.Decoded:
             words = body[at + PACKET_HEADER_BYTES :][: EVENT_BYTES * events].view("<u4")
             data, clock = words.reshape(-1, 2).astype(np.int64).T
             parts.append((data, (clock & 0x7FFFFFFF) | overflows << 31))
+        else:
+            others += 1
         at += PACKET_HEADER_BYTES + event_bytes * capacity
     data, t = (np.concatenate(column) for column in zip(*parts, strict=True))
     keep = data & 1 == 1
+    skipped = (int(np.count_nonzero(~keep)), others, 0)
     data = data[keep]
     x, y = ((data >> bit & 0x7FFF).astype(np.uint16) for bit in (17, 2))
-    return reading.Decoded((t[keep], x, y, (data >> 1 & 1).astype(np.uint8)), at)
+    return reading.Decoded((t[keep], x, y, (data >> 1 & 1).astype(np.uint8)), at, 0, skipped)

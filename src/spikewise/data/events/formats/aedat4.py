@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ...messages import one_line
-from ..events import Events
 from . import reading
+from .sensor import require_sensor_size
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 LZ4, ZSTD = 0x184D2204, 0xFD2FB528  # the first bytes of their frames
@@ -18,7 +18,7 @@ MAX_ZSTD_BLOCK = 1 << 17  # unpacked bytes
 MAX_ZSTD_WINDOW = 13  # 8 MiB, as 2 ** (10 + 13): what a decoder should support
 
 
-def read_aedat4(path: Path, size: reading.Size | None = None) -> Events:
+def read_aedat4(path: Path) -> reading.FileEvents:
     """Events of the file's first stream of events; other streams are skipped.
 
     Raises:  ValueError for a damaged file, one without events, or where the package is missing; OSError
@@ -44,9 +44,9 @@ def read_aedat4(path: Path, size: reading.Size | None = None) -> Events:
             raise
         raise ValueError(f"{path} is damaged: {one_line(error)}; copy it again") from None
     events = np.concatenate(packets) if packets else np.empty(0, [("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
-    size = size or reading.require_sensor_size(path, info["height"], info["width"])
+    size = require_sensor_size(path, info["height"], info["width"])
     t, x, y, on = (events[name] for name in events.dtype.names or ())
-    return reading.make_events(path, (t.astype(np.int64), x.copy(), y.copy(), on.astype(np.uint8)), size)
+    return reading.FileEvents((t.astype(np.int64), x.copy(), y.copy(), on.astype(np.uint8)), size)
 
 
 def require_valid(path: Path, raw: np.ndarray) -> None:

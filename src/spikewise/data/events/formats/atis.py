@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..events import Events
 from . import reading
 
 EVENT_BYTES = 5
@@ -14,16 +13,16 @@ OVERFLOW_US = 8192
 NMNIST_SIZE = (34, 34)
 
 
-def read_atis(path: Path, size: reading.Size | None = None) -> Events:
+def read_atis(path: Path) -> reading.FileEvents:
     """Events of 5 bytes each, x, y, polarity (1 bit) and time (23 bits), big-endian.
 
     A row of 240 is not an event but an overflow of the clock: all later times are 8,192 microseconds later.
 
-    Raises:  FileNotFoundError; ValueError for a truncated file, or an event outside `size`
+    Raises:  FileNotFoundError; ValueError for a truncated file
     """
     raw = reading.map_file(path)
     reading.require_whole_events(path, len(raw), EVENT_BYTES)
-    return reading.make_events(path, reading.decode("atis", raw, EVENT_BYTES, decode_numpy).columns, size, NMNIST_SIZE)
+    return reading.FileEvents(reading.decode("atis", raw, EVENT_BYTES, decode_numpy).columns, usual=NMNIST_SIZE)
 
 
 def decode_numpy(raw: np.ndarray) -> reading.Decoded:

@@ -13,6 +13,8 @@ import numpy as np
 from ...messages import one_line
 from ..events import Events
 from . import reading
+from .sensor import Size, require_sensor_size
+from .times import require_time_unit, to_microseconds
 
 COLUMN_ALIASES = {
     "t": ("t", "ts", "time", "timestamp", "timestamps"),
@@ -25,11 +27,12 @@ HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.fo
 MAX_EXPANSION = 64  # bytes of the arrays per byte of the file; events compress to about a third
 
 
-def read_npz(path: Path, size: reading.Size | None = None) -> Events:
-    """Arrays of the same length, t (microseconds), x, y and p (0 and 1, or -1 and 1); or one array with these fields.
+def read_npz(path: Path, *, time_unit: str | None = None) -> reading.FileEvents:
+    """Arrays of the same length, t, x, y and p (0 and 1, or -1 and 1); or one array with these fields.
 
-    `height` and `width`, if there are any, are the sensor's. Nothing is unpickled.
+    `height` and `width`, if there are any, are the sensor's, and `time_unit` that of t. Nothing is unpickled.
 
+    time_unit:  of t, "s", "ms", "us" or "ns"; None: as the file says, or else microseconds
     Raises:  ValueError for other contents, a damaged file, or one that would unpack to far more than it holds; OSError
     """
     file_bytes = path.stat().st_size
@@ -44,9 +47,9 @@ def read_npz(path: Path, size: reading.Size | None = None) -> Events:
     fielded = next((array for array in arrays.values() if array.dtype.names), None)
     if fielded is not None:
         arrays |= {name: fielded[name] for name in fielded.dtype.names or ()}
-    if size is None and {"height", "width"} <= arrays.keys():
-        size = reading.require_sensor_size(path, arrays["height"], arrays["width"])
-    return events_from_arrays(path, arrays, size)
+    told = {"height", "width"} <= arrays.keys()
+    size = require_sensor_size(path, arrays["height"], arrays["width"]) if told else None
+    return events_from_arrays(path, arrays, size, time_unit or (str(arrays["time_unit"]) if "time_unit" in arrays else None))
 
 
 def read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
@@ -80,11 +83,16 @@ def summarize_names(names: list[str]) -> str:
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8:,} more"
 
 
-def events_from_arrays(path: Path, arrays: Mapping[str, Any], size: reading.Size | None) -> Events:
+def events_from_arrays(
+    path: Path, arrays: Mapping[str, Any], size: Size | None, time_unit: str | None, offset: int = 0
+) -> reading.FileEvents:
     """A recording from arrays by name.
+
+    offset:  added to all times, in microseconds
 
     Raises:  ValueError for missing or ragged arrays, and values that are not a time, pixel or polarity
     """
+    require_time_unit(time_unit, path)
     columns = {}
     for name, aliases in COLUMN_ALIASES.items():
         present = next((alias for alias in aliases if alias in arrays), None)
@@ -94,7 +102,8 @@ def events_from_arrays(path: Path, arrays: Mapping[str, Any], size: reading.Size
     lengths = [column.shape for column in columns.values()]
     if any(len(shape) != 1 or shape != lengths[0] for shape in lengths):
         raise ValueError(f"{path}: t, x, y and p of shapes {', '.join(map(str, lengths))} are no recording")
-    for name, (low, high) in {"t": (-(2**62), 2**62), "x": (0, 65_535), "y": (0, 65_535), "p": (-1, 1)}.items():
+    t, notes = to_microseconds(path, columns["t"], time_unit, offset)
+    for name, (low, high) in {"x": (0, 65_535), "y": (0, 65_535), "p": (-1, 1)}.items():
         column = columns[name]
         if column.dtype.kind not in "iub" and not (column.dtype.kind == "f" and np.array_equal(column, np.trunc(column))):
             raise ValueError(f"{path}: {name} holds {column.dtype}, not whole numbers")
@@ -103,12 +112,15 @@ def events_from_arrays(path: Path, arrays: Mapping[str, Any], size: reading.Size
             first = int(np.argmax(wrong))
             raise ValueError(f"{path}: event {first:,} has {name}={column[first]}, outside {low} to {high}")
     polarity = columns["p"].astype(np.int8)
-    t, x, y = columns["t"].astype(np.int64), columns["x"].astype(np.uint16), columns["y"].astype(np.uint16)
-    return reading.make_events(path, (t, x, y, (polarity > 0).astype(np.uint8)), size)
+    x, y = columns["x"].astype(np.uint16), columns["y"].astype(np.uint16)
+    return reading.FileEvents(
+        (t, x, y, (polarity > 0).astype(np.uint8)), size, notes=notes, is_unit_known=time_unit is not None
+    )
 
 
 def write_npz(events: Events, path: Path) -> None:
-    """t, x, y, p, height and width, compressed."""
+    """t, x, y, p, height, width and time_unit, compressed."""
     height, width = events.size
+    columns = {"t": events.t, "x": events.x, "y": events.y, "p": events.polarity}
     with path.open("wb") as file:
-        np.savez_compressed(file, t=events.t, x=events.x, y=events.y, p=events.polarity, height=height, width=width)
+        np.savez_compressed(file, **columns, height=height, width=width, time_unit="us")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the readers share: a file's bytes, its text header, columns of events, and the decoders in C."""
+"""What the readers share: what they return, a file's bytes, its text header, columns of events, and the decoders in C."""
 
 import contextlib
 import ctypes
@@ -8,19 +8,21 @@ import re
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ....wording import count
 from ..events import Events
+from .sensor import Size, guess_size, outside
+from .times import mend_clock, require_plausible
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
-Size = tuple[int, int]  # height, width
 COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
 MAX_EVENTS_IN_MEMORY = 2**25  # more of them, above 400 MB, are mapped from a temporary file
-MAX_SENSOR_SIDE = 4096  # pixels
 
 # Files -----------------------------------------------------------------------------------------------------------------------
 
@@ -130,37 +132,44 @@ def make_columns(make: Callable[[int], np.ndarray]) -> Columns:
 NO_EVENTS: Columns = allocate_columns(0)
 
 
-def require_sensor_size(path: Path, height: Any, width: Any) -> Size:
-    """(height, width) that a file stores.
+class FileEvents(NamedTuple):
+    """What a reader returns.
 
-    Raises:  ValueError for anything but whole numbers from 1 to 4,096
+    columns:        t, x, y, polarity; the arrays are its own, t may be changed
+    size:           (height, width) of the sensor as the file says; None: it says nothing
+    usual:          that of the camera that most such files are from, if it says nothing
+    notes:          what was skipped or is doubtful, for the user, with numbers
+    is_unit_known:  whether format, file or user say that times are microseconds
     """
-    sides = [np.asarray(side) for side in (height, width)]
-    if any(side.size != 1 or side.dtype.kind not in "iu" or not 0 < int(side.item()) <= MAX_SENSOR_SIDE for side in sides):
-        raise ValueError(f"{path}: height and width should be whole numbers from 1 to {MAX_SENSOR_SIDE:,}")
-    return int(sides[0].item()), int(sides[1].item())
+
+    columns: Columns
+    size: Size | None = None
+    usual: Size | None = None
+    notes: tuple[str, ...] = ()
+    is_unit_known: bool = True
 
 
-def make_events(path: Path, columns: Columns, size: Size | None, default_size: Size | None = None) -> Events:
-    """A recording whose events all lie on the sensor.
+def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside: bool) -> Events:
+    """A recording with a clock that is mended, and whose events all lie on the sensor.
 
-    size:    (height, width); None: `default_size`, or the smallest that fits, if some events lie beyond that
-    Raises:  ValueError for an event outside `size`, or a sensor of more than 4,096 pixels a side
+    size:    (height, width); None: what the file says, or else the usual camera's, or the smallest that fits
+    Raises:  ValueError for an event outside the sensor, unless such are dropped; for a sensor that can't be told
     """
-    t, x, y, polarity = columns
-    if size is None:
-        needed = (int(y.max(initial=0)) + 1, int(x.max(initial=0)) + 1)
-        fits = default_size is not None and needed[0] <= default_size[0] and needed[1] <= default_size[1]
-        size = default_size if default_size is not None and fits else needed
-        if max(size) > MAX_SENSOR_SIDE:
-            raise ValueError(f"{path} is damaged: events lie up to x={size[1] - 1}, y={size[0] - 1}; no sensor is that large")
-    elif len(x) and (int(x.max()) >= size[1] or int(y.max()) >= size[0]):
-        first = int(np.argmax((x >= size[1]) | (y >= size[0])))
-        raise ValueError(
-            f"{path}: event {first:,} lies at x={x[first]}, y={y[first]}, outside the sensor of {size[1]} x {size[0]} pixels; "
-            "the file is damaged or of another camera"
-        )
-    return Events(t, x, y, polarity, size)
+    t, x, y, polarity = found.columns
+    notes = (*found.notes, *mend_clock(t))
+    if not found.is_unit_known:
+        require_plausible(path, t)
+    known = size or found.size
+    if drop_outside and known is None and found.usual is None:
+        raise ValueError(f"{path}: drop_outside needs a sensor, and the file says none; say size=(height, width), or --sensor")
+    known = known or (found.usual if drop_outside else guess_size(path, x, y, found.usual))
+    assert known is not None
+    events = Events(t, x, y, polarity, known, notes)
+    beyond = outside(path, x, y, known, drop=drop_outside)
+    if beyond is None:
+        return events
+    dropped = count(int(np.count_nonzero(beyond)), "event")
+    return replace(events[~beyond], notes=(*notes, f"{dropped} outside the sensor of {known[1]} x {known[0]} pixels dropped"))
 
 
 # Decoders --------------------------------------------------------------------------------------------------------------------
@@ -172,16 +181,24 @@ class Decoded(NamedTuple):
     columns: Columns
     at: int = 0
     error: int = 0
+    skipped: tuple[int, int, int] = (0, 0, 0)  # of kinds that each reader names
+
+
+def skipped_notes(decoded: Decoded, *kinds: str) -> tuple[str, ...]:
+    """What a decoder left out, by the names of the kinds (of one of each), as notes."""
+    named = zip(decoded.skipped, kinds, strict=False)
+    return tuple(f"{count(number, kind)} skipped" for number, kind in named if number)
 
 
 class DecodeArgs(ctypes.Structure):
-    """events_call of native/events.inc."""
+    """events_args of native/events.inc."""
 
     _fields_ = (
         ("raw", ctypes.c_void_p),
         ("bytes", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("t", "x", "y", "polarity")),
         *((name, ctypes.c_int64) for name in ("events", "at", "wrong")),
+        ("skipped", ctypes.c_int64 * 3),
     )
 
 
@@ -192,17 +209,27 @@ def has_native() -> bool:
 
 
 def decode(name: str, body: np.ndarray, event_bytes: int, decode_numpy: Callable[[np.ndarray], Decoded]) -> Decoded:
-    """Decode bytes in C where the library is there, else by the definition `decode_numpy`."""
-    return decode_native(name, body, len(body) // event_bytes) if has_native() else decode_numpy(body)
+    """Decode bytes in C where the library is there, else by the definition `decode_numpy`.
+
+    event_bytes:  of an event; 0: a word may hold several, so that they are counted before memory is made for them
+    """
+    if not has_native():
+        return decode_numpy(body)
+    return decode_native(name, body, len(body) // event_bytes if event_bytes else None)
 
 
-def decode_native(name: str, raw: np.ndarray, max_events: int) -> Decoded:
-    """Run the decoder `decode_NAME` of the library on bytes that hold at most so many events."""
+def decode_native(name: str, raw: np.ndarray, max_events: int | None) -> Decoded:
+    """Run the decoder `decode_NAME` of the library on bytes that hold at most so many events; None: `count_NAME` tells."""
     from ....native import load as native
 
-    raw = np.ascontiguousarray(raw)
-    t, x, y, polarity = allocate_columns(max_events)
-    args = DecodeArgs(raw.ctypes.data, len(raw), *(column.ctypes.data for column in (t, x, y, polarity)), max_events)
-    getattr(native.load(native.selected_variant()), f"decode_{name}")(ctypes.byref(args))
-    n = args.events
-    return Decoded((t[:n], x[:n], y[:n], polarity[:n]), args.at, args.wrong)
+    library, raw = native.load(native.selected_variant()), np.ascontiguousarray(raw)
+    args = DecodeArgs(raw=raw.ctypes.data, bytes=len(raw))
+    if max_events is None:
+        getattr(library, f"count_{name}")(ctypes.byref(args))
+        max_events = args.events
+    columns = allocate_columns(max_events)
+    args.t, args.x, args.y, args.polarity = (column.ctypes.data for column in columns)
+    args.events = max_events
+    getattr(library, f"decode_{name}")(ctypes.byref(args))
+    t, x, y, polarity = (column[: args.events] for column in columns)
+    return Decoded((t, x, y, polarity), args.at, args.wrong, tuple(args.skipped))

@@ -1,0 +1,76 @@
+"""The sensor of a recording: what its file says, what its camera has, and events that lie beyond."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ....wording import count
+
+Size = tuple[int, int]  # height, width
+MAX_SENSOR_SIDE = 4096  # pixels
+CAMERA_SIZES = {b"128": (128, 128), b"208": (192, 208), b"240": (180, 240), b"346": (260, 346), b"640": (480, 640)}
+MANY_EVENTS = 100  # of fewer, none is said to be far from the others
+SAY_IT = "say the sensor with size=(height, width), on the command line --sensor HEIGHT,WIDTH"
+DROP_IT = "to leave such events out, add drop_outside=True, on the command line --drop-outside"
+
+
+def camera_size(text: bytes) -> Size | None:
+    """(height, width) of a DVS128 or DAVIS from its name, such as DAVIS346red; None: unknown."""
+    named = re.search(rb"(?:dvs|davis)\D{0,2}(\d{3})", text, re.I)
+    return CAMERA_SIZES.get(named[1]) if named else None
+
+
+def require_sensor_size(path: Path, height: Any, width: Any) -> Size:
+    """(height, width) that a file stores.
+
+    Raises:  ValueError for anything but whole numbers from 1 to 4,096
+    """
+    sides = [np.asarray(side) for side in (height, width)]
+    if any(side.size != 1 or side.dtype.kind not in "iu" or not 0 < int(side.item()) <= MAX_SENSOR_SIDE for side in sides):
+        raise ValueError(f"{path}: height and width should be whole numbers from 1 to {MAX_SENSOR_SIDE:,}")
+    return int(sides[0].item()), int(sides[1].item())
+
+
+def guess_size(path: Path, x: np.ndarray, y: np.ndarray, usual: Size | None) -> Size:
+    """(height, width) of a sensor of which nothing is said: the usual one, or the smallest that fits, if events lie beyond.
+
+    Raises:  ValueError where a few events alone would make it twice as large, or more than 4,096 pixels a side
+    """
+    needed = (int(y.max(initial=0)) + 1, int(x.max(initial=0)) + 1)
+    if usual and needed[0] <= usual[0] and needed[1] <= usual[1]:
+        return usual
+    if max(needed) > MAX_SENSOR_SIDE:
+        raise ValueError(
+            f"{path} is damaged: events lie up to x={needed[1] - 1}, y={needed[0] - 1}; no sensor is that large; {SAY_IT}; "
+            f"{DROP_IT}"
+        )
+    if len(x) >= MANY_EVENTS:
+        far = (x > x.max() // 2, "x", needed[1]), (y > y.max() // 2, "y", needed[0])
+        for beyond, axis, side in far:
+            few = int(np.count_nonzero(beyond))
+            if 0 < few <= max(1, len(x) // 1000):
+                raise ValueError(
+                    f"{path}: {few:,} of {count(len(x), 'event')} beyond {axis}={(side - 1) // 2}, up to {axis}={side - 1}, "
+                    f"would double the sensor, of which the file says nothing; {SAY_IT}; {DROP_IT}"
+                )
+    return needed
+
+
+def outside(path: Path, x: np.ndarray, y: np.ndarray, size: Size, *, drop: bool) -> np.ndarray | None:
+    """Which events lie beyond the sensor, bool [n]; None: no one does.
+
+    Raises:  ValueError for such an event, unless they are to be dropped
+    """
+    if not len(x) or (int(x.max()) < size[1] and int(y.max()) < size[0]):
+        return None
+    beyond = (x >= size[1]) | (y >= size[0])
+    if not drop:
+        first = int(np.argmax(beyond))
+        raise ValueError(
+            f"{path}: event {first:,} lies at x={x[first]}, y={y[first]}, outside the sensor of {size[1]} x {size[0]} pixels; "
+            f"the file is damaged or of another camera; {count(int(np.count_nonzero(beyond)), 'event')} of {len(x):,} do so; "
+            f"{DROP_IT}"
+        )
+    return beyond

@@ -1,0 +1,278 @@
+"""What a file says, or does not say, of its times and its sensor: taken as it is, asked for, mended and said, or refused."""
+
+import logging
+
+import encoders
+import h5py
+import numpy as np
+import pytest
+from checks import as_events, refuse, require_equal
+
+from spikewise.cli.main import main
+from spikewise.data.datasets.event_folder import event_folder
+from spikewise.data.events import recordings
+from spikewise.data.events.formats import read_events, reading, times, write_events
+from spikewise.data.messages import notice
+
+N = 400
+T, X, Y, P = encoders.random_events(N, height=100, width=120, last=900_000)
+
+
+def npz(path, t, x=X, y=Y, p=P, **more):
+    np.savez(path, t=t, x=x, y=y, p=p, **more)
+    return path
+
+
+def hdf5(path, t=T, group="events", attributes=None, **arrays):
+    with h5py.File(path, "w") as file:
+        for name, column in (("t", t), ("x", X), ("y", Y), ("p", P)):
+            file[f"{group}/{name}"] = column
+        for name, value in arrays.items():
+            file[name] = value
+        for place, facts in (attributes or {}).items():
+            file[place].attrs.update(facts)
+    return path
+
+
+# AEDAT 2.0 -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[True, False], ids=["C", "NumPy"])
+def both(request, monkeypatch):
+    if not request.param:
+        monkeypatch.setattr(reading, "has_native", lambda: False)
+    elif not reading.has_native():
+        pytest.skip("no compiler here")
+
+
+@pytest.mark.usefixtures("both")
+def test_a_dvs128_is_upright_and_0_is_on_while_raw_is_the_address(tmp_path):
+    address = 5 << 1 | 20 << 8 | 0  # from the right, from below, brighter
+    (tmp_path / "a.aedat").write_bytes(encoders.START2 + encoders.words(">u4", [address], [7]))
+    require_equal(read_events(tmp_path / "a.aedat"), [7], [122], [107], [1])
+    require_equal(read_events(tmp_path / "a.aedat", raw=True), [7], [5], [20], [0])
+    refuse("raw changes nothing in a file of the format npz", read_events, npz(tmp_path / "a.npz", T), raw=True)
+
+
+@pytest.mark.usefixtures("both")
+@pytest.mark.parametrize("camera", [encoders.aedat2, encoders.davis])
+def test_little_endian_words_are_read_and_said(camera, tmp_path):
+    (tmp_path / "a.aedat").write_bytes(camera(T, X, Y, P, order="<u4"))
+    found = read_events(tmp_path / "a.aedat")
+    require_equal(found, T, X, Y, P)
+    assert "little-endian" in found.notes[0]
+
+
+def test_marks_and_measurements_are_counted(tmp_path):
+    (tmp_path / "a.aedat").write_bytes(encoders.davis(T, X, Y, P))
+    assert read_events(tmp_path / "a.aedat").notes == ("1 external signal skipped", "2 other measurements skipped")
+    valid = np.arange(N) % 4 > 0
+    (tmp_path / "b.aedat").write_bytes(encoders.aedat3(T, X, Y, P, valid=valid))
+    assert read_events(tmp_path / "b.aedat").notes == ("100 invalid events skipped", "4 other packets skipped")
+
+
+# Units -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unit", "t", "why"),
+    [
+        ("s", T / 1e6, "not whole numbers"),
+        ("ms", T / 1e3, "not whole numbers"),
+        ("ns", T * 1000 + 500, "400 events take 89"),
+        ("ns", (T + 1_700_000_000_000_000) * 1000 + 1, "years"),
+        ("us", T // 1000 * 1000, "multiples of 1,000"),
+    ],
+)
+def test_times_that_are_hardly_microseconds_are_asked_for(unit, t, why, tmp_path, capsys):
+    files = npz(tmp_path / "a.npz", t), hdf5(tmp_path / "a.h5", t)
+    for file in files:
+        refuse(rf"{why}.* time_unit='s'", read_events, file)
+        found = read_events(file, time_unit=unit)
+        expected = T if unit in ("s", "ms") else np.asarray(t) // (1000 if unit == "ns" else 1)
+        require_equal(found, expected, X, Y, P)
+        assert main(["events", "info", str(file)]) == 2
+        assert "--time-unit" in capsys.readouterr().err
+        assert main(["events", "convert", str(file), str(tmp_path / "out.npz"), "--time-unit", unit]) == 0
+        require_equal(read_events(tmp_path / "out.npz"), expected, X, Y, P)  # what we write says its unit
+
+
+def test_a_unit_that_the_file_says_is_taken_and_an_unknown_one_refused(tmp_path):
+    require_equal(read_events(npz(tmp_path / "a.npz", T * 1000, time_unit="ns")), T, X, Y, P)
+    require_equal(read_events(hdf5(tmp_path / "a.h5", T / 1e6, attributes={"events": {"time_unit": "s"}})), T, X, Y, P)
+    refuse("time_unit='h' is unknown; use s, ms, us, ns", read_events, tmp_path / "a.npz", time_unit="h")
+    refuse("time_unit='days' is unknown", read_events, npz(tmp_path / "b.npz", T, time_unit="days"))
+    (tmp_path / "a.aedat").write_bytes(encoders.aedat3(T, X, Y, P))
+    refuse("time_unit changes nothing", read_events, tmp_path / "a.aedat", time_unit="us")
+
+
+def test_coarse_floating_times_are_said(tmp_path):
+    late = T + 40_000_000
+    found = read_events(npz(tmp_path / "a.npz", late.astype(np.float32)))
+    assert found.notes == ("times are float32 and coarse: 4 microseconds apart at the end",)
+    assert np.abs(found.t - late).max() <= 2
+    assert read_events(npz(tmp_path / "a.npz", late.astype(np.float64))).notes == ()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e30])
+def test_what_is_no_time_is_refused(wrong, tmp_path):
+    t = T.astype(float)
+    t[3] = wrong
+    refuse("event 3 has t=", read_events, npz(tmp_path / "a.npz", t), time_unit="s")
+
+
+def test_the_offset_of_dsec_is_added(tmp_path):
+    file = hdf5(tmp_path / "a.h5", T.astype(np.uint32), t_offset=np.int64(50_000_000_000), ms_to_idx=np.arange(9))
+    require_equal(read_events(file), T + 50_000_000_000, X, Y, P)
+    refuse("t_offset should be a whole number", read_events, hdf5(tmp_path / "b.h5", t_offset=1.5))
+
+
+# Clocks ----------------------------------------------------------------------------------------------------------------------
+
+
+def plain_mend(t):
+    """The rule of `times.mend_clock` for resets and overflows, event by event."""
+    out, shift = [int(t[0])], 0
+    for before, now in zip(map(int, t), map(int, t[1:]), strict=False):
+        fall = before - now
+        shift += 2**32 if fall > 2**31 else fall if fall > 100_000 else 0
+        out.append(now + shift)
+    return out
+
+
+@pytest.mark.parametrize("write", [encoders.aedat2, encoders.aedat3, encoders.dat, npz])
+def test_a_clock_that_is_reset_goes_on_and_that_is_said(write, tmp_path):
+    t = np.concatenate([T[:200] + 5_000_000, T[200:] - T[200] + 3, T[200:]])
+    columns = [np.concatenate([column[:200], column[200:], column[200:]]) for column in (X, Y, P)]
+    file = tmp_path / ("a.npz" if write is npz else "a")
+    npz(file, t, *columns) if write is npz else file.write_bytes(write(t, *columns))
+    found = read_events(file)
+    require_equal(found, plain_mend(t), *columns)
+    assert len([note for note in found.notes if "reset" in note]) == 1 + (t[400] < t[399] - 100_000)
+    assert found.duration < 2_000_000
+
+
+@pytest.mark.parametrize("kind", [np.uint32, np.int32, np.int64])
+def test_a_clock_of_32_bits_that_overflows_goes_on(kind, tmp_path):
+    t = T + 2**32 - 450_000 if kind != np.int32 else T + 2**31 - 450_000
+    found = read_events(npz(tmp_path / "a.npz", (t % 2**32).astype(np.uint32).astype(kind)))
+    assert np.array_equal(found.t, t)
+    assert "overflowed" in found.notes[0]
+
+
+def test_events_ahead_of_their_time_stay_and_are_said():
+    for t, expected in ((T.copy(), "3 events before event 200 ahead"), (T[::-1].copy() * 90, "not in the order of time")):
+        if expected[0] == "3":
+            t[197:200] += 10**9
+        kept = t.copy()
+        assert expected in " ".join(times.mend_clock(t))
+        assert np.array_equal(t, kept)
+    late = T.copy()
+    late[50] -= 90_000  # a packet that came late
+    assert times.mend_clock(late) == ()
+
+
+def test_falls_are_found_across_blocks(monkeypatch):
+    monkeypatch.setattr(times, "BLOCK", 7)
+    t = np.random.default_rng(0).integers(0, 10**6, 200)
+    assert times.find_falls(t).tolist() == [k for k in range(1, 200) if t[k] < t[k - 1] - 100_000]
+
+
+# Sensors ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attributes", "arrays"),
+    [
+        ({"/": {"geometry": "346x260"}}, {}),
+        ({"/": {"geometry": b"346x260"}}, {}),
+        ({"/": {"height": 260, "width": 346}}, {}),
+        ({"events": {"height": 260, "width": 346}}, {}),
+        ({"/": {"sensor_resolution": (260, 346)}}, {}),
+        ({}, {"height": 260, "width": 346}),
+        ({}, {"events/height": 260, "events/width": 346}),
+    ],
+)
+def test_hdf5_says_its_sensor(attributes, arrays, tmp_path):
+    assert read_events(hdf5(tmp_path / "a.h5", attributes=attributes, **arrays)).size == (260, 346)
+
+
+@pytest.mark.parametrize("facts", [{"geometry": "wide"}, {"height": 0, "width": 3}, {"sensor_resolution": 5}])
+def test_a_sensor_that_is_none_is_refused(facts, tmp_path):
+    refuse("height and width should be whole", read_events, hdf5(tmp_path / "a.h5", attributes={"/": facts}))
+
+
+def wild(path, far=3000):
+    x = X.copy()
+    x[17] = far
+    return npz(path, T, x)
+
+
+def test_one_wild_pixel_is_refused_or_dropped_and_counted(tmp_path, capsys):
+    file, keep = wild(tmp_path / "a.npz"), np.arange(N) != 17
+    refuse(r"1 of 400 events beyond x=1500, up to x=3000.* --sensor HEIGHT,WIDTH", read_events, file)
+    refuse(r"event 17 lies at x=3000.*1 event of 400", read_events, file, size=(100, 120))
+    refuse("drop_outside needs a sensor", read_events, file, drop_outside=True)
+    found = read_events(file, size=(100, 120), drop_outside=True)
+    require_equal(found, T[keep], X[keep], Y[keep], P[keep])
+    assert found.notes == ("1 event outside the sensor of 120 x 100 pixels dropped",)
+    assert read_events(wild(tmp_path / "b.npz", 150)).size == (100, 151)  # not far
+    assert main(["events", "info", str(file), "--sensor", "100,120", "--drop-outside"]) == 0
+    assert "1 event outside the sensor of 120 x 100 pixels dropped" in capsys.readouterr().out
+    assert main(["events", "show", str(file)]) == 2
+    assert main(["events", "info", str(file), "--sensor", "0,120"]) == 2
+
+
+def test_a_wild_pixel_does_not_widen_a_folder(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for k in range(5):
+            npz(tmp_path / name / f"{k}.npz", T)
+    assert event_folder("train", tmp_path, T=2).sample(0).shape == (2, 2, int(Y.max()) + 1, int(X.max()) + 1)
+    wild(tmp_path / "b" / "3.npz")
+    refuse(r"b/3\.npz: 1 of 400 events", event_folder, "train", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        (encoders.davis(np.array([1] * 9), np.array([900] * 9), np.array([5] * 9), np.array([1] * 9)), "240 x 180"),
+        (encoders.aedat3([1], [200], [5], [1]), "128 x 128"),
+        (encoders.aedat3([1], [300], [5], [1]).replace(b"DVS128", b"DAVIS240C"), "240 x 180"),
+    ],
+)
+def test_what_lies_beyond_the_camera_that_the_header_names_is_refused(content, size, tmp_path):
+    (tmp_path / "a.aedat").write_bytes(content)
+    refuse(f"outside the sensor of {size} pixels", read_events, tmp_path / "a.aedat")
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5,), (5000, 3)])
+def test_a_size_that_no_sensor_has_is_refused(size, tmp_path):
+    refuse(r"is no sensor; give \(height, width\)", read_events, npz(tmp_path / "a.npz", T), size=size)
+
+
+# What is said ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_data_set_says_once_what_its_readers_noted(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(recordings, "_NOTED", set())
+    notice.cache_clear()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for k in range(5):
+            (tmp_path / name / f"{k}.aedat").write_bytes(encoders.aedat3(T, X, Y, P, valid=np.arange(N) > k))
+    data = event_folder("train", tmp_path, T=2)
+    with caplog.at_level(logging.WARNING, "spikewise"):
+        [data.sample(k) for k in range(len(data))]
+    assert len(caplog.records) == 1
+    assert "invalid event" in caplog.text
+
+
+def test_notes_go_with_the_events(tmp_path, capsys):
+    (tmp_path / "a.aedat").write_bytes(encoders.aedat3(T, X, Y, P, valid=np.arange(N) > 4))
+    found = read_events(tmp_path / "a.aedat")
+    assert found[5:9].notes == found.between(0, 10**6).notes == found.notes
+    assert main(["events", "convert", str(tmp_path / "a.aedat"), str(tmp_path / "a.npz")]) == 0
+    assert "note: 5 invalid events skipped" in capsys.readouterr().out
+    write_events(as_events(T, X, Y, P, (100, 120)), tmp_path / "b.npz")
+    assert read_events(tmp_path / "b.npz").notes == ()
