@@ -32,7 +32,10 @@ def test_summary_by_hand():
     events = Events(np.array([100, 300, 200]), np.array([1, 1, 2]), np.array([0, 0, 3]), np.array([1, 1, 0]), (4, 5))
     fractions = {"on_fraction": pytest.approx(2 / 3), "active_pixels": pytest.approx(2 / 20)}
     numbers = {"events": 3, "duration_s": 200e-6, "rate": pytest.approx(15_000), "sensor": "5 x 4", "is_time_sorted": False}
-    assert summarize_events(events) == numbers | fractions | {"most_active_pixel": {"x": 1, "y": 0, "events": 2}}
+    assert summarize_events(events) == numbers | fractions | {
+        "most_active_pixel": {"x": 1, "y": 0, "events": 2},
+        "notes": [],
+    }
 
 
 def test_summary_of_nothing():

@@ -149,7 +149,7 @@ def evaluate(
     said = f" ({checkpoint}{unfinished})" if is_run else ""
     top5 = f", top-5 {100 * score.correct_top5 / score.total:.2f} %" if len(names) > 5 else ""
     correct = f"{score.correct} of {score.total}"
-    print(f"{run}{said}: test accuracy {100 * score.accuracy:.2f} % ({correct}){top5}, loss {score.loss:.4f}")
+    print(f"{run}{said}: test accuracy {100 * score.accuracy:.2f} % ({correct}), loss {score.loss:.4f}{top5}")
     if by_class:
         print(class_table(confusion, names))
 
