@@ -111,7 +111,7 @@ def test_the_loss_scaler_comes_back(tmp_path):
 )
 def test_out_of_memory_says_which_batch_would_fit_and_other_errors_stay(error, expected, message, monkeypatch):
     state, batches = begin()
-    monkeypatch.setattr(state, "step_shards", lambda *_: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(state, "step", lambda *_: (_ for _ in ()).throw(error))
     with pytest.raises(expected, match=message or r"at a batch of 128: about \d+ would fit; try --optim.batch \d+"):
         step_or_oom_hint(state, [batches[0]])
 

@@ -15,9 +15,9 @@ from .free import free_memory
 
 
 def step_or_oom_hint(state: TrainState, shards: list[Shard]) -> float:
-    """`state.step_shards`, but BatchTooLargeError in place of an out-of-memory error."""
+    """A step of training, but BatchTooLargeError in place of an out-of-memory error."""
     try:
-        return state.step_shards(shards)
+        return state.step(*shards[0]) if len(shards) == 1 else state.step_shards(shards)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
