@@ -131,7 +131,7 @@ def test_any_words_are_read_alike_in_c_and_numpy(name, content):
     ],
 )
 def test_a_first_byte_of_a_percent_sign_is_data(end, first, tmp_path):
-    (tmp_path / "a").write_bytes(evt("evt3", first, 0x8001, 0x6002, 0x0003, 0x2004, header=end))
+    (tmp_path / "a").write_bytes(evt("evt3", first, 0x8001, 0x6002, 0x0003, 0x2004, 0x000A, header=end))
     found = read_events(tmp_path / "a")
     assert (found.t.tolist(), found.y.tolist(), found.x.tolist()) == ([0x1002], [3], [4])
 

@@ -32,8 +32,9 @@ def read_aedat2(path: Path, *, raw: bool = False) -> reading.FileEvents:
     begin = reading.header_end(path, content, b"#", last=HEADER_END)
     reading.require_whole_events(path, len(content), EVENT_BYTES, begin)
     body = content[begin:]
-    if chip := re.search(rb"^# *AEChip:[^\n]*(?:davis|sbret)\D*(\d*)", content[:begin].tobytes(), re.I | re.M):
-        size = CAMERA_SIZES.get(chip[1]) if chip[1] in CAMERA_SIZES or b"davis" in chip[0].lower() else CAMERA_SIZES[b"240"]
+    if chip := re.search(rb"^# *AEChip:[^\n]*(davis|sbret)\D*(\d*)", content[:begin].tobytes(), re.I | re.M):
+        # an SBret10 is the first DAVIS240
+        size = CAMERA_SIZES.get(chip[2]) if chip[1].lower() == b"davis" else CAMERA_SIZES[b"240"]
         decoded, swapped = decode_either(body, decode_davis, size)
         notes = reading.skipped_notes(decoded, "external signal", "other measurement")
         return reading.FileEvents(decoded.columns, size, notes=swapped + notes)

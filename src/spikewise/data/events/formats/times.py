@@ -13,6 +13,12 @@ JITTER_US = 100_000  # times of neighbouring events may run backwards by so much
 CLOCK_RANGE = 2**32  # microseconds; a fall by more than half of it is an overflow
 FEW_FALLS = 3  # or one in a thousand events: with more, the events are not in the order of time
 FEW_EVENTS = 10  # or one in a thousand: so few, ahead of all others, are wild; before or after a reset there are more
+CLOCK_NOTES = {
+    "overflowed": "a clock of 32 bits overflowed, {}: times go on",
+    "ahead": "times leap ahead and fall back, {}: left as in the file",
+    "alone": "times fall back {}, with few events before or after: left as in the file",
+    "reset": "the clock was reset, {}: times go on",
+}
 BLOCK = 2**16  # events compared at a time, so that the differences stay in the cache
 
 # Units -----------------------------------------------------------------------------------------------------------------------
@@ -78,9 +84,9 @@ def doubt_microseconds(t: np.ndarray) -> str:
     seconds = (last - first) / 1e6
     if max(abs(first), abs(last)) > 2**52:
         return f"an event is at {max(abs(first), abs(last)) / 3.15e13:,.0f} years"
-    if seconds > 100 and len(t) < 1000 * seconds:
+    if seconds > 100 and len(t) < 10 * seconds**2:  # 1,000 per second in 100 s, 10,000 in 1,000 s
         return f"{count(len(t), 'event')} take {seconds:,.0f} s"
-    if len(t) >= 1000 and len(t) > 1e8 * seconds and last > first:
+    if len(t) >= 1000 and len(t) > 5e7 * seconds and last > first:
         return f"{count(len(t), 'event')} take {1e6 * seconds:,.0f} microseconds"
     if len(t) >= 100 and last > first and not (t[:1000] % 1000).any() and not (t % 1000).any():
         return "all times are multiples of 1,000"
@@ -105,25 +111,30 @@ def mend_clock(t: np.ndarray) -> tuple[str, ...]:
         return ()
     if len(falls) > max(FEW_FALLS, len(t) // 1000):
         return (f"times fall back by more than 0.1 s in {count(len(falls), 'place')}: events are not in the order of time",)
-    notes, shift, begin, shifts = [], 0, 0, []
+    shift, begin, shifts = 0, 0, []
+    found: dict[str, list[str]] = {"overflowed": [], "ahead": [], "alone": [], "reset": []}
     for at, end in itertools.pairwise([*falls.tolist(), len(t)]):
         fall = int(t[at - 1]) - int(t[at])
-        seconds = f"{fall / 1e6:,.6g} s at event {at:,}"
+        place = f"by {fall / 1e6:,.6g} s at event {at:,}"
         if CLOCK_RANGE // 2 < fall <= CLOCK_RANGE:
             shift += CLOCK_RANGE
-            notes.append(f"the clock of 32 bits overflowed at event {at:,}: later times are moved on")
+            found["overflowed"].append(place)
         elif ahead := events_ahead(t, begin, at):
-            notes.append(f"{count(ahead, 'event')} before event {at:,} ahead of the others in time: left as in the file")
+            found["ahead"].append(f"{count(ahead, 'event')} before event {at:,}")
         elif min(at - begin, end - at) < FEW_EVENTS:
-            notes.append(f"times fall back by {seconds}: left as in the file")
+            found["alone"].append(place)
         else:
             shift += fall
-            notes.append(f"the clock was reset, by {seconds}: later times go on from there")
+            found["reset"].append(place)
         shifts.append(shift)
         begin = at
     for at, end, more in zip(falls, [*falls[1:], len(t)], shifts, strict=True):
         t[at:end] += more
-    return tuple(notes)
+    return tuple(CLOCK_NOTES[kind].format(first_and_count(places)) for kind, places in found.items() if places)
+
+
+def first_and_count(places: list[str]) -> str:
+    return places[0] if len(places) == 1 else f"{places[0]}, and {len(places) - 1:,} times more"
 
 
 def find_falls(t: np.ndarray) -> np.ndarray:
