@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from ..config import Config
+from ..data import Dataset
+from ..data.dataset import MapStyleDataset
 from ..engine.build import choose_device, load_data, weights_channels_last
 from ..engine.evaluate import load_run
 from ..engine.loader import EvalBatches, iterate_batches
@@ -23,12 +26,14 @@ class AnalysisInput(NamedTuple):
     """A network, batches of samples with their labels, if any, and the config of its run, if there is one.
 
     steps:  training steps recorded in the run folder; 0 for a file
+    score:  correct predictions and samples of the run's last evaluation; None without one
     """
 
     net: Network
     batches: Iterator[tuple[Tensor, Tensor | None]]
     config: Config | None
     steps: int = 0
+    score: tuple[int, int] | None = None
 
 
 def load_analysis_input(
@@ -53,10 +58,11 @@ def load_analysis_input(
     where, path = choose_device(device), Path(path)
     if (path / CONFIG).is_file() and (path / METRICS).exists():
         net, config = load_run(path, data_root=data_root)
-        test = EvalBatches(load_data(config, "test"), min(BATCH_SIZE, samples))
+        data = load_data(config, "test")
+        test = EvalBatches(SampleSubset(data, spread_over_classes(data.labels, samples)), min(BATCH_SIZE, samples))
         numbers = range(min(-(-samples // min(BATCH_SIZE, samples)), len(test)))
         return AnalysisInput(
-            net.to(where), iter(iterate_batches(test, numbers, where, workers=0)), config, recorded_steps(path)
+            net.to(where), iter(iterate_batches(test, numbers, where, workers=0)), config, *recorded_progress(path)
         )
     overrides = {key: value for key, value in (("name", name), ("connect", connect)) if value is not None}
     net = weights_channels_last(load_pretrained(path, **overrides)).to(where)
@@ -66,7 +72,29 @@ def load_analysis_input(
     return AnalysisInput(net, ((part, None) for part in batch.split(BATCH_SIZE)), None)
 
 
-def recorded_steps(run: Path) -> int:
-    """Training steps up to the last epoch that a run folder records."""
+def recorded_progress(run: Path) -> tuple[int, tuple[int, int] | None]:
+    """Training steps up to the last epoch that a run folder records, and its correct predictions and samples."""
     epochs = read_lines(run / METRICS)
-    return int(epochs[-1]["step"]) if epochs else 0
+    if not epochs:
+        return 0, None
+    last = epochs[-1]
+    return int(last["step"]), (int(last["test_correct"]), int(last["test_total"]))
+
+
+class SampleSubset(MapStyleDataset):
+    """Some samples of a data set, by index."""
+
+    def __init__(self, data: Dataset, indices: np.ndarray):
+        self.data, self.indices, self.labels = data, indices, data.labels[indices]
+        self.name, self.class_names, self.in_channels = data.name, data.class_names, data.in_channels
+
+    def sample(self, index: int) -> np.ndarray:
+        return self.data.sample(int(self.indices[index]))
+
+
+def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:
+    """Indices of `count` samples, or all: the first of each class, then the second of each, and so on."""
+    within = np.empty(len(labels), np.int64)  # the place of each sample in its class
+    for label in np.unique(labels):
+        within[labels == label] = np.arange(np.count_nonzero(labels == label))
+    return np.lexsort((np.arange(len(labels)), labels, within))[:count]

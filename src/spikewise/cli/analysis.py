@@ -59,7 +59,7 @@ def diagnose(
     )
     net, (batch, labels) = opened.net, next(opened.batches)
     labels = random_labels(net, batch) if labels is None else labels
-    findings = diagnose_network(net, batch, labels, opened.config, steps_of_run=opened.steps)
+    findings = diagnose_network(net, batch, labels, opened.config, steps_of_run=opened.steps, score=opened.score)
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings]))
         return
@@ -107,6 +107,7 @@ def energy(
             continue
         rate, largest = ("-", "-") if layer.rate is None else (f"{layer.rate:.4f}", layer.max_input)
         print(f"{layer.name:<28} {columns} {rate:>8} {largest:>8}")
+    print("weights that meet the zero padding at a border are not counted; tools that count them say a few per cent more")
     print("what takes no spikes has no rate, and multiplies; currents between blocks are written in 32 bits")
     if counts.not_counted:
         print(f"not counted: {', '.join(counts.not_counted)}")

@@ -1,5 +1,7 @@
 """Diagnosis of a network that does not learn: the block or layer at fault, evidence, and advice."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,13 @@ from .settings import check_changed_options, check_config
 
 
 def diagnose(
-    net: Network, images: Tensor, labels: Tensor, config: Config | None = None, *, steps_of_run: int = 0
+    net: Network,
+    images: Tensor,
+    labels: Tensor,
+    config: Config | None = None,
+    *,
+    steps_of_run: int = 0,
+    score: tuple[int, int] | None = None,
 ) -> list[Finding]:
     """Examine a network on one batch; an empty list means that it looks healthy. The network is left as it was.
 
@@ -27,6 +35,7 @@ def diagnose(
     Shapes:        images [N, C, H, W] or frames [T, N, C, H, W]; labels [N]
     config:        of the run, if there is one; `labels` are then the data's own
     steps_of_run:  training steps that the run recorded
+    score:         correct predictions and samples of the run's last evaluation
     What a block of a user's own does not say is a finding, too: "not looked at".
     Raises:        ValueError for a network that does not spike, or has no block
     """
@@ -60,6 +69,8 @@ def diagnose(
         *(check_config(net, config) if config is not None else []),
         check_class_order(net, images, labels) if config is not None and trained else None,
         check_untrained(steps, steps_of_run),
+        check_short_run(steps, config),
+        check_chance(net, score) if trained else None,
         check_unknown_parts(net),
     ]
     return [finding for finding in findings if finding is not None]
@@ -71,6 +82,27 @@ def check_untrained(steps: int, steps_of_run: int) -> Finding | None:
         return None
     evidence = f"the run took {steps_of_run:,} steps, the weights' norms have seen no batch"
     return Finding("weights of an untrained network", "network", evidence, "take the run's own checkpoint")
+
+
+def check_short_run(steps: int, config: Config | None) -> Finding | None:
+    """A run that is too short for what shows after some steps only."""
+    if config is None or not 0 < steps < MIN_TRAINED_STEPS:
+        return None
+    evidence = f"{steps:,} of the {MIN_TRAINED_STEPS} training steps that this takes"
+    return Finding("not looked at: running statistics, head and class order", "run", evidence, "train on, and diagnose again")
+
+
+def check_chance(net: Network, score: tuple[int, int] | None) -> Finding | None:
+    """An accuracy that guessing reaches, too: within two standard deviations of 1 in the number of classes."""
+    if score is None or not score[1]:
+        return None
+    correct, total = score
+    chance = 1 / net.num_classes
+    if correct > total * chance + 2 * math.sqrt(total * chance * (1 - chance)):
+        return None
+    evidence = f"{correct:,} of {total:,} right, guessing among {net.num_classes} classes gets {total * chance:,.0f}"
+    advice = "check the data (spikewise data check) and the labels, then try --optim.lr ten times smaller and larger"
+    return Finding("accuracy is at chance", "network", evidence, advice)
 
 
 def check_unknown_parts(net: Network) -> Finding | None:
