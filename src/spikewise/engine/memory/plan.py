@@ -102,6 +102,8 @@ class Plan:
 def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool = True) -> Plan:
     """Memory from shapes, and time from a few training steps.
 
+    Of a batch in shards, one is planned; the gradients of the others, kept until the last is done, come on top.
+
     measure:  steps that are timed, after one that is not; 0: none
     quiet:    False: where standard error is no terminal, say there once a minute what is being done
     Raises:   ValueError or OSError for a config or data that do not fit
@@ -111,6 +113,9 @@ def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool 
     require_used(config, Config(), ("data",))
     torch_device = choose_device(device)
     config = choose_precision(config, torch_device)
+    if config.optim.shards > 1:  # what is computed at once
+        shard = dataclasses.replace(config.optim, batch=config.optim.batch // config.optim.shards, shards=1)
+        config = dataclasses.replace(config, optim=shard)
     data, data_available = load_or_placeholder(config)
     free, batch = free_memory(torch_device), config.optim.batch
     lines = MinuteLines(Console(quiet).minutely)
