@@ -75,6 +75,33 @@ def atomic_symlink(path: Path, target: str) -> None:
     rename(temporary, path)
 
 
+NOT_SUPPORTED = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}  # of a file system, not a mistake
+
+
+def point(path: Path, target: str) -> bool:
+    """Make `path` lead to `target`, its neighbour: a symbolic link or, where the file system has none, a file that holds the
+    name. `follow` reads both.
+
+    Returns:  whether it is a link
+    """
+    try:
+        atomic_symlink(path, target)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+        atomic_write(path, f"{target}\n".encode())
+        return False
+    return True
+
+
+def follow(path: Path) -> Path:
+    """Where a path made by `point` leads; another path as it is."""
+    if path.is_symlink() or not path.is_file():
+        return path
+    name = path.read_bytes()[:256].decode(errors="replace").strip()
+    return path.parent / Path(name).name if name else path
+
+
 def truncate(path: Path, length: int) -> None:
     """Truncate a file to its first `length` bytes; a missing file counts as empty.
 

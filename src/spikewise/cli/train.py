@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from .. import disk
 from ..config import Config
 from ..wording import count
 from .analysis import analyze
@@ -159,7 +160,7 @@ def class_names_of(run: Path, checkpoint: str) -> tuple[str, ...]:
     from ..engine.run.folder import CHECKPOINTS
     from ..models.weights import read_class_names
 
-    folder = run / CHECKPOINTS / checkpoint
+    folder = disk.follow(run / CHECKPOINTS / checkpoint)
     return read_class_names(folder if folder.is_dir() else run)
 
 

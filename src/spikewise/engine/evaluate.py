@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import disk
 from ..config import Config, Data, Model
 from ..data import Dataset, find_dataset
 from ..data.input_spec import match_classes
@@ -120,7 +121,7 @@ def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = 
     data_root:   where the data is now; None: where the config says
     Raises:      FileNotFoundError for a run without that checkpoint; ValueError for a corrupt one, or one of another config
     """
-    config, folder = read_config(Path(run), data_root), Path(run) / CHECKPOINTS / checkpoint
+    config, folder = read_config(Path(run), data_root), disk.follow(Path(run) / CHECKPOINTS / checkpoint)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{run} has no checkpoint {checkpoint!r} yet: its first epoch is not finished, or it keeps none"

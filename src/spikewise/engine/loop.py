@@ -79,11 +79,12 @@ def train(
     state, test = TrainState(config, load_data(config, "train"), torch_device, fresh=True), load_data(config, "test")
     check_first_batch(state)
     require_disk(state, run)
-    with locked(run):
+    console = Console(quiet)
+    with locked(run, console.line):
         require_empty(run)  # another process may have come and gone meanwhile
         create(run, config, torch_device, describe_weights(config))
         if config.weights:
-            save_checkpoint(state, run)  # from here on the run does not need their file
+            save_checkpoint(state, run, console)  # from here on the run does not need their file
         return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
 
 
@@ -114,10 +115,10 @@ def resume(
         console.line(f"{config.optim.epochs} -> {count(epochs, 'epoch')}: from here on with the learning rates of all {epochs}")
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
     state, test = TrainState(config, load_data(config, "train"), torch_device), load_data(config, "test")
-    with locked(run):
+    with locked(run, console.line):
         saved = restore_checkpoint(state, run, console)
         if state.steps_done >= state.num_steps:
-            save_checkpoint(state, run)  # the run may have ended before its links were right
+            save_checkpoint(state, run, console)  # the run may have ended before its links were right
             console.line(f"{run} is finished: {count(config.optim.epochs, 'epoch')}")
             return read_result(run, config)
         require_stop_epoch(stop_epoch, state.steps_done // state.order.steps_per_epoch, config)
@@ -172,13 +173,13 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
                 append(run / TIMING, timing)
                 board.add_epoch(metrics)
                 state.meter = EpochMeter()
-                save_checkpoint(state, run)
+                save_checkpoint(state, run, console)
                 console.epoch(metrics, config.optim.epochs, speed)
                 start, num_seen, batches.seconds = time.perf_counter(), 0, 0.0
             elif config.retention.every_steps and state.steps_done % config.retention.every_steps == 0:
-                save_checkpoint(state, run)
+                save_checkpoint(state, run, console)
             if signals.received:
-                save_checkpoint(state, run)
+                save_checkpoint(state, run, console)
                 message = f"stopped after step {state.steps_done}, saved; continue with --resume {run}"
                 raise Interrupted(signals.received, message)
     return read_result(run, config)
@@ -195,7 +196,7 @@ def run_header(state: TrainState) -> str:
     )
 
 
-def save_checkpoint(state: TrainState, run: Path) -> None:
+def save_checkpoint(state: TrainState, run: Path, console: Console | None = None) -> None:
     """Write a checkpoint, update the links `last` and `best`, and remove the checkpoints that are not kept."""
     folder, keep = run / CHECKPOINTS, state.config.retention
     saved = checkpoint.CheckpointState(
@@ -208,18 +209,21 @@ def save_checkpoint(state: TrainState, run: Path) -> None:
         scaler=state.scaler.state_dict() if state.scaler.is_enabled() else None,
     )
     newest = checkpoint.save(folder, state.eval_net, state.net, state.optimizer, saved)
-    disk.atomic_symlink(folder / "last", newest.name)
+    links = disk.point(folder / "last", newest.name)
     paths, lines = checkpoint.list_checkpoints(folder), read_lines(run / METRICS)
     kept = set(paths[-keep.last :])
     if keep.best and lines:
         best = checkpoint.path_of_step(folder, best_epoch_metrics(lines)["step"])
         if best.is_dir():
             kept.add(best)
-            disk.atomic_symlink(folder / "best", best.name)
+            disk.point(folder / "best", best.name)
     if keep.every_epochs:
         every = keep.every_epochs * state.order.steps_per_epoch
         kept |= {path for path in paths if checkpoint.step_number(path) % every == 0}
     checkpoint.prune(folder, kept)
+    if not links and not state.told_of_links and console is not None:
+        state.told_of_links = True
+        console.line(f"{folder}: no symbolic links here; last and best are files that hold the name of a checkpoint")
 
 
 def restore_checkpoint(state: TrainState, run: Path, console: Console) -> checkpoint.CheckpointState | None:

@@ -78,6 +78,7 @@ class TrainState:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.optim.precision == "float16")
         self.buffers = BufferSnapshot(self.net)
         self.first_shard = BufferSnapshot(self.net) if config.optim.shards > 1 else self.buffers
+        self.told_of_links = False  # whether the user knows that the file system has none
         self.steps_done = 0
         self.meter = EpochMeter()
         self.probe_record: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from .. import disk
 from ..data.input_spec import InputSpec
 from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
@@ -133,9 +134,9 @@ def replace_head(net: Network, num_classes: int, file: Path) -> None:
 def resolve_weights_file(path: Path) -> Path:
     """The weights file of a folder; a file itself."""
     if path.is_dir():
-        for inside in (WEIGHTS_FILE, f"checkpoints/last/{WEIGHTS_FILE}", f"checkpoints/best/{WEIGHTS_FILE}"):
-            if (path / inside).is_file():
-                return path / inside
+        for folder in (path, *(disk.follow(path / "checkpoints" / name) for name in ("last", "best"))):
+            if (folder / WEIGHTS_FILE).is_file():
+                return folder / WEIGHTS_FILE
         raise FileNotFoundError(f"{path} holds no {WEIGHTS_FILE}, neither itself nor in checkpoints/last or checkpoints/best")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give a weights file, a folder of save_pretrained or a run folder")

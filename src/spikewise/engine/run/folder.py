@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -61,9 +61,10 @@ os.register_at_fork(after_in_child=_close_locks)
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, say: Callable[[str], None] = print) -> Iterator[None]:
     """Lock a run folder for this process; the system releases the lock when the process ends, however it ends.
 
+    say:     is told where the file system has no locks
     Raises:  BlockingIOError when another process is training into it
     """
     path.mkdir(parents=True, exist_ok=True)
@@ -77,6 +78,10 @@ def locked(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(f"another process is training into {path}; wait for it, or give another folder") from None
+        except OSError as error:
+            if error.errno not in disk.NOT_SUPPORTED:
+                raise
+            say(f"{path}: no locks here; begin no second process that trains into this folder")
         yield
     finally:
         _LOCKS.discard(descriptor)
