@@ -9,8 +9,11 @@ import pytest
 from tiny import TINY
 
 import spikewise as sw
+from spikewise import disk
 from spikewise.cli.main import main
+from spikewise.engine import loop, metrics
 from spikewise.engine.loop import resume, train
+from spikewise.engine.tensorboard import TensorBoard
 
 
 def refusing(code):
@@ -41,3 +44,29 @@ def test_a_run_goes_on_without_locks_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
     train(replace(TINY, optim=replace(TINY.optim, epochs=1)), tmp_path / "run", device="cpu")
     assert capsys.readouterr().err.count("no locks here") == 1
+
+
+@pytest.mark.parametrize("what", ["metrics.jsonl", "timing.jsonl", "checkpoint", "events"])
+def test_a_full_disk_is_one_line_with_the_way_on(what, tmp_path, monkeypatch, capsys):
+    """At the second epoch, wherever it is met; the run goes on to the same end, and `evaluate` names the epoch that it has."""
+    run, full = tmp_path / "run", refusing(errno.ENOSPC)
+    train(TINY, run, device="cpu", quiet=True, stop_epoch=1)
+    with monkeypatch.context() as patch:
+        if what == "checkpoint":
+            patch.setattr(disk, "write", full)
+        elif what == "events":
+            patch.setattr(TensorBoard, "add_epoch", full)
+        else:
+            append = loop.append
+            patch.setattr(loop, "append", lambda file, line: full() if file.name == what else append(file, line))
+            patch.setattr(metrics, "append", lambda file, line: full() if file.name == what else append(file, line))
+        assert main(["train", "--resume", str(run), "--device", "cpu", "--quiet"]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"make room, then go on with spikewise train --resume {run}" in error
+    assert main(["evaluate", str(run), "--device", "cpu"]) == 0
+    assert "unfinished: 1 of 2 epochs" in capsys.readouterr().out
+    resume(run, device="cpu", quiet=True)
+    train(TINY, tmp_path / "whole", device="cpu", quiet=True)
+    for file in ("metrics.jsonl", "checkpoints/last/model.safetensors"):
+        assert (run / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

@@ -91,10 +91,12 @@ def print_result(result: "Result", device: Device, *, quiet: bool, as_json: bool
 
 
 def progress(run: Path) -> tuple[Config, int]:
-    """A run's config, and how many of its epochs are done."""
-    from ..engine.run.folder import METRICS, read_config, read_lines
+    """A run's config, and how many of its epochs are done: those before its newest checkpoint."""
+    from ..engine.run.checkpoint import step_number
+    from ..engine.run.folder import CHECKPOINTS, METRICS, read_config, read_lines
 
-    return read_config(run), len(read_lines(run / METRICS))
+    newest = step_number(disk.follow(run / CHECKPOINTS / "last").resolve())
+    return read_config(run), sum(line["step"] <= newest for line in read_lines(run / METRICS))
 
 
 def evaluate(

@@ -1,8 +1,10 @@
 """Training: from a config to a run folder, and on from an interrupted run."""
 
 import dataclasses
+import errno
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -85,7 +87,8 @@ def train(
         create(run, config, torch_device, describe_weights(config))
         if config.weights:
             save_checkpoint(state, run, console)  # from here on the run does not need their file
-        return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
+        with told_where_to_go_on(run):
+            return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
 
 
 def resume(
@@ -131,7 +134,20 @@ def resume(
         if differences and state.steps_done:
             changes = "; ".join(differences)
             console.line(f"resumed on a different setup ({changes}): no longer bit-identical to an uninterrupted run")
-        return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
+        with told_where_to_go_on(run):
+            return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
+
+
+@contextmanager
+def told_where_to_go_on(run: Path) -> Iterator[None]:
+    """A full disk, told with the way on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        message = f"the disk is full: make room, then go on with spikewise train --resume {run}"
+        raise OSError(error.errno, message) from None
 
 
 def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, quiet: bool, stop_epoch: int | None) -> Result:
