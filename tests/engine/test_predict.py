@@ -161,6 +161,11 @@ def test_mistakes_of_predict_are_one_line(run, tmp_path, capsys):
         ([str(run), "nowhere.png"], "nowhere.png does not exist"),
         ([str(run), str(tmp_path / "empty")], "holds no file of photographs"),
         ([str(tmp_path / "no-run"), "x.png"], "no-run does not exist"),
+        ([str(run), "x.png", "--batch", "0"], "batch=0"),
+        ([str(run), "x.png", "--top", "0"], "top=0"),
+        ([str(run), "x.png", "--T", "0"], "T=0"),
+        ([str(run), "x.png", "--csv", str(tmp_path / "no" / "a.csv")], "there is no folder"),
+        ([str(run), "x.png", "--sheet", str(tmp_path / "a.txt")], "use .png"),
     ):
         assert main(["predict", *words]) == 2
         assert message in capsys.readouterr().err
@@ -178,6 +183,7 @@ def test_a_file_and_its_run_have_the_same_score(run, photographs, tmp_path, caps
         score = json.loads(capsys.readouterr().out)
         found.append((score["correct"], score["total"], score["confusion"], score["classes"]))
         rows = read_csv(tmp_path / "answers.csv")
+        assert rows[0]["sample"].endswith("val/bright/0.png")
         assert sum(row["class"] == row["predicted"] for row in rows) == score["correct"]
     assert found[0] == found[1] == found[2]
     assert np.trace(found[0][2]) == found[0][0]

@@ -1,6 +1,7 @@
 """The command `spikewise predict`."""
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from .. import disk
 from ..wording import count
 from .data import track_files
 from .options import Connect, Device, Json, ModelName, RunOrFile
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ..engine.predict import Prediction
 
 THUMBNAIL, LABEL_HEIGHT, COLUMNS = 160, 34, 6  # of a picture sheet, in pixels
+MAX_SHEET = 600  # images on a sheet
 
 
 def predict(
@@ -45,6 +48,11 @@ def predict(
     predictor = Predictor(run, device=device, batch=batch, T=T, top=top, **overrides)
     if sheet is not None and predictor.spec.kind == "events":
         raise ValueError("--sheet draws images; `spikewise events show` draws a recording")
+    for file in filter(None, (csv_file, sheet)):
+        if not file.absolute().parent.is_dir():
+            raise FileNotFoundError(f"{file}: there is no folder {file.absolute().parent}; make it first")
+    if sheet is not None:
+        require_picture_suffix(sheet)
     sources, skipped = expand_folders(inputs, predictor.spec)
     found = list(report(track_files(predictor(sources), len(sources)), as_json))
     if csv_file is not None:
@@ -72,10 +80,17 @@ def report(predictions: Iterable["Prediction"], as_json: bool) -> Iterator["Pred
         yield one
 
 
+def require_picture_suffix(file: Path) -> None:
+    from PIL import Image
+
+    if file.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"--sheet {file}: no picture format is known by {file.suffix or 'no suffix'!r}; use .png or .jpg")
+
+
 def write_csv(file: Path, predictions: list["Prediction"]) -> None:
     """A line per input: the path, and class and probability by rank, or the error."""
     ranks = max((len(one.classes) for one in predictions), default=0)
-    with file.open("w", newline="") as opened:
+    with io.StringIO(newline="") as opened:
         writer = csv.writer(opened)
         writer.writerow(
             ["source", *(word for rank in range(1, ranks + 1) for word in (f"class{rank}", f"probability{rank}")), "error"]
@@ -83,6 +98,7 @@ def write_csv(file: Path, predictions: list["Prediction"]) -> None:
         for one in predictions:
             cells = [cell for name, value in one.classes for cell in (name, f"{value:.6f}")]
             writer.writerow([one.source, *cells, *[""] * (2 * ranks - len(cells)), one.error])
+        disk.atomic_write(file.absolute(), opened.getvalue().encode())
 
 
 def draw_sheet(file: Path, predictions: list["Prediction"]) -> None:
@@ -94,6 +110,9 @@ def draw_sheet(file: Path, predictions: list["Prediction"]) -> None:
     shown = [one for one in predictions if not one.error]
     if not shown:
         raise ValueError(f"{file} is not drawn: no image could be read")
+    if len(shown) > MAX_SHEET:
+        print(f"spikewise: {file} shows the first {MAX_SHEET} of {len(shown):,} images", file=sys.stderr)
+        shown = shown[:MAX_SHEET]
     columns = min(COLUMNS, len(shown))
     width, height = THUMBNAIL + 12, THUMBNAIL + LABEL_HEIGHT + 12
     picture = Image.new("RGB", (columns * width, -(-len(shown) // columns) * height), "white")
@@ -110,4 +129,6 @@ def draw_sheet(file: Path, predictions: list["Prediction"]) -> None:
         while len(name) > 4 and font.getlength(name) > THUMBNAIL:
             name = f"{name[:-2].rstrip('…')}…"
         draw.text((left, top + THUMBNAIL + 2), f"{name}\n{100 * value:.1f} %", fill="black", font=font, spacing=2)
-    picture.save(file)
+    with io.BytesIO() as content:
+        picture.save(content, Image.registered_extensions()[file.suffix.lower()])
+        disk.atomic_write(file.absolute(), content.getvalue())

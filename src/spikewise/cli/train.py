@@ -1,6 +1,7 @@
 """The commands `spikewise train`, `train --resume` and `evaluate`."""
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -181,10 +182,10 @@ def class_table(confusion: "np.ndarray", names: tuple[str, ...]) -> str:
 
 
 def write_answers(file: Path, answers: "Answers", names: tuple[str, ...]) -> None:
-    """A line per sample, in the order of the test split: its number, its class, the answer, its probability."""
-    with file.open("w", newline="") as opened:
+    """A line per sample, in the order of the test split: its file or number, its class, the answer, its probability."""
+    columns = zip(answers.sources, answers.labels, answers.predicted, answers.probability, strict=True)
+    with io.StringIO(newline="") as opened:
         writer = csv.writer(opened)
         writer.writerow(["sample", "class", "predicted", "probability"])
-        for number, row in enumerate(zip(answers.labels, answers.predicted, answers.probability, strict=True)):
-            label, predicted, probability = row
-            writer.writerow([number, names[label], names[predicted], f"{probability:.6f}"])
+        writer.writerows([source, names[label], names[found], f"{value:.6f}"] for source, label, found, value in columns)
+        disk.atomic_write(file.absolute(), opened.getvalue().encode())

@@ -56,7 +56,9 @@ class InputSpec:
             sizes = all(isinstance(side, int) and 0 < side <= 4096 for side in spec.shape) and len(spec.shape) == 3
             names = all(isinstance(name, str) for name in spec.class_names)
             numbers = all(isinstance(value, float | int) for value in (*(spec.mean or ()), *(spec.std or ())))
-            if sizes and names and numbers and spec.kind in ("photographs", "images", "events"):
+            whole = spec.kind != "photographs" or len(spec.mean or ()) == len(spec.std or ()) == 3
+            whole = whole and (spec.kind != "events" or (spec.num_frames >= 1 and spec.split_by in FRAME_BINNERS))
+            if sizes and names and numbers and whole and spec.kind in ("photographs", "images", "events"):
                 return spec
         except TypeError:
             pass
@@ -120,7 +122,7 @@ def load_image(source: Any) -> Image.Image:
     low, high = (pixels.min(), pixels.max()) if pixels.size else ("none", "none")
     raise ValueError(
         f"given an array {list(pixels.shape)} {pixels.dtype} from {low} to {high}; give uint8 [H, W, 3], or floating point "
-        "from 0 to 1, [H, W, 3] or [3, H, W]"
+        "from 0 to 1, [H, W, 3] or [3, H, W], or one channel [H, W]"
     )
 
 

@@ -1,6 +1,7 @@
 """Accuracy and loss of a network on a whole split, and the networks of finished runs."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ..config import Config, Data, Model
 from ..data import Dataset, find_dataset
 from ..data.input_spec import match_classes
 from ..models import Network
+from ..models.network import require_positive
 from ..models.weights import WEIGHTS_FILE, load_pretrained, resolve_weights_file
 from ..progress import MinuteLines
 from .build import autocast, choose_device, load_data, weights_channels_last
@@ -29,10 +31,12 @@ from .run.folder import CHECKPOINTS, CONFIG, read_config
 class Answers:
     """What a network said of every sample of a split, in their order.
 
-    labels, predicted:  class indices of the network, int64 [N]
-    probability:        of the predicted class, float32 [N]
+    labels, predicted:  class indices of the network
+    probability:        of the predicted class
+    sources:            files, where the samples are files; else their numbers
     """
 
+    sources: Sequence[object] = ()
     labels: list[int] = field(default_factory=list)
     predicted: list[int] = field(default_factory=list)
     probability: list[float] = field(default_factory=list)
@@ -84,6 +88,8 @@ def evaluate_network(
     training, batches = net.training, EvalBatches(data, batch)
     correct, correct_top5, loss, seen = 0, 0, 0.0, 0
     classes = class_indices(net, data, device)
+    if answers is not None:
+        answers.sources = getattr(data, "files", range(len(data.labels)))
     lines = MinuteLines(Console(quiet).minutely, len(data.labels))
     net.eval()
     try:
@@ -183,6 +189,7 @@ def evaluate(
     Raises:      FileNotFoundError, ValueError with what is wrong and what to do
     """
     where = choose_device(device)
+    require_positive(**{key: value for key, value in (("batch", batch), ("T", overrides.get("T"))) if value is not None})
     if (Path(run) / CONFIG).is_file() or (Path(run).is_dir() and not (Path(run) / WEIGHTS_FILE).is_file()):
         if strange := [name for name in overrides if name != "T"] + (["data_name"] if data_name else []):
             raise ValueError(f"{strange[0]} is for weights files; {run} is a run, whose config says it")

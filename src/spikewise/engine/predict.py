@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data.class_folders import find_files
 from ..data.input_spec import InputSpec, name_of
 from ..models import Network
+from ..models.network import require_positive
 from ..models.weights import load_pretrained
 from .build import choose_device, weights_channels_last
 from .loader import to_device
@@ -53,6 +54,7 @@ class Predictor:
         top: int = 5,
         **overrides: Any,
     ):
+        require_positive(batch=batch, top=top, **({} if T is None else {"T": T}))
         self.device, self.batch, self.top = choose_device(device), batch, top
         net = weights if isinstance(weights, Network) else load_pretrained(weights, **overrides)
         self.net = weights_channels_last(net).to(self.device).eval()
