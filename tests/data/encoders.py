@@ -74,7 +74,7 @@ def evt2(t, x, y, polarity):
     """Prophesee EVT 2.0."""
     words, state = [], {}
     for time, a, b, p in zip(map(int, t), map(int, x), map(int, y), map(int, polarity), strict=True):
-        words += changes(state, [(8, time >> 6)], 28)
+        words += changes(state, [(8, time >> 6 & 0xFFFFFFF)], 28)
         words.append(p << 28 | (time & 63) << 22 | a << 11 | b)
     return b"% evt 2.0\n% geometry 640x480\n" + np.array(words, "<u4").tobytes()
 
@@ -83,7 +83,7 @@ def evt3(t, x, y, polarity):
     """Prophesee EVT 3.0, one word per part of an event."""
     words, state = [], {}
     for time, a, b, p in zip(map(int, t), map(int, x), map(int, y), map(int, polarity), strict=True):
-        words += changes(state, [(8, time >> 12), (6, time & 4095), (0, b)], 12)
+        words += changes(state, [(8, time >> 12 & 4095), (6, time & 4095), (0, b)], 12)
         words.append(2 << 12 | p << 11 | a)
     return b"% evt 3.0\n% format EVT3;height=720;width=1280\n" + np.array(words, "<u2").tobytes()
 
