@@ -47,8 +47,10 @@ def get_backend(name: str, like: Tensor | None = None) -> Backend:
     Raises:  ValueError if there is no backend of that name, or if it cannot run, with the reason
     """
     if name == "auto":
-        able = (backend for key, backend in BACKENDS.items() if key != "reference" and not backend.unavailable_reason(like))
-        return next(able, BACKENDS["reference"])
+        for key, backend in BACKENDS.items():  # no next(): older compilers do not follow it
+            if key != "reference" and not backend.unavailable_reason(like):
+                return backend
+        return BACKENDS["reference"]
     if name not in BACKENDS:
         raise ValueError(unknown_name("backend", name, ["auto", *BACKENDS]))
     if reason := BACKENDS[name].unavailable_reason(like):

@@ -4,19 +4,21 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..data.input_spec import InputSpec
 from ..neurons import Neuron
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import ConvNorm, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block
 from .residual import Block
 from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
+
+if TYPE_CHECKING:  # networks are built without readers of images and events
+    from ..data.input_spec import InputSpec
 
 EXPORT_ADVICE = "use torch.export.export(net, (x,)) or torch.compile(net)"
 

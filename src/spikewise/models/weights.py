@@ -15,7 +15,6 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .. import disk
-from ..data.input_spec import InputSpec
 from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
 from .network import Network, require_positive
@@ -107,7 +106,10 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
                 raise ValueError(f"it was saved with a function for {functions[0]!r}, which a file can't hold; pass it again")
             net, names = build_empty(metadata | overrides), None
             replace_parts(net, parts)
-            net.input_spec = InputSpec.from_json(inputs) if inputs else None
+            if inputs:
+                from ..data.input_spec import InputSpec  # here, as networks are built without readers of images and events
+
+                net.input_spec = InputSpec.from_json(inputs)
         else:
             infer, rename = detect_layout(tensors)
             net = build_empty(infer(tensors, metadata, overrides) | overrides)
