@@ -102,7 +102,7 @@ def images() -> Config:
             lr_batch=256,
             batch=32,
             epochs=90,
-            warmup_epochs=2,
+            warmup_epochs=0.5,
             nesterov=True,
             weight_decay=1e-4,
             label_smoothing=0.1,

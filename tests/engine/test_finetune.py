@@ -1,6 +1,7 @@
 """Runs that begin with trained weights, and parts that do not learn."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,12 @@ from PIL import Image
 import spikewise as sw
 from spikewise.cli.main import main
 from spikewise.config import Config, Data, Model, Optim
+from spikewise.data.input_spec import InputSpec
+from spikewise.engine.build import build_network, load_data
 from spikewise.engine.loop import resume, train
 from spikewise.engine.loss import balanced_class_weights
 from spikewise.engine.optim import build_optimizer
+from spikewise.engine.step import TrainState
 from spikewise.models import build_model
 from spikewise.models.weights import save_pretrained, to_published
 
@@ -161,11 +165,36 @@ def test_gradients_are_clipped_to_a_norm(precision, photographs, tmp_path):
     config = small(model=Model(name="sew_resnet20", T=2))
     optim = replace(config.optim, momentum=0.0, lr_batch=8, lr=1.0, clip_grad_norm=0.01, schedule="constant", batch=24)
     config = replace(config, data=replace(config.data, root=str(photographs)), optim=replace(optim, precision=precision))
-    from spikewise.engine.build import build_network, load_data
-
     before = build_network(config, load_data(config, "train")).state_dict()
     train(config, tmp_path / "run", device="cpu", quiet=True)
     after = dict(sw.load_pretrained(tmp_path / "run").named_parameters())
     moved = torch.stack([(after[name] - before[name]).norm() for name in after]).norm()
     assert moved <= 3 * 0.01 * (1 + 1e-4)
     assert moved >= 3 * 0.01 * (1 - 1e-2)
+
+
+def test_classes_in_another_order_take_their_rows_of_the_head_and_others_a_new_one(photographs, tmp_path):
+    source = build_model("sew_resnet20", num_classes=2, T=2)
+    for names, rows in ((("dark", "bright"), [1, 0]), (("bright", "dark"), [0, 1]), (("cat", "dog"), None)):
+        source.input_spec = InputSpec("image-folder", "photographs", names, (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+        file = save_pretrained(source, tmp_path / "-".join(names))
+        config = small(weights=str(file), model=Model(name="sew_resnet20", T=2))
+        config = replace(config, data=replace(config.data, root=str(photographs)))
+        state = TrainState(config, load_data(config, "train"), torch.device("cpu"), fresh=True)
+        assert ("the head of 2 is new" in state.begins_with) == (rows is None)
+        assert rows is None or torch.equal(state.net.fc.weight, source.fc.weight[rows])
+    source.stem.neuron.v_th = 0.3
+    file = save_pretrained(source, tmp_path / "changed")
+    with pytest.raises(ValueError, match=r"its stem.neuron was replaced"):
+        TrainState(replace(config, weights=str(file)), load_data(config, "train"), torch.device("cpu"), fresh=True)
+
+
+def test_a_run_whose_first_checkpoint_is_lost_does_not_begin_with_other_weights(photographs, tmp_path):
+    file = save_pretrained(build_model("sew_resnet20", num_classes=2), tmp_path / "w")
+    config = small(weights=str(file))
+    config = replace(config, data=replace(config.data, root=str(photographs)))
+    train(config, tmp_path / "run", device="cpu", quiet=True)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match="not even that of its first weights"):
+        resume(tmp_path / "run", device="cpu", quiet=True)

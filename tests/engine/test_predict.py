@@ -158,7 +158,6 @@ def test_mistakes_of_predict_are_one_line(run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for words, message in (
         ([str(run)], "predict needs an INPUT"),
-        ([str(run), "nowhere.png"], "nowhere.png does not exist"),
         ([str(run), str(tmp_path / "empty")], "holds no file of photographs"),
         ([str(tmp_path / "no-run"), "x.png"], "no-run does not exist"),
         ([str(run), "x.png", "--batch", "0"], "batch=0"),
@@ -169,6 +168,17 @@ def test_mistakes_of_predict_are_one_line(run, tmp_path, capsys):
     ):
         assert main(["predict", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_one_path_is_one_input_and_what_is_not_there_stops_no_other(run, photographs):
+    file = str(photographs / "val" / "dark" / "0.png")
+    predictor = sw.Predictor(run, device="cpu")
+    (alone,) = predictor(file)
+    missing, there = predictor(["nowhere.png", file])
+    assert alone == there
+    assert "nowhere.png" in missing.error
+    with pytest.raises(ValueError, match="given a list; give one path"):
+        sw.load_pretrained(run).preprocess([file, file])
 
 
 def test_a_file_and_its_run_have_the_same_score(run, photographs, tmp_path, capsys):

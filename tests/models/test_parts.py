@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
 import spikewise as sw
+from spikewise.data.input_spec import InputSpec
 from spikewise.models import build_model
 from spikewise.models.parts import changed_parts
 from spikewise.models.weights import load_pretrained, save_pretrained, serialize_pretrained, to_published
@@ -119,6 +121,11 @@ def without_a_part(net):
         (own_forward, "layer1.0.conv1.norm: its forward was replaced"),
         (lambda net: setattr(net.layer1[0], "connect", lambda a, s: a + s), "layer1.0.conv2.connect is a function"),
         (replace("fc", lambda: nn.utils.parametrizations.weight_norm(nn.Linear(64, 4))), "fc is a Parametrized"),
+        (lambda net: setattr(net.stem.neuron, "step", lambda x, state: (x, state)), "stem.neuron: its step was replaced"),
+        (lambda net: prune.l1_unstructured(net.fc, "weight", 0.5), "'fc.weight'"),
+        (lambda net: net.register_buffer("mu", torch.zeros(3)), "'mu' is added"),
+        (lambda net: setattr(net.layer1[0].conv1.norm.weight, "data", torch.ones(17)), "norm.weight' is added, missing or of"),
+        (lambda net: setattr(net.layer1[0].conv1.conv, "weight", net.layer1[0].conv2.conv.weight), "is the same tensor as"),
         (lambda net: setattr(net, "extra", nn.Linear(3, 3)), "extra is added"),
         (without_a_part, "layer1.0.conv1.neuron is missing"),
     ],
@@ -244,3 +251,32 @@ def test_damaged_parts_are_refused_by_the_file(parts, tmp_path):
     save_file(load_file(file), file, metadata={"spikewise": json.dumps(header)})
     with pytest.raises(ValueError, match=file.name):
         load_pretrained(file)
+
+
+def test_options_that_parts_would_not_follow_are_refused_and_backends_followed(tmp_path):
+    net = small()
+    every_threshold(net)
+    save_pretrained(net, tmp_path)
+    with pytest.raises(ValueError, match=r"v_th would not reach stem.neuron"):
+        load_pretrained(tmp_path, v_th=0.7)
+    assert load_pretrained(tmp_path, backend="reference").layer1[0].conv1.neuron.backend == "reference"
+
+
+def test_settings_of_an_own_neuron_that_the_file_cannot_tell_are_refused(tmp_path):
+    class Own(IF):
+        def step(self, x, state):
+            return super().step(x, state)
+
+    net = small(neuron=Own)
+    save_pretrained(net, tmp_path / "as built")
+    every_threshold(net)
+    with pytest.raises(ValueError, match=r"stem.neuron is a Own"):
+        save_pretrained(net, tmp_path / "changed")
+
+
+def test_another_head_has_no_names_of_classes():
+    net = small()
+    net.input_spec = InputSpec("digits", "images", tuple("abcde"), (3, 8, 8))
+    assert net.class_names == tuple("abcde")
+    net.fc = nn.Linear(64, 3)
+    assert net.class_names == ()

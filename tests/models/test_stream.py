@@ -112,3 +112,33 @@ def test_mistakes_are_told(call, message):
     _, state = stream(net, FRAMES[:1])
     with pytest.raises(ValueError, match=message):
         call(net, state)
+
+
+def test_a_frame_that_is_not_finite_spoils_its_stream_until_that_begins_anew():
+    """Membranes do not recover, also where the frame has left the window."""
+    net, frames = small(), FRAMES.clone()
+    frames[1, 0, 0, 0, 0] = float("nan")
+    logits, state = stream(net, frames, memory=2)
+    assert all(found.isnan().all(1).tolist() == [t >= 1, False, False] for t, found in enumerate(logits))
+    assert stream(net, FRAMES[:1], net.reset_streams(state, [0]))[0][0].isfinite().all()
+
+
+def test_streams_are_chosen_by_number_or_mask_alike():
+    net = small()
+    _, state = stream(net, FRAMES[:2])
+    counts = [[0, 2, 2], [2, 0, 0]]
+    for chosen, expected in (
+        ([0], counts[0]),
+        (torch.tensor([True, False, False]), counts[0]),
+        ([False, True, True], counts[1]),
+    ):
+        assert net.reset_streams(state, chosen).num_steps.tolist() == expected
+    for wrong in (torch.tensor(1), [True, False]):
+        with pytest.raises(ValueError, match="give the numbers of streams, or a mask of 3"):
+            net.reset_streams(state, wrong)
+
+
+def test_half_precision_streams_begin_anew():
+    net = small().to(torch.bfloat16)
+    _, state = stream(net, FRAMES[:1].bfloat16())
+    assert stream(net, FRAMES[1:].bfloat16(), net.reset_streams(state, [0]))[0][-1].dtype == torch.bfloat16

@@ -250,7 +250,9 @@ def bind_with_config(name: str, args: list[str], imports: tuple[str, ...]) -> pa
         from ..engine.finetune import adopt_network
 
         told = [word.partition("=")[0].removeprefix("--model.") for word in args if word.startswith("--model.")]
-        config = adopt_network(config, [field.replace("-", "_") for field in told])
+        fields = {field.name for field in dataclasses.fields(config.model)}
+        names = [word.replace("-", "_") for word in told]
+        config = adopt_network(config, [name if name in fields else name.removeprefix("no_") for name in names])
     from ..engine.unused_fields import without_unused
 
     return partial(call, config=without_unused(config, start))

@@ -110,6 +110,8 @@ def load_image(source: Any) -> Image.Image:
     if isinstance(source, Image.Image):
         return compose_on_black(source) if source.has_transparency_data else source.convert("RGB")
     pixels = np.asarray(source)
+    if not np.issubdtype(pixels.dtype, np.number):
+        raise ValueError(f"given a {type(source).__name__}; give one path, one image of Pillow or one array")
     if pixels.ndim == 2:
         pixels = np.stack([pixels] * 3, -1)
     if pixels.ndim == 3 and pixels.shape[-1] != 3 and pixels.shape[0] == 3:

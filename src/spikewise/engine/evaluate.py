@@ -115,6 +115,8 @@ def class_indices(net: Network, data: Dataset, device: torch.device) -> Tensor |
 
     Raises:  ValueError for classes that only one of them has
     """
+    if not net.class_names and net.num_classes != len(data.class_names):
+        raise ValueError(f"{data.name} has {len(data.class_names)} classes, the network {net.num_classes} without names")
     if not net.class_names or net.class_names == tuple(data.class_names):
         return None
     return torch.tensor(match_classes(net.class_names, tuple(data.class_names), data.name), device=device)
@@ -147,7 +149,7 @@ def load_weights(path: str | Path, data_name: str | None, data_root: str | None,
 
     Raises:  as `load_pretrained`; ValueError where neither the file nor `data_name` says which data
     """
-    net = weights_channels_last(load_pretrained(path, **overrides))
+    net = weights_channels_last(load_pretrained(path, **overrides)).float()
     spec = net.input_spec
     if spec is None and data_name is None:
         raise ValueError(f"{path} does not say what it was trained on; name the data set: --data.name")
@@ -197,6 +199,8 @@ def evaluate(
         net.T = overrides.get("T", net.T)
         precision, batch = config.optim.eval_precision, batch or config.optim.batch
     else:
+        if checkpoint != "last":
+            raise ValueError(f"checkpoint={checkpoint!r} is for runs; {run} is a file of weights")
         net, config = load_weights(run, data_name, data_root, **overrides)
         precision, batch = "float32", batch or 64
     if "T" in overrides and find_dataset(config.data.name).events:

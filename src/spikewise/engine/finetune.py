@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..config import Config, Model
+from ..data.input_spec import match_classes
 from ..models import Network
 from ..models.parts import changed_parts
 from ..models.weights import load_pretrained, resolve_weights_file
@@ -23,16 +24,21 @@ def adopt_network(config: Config, told: Collection[str] = ()) -> Config:
     """
     assert config.weights is not None
     net = load_source(config.weights, {name: getattr(config.model, name) for name in told})
-    if others := [path for path in changed_parts(net, net.spec) if path.partition(".")[0] != net.head_name]:
-        raise ValueError(f"{config.weights}: its {others[0]} was replaced, which no config can say: train it in Python")
     fields = {field.name for field in dataclasses.fields(Model)}
     return dataclasses.replace(config, model=Model(**{key: value for key, value in net.spec.items() if key in fields}))
 
 
 def load_source(weights: str, model: dict[str, Any]) -> Network:
+    """The network of a weights file.
+
+    Raises:  as `load_pretrained`; ValueError for one with parts, but a head, that no config can say
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return load_pretrained(weights, **model)
+        net = load_pretrained(weights, **model)
+    if others := [path for path in changed_parts(net, net.spec) if path.partition(".")[0] != net.head_name]:
+        raise ValueError(f"{weights}: its {others[0]} was replaced, which no config can say: train it in Python")
+    return net
 
 
 def load_initial_weights(net: Network, config: Config) -> str:
@@ -44,14 +50,23 @@ def load_initial_weights(net: Network, config: Config) -> str:
     source = load_source(config.weights, vars(config.model))
     if source.in_channels != net.in_channels:
         raise ValueError(f"{config.weights} takes {source.in_channels} channels, {config.data.name} has {net.in_channels}")
-    keeps_head = source.num_classes == net.num_classes
-    state = {
-        name: tensor for name, tensor in source.state_dict().items() if keeps_head or name.partition(".")[0] != net.head_name
+    state, ours, head = source.state_dict(), net.state_dict(), f"{net.head_name}."
+    of_head = {name: tensor for name, tensor in state.items() if name.startswith(head)}
+    keeps_head = {name: tensor.shape for name, tensor in of_head.items()} == {
+        name: tensor.shape for name, tensor in ours.items() if name.startswith(head)
     }
-    net.load_state_dict(state, strict=keeps_head)
+    if keeps_head and source.class_names and source.class_names != net.class_names:
+        keeps_head = set(source.class_names) == set(net.class_names)
+        if keeps_head:  # the same classes in another order
+            order = list(match_classes(source.class_names, net.class_names, config.data.name))
+            state |= {name: tensor[order] for name, tensor in of_head.items()}
+    net.load_state_dict(
+        {name: tensor for name, tensor in state.items() if keeps_head or name not in of_head}, strict=keeps_head
+    )
+    if keeps_head:
+        return f"weights of {config.weights}"
     old, new = source.num_classes, net.num_classes
-    new_head = "" if keeps_head else f", all but its head of {old} classes; the head of {new} is new"
-    return f"weights of {config.weights}{new_head}"
+    return f"weights of {config.weights}, all but its head of {old} classes; the head of {new} is new"
 
 
 def describe_weights(config: Config) -> dict[str, str]:

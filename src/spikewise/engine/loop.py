@@ -256,6 +256,10 @@ def restore_checkpoint(state: TrainState, run: Path, console: Console) -> checkp
             raise ValueError(
                 f"{run} has {count(epochs, 'epoch')} in {METRICS} but no intact checkpoint: restore one, or begin a new run"
             )
+        if state.config.weights:
+            raise ValueError(
+                f"{run} has no intact checkpoint, not even that of its first weights: begin a new run with --weights"
+            )
         console.line(f"{run} has no intact checkpoint: starting over")
         return None
     fingerprint = checkpoint.read_state(path).get("run")

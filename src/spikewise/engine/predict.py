@@ -1,5 +1,6 @@
 """Classes of new images and recordings, by a trained network."""
 
+import copy
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -56,8 +57,10 @@ class Predictor:
     ):
         require_positive(batch=batch, top=top, **({} if T is None else {"T": T}))
         self.device, self.batch, self.top = choose_device(device), batch, top
-        net = weights if isinstance(weights, Network) else load_pretrained(weights, **overrides)
-        self.net = weights_channels_last(net).to(self.device).eval()
+        if isinstance(weights, Network) and overrides:
+            raise ValueError(f"{min(overrides)} is for weights files; the network is built already")
+        net = copy.deepcopy(weights) if isinstance(weights, Network) else load_pretrained(weights, **overrides)
+        net = self.net = weights_channels_last(net).float().to(self.device).eval()
         if net.input_spec is None:
             raise ValueError(f"{name_of(weights)} does not say what it was trained on; only weights written by a run do")
         self.spec: InputSpec = net.input_spec
@@ -68,7 +71,7 @@ class Predictor:
 
     def __call__(self, sources: Iterable[Any]) -> Iterator[Prediction]:
         """The prediction of each source, in their order; any number of them."""
-        remaining = iter(sources)
+        remaining = iter([sources] if isinstance(sources, str | Path) else sources)
         while chunk := list(islice(remaining, self.batch)):
             found = [self.read(source) for source in chunk]
             samples = [sample for sample in found if isinstance(sample, Tensor)]
@@ -96,20 +99,18 @@ class Predictor:
 
     def rank(self, probabilities: Tensor) -> tuple[tuple[str, float], ...]:
         values, indices = probabilities.topk(min(self.top, len(probabilities)))
-        names = self.spec.class_names or tuple(map(str, range(len(probabilities))))
+        names = self.net.class_names or tuple(map(str, range(len(probabilities))))
         return tuple((names[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True))
 
 
 def expand_folders(paths: Iterable[Path], spec: InputSpec) -> tuple[list[Path], int]:
     """Files as they are, of folders all that can be an input, sorted by name; and how many other files were skipped.
 
-    Raises:  FileNotFoundError for a path that is not there; ValueError for a folder without an input
+    Raises:  ValueError for a folder without an input
     """
     found, skipped = [], 0
     for path in paths:
         if not path.is_dir():
-            if not path.exists():
-                raise FileNotFoundError(f"{path} does not exist")
             found.append(path)
             continue
         files = find_files(path.parent, path.name or os.curdir, spec.suffixes)

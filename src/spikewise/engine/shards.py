@@ -44,8 +44,8 @@ class GradientSum:
         """One more shard of this process: its gradients, None where a parameter has none, and its share of the batch."""
         self.terms.append(([*gradients], weight))
 
-    def finish(self, like: Sequence[Tensor]) -> list[Tensor]:
-        """The sums, in the shapes and types of `like`."""
+    def finish(self, like: Sequence[Tensor]) -> list[Tensor | None]:
+        """The sums, in the shapes and types of `like`; None where no shard has a gradient."""
         largest = torch.zeros(len(like), dtype=torch.float64, device=like[0].device)
         for gradients, weight in self.terms:
             for number, gradient in enumerate(gradients):
@@ -53,7 +53,12 @@ class GradientSum:
                     value = gradient.detach().abs().amax().double() * weight
                     largest[number] = torch.maximum(largest[number], torch.where(value.isfinite(), value, torch.inf))
         largest = self.reduce_max(largest).cpu()
-        return [self.sum_of(number, float(largest[number]), x) for number, x in enumerate(like)]
+        return [
+            None
+            if all(gradients[number] is None for gradients, _ in self.terms)
+            else self.sum_of(number, float(largest[number]), x)
+            for number, x in enumerate(like)
+        ]
 
     def sum_of(self, number: int, largest: float, like: Tensor) -> Tensor:
         """The sum of one tensor, whose largest term is known."""

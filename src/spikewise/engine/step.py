@@ -68,8 +68,8 @@ class TrainState:
             autocast(precision, device)  # raises where the device can't compute in it
         self.order = EpochSampler(len(data.labels), config.optim.batch, config.seed)
         self.net = self.build_net()
-        self.begins_with = load_initial_weights(self.net, config) if fresh and config.weights else "fresh weights"
         self.net.input_spec = describe_input(config, data)
+        self.begins_with = load_initial_weights(self.net, config) if fresh and config.weights else "fresh weights"
         self.frozen = frozen_modules(self.net, config.freeze)
         balanced = config.optim.class_weights == "balanced"
         self.class_weights = balanced_class_weights(data.labels, len(data.class_names)).to(device) if balanced else None

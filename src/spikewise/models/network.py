@@ -55,7 +55,7 @@ class Network(LayerOwner):
         raise NotImplementedError(f"{type(self).__name__} must say its stages")
 
     def features(
-        self, x: Tensor, stages: Sequence[int] = (), *, mean: bool = False, batch_first: bool = False
+        self, x: Tensor, stages: int | Sequence[int] = (), *, mean: bool = False, batch_first: bool = False
     ) -> dict[int, Tensor]:
         """The output of stages: of a spiking network [T, N, C, H, W], with `mean` averaged over time [N, C, H, W].
 
@@ -64,11 +64,15 @@ class Network(LayerOwner):
         Raises:   ValueError for a stage that is not there
         """
         count = len(self.stages)
-        stages = tuple(stages) or (count,)
+        stages = (stages,) if isinstance(stages, int) else tuple(stages) or (count,)
         if unknown := [number for number in stages if number not in range(1, count + 1)]:
             raise ValueError(f"there is no stage {unknown[0]!r}; this network has stages 1 to {count}")
         taken = dict.fromkeys(stages, x)
-        self.forward_features(self.prepare_input(x, batch_first), None, taken)
+        x = self.prepare_input(x, batch_first)
+        self.forward_features(x, None, taken)
+        for number, out in taken.items():
+            marked = nan_where_not_finite(out.flatten(-3), x, mixed=self.training)
+            taken[number] = marked.unflatten(-1, out.shape[-3:])
         return {number: out.mean(0) if mean and out.dim() == 5 else out for number, out in taken.items()}
 
     head_name = "fc"  # the attribute that holds the last layer
@@ -90,7 +94,8 @@ class Network(LayerOwner):
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, by index; () where they are not known."""
-        return () if self.input_spec is None else self.input_spec.class_names
+        names = () if self.input_spec is None else self.input_spec.class_names
+        return names if len(names) == self.num_classes else ()  # another head has other classes
 
     def preprocess(self, source: Any) -> Tensor:
         """An image or a recording as the network was shown those of its training: [1, C, H, W], of events [T, 1, 2, H, W].
@@ -238,7 +243,8 @@ class Network(LayerOwner):
             state = state.remember(features, membranes)
         else:
             memory = memory or "all"
-            state = StreamState(membranes, features, 1, memory, (features,) if type(memory) is int else ())
+            recent = (features,) if type(memory) is int else ()
+            state = StreamState(membranes, features, 1, memory, recent, features.isnan().any(1))
         return self.head(state.mean_features), state
 
     def check_state(self, state: StreamState | None, frame: Tensor, memory: Memory | None) -> None:
@@ -258,17 +264,20 @@ class Network(LayerOwner):
         if len(state.feature_sum) != len(frame):
             raise ValueError(f"the state is of {len(state.feature_sum)} streams, the frame of {len(frame)}; pass them alike")
 
-    def reset_streams(self, state: StreamState, samples: Sequence[int]) -> StreamState:
+    def reset_streams(self, state: StreamState, samples: Sequence[int] | Tensor) -> StreamState:
         """The state with some streams of the batch at rest again, as before their first frame; the others go on.
 
-        samples:  their numbers in the batch
-        Raises:   ValueError for a number beyond the batch
+        samples:  their numbers in the batch, or for each stream whether it begins anew (bool [N])
+        Raises:   ValueError for a number beyond the batch, or a mask of another length
         """
-        size = len(state.feature_sum)
-        if beyond := [number for number in samples if number not in range(size)]:
+        size, chosen = len(state.feature_sum), torch.as_tensor(samples)
+        if chosen.dim() != 1 or (chosen.dtype == torch.bool and len(chosen) != size):
+            raise ValueError(f"given {samples!r}; give the numbers of streams, or a mask of {size}")
+        numbers = (chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen).tolist()
+        if beyond := [number for number in numbers if number not in range(size)]:
             raise ValueError(f"there is no stream {beyond[0]!r}; the state is of {size}, 0 to {size - 1}")
         begins = torch.zeros(size, dtype=torch.bool, device=state.feature_sum.device)
-        begins[list(samples)] = True
+        begins[[int(number) for number in numbers]] = True
 
         def at_rest(value: Tensor, rest: Any) -> Tensor:
             rows = begins.reshape(-1, *[1] * (value.dim() - 1))
@@ -293,6 +302,7 @@ class Network(LayerOwner):
             feature_sum=at_rest(state.feature_sum, 0.0),
             num_steps=at_rest(steps, 0.0),
             recent=tuple(at_rest(features, 0.0) for features in state.recent),
+            not_finite=None if state.not_finite is None else state.not_finite & ~begins,
         )
 
     def warn_of_range(self, x: Tensor) -> None:
@@ -319,8 +329,15 @@ class Network(LayerOwner):
         """Input as the network computes with it: frames with time first."""
         if isinstance(x, torch.fx.Proxy):
             raise ValueError(f"torch.fx.symbolic_trace cannot follow this network; {EXPORT_ADVICE}")
-        self.check_input(x, dims=(5,) if batch_first else (4, 5))
-        return x.transpose(0, 1) if batch_first else x
+        if not batch_first:
+            self.check_input(x, dims=(4, 5))
+            return x
+        if not isinstance(x, Tensor) or x.dim() != 5:
+            given = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"given {given}; with batch_first=True this network takes frames [N, T, {self.in_channels}, H, W]")
+        x = x.transpose(0, 1)
+        self.check_input(x, dims=(5,))
+        return x
 
     def check_input(self, x: Tensor, dims: tuple[int, ...]) -> None:
         """Refuse an input that does not fit, in words."""

@@ -8,6 +8,7 @@ PARTS or NEURONS; what cannot be written down is refused when the network is sav
 import functools
 import inspect
 import json
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from ..kernels import CONNECT
 from ..neurons import NEURONS, Neuron
 from .layers import ConvNormFire, MaxPool, SpikeConv
 from .network import Network
-from .registry import build_model, table_key
+from .registry import NEURON_OPTIONS, build_model, table_key
 from .residual import resolve_connect
 
 PARTS: dict[str, type[nn.Module]] = {
@@ -40,7 +41,7 @@ def changed_parts(net: Network, spec: dict[str, Any]) -> dict[str, Any]:
     Raises:  ValueError that names a part which no description can tell
     """
     is_told = not any(callable(value) for value in spec.values())
-    built = built_parts(json.dumps(spec)) if is_told else describe_all(build_empty(spec))
+    built, shapes = built_parts(json.dumps(spec)) if is_told else describe_built(build_empty(spec))
     mine = describe_all(net)
     parts: dict[str, Any] = {}
     for path, description in mine.items():
@@ -50,8 +51,8 @@ def changed_parts(net: Network, spec: dict[str, Any]) -> dict[str, Any]:
         if path not in built:
             raise ValueError(f"{path} is added to the network, which a file cannot tell; {ADVICE}")
         expected = built[path]
-        if "forward" in module.__dict__:
-            raise ValueError(f"{path}: its forward was replaced, which a file cannot hold; {ADVICE}")
+        if replaced := OWN_WAYS & module.__dict__.keys():
+            raise ValueError(f"{path}: its {min(replaced)} was replaced, which a file cannot hold; {ADVICE}")
         if part_name(module) is not None:
             parts[path] = describe(module, path)
         elif isinstance(module, ConvNormFire) and {**description, "connect": None} == {**expected, "connect": None}:
@@ -62,17 +63,37 @@ def changed_parts(net: Network, spec: dict[str, Any]) -> dict[str, Any]:
     for path in built:
         if path not in mine and not inside(path, parts):
             raise ValueError(f"{path} is missing, which a file cannot tell: put nn.Identity() there; or {ADVICE}")
+    if parts:
+        told = build_empty(spec)
+        replace_parts(told, parts)
+        shapes = tensor_shapes(told)
+    if differing := [name for name, shape in (tensor_shapes(net).items() ^ shapes.items())]:
+        raise ValueError(
+            f"its tensor {min(differing)!r} is added, missing or of another shape, which a file cannot tell; {ADVICE}"
+        )
     return parts
 
 
+OWN_WAYS = {
+    "forward",
+    "step",
+    "fire",
+    "initial_state",
+    "v_rest",
+    "coefficients",
+}  # that an object may have in place of its class's
 ADVICE = "save net.state_dict() and load it into a network changed alike"
 
 
-def replace_parts(net: Network, parts: dict[str, Any]) -> None:
+def replace_parts(net: Network, parts: dict[str, Any], given: Collection[str] = ()) -> None:
     """Put in the parts that a file tells, on the meta device: their tensors come with the others.
 
-    Raises:  ValueError for what is no description of a part
+    given:   options that the caller of `load_pretrained` says
+    Raises:  ValueError for what is no description of a part; for options that these parts would not follow
     """
+    told = [path for path, part in parts.items() if isinstance(part, dict) and part.get("kind") in NEURONS]
+    if told and (ignored := sorted(set(given) & NEURON_OPTIONS - {"T", "backend"})):
+        raise ValueError(f"{ignored[0]} would not reach {told[0]} and {len(told) - 1} more, whose settings the file tells")
     for path, description in parts.items():
         parent, _, name = path.rpartition(".")
         try:
@@ -81,6 +102,8 @@ def replace_parts(net: Network, parts: dict[str, Any]) -> None:
                 owner.connect = resolve_connect(description)
             else:
                 part = make(description)
+                for neuron in (module for module in part.modules() if isinstance(module, Neuron)):
+                    neuron.backend = net.spec["backend"]
                 if isinstance(part, Neuron):
                     part.to("meta")
                 if name not in owner._modules:
@@ -107,28 +130,38 @@ def build_empty(spec: dict[str, Any]) -> Network:
 
 
 @functools.lru_cache(maxsize=8)
-def built_parts(spec: str) -> dict[str, Description]:
-    """`describe_all` of the network that these options, as JSON, make: kept, as every checkpoint asks."""
-    return describe_all(build_empty(json.loads(spec)))
+def built_parts(spec: str) -> tuple[dict[str, Description], dict[str, torch.Size]]:
+    """`describe_built` of the network that these options, as JSON, make: kept, as every checkpoint asks."""
+    return describe_built(build_empty(json.loads(spec)))
+
+
+def describe_built(net: Network) -> tuple[dict[str, Description], dict[str, torch.Size]]:
+    return describe_all(net), tensor_shapes(net)
+
+
+def tensor_shapes(net: Network) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in net.state_dict().items()}
 
 
 def describe_all(net: nn.Module) -> dict[str, Description]:
     """Every module by its path: its class and, where PARTS has it, what it was made with."""
-    found = {}
+    found: dict[str, Description] = {}
     for path, module in net.named_modules():
         name = part_name(module)
         found[path] = {"kind": name, **settings(module)} if name is not None else {"kind": type(module).__qualname__}
         if isinstance(module, ConvNormFire):
             found[path]["connect"] = table_key(module.connect, CONNECT)
-        if "forward" in module.__dict__:
-            found[path]["forward"] = "replaced"
+        if name is None and isinstance(module, Neuron):  # of a user's own: told by the function that makes it
+            found[path] |= settings(module)
+        if replaced := OWN_WAYS & module.__dict__.keys():
+            found[path]["replaced"] = sorted(replaced)
     return found
 
 
 def describe(module: nn.Module, path: str) -> Description:
     """A part with all that is in it."""
     name = part_name(module)
-    if name is None or "forward" in module.__dict__:
+    if name is None or OWN_WAYS & module.__dict__.keys():
         raise ValueError(f"{path} is a {type(module).__name__}, which a file cannot tell; {ADVICE}")
     description = {"kind": name, **settings(module)}
     if isinstance(module, nn.Sequential):
@@ -168,6 +201,8 @@ def settings(module: nn.Module) -> Description:
         for name in parameters:
             if name not in ("device", "dtype", *getattr(module, "learned_settings", ())) and hasattr(module, name):
                 value = getattr(module, name)
+                if name == "backend" and isinstance(module, Neuron):
+                    continue  # of the machine, not of the network
                 found[name] = value is not None if name == "bias" else value
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
             break  # else the rest is an argument of the class above

@@ -33,6 +33,7 @@ class StreamState:
     num_steps:    frames that count, or the sum of their weights; where streams of the batch began anew, one number for each [N]
     memory:       which frames the logits average: "all", an int for the latest of that number, or a decay of 0 to 1 per frame
     recent:       with a window, the features of its frames [N, F], the oldest first
+    not_finite:   which streams have seen a frame that is not finite [N]: their membranes, and so their logits, mean nothing
     `torch.save` writes a state, and `torch.load` reads it with its default settings, where spikewise is imported.
     """
 
@@ -41,9 +42,16 @@ class StreamState:
     num_steps: int | float | Tensor
     memory: Memory = "all"
     recent: tuple[Tensor, ...] = ()
+    not_finite: Tensor | None = None
 
     def remember(self, features: Tensor, membranes: dict[str, Any]) -> "StreamState":
-        """The state after one more frame, of these features [N, F]."""
+        """The state after one more frame, of these features [N, F], NaN where the frame is not finite."""
+        seen = features.isnan().any(1)
+        return replace(
+            self.average(features, membranes), not_finite=seen if self.not_finite is None else seen | self.not_finite
+        )
+
+    def average(self, features: Tensor, membranes: dict[str, Any]) -> "StreamState":
         if isinstance(self.memory, float):
             return replace(
                 self,
@@ -62,7 +70,8 @@ class StreamState:
     def mean_features(self) -> Tensor:
         """What the head sees: [N, F]."""
         steps = self.num_steps
-        return self.feature_sum / (steps[:, None] if isinstance(steps, Tensor) else steps)
+        mean = (self.feature_sum / (steps[:, None] if isinstance(steps, Tensor) else steps)).to(self.feature_sum.dtype)
+        return mean if self.not_finite is None else torch.where(self.not_finite[:, None], torch.nan, mean)
 
     def to(self, device: torch.device | str) -> "StreamState":
         """The same state on another device."""
@@ -82,6 +91,7 @@ class StreamState:
             feature_sum=function(self.feature_sum),
             num_steps=steps,
             recent=tuple(map(function, self.recent)),
+            not_finite=None if self.not_finite is None else function(self.not_finite),
         )
 
 

@@ -63,10 +63,14 @@ def serialize_pretrained(net: nn.Module) -> bytes:
     asks = sorted(key for key, value in spec.items() if callable(value))
     header = {"format_version": 1, "model": spec | dict.fromkeys(asks), "functions": asks}
     if net.input_spec is not None:
-        header["input"] = dataclasses.asdict(net.input_spec)
+        header["input"] = dataclasses.asdict(dataclasses.replace(net.input_spec, class_names=net.class_names))
     if parts := changed_parts(net, spec):
         header |= {"format_version": FORMAT_VERSION, "parts": parts}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    owners: dict[int, str] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel() and (other := owners.setdefault(tensor.data_ptr(), name)) != name:
+            raise ValueError(f"save_pretrained: {name} is the same tensor as {other}, which would come back as two")
     return save(tensors, metadata={"spikewise": json.dumps(header)})
 
 
@@ -105,7 +109,7 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
             if functions:
                 raise ValueError(f"it was saved with a function for {functions[0]!r}, which a file can't hold; pass it again")
             net, names = build_empty(metadata | overrides), None
-            replace_parts(net, parts)
+            replace_parts(net, parts, [key for key, value in overrides.items() if value != metadata.get(key)])
             if inputs:
                 from ..data.input_spec import InputSpec  # here, as networks are built without readers of images and events
 

@@ -66,6 +66,8 @@ class Neuron(nn.Module):
             require_number("alpha", value)
             if not value > 0:
                 raise ValueError(f"alpha={value} must be above 0; it is the slope parameter of the surrogate")
+        elif name in ("detach_reset", "decay_input") and not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r} must be True or False")
         elif name == "backend":
             get_backend(value)  # refuses here what cannot run
         elif name == "v_reset":
@@ -201,7 +203,7 @@ def known_surrogate(name: Any) -> str:
 def require_number(name: str, value: Any) -> None:
     if isinstance(value, Tensor):
         raise ValueError(f"{name} is a tensor; it is not learned: give a number")
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"{name}={value!r} must be a finite number" + (" or None" if name == "v_reset" else ""))
 
 
