@@ -115,7 +115,7 @@ def class_indices(net: Network, data: Dataset, device: torch.device) -> Tensor |
 
     Raises:  ValueError for classes that only one of them has
     """
-    if not net.class_names and net.num_classes != len(data.class_names):
+    if not net.class_names and net.num_classes < len(data.class_names):
         raise ValueError(f"{data.name} has {len(data.class_names)} classes, the network {net.num_classes} without names")
     if not net.class_names or net.class_names == tuple(data.class_names):
         return None
@@ -206,6 +206,8 @@ def evaluate(
     if "T" in overrides and find_dataset(config.data.name).events:
         raise ValueError(f"T={overrides['T']} is for images; recordings are cut into frames as in training")
     data = load_data(config, "test")
+    if not net.class_names and net.num_classes != len(data.class_names):
+        raise ValueError(f"{data.name} has {len(data.class_names)} classes, the network {net.num_classes} without names")
     return evaluate_network(
         net.to(where), data, where, precision=precision, batch=batch, workers=workers, quiet=quiet, answers=answers
     )

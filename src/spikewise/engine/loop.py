@@ -146,7 +146,7 @@ def told_where_to_go_on(run: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        message = f"the disk is full: make room, then go on with spikewise train --resume {run}"
+        message = f"{error.strerror}: make room, then go on with spikewise train --resume {run}"
         raise OSError(error.errno, message) from None
 
 
