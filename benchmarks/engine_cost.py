@@ -76,7 +76,7 @@ def measure(name: str, config: Config, data: ImageArrays, steps: int) -> dict:
 def main(options: Options) -> None:
     disable_heap_trim()
     photographs = replace(digits("train"), images=torch.randint(0, 256, (64, 3, 224, 224), dtype=torch.uint8).numpy())
-    photographs = replace(photographs, labels=photographs.labels[:64], white=255.0)
+    photographs = replace(photographs, labels=photographs.labels[:64], max_pixel=255.0)
     machine = {"cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     for line in (
         measure("sew_resnet20, digits, batch 64, float32", DIGITS, digits("train"), options.steps),

@@ -27,14 +27,6 @@ SUFFIX = {name: FORMATS[name].suffixes[0] for name in FORMATS}
 ALL = OURS | PROPHESEE | {"npz": encoders.npz, "hdf5": encoders.hdf5}
 
 
-@pytest.fixture(params=[True, False], ids=["C", "NumPy"])
-def both(request, monkeypatch):
-    if not request.param:
-        monkeypatch.setattr(reading, "has_native", lambda: False)
-    elif not reading.has_native():
-        pytest.skip("no compiler here")
-
-
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.usefixtures("both")
 def test_what_was_written_is_read(name, tmp_path):

@@ -22,14 +22,6 @@ WRITERS = {
 CLOCK_BITS = {"dat": 32, "evt2": 34, "evt21": 34, "evt3": 24}
 
 
-@pytest.fixture(params=[True, False], ids=["C", "NumPy"])
-def both(request, monkeypatch):
-    if not request.param:
-        monkeypatch.setattr(reading, "has_native", lambda: False)
-    elif not reading.has_native():
-        pytest.skip("no compiler here")
-
-
 def words(name, *numbers):
     return np.array(numbers, dtype={"evt2": "<u4", "evt21": "<u8", "evt3": "<u2"}[name]).tobytes()
 

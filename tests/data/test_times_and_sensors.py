@@ -11,7 +11,7 @@ from checks import as_events, refuse, require_equal
 from spikewise.cli.main import main
 from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events import recordings
-from spikewise.data.events.formats import read_events, reading, times, write_events
+from spikewise.data.events.formats import read_events, times, write_events
 from spikewise.data.messages import notice
 
 N = 400
@@ -35,14 +35,6 @@ def hdf5(path, t=T, group="events", attributes=None, **arrays):
 
 
 # AEDAT 2.0 -------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=[True, False], ids=["C", "NumPy"])
-def both(request, monkeypatch):
-    if not request.param:
-        monkeypatch.setattr(reading, "has_native", lambda: False)
-    elif not reading.has_native():
-        pytest.skip("no compiler here")
 
 
 @pytest.mark.usefixtures("both")

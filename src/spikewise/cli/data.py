@@ -4,12 +4,14 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from ..progress import MinuteLines
 from ..wording import count
 from .options import DataFolder, DataRoot, DatasetName, Json, Picture
 
@@ -57,13 +59,17 @@ def prepare(
     print(f"{folder}: {counts}{whole}; {count(marker['files'], 'file')}, sha256 {marker['sha256'][:16]}")
 
 
-def track_files(items: Iterable[Any], total: int) -> Iterable[Any]:
-    """Pass the items on, with a progress bar on standard error where that is a terminal."""
+def track_files(items: Iterable[Any], total: int) -> Iterator[Any]:
+    """Pass the items on, with a progress bar on standard error, or a line there once a minute where that is no terminal."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    return track(items, "reading", total, console=console, transient=True, disable=not console.is_terminal)
+    lines = MinuteLines(None if console.is_terminal else lambda text: print(text, file=sys.stderr), total)
+    tracked = track(items, "reading", total, console=console, transient=True, disable=not console.is_terminal)
+    for number, item in enumerate(tracked, start=1):
+        yield item
+        lines.at(number, partial("read {:,} of {:,} files".format, number, total))
 
 
 def check(source: Annotated[Positional[Path], arg(metavar="FOLDER")], as_json: Json = False) -> None:

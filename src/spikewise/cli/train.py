@@ -138,10 +138,9 @@ def evaluate(
     )
     is_run = (run / CONFIG).is_file()
     config, done = progress(run) if is_run else (None, 0)
-    names = class_names_of(run, checkpoint) or tuple(map(str, range(max(answers.labels + answers.predicted) + 1)))
+    names, confusion = answers.class_names, answers.confusion()
     if csv_file is not None:
-        write_answers(csv_file, answers, names)
-    confusion = answers.confusion(len(names))
+        write_answers(csv_file, answers)
     if as_json:
         header = {"run": str(run), "checkpoint": checkpoint, "accuracy": score.accuracy}
         more = {"classes": names, "confusion": confusion.tolist()}
@@ -158,15 +157,6 @@ def evaluate(
         print(class_table(confusion, names))
 
 
-def class_names_of(run: Path, checkpoint: str) -> tuple[str, ...]:
-    """The names that the weights tell, or ()."""
-    from ..engine.run.folder import CHECKPOINTS
-    from ..models.weights import read_class_names
-
-    folder = disk.follow(run / CHECKPOINTS / checkpoint)
-    return read_class_names(folder if folder.is_dir() else run)
-
-
 def class_table(confusion: "np.ndarray", names: tuple[str, ...]) -> str:
     """Accuracy of each class, and the classes it is most often taken for."""
     width = max(map(len, names))
@@ -181,8 +171,9 @@ def class_table(confusion: "np.ndarray", names: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def write_answers(file: Path, answers: "Answers", names: tuple[str, ...]) -> None:
+def write_answers(file: Path, answers: "Answers") -> None:
     """A line per sample, in the order of the test split: its file or number, its class, the answer, its probability."""
+    names = answers.class_names
     columns = zip(answers.sources, answers.labels, answers.predicted, answers.probability, strict=True)
     with io.StringIO(newline="") as opened:
         writer = csv.writer(opened)

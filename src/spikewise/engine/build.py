@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..config import Config
+from ..config import Config, Model
 from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
 from ..data.images.photographs import MEAN, STD
 from ..data.input_spec import InputSpec
@@ -145,6 +145,12 @@ def describe_input(config: Config, data: Dataset) -> InputSpec:
         num_frames=settings.num_frames if is_events else 0,
         split_by=settings.split_by,
     )
+
+
+def model_config(net: Network) -> Model:
+    """The config of a network that `build_model` made; options that are functions stay at their defaults."""
+    fields = {field.name for field in dataclasses.fields(Model)}
+    return Model(**{key: value for key, value in net.spec.items() if key in fields and not callable(value)})
 
 
 def weights_channels_last(net: Network) -> Network:

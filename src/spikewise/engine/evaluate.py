@@ -1,6 +1,5 @@
 """Accuracy and loss of a network on a whole split, and the networks of finished runs."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +10,14 @@ import torch
 from torch import Tensor
 
 from .. import disk
-from ..config import Config, Data, Model
+from ..config import Config, Data
 from ..data import Dataset, find_dataset
 from ..data.input_spec import match_classes
 from ..models import Network
 from ..models.network import require_positive
 from ..models.weights import WEIGHTS_FILE, load_pretrained, resolve_weights_file
 from ..progress import MinuteLines
-from .build import autocast, choose_device, load_data, weights_channels_last
+from .build import autocast, choose_device, load_data, model_config, weights_channels_last
 from .console import Console
 from .loader import EvalBatches, iterate_batches
 from .loss import cross_entropy
@@ -34,8 +33,10 @@ class Answers:
     labels, predicted:  class indices of the network
     probability:        of the predicted class
     sources:            files, where the samples are files; else their numbers
+    class_names:        of the network or, where it has none, of the data; numbers where those do not fit
     """
 
+    class_names: tuple[str, ...] = ()
     sources: Sequence[object] = ()
     labels: list[int] = field(default_factory=list)
     predicted: list[int] = field(default_factory=list)
@@ -47,8 +48,9 @@ class Answers:
         self.predicted.extend(predicted.tolist())
         self.probability.extend(probability.tolist())
 
-    def confusion(self, num_classes: int) -> np.ndarray:
+    def confusion(self) -> np.ndarray:
         """How many samples of each class (row) were taken for each (column): int64 [classes, classes]."""
+        num_classes = len(self.class_names)
         pairs = np.array(self.labels, np.int64) * num_classes + np.array(self.predicted, np.int64)
         return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -90,6 +92,8 @@ def evaluate_network(
     classes = class_indices(net, data, device)
     if answers is not None:
         answers.sources = getattr(data, "files", range(len(data.labels)))
+        names = net.class_names or tuple(data.class_names)
+        answers.class_names = names if len(names) == net.num_classes else tuple(map(str, range(net.num_classes)))
     lines = MinuteLines(Console(quiet).minutely, len(data.labels))
     net.eval()
     try:
@@ -159,9 +163,7 @@ def load_weights(path: str | Path, data_name: str | None, data_root: str | None,
         fields |= {"size": spec.shape[1:], "mean": spec.mean, "std": spec.std}
     if spec is not None and entry.events and spec.kind == "events":
         fields |= {"num_frames": spec.num_frames, "split_by": spec.split_by}
-    names = {field.name for field in dataclasses.fields(Model)}
-    model = Model(**{key: value for key, value in net.spec.items() if key in names and not callable(value)})
-    return net, Config(data=Data(**fields), model=model)
+    return net, Config(data=Data(**fields), model=model_config(net))
 
 
 def evaluate(

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from ..config import Config, Model
+from ..config import Config
 from ..data.input_spec import match_classes
 from ..models import Network
 from ..models.parts import changed_parts
 from ..models.weights import load_pretrained, resolve_weights_file
+from .build import model_config
 
 
 def adopt_network(config: Config, told: Collection[str] = ()) -> Config:
@@ -24,8 +25,7 @@ def adopt_network(config: Config, told: Collection[str] = ()) -> Config:
     """
     assert config.weights is not None
     net = load_source(config.weights, {name: getattr(config.model, name) for name in told})
-    fields = {field.name for field in dataclasses.fields(Model)}
-    return dataclasses.replace(config, model=Model(**{key: value for key, value in net.spec.items() if key in fields}))
+    return dataclasses.replace(config, model=model_config(net))
 
 
 def load_source(weights: str, model: dict[str, Any]) -> Network:

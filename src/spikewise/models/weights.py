@@ -174,16 +174,6 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return unwrap_checkpoint(file, content)
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """The names of the classes that a weights file tells; () where it tells none."""
-    file = resolve_weights_file(path)
-    if file.suffix != ".safetensors":
-        return ()
-    with safe_open(file, "pt") as opened:
-        header = validate_header(json.loads((opened.metadata() or {}).get("spikewise", "{}")))
-    return tuple(header.get("input", {}).get("class_names", ()))
-
-
 def validate_header(header: Any) -> dict[str, Any]:
     """The header of one of our files, or an empty one."""
     if not isinstance(header, dict) or not isinstance(header.get("model", {}), dict):
