@@ -1,71 +1,12 @@
 """Diagnosis names the problem of a damaged network and its place, and finds none in a healthy one."""
 
 import copy
-import json
-from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
+from examined import BLOCK, IMAGENET, conv1, event_network, frames, images, last_norm, network, norms, problems, trained
 
 import spikewise as sw
-from spikewise.analysis.diagnosis.diagnose import diagnose, random_labels
-from spikewise.analysis.diagnosis.settings import check_learning_rate
-from spikewise.cli.main import main
-
-BLOCK = "layer2.1"
-IMAGENET = sw.RECIPES["imagenet/sew-resnet18"]()
-
-
-def images(n=8, side=32):
-    return torch.randn(n, 3, side, side)
-
-
-def frames():
-    return torch.randint(0, 3, (4, 4, 2, 32, 32)).float()
-
-
-def network(name="sew_resnet18", **options):
-    return sw.build_model(name, num_classes=10, **({"T": 4} | options))
-
-
-def event_network(name="sew_7b", num_blocks=5):
-    return sw.build_model(name, num_classes=11, num_blocks=num_blocks)
-
-
-def trained(net, steps=25):
-    """A few steps on noise with labels that can be learnt: enough for running statistics to settle."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
-    batches = [(images() + 0.1 * i, torch.arange(8)) for i in range(3)]
-    for step in range(steps):
-        x, labels = batches[step % 3]
-        optimizer.zero_grad()
-        F.cross_entropy(net.train()(x), labels).backward()
-        optimizer.step()
-    return net
-
-
-def problems(net, x=None, labels=None, config=None, steps_of_run=0):
-    """Findings by problem; the network is left as it was."""
-    x = images() if x is None else x
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    labels = random_labels(net, x) if labels is None else labels
-    findings = diagnose(net, x, labels, config, steps_of_run=steps_of_run)
-    assert all(torch.equal(value, before[key]) or value.isnan().any() for key, value in net.state_dict().items())
-    return {finding.problem: finding for finding in findings}
-
-
-def conv1(net, block=BLOCK):
-    return net.get_submodule(f"{block}.conv1")
-
-
-def last_norm(net, block=BLOCK):
-    return net.blocks[block].last_layer.norm
-
-
-def norms(net):
-    return [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-
 
 # Healthy networks --------------------------------------------------------------------------------------------------------
 
@@ -374,85 +315,3 @@ def test_classes_in_another_order():
 def test_a_run_whose_weights_were_never_trained(healthy):
     assert "weights of an untrained network" in problems(network("sew_resnet20"), steps_of_run=115)
     assert "weights of an untrained network" not in problems(healthy, steps_of_run=115)
-
-
-# Input -------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("problem", "damage"),
-    [
-        ("input without contrast", lambda x: torch.full_like(x, 0.5)),
-        ("samples all the same", lambda x: x[:1].repeat(8, 1, 1, 1)),
-        ("input out of scale", lambda _: 255 * torch.rand(8, 3, 32, 32)),
-        ("input that is no numbers", lambda x: x.index_put((torch.tensor(3), torch.tensor(1)), torch.tensor(torch.nan))),
-        ("input that is no numbers", lambda x: x.index_put((torch.tensor(3), torch.tensor(1)), torch.tensor(torch.inf))),
-    ],
-)
-def test_input_that_tells_nothing(problem, damage):
-    found = problems(network("sew_resnet20"), damage(images()))
-    assert list(found) == [problem]
-    assert problem != "input that is no numbers" or "1,024 of 24,576 values" in found[problem].evidence
-
-
-def test_recordings_all_the_same():
-    net = event_network(num_blocks=3)
-    assert list(problems(net, frames()[:, :1].repeat(1, 4, 1, 1, 1))) == ["samples all the same"]
-    assert not problems(net, frames())
-
-
-# Options and configs -----------------------------------------------------------------------------------------------------
-
-
-def test_options_changed_since_the_network_was_built():
-    net = network()
-    net.T = 2
-    assert "here 2, checkpoint 4" in str(problems(net)["T is not the checkpoint's"])
-    with pytest.warns(FutureWarning, match="triangular"):
-        net = network(last_surrogate="triangle")
-    assert not any("checkpoint" in problem for problem in problems(net))
-    conv1(net).neuron.surrogate = "sigmoid"
-    assert problems(net)["surrogate is not the checkpoint's"].location == f"{BLOCK}.conv1.neuron"
-
-
-@pytest.mark.parametrize("change", [{"surrogate": "sigmoid"}, {"T": 8}, {"connect": "IAND"}])
-def test_options_that_differ_from_the_config(change):
-    net = network(zero_init=True)
-    assert not problems(net, config=IMAGENET)
-    config = replace(IMAGENET, model=replace(IMAGENET.model, **change))
-    assert f"{next(iter(change))} is not the checkpoint's" in problems(net, config=config)
-
-
-@pytest.mark.parametrize(
-    ("optim", "advice"),
-    [
-        ({"batch": 8, "lr": 1.0, "lr_batch": 8}, "published 0.1 for SGD is for 256 samples"),
-        ({"lr": 1e-8}, "nothing is learnt"),
-        ({"batch": 256, "lr_batch": 256}, None),
-        ({"batch": 64, "lr_batch": 64}, None),
-        ({"batch": 32, "lr_batch": 32}, "for SGD is for 256 samples"),
-        ({"batch": 4, "lr_batch": 4}, "take about 0.0016: the published 0.1 for SGD is for 256 samples"),
-    ],
-)
-def test_learning_rates_are_compared_with_the_recipes(optim, advice):
-    finding = check_learning_rate(replace(IMAGENET, optim=replace(IMAGENET.optim, **optim)))
-    assert finding is None if advice is None else advice in finding.advice
-
-
-@pytest.mark.parametrize("name", sw.RECIPES)
-def test_learning_rates_of_recipes_are_in_scale(name):
-    assert check_learning_rate(sw.RECIPES[name]()) is None
-
-
-def test_on_the_command_line(tmp_path, capsys):
-    sw.save_pretrained(network(), tmp_path / "healthy")
-    assert main(["diagnose", str(tmp_path / "healthy"), "--device", "cpu"]) == 0
-    assert "nothing found in 8 blocks" in capsys.readouterr().out
-    sw.save_pretrained(network("plain_resnet18", v_th=40.0), tmp_path / "silent")
-    assert main(["diagnose", str(tmp_path / "silent"), "--json", "--device", "cpu"]) == 0
-    finding = json.loads(capsys.readouterr().out)[0]
-    assert list(finding) == ["problem", "location", "evidence", "advice"]
-    assert finding["problem"] == "silent"
-    assert main(["diagnose", str(tmp_path / "none")]) == 2
-    assert main(["diagnose", str(tmp_path / "healthy"), "--samples", "1"]) == 2
-    assert "samples=1; use 2 to 8" in capsys.readouterr().err

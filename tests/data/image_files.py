@@ -1,8 +1,9 @@
-"""Folders of generated images, for the tests."""
+"""Folders of generated images, and the published transform, for the tests."""
 
 import io
 
 import numpy as np
+import torch
 from PIL import Image
 
 
@@ -39,3 +40,18 @@ def image_set(folder, classes=("ant", "bee", "cat"), train=4, val=2, size=(50, 4
                 image = Image.fromarray((pixels(width, height, seed) * ((1 + label) / len(classes))).astype(np.uint8))
                 write(folder / split / name / f"{name}_{k}.JPEG", encoded(image, quality=90))
     return folder
+
+
+def as_published(content, size=224, resized=256):
+    """Resize, centre crop, to tensor, normalise, written from torchvision's documentation."""
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    width, height = image.size
+    if width <= height:
+        width, height = resized, int(resized * height / width)
+    else:
+        width, height = int(resized * width / height), resized
+    array = np.asarray(image.resize((width, height), Image.BILINEAR))
+    top, left = round((height - size) / 2.0), round((width - size) / 2.0)
+    tensor = torch.from_numpy(array[top : top + size, left : left + size].copy()).permute(2, 0, 1).float().div(255)
+    mean, std = (torch.tensor(values)[:, None, None] for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    return tensor.sub(mean).div(std).numpy()
