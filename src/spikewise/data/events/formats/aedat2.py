@@ -48,7 +48,8 @@ def read_aedat2(path: Path, *, raw: bool = False) -> reading.FileEvents:
         )
     if not raw:
         turn_upright(decoded.columns)
-    return reading.FileEvents(decoded.columns, DVS128_SIZE, notes=swapped + reading.skipped_notes(decoded, "external signal"))
+    notes = swapped + reading.skipped_notes(decoded, "external signal")
+    return reading.FileEvents(decoded.columns, DVS128_SIZE, notes=notes, in_order=decoded.in_order)
 
 
 def turn_upright(columns: reading.Columns) -> None:

@@ -41,7 +41,7 @@ def read_aedat3(path: Path) -> reading.FileEvents:
     source = re.search(rb"^#Source[^\n]*", header, re.M)
     size = camera_size(source[0]) if source else None
     notes = reading.skipped_notes(decoded, "invalid event", "other packet")
-    return reading.FileEvents(decoded.columns, size, CAMERA_SIZES[b"128"], notes)
+    return reading.FileEvents(decoded.columns, size, CAMERA_SIZES[b"128"], notes, in_order=decoded.in_order)
 
 
 def decode_numpy(body: np.ndarray) -> reading.Decoded:

@@ -22,7 +22,8 @@ def read_atis(path: Path) -> reading.FileEvents:
     """
     raw = reading.map_file(path)
     reading.require_whole_events(path, len(raw), EVENT_BYTES)
-    return reading.FileEvents(reading.decode("atis", raw, EVENT_BYTES, decode_numpy).columns, usual=NMNIST_SIZE)
+    decoded = reading.decode("atis", raw, EVENT_BYTES, decode_numpy)
+    return reading.FileEvents(decoded.columns, usual=NMNIST_SIZE, in_order=decoded.in_order)
 
 
 def decode_numpy(raw: np.ndarray) -> reading.Decoded:

@@ -111,7 +111,9 @@ def read_prophesee(path: Path, *, encoding: str) -> reading.FileEvents:
     if decoded.error:
         polarity = int(body[decoded.at + 7]) >> 4
         raise ValueError(f"{path}: the event at byte {begin + decoded.at:,} has polarity {polarity}; the file is damaged")
-    return reading.FileEvents(decoded.columns, size, notes=reading.skipped_notes(decoded, *KINDS[encoding]))
+    return reading.FileEvents(
+        decoded.columns, size, notes=reading.skipped_notes(decoded, *KINDS[encoding]), in_order=decoded.in_order
+    )
 
 
 def require_dat_events(path: Path, event_type: bytes, begin: int) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from ....wording import count
 from ..events import Events
 from .sensor import Size, guess_size, outside
-from .times import mend_clock, require_plausible
+from .times import JITTER_US, mend_clock, require_plausible
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
 COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
@@ -140,6 +140,7 @@ class FileEvents(NamedTuple):
     usual:          that of the camera that most such files are from, if it says nothing
     notes:          what was skipped or is doubtful, for the user, with numbers
     is_unit_known:  whether format, file or user say that times are microseconds
+    in_order:       whether the decoder saw that times never fall; False: they may
     """
 
     columns: Columns
@@ -147,6 +148,7 @@ class FileEvents(NamedTuple):
     usual: Size | None = None
     notes: tuple[str, ...] = ()
     is_unit_known: bool = True
+    in_order: bool = False
 
 
 def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside: bool) -> Events:
@@ -156,16 +158,17 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     Raises:  ValueError for an event outside the sensor, unless such are dropped; for a sensor that can't be told
     """
     t, x, y, polarity = found.columns
-    notes = (*found.notes, *mend_clock(t))
+    notes = found.notes if found.in_order else (*found.notes, *mend_clock(t))
     if not found.is_unit_known:
         require_plausible(path, t)
     known = size or found.size
     if drop_outside and known is None and found.usual is None:
         raise ValueError(f"{path}: drop_outside needs a sensor, and the file says none; say size=(height, width), or --sensor")
-    known = known or (found.usual if drop_outside else guess_size(path, x, y, found.usual))
+    needed = (int(y.max(initial=0)) + 1, int(x.max(initial=0)) + 1)
+    known = known or (found.usual if drop_outside else guess_size(path, x, y, needed, found.usual))
     assert known is not None
     events = Events(t, x, y, polarity, known, notes)
-    beyond = outside(path, x, y, known, drop=drop_outside)
+    beyond = outside(path, x, y, needed, known, drop=drop_outside)
     if beyond is None:
         return events
     dropped = count(int(np.count_nonzero(beyond)), "event")
@@ -182,6 +185,7 @@ class Decoded(NamedTuple):
     at: int = 0
     error: int = 0
     skipped: tuple[int, int, int] = (0, 0, 0)  # of kinds that each reader names
+    in_order: bool = False  # whether it saw that times never fall; False: they may
 
 
 def skipped_notes(decoded: Decoded, *kinds: str) -> tuple[str, ...]:
@@ -199,6 +203,7 @@ class DecodeArgs(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("t", "x", "y", "polarity")),
         *((name, ctypes.c_int64) for name in ("events", "at", "wrong")),
         ("skipped", ctypes.c_int64 * 3),
+        ("fall", ctypes.c_int64),
     )
 
 
@@ -232,4 +237,4 @@ def decode_native(name: str, raw: np.ndarray, max_events: int | None) -> Decoded
     args.events = max_events
     getattr(library, f"decode_{name}")(ctypes.byref(args))
     t, x, y, polarity = (column[: args.events] for column in columns)
-    return Decoded((t, x, y, polarity), args.at, args.wrong, tuple(args.skipped))
+    return Decoded((t, x, y, polarity), args.at, args.wrong, tuple(args.skipped), in_order=args.fall <= JITTER_US)

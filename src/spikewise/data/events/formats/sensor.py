@@ -33,12 +33,12 @@ def require_sensor_size(path: Path, height: Any, width: Any) -> Size:
     return int(sides[0].item()), int(sides[1].item())
 
 
-def guess_size(path: Path, x: np.ndarray, y: np.ndarray, usual: Size | None) -> Size:
+def guess_size(path: Path, x: np.ndarray, y: np.ndarray, needed: Size, usual: Size | None) -> Size:
     """(height, width) of a sensor of which nothing is said: the usual one, or the smallest that fits, if events lie beyond.
 
+    needed:  the smallest that fits all events
     Raises:  ValueError where a few events alone would make it twice as large, or more than 4,096 pixels a side
     """
-    needed = (int(y.max(initial=0)) + 1, int(x.max(initial=0)) + 1)
     if usual and needed[0] <= usual[0] and needed[1] <= usual[1]:
         return usual
     if max(needed) > MAX_SENSOR_SIDE:
@@ -58,12 +58,12 @@ def guess_size(path: Path, x: np.ndarray, y: np.ndarray, usual: Size | None) -> 
     return needed
 
 
-def outside(path: Path, x: np.ndarray, y: np.ndarray, size: Size, *, drop: bool) -> np.ndarray | None:
+def outside(path: Path, x: np.ndarray, y: np.ndarray, needed: Size, size: Size, *, drop: bool) -> np.ndarray | None:
     """Which events lie beyond the sensor, bool [n]; None: no one does.
 
     Raises:  ValueError for such an event, unless they are to be dropped
     """
-    if not len(x) or (int(x.max()) < size[1] and int(y.max()) < size[0]):
+    if needed[0] <= size[0] and needed[1] <= size[1]:
         return None
     beyond = (x >= size[1]) | (y >= size[0])
     if not drop:
