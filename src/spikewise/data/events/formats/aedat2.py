@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from . import reading
 from .sensor import CAMERA_SIZES, Size
 
 EVENT_BYTES = 8
+UPRIGHT = 0x7F  # 127 - column is column ^ 0x7f
 MIN_SWAPPED_BYTES = 4 * EVENT_BYTES  # fewer words tell little of the order of its bytes
 DVS128_SIZE = CAMERA_SIZES[b"128"]
 HEADER_END = b"#End Of ASCII Header"  # of newer files; in older ones events begin at the first line without #
@@ -38,26 +40,18 @@ def read_aedat2(path: Path, *, raw: bool = False) -> reading.FileEvents:
         decoded, swapped = decode_either(body, decode_davis, size)
         notes = reading.skipped_notes(decoded, "external signal", "other measurement")
         return reading.FileEvents(decoded.columns, size, notes=swapped + notes)
+    flip = 0 if raw else UPRIGHT
+    numpy = partial(decode_numpy, flip=flip)
     decoded, swapped = decode_either(
-        body, lambda words: reading.decode("aedat2", words, EVENT_BYTES, decode_numpy), DVS128_SIZE
-    )
+        body, lambda words: reading.decode("aedat2", words, EVENT_BYTES, numpy, flip=flip), None
+    )  # seven bits lie on its sensor
     if decoded.error:
         raise ValueError(
             f"{path}: the address at byte {begin + decoded.at:,} has more than 16 bits; only those of a DVS128 are read, and "
             "of a DAVIS where the header names it (convert others to AEDAT 4 with their camera's software)"
         )
-    if not raw:
-        turn_upright(decoded.columns)
     notes = swapped + reading.skipped_notes(decoded, "external signal")
     return reading.FileEvents(decoded.columns, DVS128_SIZE, notes=notes, in_order=decoded.in_order)
-
-
-def turn_upright(columns: reading.Columns) -> None:
-    """Columns from the left, rows from above, and 1 for ON: in place."""
-    _, x, y, polarity = columns
-    np.subtract(DVS128_SIZE[1] - 1, x, out=x)
-    np.subtract(DVS128_SIZE[0] - 1, y, out=y)
-    np.subtract(1, polarity, out=polarity)
 
 
 def decode_either(
@@ -75,15 +69,20 @@ def decode_either(
     return little, ("words are little-endian, other than the format has them",)
 
 
-def decode_numpy(body: np.ndarray) -> reading.Decoded:
-    """The definition of decode_aedat2 in native/events.inc; error 1: an address of more than 16 bits."""
+def decode_numpy(body: np.ndarray, flip: int = 0) -> reading.Decoded:
+    """The definition of decode_aedat2 in native/events.inc; error 1: an address of more than 16 bits.
+
+    flip:  UPRIGHT: columns from the left, rows from above, and 1 for ON; 0: as the addresses have them
+    """
     address, t = read_addresses(body)
     if (too_long := address >> 16 != 0).any():
         return reading.Decoded(reading.NO_EVENTS, int(np.argmax(too_long)) * EVENT_BYTES, 1)
     keep = address < 0x8000
     address = address[keep]
-    x, y = ((address >> bit & 0x7F).astype(np.uint16) for bit in (1, 8))
-    return reading.Decoded((t[keep], x, y, (address & 1).astype(np.uint8)), skipped=(int(np.count_nonzero(~keep)), 0, 0))
+    x, y = ((address >> bit & 0x7F ^ flip).astype(np.uint16) for bit in (1, 8))
+    return reading.Decoded(
+        (t[keep], x, y, ((address ^ flip) & 1).astype(np.uint8)), skipped=(int(np.count_nonzero(~keep)), 0, 0)
+    )
 
 
 def decode_davis(body: np.ndarray) -> reading.Decoded:

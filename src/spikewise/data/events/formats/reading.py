@@ -203,6 +203,7 @@ class DecodeArgs(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("t", "x", "y", "polarity")),
         *((name, ctypes.c_int64) for name in ("events", "at", "wrong")),
         ("skipped", ctypes.c_int64 * 3),
+        ("flip", ctypes.c_uint16),
         ("fall", ctypes.c_int64),
     )
 
@@ -213,22 +214,25 @@ def has_native() -> bool:
     return not native.unavailable_reason()
 
 
-def decode(name: str, body: np.ndarray, event_bytes: int, decode_numpy: Callable[[np.ndarray], Decoded]) -> Decoded:
+def decode(
+    name: str, body: np.ndarray, event_bytes: int, decode_numpy: Callable[[np.ndarray], Decoded], *, flip: int = 0
+) -> Decoded:
     """Decode bytes in C where the library is there, else by the definition `decode_numpy`.
 
     event_bytes:  of an event; 0: a word may hold several, so that they are counted before memory is made for them
+    flip:         of AEDAT 2.0, see events.inc; the definition knows it
     """
     if not has_native():
         return decode_numpy(body)
-    return decode_native(name, body, len(body) // event_bytes if event_bytes else None)
+    return decode_native(name, body, len(body) // event_bytes if event_bytes else None, flip)
 
 
-def decode_native(name: str, raw: np.ndarray, max_events: int | None) -> Decoded:
+def decode_native(name: str, raw: np.ndarray, max_events: int | None, flip: int = 0) -> Decoded:
     """Run the decoder `decode_NAME` of the library on bytes that hold at most so many events; None: `count_NAME` tells."""
     from ....native import load as native
 
     library, raw = native.load(native.selected_variant()), np.ascontiguousarray(raw)
-    args = DecodeArgs(raw=raw.ctypes.data, bytes=len(raw))
+    args = DecodeArgs(raw=raw.ctypes.data, bytes=len(raw), flip=flip)
     if max_events is None:
         getattr(library, f"count_{name}")(ctypes.byref(args))
         max_events = args.events
