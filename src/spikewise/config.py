@@ -61,6 +61,8 @@ class Data:
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
     folds: Folds = 5
     size: Side = None  # that photographs are cut to, in pixels: the side of a square, or height,width; None: 224
+    train_samples: NonNegativeInt = 0  # learn from so many samples of the training split, drawn by the seed; 0: all
+    test_samples: NonNegativeInt = 0  # of the test split, evaluate so many after each epoch; 0: all. `evaluate` takes all
     shift: NonNegativeInt = 0  # pixels a sample may move in each direction; training only, as all below
     flip: bool = False  # mirror left and right, one in two
     affine: Fraction = 0.0  # std of a random rotation, shear (radians), scale and translation; 0.1 is mild; images only
@@ -112,6 +114,7 @@ class Model:
     pool: str = "max"  # max or avg
     zero_init: bool = False  # every block starts as the identity
     num_blocks: int | None = None  # blocks of a 7B network; None: 7
+    width: PositiveFloat = 1.0  # channels of every stage, as a multiple of the published ones, rounded
     backend: Name = "auto"  # kernels, of `spikewise list backends`; auto: the fastest that run
 
     def __post_init__(self):

@@ -91,6 +91,16 @@ def cifar10() -> Config:
     )
 
 
+def degradation() -> Config:
+    """A cell of the grid of `reproduce degradation-cifar10`: half width, 12,000 images, 8 epochs; other cells are options."""
+    return Config(
+        recipe="degradation",
+        data=Data(name="cifar10", shift=4, flip=True, train_samples=12_000, test_samples=2_000),
+        model=Model(name="sew_resnet20", T=4, width=0.5),
+        optim=Optim(lr=0.1, lr_batch=64, batch=64, epochs=8, warmup_epochs=0.5, weight_decay=1e-4),
+    )
+
+
 def images() -> Config:
     """SEW ResNet-18 on a folder of photographs of one's own, train/CLASS and val/CLASS, from fresh weights."""
     return Config(
@@ -184,6 +194,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "fashion-mnist": fashion_mnist,
     "nmnist": nmnist,
     "cifar10": cifar10,
+    "degradation": degradation,
     "images": images,
     "images/finetune": images_finetune,
     "imagenet/sew-resnet18": partial(imagenet, "sew", 18),

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, for colour-blind readers, too
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", ".")
-NETWORK_KINDS = ("Spiking", "SEW ADD", "SEW AND", "SEW IAND", "Plain")  # a network has the same colour and mark on every page
+# a network has the same colour and mark on every page
+NETWORK_KINDS = ("Spiking", "SEW ADD", "SEW AND", "SEW IAND", "Plain", "MS")
 COLOUR_OF, MARK_OF = dict(zip(NETWORK_KINDS, COLOURS, strict=False)), dict(zip(NETWORK_KINDS, MARKS, strict=False))
 FONT_SIZE = 8  # points, at the width that `panels` gives
 

@@ -8,8 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ..config import Config
-from ..data import Dataset
-from ..data.dataset import MapStyleDataset
+from ..data.subset import Subset
 from ..engine.build import choose_device, load_data, weights_channels_last
 from ..engine.evaluate import load_run
 from ..engine.loader import EvalBatches, iterate_batches
@@ -59,7 +58,7 @@ def load_analysis_input(
     if (path / CONFIG).is_file() and (path / METRICS).exists():
         net, config = load_run(path, data_root=data_root)
         data = load_data(config, "test")
-        test = EvalBatches(SampleSubset(data, spread_over_classes(data.labels, samples)), min(BATCH_SIZE, samples))
+        test = EvalBatches(Subset(data, spread_over_classes(data.labels, samples)), min(BATCH_SIZE, samples))
         numbers = range(min(-(-samples // min(BATCH_SIZE, samples)), len(test)))
         return AnalysisInput(
             net.to(where), iter(iterate_batches(test, numbers, where, workers=0)), config, *recorded_progress(path)
@@ -79,17 +78,6 @@ def recorded_progress(run: Path) -> tuple[int, tuple[int, int] | None]:
         return 0, None
     last = epochs[-1]
     return int(last["step"]), (int(last["test_correct"]), int(last["test_total"]))
-
-
-class SampleSubset(MapStyleDataset):
-    """Some samples of a data set, by index."""
-
-    def __init__(self, data: Dataset, indices: np.ndarray):
-        self.data, self.indices, self.labels = data, indices, data.labels[indices]
-        self.name, self.class_names, self.in_channels = data.name, data.class_names, data.in_channels
-
-    def sample(self, index: int) -> np.ndarray:
-        return self.data.sample(int(self.indices[index]))
 
 
 def spread_over_classes(labels: np.ndarray, count: int) -> np.ndarray:

@@ -20,6 +20,7 @@ def reproduce(
     check: bool = False,
     weights: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     batch_size: Annotated[int | None, arg(metavar="INT")] = None,
+    from_ledger: bool = False,
     device: Device = "auto",
     workers: Workers = None,
 ) -> None:
@@ -36,6 +37,7 @@ def reproduce(
             run, so that the published log can be compared at the same epoch; the same command with more epochs goes on
         check: a few steps on synthetic data, to see that all works; the pages lie in OUT/check
         weights: tab2, tab3, fig4: a folder of the published weights, evaluated in place of training
+        from_ledger: degradation-*: make the page from OUT/NAME.jsonl, which has a line for each finished run, and train nothing
         batch_size: samples per step, if the published number does not fit; the learning rate is scaled with it
     """
     from ..paper import TRAINED, Options, list_entries
@@ -54,6 +56,7 @@ def reproduce(
         check=check,
         weights=weights,
         batch_size=batch_size,
+        from_ledger=from_ledger,
         device=device,
         workers=workers,
     )

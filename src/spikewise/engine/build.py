@@ -9,6 +9,7 @@ from ..config import Config, Model
 from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
 from ..data.images.photographs import MEAN, STD
 from ..data.input_spec import InputSpec
+from ..data.subset import draw_samples
 from ..models import Network, build_model
 from ..wording import did_you_mean
 
@@ -55,8 +56,15 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def load_data(config: Config, split: str) -> Dataset:
-    """A split of the config's data set."""
+    """A split of the config's data set, whole."""
     return dataset_entry(config).load(split, config.data.root, **dataset_kwargs(config))
+
+
+def load_run_data(config: Config, split: str) -> Dataset:
+    """What a run learns from ("train") or evaluates after each epoch ("test"): the split, or samples drawn from it."""
+    count = config.data.train_samples if split == "train" else config.data.test_samples
+    data = load_data(config, split)
+    return draw_samples(data, count, config.seed, split) if count else data
 
 
 def load_or_placeholder(config: Config) -> tuple[Dataset, bool]:
@@ -67,12 +75,13 @@ def load_or_placeholder(config: Config) -> tuple[Dataset, bool]:
     """
     entry, kwargs = dataset_entry(config), dataset_kwargs(config)
     try:
-        return entry.load("train", config.data.root, **kwargs), True
+        return load_run_data(config, "train"), True
     except FileNotFoundError:
         if entry.info is None:
             raise
     shape_kwargs = {name: value for name, value in kwargs.items() if name in ("T", "size", "split_variant", "fold", "folds")}
-    return PlaceholderDataset(config.data.name, entry.info, **shape_kwargs), False
+    data: Dataset = PlaceholderDataset(config.data.name, entry.info, **shape_kwargs)
+    return (draw_samples(data, count, config.seed, "train") if (count := config.data.train_samples) else data), False
 
 
 def dataset_entry(config: Config) -> DatasetEntry:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ..config import Config, Data
-from ..data import Dataset, EpochSampler, EventDataset, rng_from
+from ..data import Dataset, EpochSampler, rng_from
 from ..data.augment import (
     cutmix,
     event_drop,
@@ -126,7 +126,7 @@ class EvalBatches(TorchDataset):
 
 def compact_sample(data: Dataset, index: int) -> np.ndarray:
     """A sample as a worker sends it: event counts as integers, a quarter of the bytes of float32."""
-    return data.frames(index) if isinstance(data, EventDataset) else data.sample(index)
+    return getattr(data, "frames", data.sample)(index)
 
 
 def stack_samples(samples: list[np.ndarray]) -> np.ndarray:

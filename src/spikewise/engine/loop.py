@@ -13,7 +13,7 @@ from ..config import Config, Model, to_json
 from ..data import Dataset
 from ..progress import MinuteLines
 from ..wording import count
-from .build import choose_device, choose_precision, load_data
+from .build import choose_device, choose_precision, load_run_data
 from .console import Console
 from .errors import Interrupted
 from .evaluate import evaluate_network
@@ -78,7 +78,7 @@ def train(
     config = choose_precision(config, torch_device)
     if config.weights and config.model == Model():
         config = adopt_network(config)
-    state, test = TrainState(config, load_data(config, "train"), torch_device, fresh=True), load_data(config, "test")
+    state, test = TrainState(config, load_run_data(config, "train"), torch_device, fresh=True), load_run_data(config, "test")
     check_first_batch(state)
     require_disk(state, run)
     console = Console(quiet)
@@ -117,7 +117,7 @@ def resume(
             raise ValueError(f"--epochs {epochs} is fewer than the {config.optim.epochs} of the run; give more, or none")
         console.line(f"{config.optim.epochs} -> {count(epochs, 'epoch')}: from here on with the learning rates of all {epochs}")
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
-    state, test = TrainState(config, load_data(config, "train"), torch_device), load_data(config, "test")
+    state, test = TrainState(config, load_run_data(config, "train"), torch_device), load_run_data(config, "test")
     with locked(run, console.line):
         saved = restore_checkpoint(state, run, console)
         if state.steps_done >= state.num_steps:

@@ -1,6 +1,7 @@
 """The table of networks, and the one function that builds them."""
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ class ModelEntry(NamedTuple):
     @property
     def options(self) -> set[str]:
         """The options of `build_model` that this network has."""
-        options = FAMILY_OPTIONS[self.family] | BLOCK_OPTIONS[self.block] | {"num_classes", "in_channels"}
+        options = FAMILY_OPTIONS[self.family] | BLOCK_OPTIONS[self.block] | {"num_classes", "in_channels", "width"}
         return options if self.pools else options - {"pool"}
 
     @property
@@ -157,6 +158,7 @@ def build_model(
     zero_init: bool = False,
     in_channels: int | None = None,
     num_blocks: int | None = None,
+    width: float = 1.0,
     backend: str = "auto",
 ) -> Network:
     """Build a network of the table MODELS, with fresh weights.
@@ -178,6 +180,7 @@ def build_model(
                      Spiking blocks only with IF at rest 0 and v_th <= 1, with leaky neurons they start silent
     in_channels:     None is 3 for images and 2 for events
     num_blocks:      blocks of a 7B network, None is 7; each halves the frame
+    width:           channels of every stage, as a multiple of the published ones, above 0; rounded to whole channels
     backend:         kernels, a name of BACKENDS or "auto"
     Raises:          ValueError for a name, value or option that this network does not have
     """
@@ -214,10 +217,12 @@ def build_model(
                 )
             ((channels, _),) = stages
             stages = ((channels, num_blocks),)
+        stages = tuple((scaled_channels(channels, width), count) for channels, count in stages)
         net: Network = EventNet(block, stages, **kwargs)
     else:
         block_options["bottleneck"] = entry.bottleneck
-        net = ResNet(block, stages, IMAGENET_WIDTHS if family == "imagenet" else CIFAR_WIDTHS, **kwargs)
+        widths = IMAGENET_WIDTHS if family == "imagenet" else CIFAR_WIDTHS
+        net = ResNet(block, stages, tuple(scaled_channels(channels, width) for channels in widths), **kwargs)
     if zero_init:
         net.zero_init_()
     net.spec = {"name": name, **options, "connect": table_key(connect, CONNECT), "neuron": table_key(neuron, NEURONS)}
@@ -285,6 +290,16 @@ def table_key(value: Any, table: dict[str, Any]) -> Any:
     if isinstance(value, str):
         return value.upper() if value.upper() in table else value
     return next((word for word, entry in table.items() if entry is value), value)
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """Channels of a stage in a network of this width.
+
+    Raises:  ValueError for a width that leaves none
+    """
+    if not (isinstance(width, int | float) and math.isfinite(width) and round(channels * width) >= 1):
+        raise ValueError(f"width={width!r} leaves no channel of {channels}; use a number above 0, 1 for the published channels")
+    return round(channels * width)
 
 
 def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> str:

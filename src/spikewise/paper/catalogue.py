@@ -4,11 +4,13 @@ import dataclasses
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from ..wording import did_you_mean
+from .degradation import degradation
 from .equations import a5, eq15
-from .options import TRAINING_OPTIONS, UNTRAINED_OPTIONS, Options, flag
+from .options import LEDGER_OPTIONS, TRAINING_OPTIONS, UNTRAINED_OPTIONS, Options, flag
 from .page import Result
 from .published_logs import fig3, fig9
 from .rates import fig4, fig11
@@ -35,6 +37,10 @@ TRAINED: dict[str, Callable[[Options], Result]] = {
     "fig11": fig11,
     "cifar10-dvs": cifar10_dvs,
 }
+GRIDS: dict[str, Callable[[Options], Result]] = {
+    "degradation-cifar10": partial(degradation, data_name="cifar10"),
+    "degradation-fashion-mnist": partial(degradation, data_name="fashion-mnist"),
+}
 GROUPS = {"all": UNTRAINED, "trained": TRAINED}
 WEIGHTS_PUBLISHED = ("tab2", "tab3", "fig4")  # the files whose names are known
 CHECK_FOLDER = "check"  # of pages made from synthetic data
@@ -42,6 +48,8 @@ CHECK_FOLDER = "check"  # of pages made from synthetic data
 
 def options_for(name: str) -> tuple[str, ...]:
     """The options that change something, besides the seed."""
+    if name in GRIDS:
+        return LEDGER_OPTIONS
     if name in TRAINED or name == "trained":
         return (*TRAINING_OPTIONS, *(("weights",) if name in WEIGHTS_PUBLISHED else ()))
     return UNTRAINED_OPTIONS if name in ("all", "fig5", "fig6", "fig7", "fig8") else ()
@@ -49,7 +57,7 @@ def options_for(name: str) -> tuple[str, ...]:
 
 def check_request(name: str, o: Options) -> None:
     """Refuse an unknown name, options that have no effect there, and options that contradict each other."""
-    names = (*GROUPS, *UNTRAINED, *TRAINED)
+    names = (*GROUPS, *UNTRAINED, *TRAINED, *GRIDS)
     if name not in names:
         raise ValueError(f"nothing named {name!r} to reproduce; {did_you_mean(name, names)}use list, {', '.join(names)}")
     if importlib.util.find_spec("matplotlib") is None:  # before anything is trained
@@ -74,7 +82,7 @@ def reproduce(name: str, o: Options, out: Path) -> Iterator[tuple[Result, list[P
     check_request(name, o)
     for key in GROUPS.get(name, (name,)):
         start = time.perf_counter()
-        result = (UNTRAINED | TRAINED)[key](dataclasses.replace(o, runs=out / "runs"))
+        result = (UNTRAINED | TRAINED | GRIDS)[key](dataclasses.replace(o, runs=out / "runs"))
         seconds = time.perf_counter() - start
         yield result, result.save(out / CHECK_FOLDER if o.check else out, o.command(key), seconds)
 
@@ -82,6 +90,11 @@ def reproduce(name: str, o: Options, out: Path) -> Iterator[tuple[Result, list[P
 def list_entries() -> list[str]:
     """A line for each."""
     return [
-        f"{name:<12} {(figure.__doc__ or '').partition(chr(10))[0]}" + (" (trained: needs the data)" if name in TRAINED else "")
-        for name, figure in (UNTRAINED | TRAINED).items()
+        f"{name:<26} {summary(figure)}" + ("" if name in UNTRAINED else " (trained: needs the data)")
+        for name, figure in (UNTRAINED | TRAINED | GRIDS).items()
     ]
+
+
+def summary(figure: Callable[[Options], Result]) -> str:
+    """The first line of a function's docstring."""
+    return (getattr(figure, "func", figure).__doc__ or "").partition("\n")[0]

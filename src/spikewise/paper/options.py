@@ -6,6 +6,7 @@ from typing import Any
 
 UNTRAINED_OPTIONS = ("images", "size", "batch")  # of figures that show networks before training
 TRAINING_OPTIONS = ("data_root", "max_epochs", "check", "batch_size", "device", "workers")
+LEDGER_OPTIONS = ("data_root", "device", "workers", "from_ledger")  # of grids whose finished runs are lines of a ledger
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Options:
     max_epochs:  stop after so many epochs; the learning rates are those of the whole published run
     check:       a few steps on synthetic data, to see that everything works
     weights:     a folder of published weights, to be evaluated instead of training
+    from_ledger: make the page from the runs that are in the ledger, and train nothing
     batch_size:  samples per step; None: the published number. The learning rate goes with it
     """
 
@@ -33,6 +35,7 @@ class Options:
     check: bool = False
     weights: Path | None = None
     batch_size: int | None = None
+    from_ledger: bool = False
     device: str = "auto"
     workers: int | None = None
 

@@ -1,10 +1,14 @@
 """CIFAR-10 and CIFAR-100: colour images of 32 x 32 pixels, from the binary version (Krizhevsky 2009)."""
 
-from pathlib import Path
+import io
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..dataset import DatasetEntry, DatasetInfo, require_labels, require_split
+from ... import disk
+from ..dataset import DatasetEntry, DatasetInfo, PrepareSpec, ProgressCallback, require_labels, require_split
+from ..fetch.unpack import archive_bytes, find_archives, iter_chunks, iter_members, regular_files
 from ..files import find_folder
 from ..images.arrays import ImageArrays
 
@@ -13,6 +17,7 @@ CIFAR10_FILES = {"train": [f"data_batch_{k}.bin" for k in range(1, 6)], "test": 
 CIFAR100_FILES = {"train": ["train.bin"], "test": ["test.bin"]}
 SOURCE = "https://www.cs.toronto.edu/~kriz"
 PIXEL_BYTES = 3 * 32 * 32
+ARCHIVES = ("train.tar.gz", "test.tar.gz")  # of those who re-packed CIFAR-10 as images by class
 
 
 def cifar10(split: str, root: str | Path | None = None) -> ImageArrays:
@@ -59,12 +64,69 @@ def read_cifar(name: str, files: list[Path], label_bytes: int, class_names: tupl
     return ImageArrays(name, np.concatenate(images), np.concatenate(labels), class_names, max_pixel=255.0)
 
 
+# CIFAR-10 as others re-packed it: train/CLASS/NAME.png or .jpg ---------------------------------------------------------------
+
+
+def write_binary(source: Path, work: Path, advance: ProgressCallback, allow_partial: bool) -> None:
+    """Write the binary version's files from images by class; each file has images of every class.
+
+    Raises:  ValueError for an image that can't be read, or is not of 32 x 32 pixels; OSError
+    """
+    splits: dict[str, list[tuple[int, str, bytes]]] = {split: [] for split in CIFAR10_FILES}
+    for name, content in iter_images(source, advance):
+        *_, split, class_name, _ = ("", "", *PurePosixPath(name).parts)
+        if split in splits and class_name in CIFAR10_CLASSES:
+            splits[split].append((CIFAR10_CLASSES.index(class_name), name, read_pixels(name, content)))
+    for split, images in splits.items():
+        rows = [bytes([label]) + pixels for label, _, pixels in sorted(images)]
+        files = CIFAR10_FILES[split]
+        for number, file in enumerate(files):
+            disk.atomic_write(work / file, b"".join(rows[number :: len(files)]))
+
+
+def iter_images(source: Path, advance: ProgressCallback) -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file in the archives of the folder `source` or, where there are none, in it."""
+    for archive in find_archives(source, ARCHIVES):
+        for member in iter_members(archive):
+            yield member.name, b"".join(iter_chunks(archive, member, advance))
+    for path in () if find_archives(source, ARCHIVES) else regular_files(source):
+        content = path.read_bytes()
+        advance(len(content))
+        yield path.relative_to(source).as_posix(), content
+
+
+def read_pixels(name: str, content: bytes) -> bytes:
+    """Red, green and blue of an image file, plane by plane."""
+    from ..images.decode import decode  # here, so that arrays are read without Pillow
+
+    try:
+        image = decode(io.BytesIO(content))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}; get it again") from None
+    if image.size != (32, 32):
+        raise ValueError(f"{name} has {image.width} x {image.height} pixels; CIFAR-10 has 32 x 32")
+    return np.asarray(image).transpose(2, 0, 1).tobytes()
+
+
+def count_images(folder: Path) -> dict[str, int]:
+    files = {split: [folder / name for name in names] for split, names in CIFAR10_FILES.items()}
+    sizes = {split: sum(file.stat().st_size for file in paths if file.is_file()) for split, paths in files.items()}
+    return {split: size // (1 + PIXEL_BYTES) for split, size in sizes.items()}
+
+
 ENTRIES = {
     "cifar10": DatasetEntry(
         cifar10,
         "60,000 colour images of 32 x 32 pixels, 10 classes; spikewise data download cifar10",
         DatasetInfo(num_train=50_000, num_classes=10, shape=(3, 32, 32)),
         downloads={"cifar-10-binary.tar.gz": (f"{SOURCE}/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")},
+        prepare=PrepareSpec(
+            "the folder with train.tar.gz and test.tar.gz, or with train/CLASS and test/CLASS, of CIFAR-10 as image files",
+            lambda source: archive_bytes(source, ARCHIVES),
+            write_binary,
+            {"train": 50_000, "test": 10_000},
+            count_images,
+        ),
     ),
     "cifar100": DatasetEntry(
         cifar100,
