@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from spikewise.models import CONNECT, MODELS, build_model
 from spikewise.models.layers import MaxPool
 from spikewise.models.registry import DEFAULTS
+from spikewise.models.weights import load_pretrained, save_pretrained
 from spikewise.neurons import IF, LIF, Neuron
 
 SMALL = [
@@ -251,6 +252,8 @@ def test_streams_refuse_training_mode_and_foreign_states():
         ("sew_resnet18", {"backend": "cupy"}, r"no backend named 'cupy'"),
         ("sew_resnet18", {"num_classes": 0}, r"num_classes=0 must be a whole number"),
         ("sew_resnet18", {"T": 2.5}, r"T=2.5 must be a whole number"),
+        ("sew_resnet20", {"width": 0.01}, r"width=0.01 leaves no channel of 16"),
+        ("sew_resnet20", {"width": float("nan")}, r"width=nan leaves no channel"),
     ],
 )
 def test_what_a_network_does_not_have_is_refused_by_name(name, how, message):
@@ -294,6 +297,19 @@ def test_stem_and_pool_are_those_asked_for(name, options, pool, kind):
     pools = {type(m) for m in net.modules() if isinstance(m, MaxPool | torch.nn.AvgPool2d)}
     assert pools == (set() if options.get("stem") == "3x3" else {kind})  # images for that stem are small already
     assert net(torch.rand(3, 2, net.in_channels, 32, 32)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "channels"),
+    [("ms_resnet20", 0.5, [8, 16, 32]), ("sew_resnet18", 1.5, [96, 192, 384, 768]), ("sew_wide7b", 0.3, [19, 38])],
+)
+def test_the_width_scales_the_channels_of_every_stage(name, width, channels, tmp_path):
+    net = build_model(name, num_classes=3, width=width)
+    assert [
+        max(conv.out_channels for conv in stage.modules() if isinstance(conv, torch.nn.Conv2d)) for stage in net.stages
+    ] == (channels)
+    save_pretrained(net, tmp_path / "net.safetensors")
+    assert load_pretrained(tmp_path / "net.safetensors").spec == net.spec
 
 
 @pytest.mark.parametrize("option", [{"tau": 5.0}, {"decay_input": False}])
