@@ -22,12 +22,15 @@ SMALL = [
     "plain_7b",
     "sew_wide7b",
     "ms_resnet20",
+    "tdbn_resnet17",
+    "rba_resnet20",
 ]
 
 
 def small(name, **how):
     """A network of each family, small enough to run in a test, and frames that fit it."""
     how = {"num_blocks": 3} | how if name.endswith("_7b") else how
+    how = {"width": 0.125, "stem": "3x3"} | how if name == "tdbn_resnet17" else how
     net = build_model(name, num_classes=5, **how)
     size = 128 if name == "sew_wide7b" else 16
     return net, torch.rand(4, 2, net.in_channels, size, size) * 2
@@ -48,8 +51,10 @@ def firing(net):
     ("count", "names", "options"),
     [
         (11_689_512, ["resnet18", "sew_resnet18", "spiking_resnet18"], {"num_classes": 1000}),
-        (21_797_672, ["resnet34", "sew_resnet34", "spiking_resnet34"], {"num_classes": 1000}),
-        (25_557_032, ["resnet50", "sew_resnet50", "spiking_resnet50"], {"num_classes": 1000}),
+        (21_797_672, ["resnet34", "sew_resnet34", "spiking_resnet34", "tdbn_resnet34"], {"num_classes": 1000}),
+        (86_110_824, ["tdbn_resnet34_large"], {"num_classes": 1000}),  # the paper says 85.5 M
+        (11_179_019, ["tdbn_resnet17"], {"num_classes": 11, "in_channels": 2}),  # 11.18 M
+        (25_557_032, ["resnet50", "sew_resnet50", "spiking_resnet50", "tdbn_resnet50"], {"num_classes": 1000}),
         (44_549_160, ["resnet101", "sew_resnet101", "spiking_resnet101"], {"num_classes": 1000}),
         (60_192_808, ["resnet152", "sew_resnet152", "spiking_resnet152"], {"num_classes": 1000}),
         (130_426, ["sew_7b"], {"num_classes": 11}),

@@ -19,6 +19,7 @@ from ..kernels.spec import PoolWindow
 from ..kernels.spike_conv import spike_conv
 from ..neurons import Neuron, StateCell
 from .stream import NeuronStates
+from .threshold_norm import ThresholdNorm2d
 
 NeuronFactory = Callable[[], Neuron]
 
@@ -246,7 +247,8 @@ class ConvNormFire(ConvNorm, SpikingLayer):
         calls would. None where they must be called.
         """
         norm = self.norm
-        usual = is_plain(norm, nn.BatchNorm2d) and norm.affine and norm.track_running_stats and norm.momentum is not None
+        usual = is_plain(norm, nn.BatchNorm2d) or is_plain(norm, ThresholdNorm2d)
+        usual = usual and norm.affine and norm.track_running_stats and norm.momentum is not None
         return self.neuron_params() if usual else None
 
     def norm_fire(
@@ -265,11 +267,12 @@ class ConvNormFire(ConvNorm, SpikingLayer):
         norm, backend, cell = self.norm, get_backend(self.neuron.backend, y), self.cell_of(states, y)
         if norm.training:
             require_batch_norm_size(y)
+        weight = norm.weight if type(norm) is nn.BatchNorm2d else norm.scaled_weight
         out, v_last, mean, variance = backend.norm_fire(
             y,
-            NormParams(norm.weight, norm.bias, norm.eps)
+            NormParams(weight, norm.bias, norm.eps)
             if norm.training
-            else NormParams(norm.weight, norm.bias, norm.eps, norm.running_mean, norm.running_var),
+            else NormParams(weight, norm.bias, norm.eps, norm.running_mean, norm.running_var),
             params,
             shortcut=shortcut,
             connect=connect,

@@ -18,9 +18,11 @@ from .network import Network, require_positive
 from .residual import (
     Block,
     PlainBlock,
+    RBABlock,
     ReLUBlock,
     SEWBlock,
     SpikingBlock,
+    ThresholdNormBlock,
     identity_branch_value,
     require_identity,
     resolve_connect,
@@ -32,18 +34,20 @@ class ModelEntry(NamedTuple):
     """A line of the table: which blocks, how many, and which options of `build_model` mean something for them.
 
     stages:  blocks per stage (images), or (channels, blocks) per stage (events)
+    widths:  channels per stage (images)
     stems:   the stems to choose from, the first is the default
     """
 
     family: str  # "imagenet", "cifar" or "event"
     block: type[Block]
     stages: tuple
+    widths: tuple[int, ...] = ()
     bottleneck: bool = False
     stems: tuple[str, ...] = ()
 
     @property
     def spiking(self) -> bool:
-        return self.block is not ReLUBlock
+        return not issubclass(self.block, ReLUBlock)
 
     @property
     def default_neuron(self) -> str:
@@ -66,19 +70,21 @@ NEURON_OPTIONS |= {"last_surrogate", "backend"}
 BLOCK_OPTIONS: dict[type[Block], set[str]] = {
     SEWBlock: NEURON_OPTIONS | {"connect", "zero_init"},
     SpikingBlock: NEURON_OPTIONS | {"zero_init"},
+    ThresholdNormBlock: NEURON_OPTIONS | {"zero_init"},
     PlainBlock: NEURON_OPTIONS,
     MSBlock: NEURON_OPTIONS | {"zero_init"},
     ReLUBlock: {"zero_init"},
+    RBABlock: {"zero_init"},
 }
 FAMILY_OPTIONS = {"imagenet": {"stem", "pool"}, "cifar": set(), "event": {"stem", "pool", "num_blocks"}}
 
 
-def imagenet_entry(block: type[Block], depth: int) -> ModelEntry:
-    return ModelEntry("imagenet", block, IMAGENET_DEPTHS[depth], depth in BOTTLENECK_DEPTHS, ("7x7", "3x3"))
+def imagenet_entry(block: type[Block], depth: int, widths: tuple[int, ...] = IMAGENET_WIDTHS) -> ModelEntry:
+    return ModelEntry("imagenet", block, IMAGENET_DEPTHS[depth], widths, depth in BOTTLENECK_DEPTHS, ("7x7", "3x3"))
 
 
 def cifar_entry(block: type[Block], depth: int) -> ModelEntry:
-    return ModelEntry("cifar", block, CIFAR_DEPTHS[depth], stems=("3x3",))
+    return ModelEntry("cifar", block, CIFAR_DEPTHS[depth], CIFAR_WIDTHS, stems=("3x3",))
 
 
 def event_entry(block: type[Block], *stages: tuple[int, int]) -> ModelEntry:
@@ -101,6 +107,10 @@ MODELS: dict[str, ModelEntry] = {
     "ms_resnet18": imagenet_entry(MSBlock, 18),
     "ms_resnet34": imagenet_entry(MSBlock, 34),
     "ms_resnet104": imagenet_entry(MSBlock, 104),
+    "tdbn_resnet17": imagenet_entry(ThresholdNormBlock, 18),  # its 17 convolutions beside the shortcuts'
+    "tdbn_resnet34": imagenet_entry(ThresholdNormBlock, 34),
+    "tdbn_resnet34_large": imagenet_entry(ThresholdNormBlock, 34, (128, 256, 512, 1024)),
+    "tdbn_resnet50": imagenet_entry(ThresholdNormBlock, 50),
     "resnet18": imagenet_entry(ReLUBlock, 18),
     "resnet34": imagenet_entry(ReLUBlock, 34),
     "resnet50": imagenet_entry(ReLUBlock, 50),
@@ -131,6 +141,9 @@ MODELS: dict[str, ModelEntry] = {
     "resnet44": cifar_entry(ReLUBlock, 44),
     "resnet56": cifar_entry(ReLUBlock, 56),
     "resnet110": cifar_entry(ReLUBlock, 110),
+    "rba_resnet20": cifar_entry(RBABlock, 20),
+    "rba_resnet56": cifar_entry(RBABlock, 56),
+    "rba_resnet110": cifar_entry(RBABlock, 110),
     "sew_7b": event_entry(SEWBlock, (32, 7)),
     "spiking_7b": event_entry(SpikingBlock, (32, 7)),
     "plain_7b": event_entry(PlainBlock, (32, 7)),
@@ -221,8 +234,7 @@ def build_model(
         net: Network = EventNet(block, stages, **kwargs)
     else:
         block_options["bottleneck"] = entry.bottleneck
-        widths = IMAGENET_WIDTHS if family == "imagenet" else CIFAR_WIDTHS
-        net = ResNet(block, stages, tuple(scaled_channels(channels, width) for channels in widths), **kwargs)
+        net = ResNet(block, stages, tuple(scaled_channels(channels, width) for channels in entry.widths), **kwargs)
     if zero_init:
         net.zero_init_()
     net.spec = {"name": name, **options, "connect": table_key(connect, CONNECT), "neuron": table_key(neuron, NEURONS)}

@@ -12,7 +12,9 @@ from ..neurons import Neuron
 from ..wording import unknown_name
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm, SpikingLayer
 from .stream import NeuronStates
+from .threshold_norm import ThresholdNorm2d
 
+ONE_OF_TWO = 2**-0.5  # alpha of td-BN for each of two currents that are added: their sum then varies as one
 BOTTLENECK_EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3x3 convolution
 
 
@@ -60,6 +62,10 @@ class Block(LayerOwner):
         for number, layer in enumerate(layers, start=1):
             self.add_module(f"conv{number}", layer)
         self.shortcut = shortcut
+
+    @classmethod
+    def adapt_stem(cls, stem: Any) -> None:
+        """Change what a network of such blocks has for a stem; nothing, of most."""
 
     @property
     def branch(self) -> list[Any]:
@@ -190,6 +196,26 @@ class SpikingBlock(Block):
         return self.last_layer(hidden, states=states, current=self.forward_shortcut(x, states))
 
 
+class ThresholdNormBlock(SpikingBlock):
+    """A Spiking block with td-BN: alpha is 1 within the branch, 1 / sqrt(2) in its last norm and in the shortcut's.
+
+    A shortcut that changes nothing has no norm, as in the published code.
+    Source:  E8, E11; Zheng et al. 2021
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, neuron: NeuronFactory, **options: Any):
+        super().__init__(in_channels, channels, stride, neuron=neuron, **options)
+        for layer in self.branch[:-1]:
+            scale_norm(layer, layer.neuron.v_th)
+        scale_norm(self.last_layer, self.last_layer.neuron.v_th * ONE_OF_TWO)
+        if isinstance(self.shortcut, ConvNorm):
+            scale_norm(self.shortcut, self.last_layer.neuron.v_th * ONE_OF_TWO)
+
+    @classmethod
+    def adapt_stem(cls, stem: Any) -> None:
+        scale_norm(stem, stem.neuron.v_th)
+
+
 class PlainBlock(Block):
     """The same layers without a shortcut: what degrades with depth."""
 
@@ -225,6 +251,29 @@ class ReLUBlock(Block):
     def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
         hidden = self.forward_hidden(x, states)
         return self.last_layer(hidden, states=states, current=self.forward_shortcut(x, states))
+
+
+class RBABlock(ReLUBlock):
+    """ReLU before addition: relu(F(x)) + x, the block of ReLU networks that SEW blocks resemble (E12).
+
+    Its output is never below its input, so that outputs grow with depth: shown to be seen, not to be used.
+    Source:  Fang et al. 2021, Eq. 10; He et al. 2016, Identity Mappings in Deep Residual Networks
+    """
+
+    meets = "after"
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, bottleneck: bool = False):
+        super().__init__(in_channels, channels, stride, bottleneck=bottleneck)
+        if self.has_projection:
+            self.shortcut = ConvNormReLU(*self.shortcut_shape)
+
+    def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        return self.last_layer(self.forward_hidden(x, states), states=states) + self.forward_shortcut(x, states)
+
+
+def scale_norm(layer: ConvNorm, scale: float) -> None:
+    """Put td-BN in the place of a layer's norm."""
+    layer.norm = ThresholdNorm2d(layer.norm.num_features, scale)
 
 
 def resolve_connect(connect: str | ConnectFn) -> ConnectFn:

@@ -60,6 +60,7 @@ class ResNet(Network):
             self.stem: ConvNorm = (ConvNorm if carries_currents else ConvNormReLU)(*shape)
         else:
             self.stem = ConvNormFire(*shape, neuron=neuron)
+        block.adapt_stem(self.stem)
         self.pool = build_pool(pool, 3, 2, 1, neuron) if stem == "7x7" and pool is not None else nn.Identity()
         first_stride = 2 if stem == "7x7" and pool is None else 1
         channels = widths[0]
