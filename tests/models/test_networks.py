@@ -53,6 +53,8 @@ def firing(net):
         (11_689_512, ["resnet18", "sew_resnet18", "spiking_resnet18"], {"num_classes": 1000}),
         (21_797_672, ["resnet34", "sew_resnet34", "spiking_resnet34", "tdbn_resnet34"], {"num_classes": 1000}),
         (86_110_824, ["tdbn_resnet34_large"], {"num_classes": 1000}),  # the paper says 85.5 M
+        (1_698_311, ["plif_net"], {"num_classes": 11}),  # 1.70 M
+        (2_322_304, ["lif_net"], {"num_classes": 11}),  # 23.23 M in the paper, a slip of the point
         (11_179_019, ["tdbn_resnet17"], {"num_classes": 11, "in_channels": 2}),  # 11.18 M
         (25_557_032, ["resnet50", "sew_resnet50", "spiking_resnet50", "tdbn_resnet50"], {"num_classes": 1000}),
         (44_549_160, ["resnet101", "sew_resnet101", "spiking_resnet101"], {"num_classes": 1000}),

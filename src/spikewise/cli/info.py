@@ -75,6 +75,8 @@ def describe_entry(entry: object) -> str:
     if isinstance(entry, Config):
         return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {count(entry.optim.epochs, 'epoch')}"
     if isinstance(entry, ModelEntry):
+        if entry.block is None:
+            return entry.layers
         blocks = sum(entry.stages) if entry.family != "event" else sum(count for _, count in entry.stages)
         kind = "bottleneck" if entry.bottleneck else "basic"
         return f"{entry.family} kind, {count(blocks, f'{kind} {entry.block.__name__}')}"

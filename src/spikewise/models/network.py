@@ -1,5 +1,6 @@
 """What all networks share: the check of the input, the head, and a stream of single frames."""
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -386,3 +387,13 @@ def require_positive(**values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """Channels of a stage in a network of this width.
+
+    Raises:  ValueError for a width that leaves none
+    """
+    if not (isinstance(width, int | float) and math.isfinite(width) and round(channels * width) >= 1):
+        raise ValueError(f"width={width!r} leaves no channel of {channels}; use a number above 0, 1 for the published channels")
+    return round(channels * width)

@@ -17,18 +17,20 @@ from torch import Tensor, nn
 from ..aliases import renamed
 from ..kernels import CONNECT
 from ..neurons import NEURONS, Neuron
+from .chain import TimeDropout, Vote
 from .layers import ConvNormFire, MaxPool, SpikeConv
 from .network import Network
 from .registry import NEURON_OPTIONS, build_model, table_key
 from .residual import resolve_connect
+from .threshold_norm import ThresholdNorm2d
 
 PARTS: dict[str, type[nn.Module]] = {
     kind.__name__: kind
     for kind in (
         *(nn.Identity, nn.Sequential, nn.Flatten, nn.Linear, nn.Dropout, nn.Dropout2d, nn.Conv2d, SpikeConv),
-        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d),
+        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d, ThresholdNorm2d),
         *(nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Softmax, nn.LogSoftmax),
-        *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, MaxPool),
+        *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, MaxPool, TimeDropout, Vote),
     )
 }
 Description = dict[str, Any]

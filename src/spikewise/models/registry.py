@@ -1,7 +1,6 @@
 """The table of networks, and the one function that builds them."""
 
 import inspect
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,10 +10,11 @@ from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
 from ..neurons import NEURONS, Neuron
 from ..wording import unknown_name
+from .chain import ChainNet
 from .event_nets import EventNet
 from .layers import POOL_KINDS
 from .membrane_shortcut import MSBlock
-from .network import Network, require_positive
+from .network import Network, require_positive, scaled_channels
 from .residual import (
     Block,
     PlainBlock,
@@ -35,34 +35,40 @@ class ModelEntry(NamedTuple):
 
     stages:  blocks per stage (images), or (channels, blocks) per stage (events)
     widths:  channels per stage (images)
+    layers:  of a network without blocks, in the paper's notation
     stems:   the stems to choose from, the first is the default
     """
 
-    family: str  # "imagenet", "cifar" or "event"
-    block: type[Block]
+    family: str  # "imagenet", "cifar", "event" or "chain"
+    block: type[Block] | None
     stages: tuple
     widths: tuple[int, ...] = ()
     bottleneck: bool = False
     stems: tuple[str, ...] = ()
+    layers: str = ""
 
     @property
     def spiking(self) -> bool:
-        return not issubclass(self.block, ReLUBlock)
+        return self.block is None or not issubclass(self.block, ReLUBlock)
 
     @property
     def default_neuron(self) -> str:
+        if self.layers:
+            return "PLIF" if "PLIF" in self.layers else "LIF"
         return "PLIF" if self.family == "event" else "IF"
 
     @property
     def options(self) -> set[str]:
         """The options of `build_model` that this network has."""
-        options = FAMILY_OPTIONS[self.family] | BLOCK_OPTIONS[self.block] | {"num_classes", "in_channels", "width"}
+        of_block = NEURON_OPTIONS - {"last_surrogate"} if self.block is None else BLOCK_OPTIONS[self.block]
+        options = FAMILY_OPTIONS[self.family] | of_block | {"num_classes", "in_channels", "width"}
         return options if self.pools else options - {"pool"}
 
     @property
     def pools(self) -> bool:
         """Whether the network pools: the stem of MS-ResNets does not, as published; their first block halves the image."""
-        return self.family == "event" or (self.family == "imagenet" and self.block.meets != "currents")
+        carries_currents = self.block is not None and self.block.meets == "currents"
+        return self.family == "event" or (self.family == "imagenet" and not carries_currents)
 
 
 NEURON_OPTIONS = {"T", "neuron", "v_th", "v_reset", "tau", "decay_input", "surrogate", "alpha", "detach_reset"}
@@ -76,7 +82,7 @@ BLOCK_OPTIONS: dict[type[Block], set[str]] = {
     ReLUBlock: {"zero_init"},
     RBABlock: {"zero_init"},
 }
-FAMILY_OPTIONS = {"imagenet": {"stem", "pool"}, "cifar": set(), "event": {"stem", "pool", "num_blocks"}}
+FAMILY_OPTIONS = {"imagenet": {"stem", "pool"}, "cifar": set(), "chain": set(), "event": {"stem", "pool", "num_blocks"}}
 
 
 def imagenet_entry(block: type[Block], depth: int, widths: tuple[int, ...] = IMAGENET_WIDTHS) -> ModelEntry:
@@ -89,6 +95,10 @@ def cifar_entry(block: type[Block], depth: int) -> ModelEntry:
 
 def event_entry(block: type[Block], *stages: tuple[int, int]) -> ModelEntry:
     return ModelEntry("event", block, stages, stems=("1x1", "3x3"))
+
+
+def chain_entry(layers: str) -> ModelEntry:
+    return ModelEntry("chain", None, (), layers=layers)
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -148,6 +158,8 @@ MODELS: dict[str, ModelEntry] = {
     "spiking_7b": event_entry(SpikingBlock, (32, 7)),
     "plain_7b": event_entry(PlainBlock, (32, 7)),
     "sew_wide7b": event_entry(SEWBlock, (64, 4), (128, 3)),
+    "plif_net": chain_entry("{c128k3s1-BN-PLIF-MPk2s2}*5-DP-FC512-PLIF-DP-FC110-PLIF-APk10s10"),
+    "lif_net": chain_entry("MPk4-c64k3-LIF-c128k3-LIF-APk2-c128k3-LIF-APk2-FC256-LIF-FC11"),
 }
 
 
@@ -202,9 +214,8 @@ def build_model(
     options = {key: value for key, value in locals().items() if key != "name"}
     entry = find_model(name)
     check_options(name, entry, options)
-    family, block, stages = entry.family, entry.block, entry.stages
     block_options: dict[str, Any] = {}
-    kwargs: dict[str, Any] = {"num_classes": num_classes, "T": T, "neuron": None, "block_options": block_options}
+    kwargs: dict[str, Any] = {"num_classes": num_classes, "T": T, "neuron": None}
     if entry.spiking:
         kind = neuron_kind(neuron or entry.default_neuron)
         own = {key: value for key, value in (("tau", tau), ("decay_input", decay_input)) if key in own_options(kind)}
@@ -219,26 +230,37 @@ def build_model(
             require_identity(identity_branch_value(block_options["connect"]))  # refuses before anything is built
     if in_channels is not None:
         kwargs["in_channels"] = in_channels
-    kwargs["stem"] = check_choice("stem", stem or entry.stems[0], entry.stems)
-    kwargs["pool"] = check_choice("pool", pool, POOL_KINDS) if entry.pools else None
-    if family == "event":
-        if num_blocks is not None:
-            require_positive(num_blocks=num_blocks)
-            if num_blocks > 16:
-                raise ValueError(
-                    f"num_blocks={num_blocks}: each halves the frame, 16 need 65,536 pixels; use fewer (--model.num-blocks)"
-                )
-            ((channels, _),) = stages
-            stages = ((channels, num_blocks),)
-        stages = tuple((scaled_channels(channels, width), count) for channels, count in stages)
-        net: Network = EventNet(block, stages, **kwargs)
+    if entry.block is None:
+        net: Network = ChainNet(entry.layers, width=width, **kwargs)
     else:
-        block_options["bottleneck"] = entry.bottleneck
-        net = ResNet(block, stages, tuple(scaled_channels(channels, width) for channels in entry.widths), **kwargs)
+        kwargs["stem"] = check_choice("stem", stem or entry.stems[0], entry.stems)
+        kwargs["pool"] = check_choice("pool", pool, POOL_KINDS) if entry.pools else None
+        net = build_residual(entry, width, num_blocks, **kwargs, block_options=block_options)
     if zero_init:
         net.zero_init_()
     net.spec = {"name": name, **options, "connect": table_key(connect, CONNECT), "neuron": table_key(neuron, NEURONS)}
     return net
+
+
+def build_residual(
+    entry: ModelEntry, width: float, num_blocks: int | None, *, block_options: dict[str, Any], **kwargs: Any
+) -> Network:
+    """A network of residual blocks: stages of them, as the entry says, of this width."""
+    assert entry.block is not None, "a chain has none"
+    if entry.family != "event":
+        widths = tuple(scaled_channels(channels, width) for channels in entry.widths)
+        return ResNet(
+            entry.block, entry.stages, widths, block_options=block_options | {"bottleneck": entry.bottleneck}, **kwargs
+        )
+    stages = tuple((scaled_channels(channels, width), count) for channels, count in entry.stages)
+    if num_blocks is not None:
+        require_positive(num_blocks=num_blocks)
+        if num_blocks > 16:
+            raise ValueError(
+                f"num_blocks={num_blocks}: each halves the frame, 16 need 65,536 pixels; use fewer (--model.num-blocks)"
+            )
+        stages = ((stages[0][0], num_blocks),)
+    return EventNet(entry.block, stages, block_options=block_options, **kwargs)
 
 
 DEFAULTS = {
@@ -302,16 +324,6 @@ def table_key(value: Any, table: dict[str, Any]) -> Any:
     if isinstance(value, str):
         return value.upper() if value.upper() in table else value
     return next((word for word, entry in table.items() if entry is value), value)
-
-
-def scaled_channels(channels: int, width: float) -> int:
-    """Channels of a stage in a network of this width.
-
-    Raises:  ValueError for a width that leaves none
-    """
-    if not (isinstance(width, int | float) and math.isfinite(width) and round(channels * width) >= 1):
-        raise ValueError(f"width={width!r} leaves no channel of {channels}; use a number above 0, 1 for the published channels")
-    return round(channels * width)
 
 
 def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -13,8 +13,8 @@ class ThresholdNorm2d(nn.BatchNorm2d):
              (arXiv 2011.05280), as used in Fang et al. 2021, Tab. 3 and 5
     """
 
-    def __init__(self, num_features: int, scale: float):
-        super().__init__(num_features)
+    def __init__(self, num_features: int, scale: float, eps: float = 1e-5, momentum: float | None = 0.1):
+        super().__init__(num_features, eps, momentum)
         if not scale > 0:
             raise ValueError(f"scale={scale!r}; use a number above 0, the threshold or the threshold / sqrt(2)")
         self.scale = float(scale)
