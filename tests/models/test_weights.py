@@ -276,6 +276,14 @@ def test_bare_tensors_under_our_own_names_are_read_when_named(load):
     assert torch.equal(load(net.state_dict(), name="sew_resnet20", connect="IAND")(x), net(x))
 
 
+@pytest.mark.parametrize("name", ["plif_net", "lif_net"])
+def test_bare_tensors_of_chains_tell_classes_and_channels(name, load):
+    net = build_model(name, num_classes=3, in_channels=1, width=0.0625)
+    read = load(net.state_dict(), name=name, width=0.0625)
+    assert (read.num_classes, read.in_channels) == (3, 1)
+    assert all(torch.equal(a, b) for a, b in zip(read.state_dict().values(), net.state_dict().values(), strict=True))
+
+
 def test_members_of_the_tables_are_stored_by_name(tmp_path):
     save_pretrained(build_model("sew_resnet20", num_classes=5, neuron=IF, connect=CONNECT["AND"]), tmp_path)
     spec = load_pretrained(tmp_path).spec
@@ -297,6 +305,8 @@ def test_a_file_of_a_newer_format_is_refused(tmp_path):
         ("plain_resnet18", published_names, "plain_resnet18: there are no published names"),
         ("sew_resnet20", published_names, "sew_resnet20: there are no published names"),
         ("sew_7b", torchvision_names, "torchvision has no such network"),
+        ("lif_net", published_names, "published no network of this kind"),
+        ("lif_net", torchvision_names, "torchvision has no such network"),
     ],
 )
 def test_networks_that_were_never_published_have_no_such_names(name, names, message):

@@ -23,7 +23,7 @@ def detect_layout(tensors: dict[str, Tensor]) -> tuple[Infer, Callable[[Network]
         return infer_published_event_net, published_names
     if "layer1.0.conv1.weight" in tensors and "bn1.weight" in tensors:
         return infer_torchvision, torchvision_names
-    if {"stem.conv.weight", "stage1.widen.conv.weight"} & set(tensors):
+    if {"stem.conv.weight", "stage1.widen.conv.weight", "layers.0.conv.weight", "layers.1.weight"} & set(tensors):
         return infer_native, lambda net: {name: name for name in net.state_dict()}
     raise ValueError(f"these tensor names belong to no network known here: {summarize_names(list(tensors))}")
 
@@ -89,6 +89,11 @@ def infer_native(tensors: dict[str, Tensor], metadata: dict[str, Any], overrides
     """Our own names without a header: a bare state dict."""
     if "name" not in overrides:
         raise ValueError("these are spikewise's own names without its header; pass name=, and what else build_model was given")
+    convolutions = [name for name in tensors if name.startswith("layers.") and tensors[name].dim() == 4]
+    if convolutions:  # a chain, whose head has weights, or is a vote of ten
+        votes = "fc.weight" not in tensors
+        classes = tensors[convolutions[-1]].shape[0] // 10 if votes else tensor_shape(tensors, "fc.weight", 2)[0]
+        return {"num_classes": classes, "in_channels": tensor_shape(tensors, convolutions[0], 4)[1]}
     stem, head = ("stem", "fc") if "stem.conv.weight" in tensors else ("stage1.widen", "out")
     classes, channels = tensor_shape(tensors, f"{head}.weight", 2)[0], tensor_shape(tensors, f"{stem}.conv.weight", 4)[1]
     return {"num_classes": classes, "in_channels": channels}

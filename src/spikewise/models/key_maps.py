@@ -29,7 +29,8 @@ def published_names(net: Network) -> dict[str, str]:
         down = "downsample.0.module" if kinds == {SEWBlock} else "downsample.module"
         key_map = resnet_key_map(net, conv="{layer}.module.0", norm="{layer}.module.1", down=(f"{down}.0", f"{down}.1"))
     else:
-        assert isinstance(net, EventNet), f"no rule for {type(net).__name__}"
+        if not isinstance(net, EventNet):
+            raise ValueError(f"{model_name(net)}: the paper's authors published no network of this kind")
         key_map = event_net_key_map(net)
     return map_state_dict_keys(net, key_map)
 
