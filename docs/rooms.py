@@ -16,6 +16,7 @@ NOTES = {
     "cli": "commands",
     "paper": "the paper's figures and tables",
     "analysis": "rates, gradients, energy, diagnosis",
+    "export": "ONNX",
     "recipes": "named configs",
     "engine": "loop, step, loader; what leaves is a run folder",
     "models": "layers, blocks, networks, weights, streams",
