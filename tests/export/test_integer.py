@@ -119,7 +119,7 @@ def test_neurons_follow_their_equation_in_rounded_numbers(leak, bits, decay_inpu
 def test_no_sum_overflows_at_the_largest_input(name, how):
     """Every convolution beside one of float64, on pixels of the sign that the first weights like best."""
     program = to_integers(network(name, **how), shape=(SIDE, SIDE))
-    x = np.zeros((1, *program.shape)) + 255 * np.sign(program.operations[0].weights[0, :, 0, 0])[None, :, None, None]
+    x = np.zeros((1, *program.shape)) + 255.0 * np.sign(program.operations[0].weights[0, :, 0, 0])[None, :, None, None]
     runner = Runner(program)
     for frame in (x, -x, x):
         runner.step(frame)
