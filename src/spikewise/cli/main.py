@@ -20,6 +20,7 @@ from ..config import Config
 from ..wording import did_you_mean, unknown_name
 from . import data, events
 from .analysis import analyze, diagnose, energy
+from .export import export
 from .imports import FLAG, import_modules, import_of_run, take_imports
 from .info import doctor, list_tables
 from .options import NUMBERS
@@ -73,6 +74,7 @@ COMMANDS = {
     "analyze": Command(analyze, "RUN"),
     "diagnose": Command(diagnose, "RUN|FILE"),
     "energy": Command(energy, "RUN|FILE"),
+    "export": Command(export, "RUN|FILE OUT"),
     "reproduce": Command(reproduce, "[NAME]"),
     "data download": Command(data.download, "NAME"),
     "data prepare": Command(data.prepare, "NAME --source FILES"),

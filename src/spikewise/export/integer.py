@@ -219,6 +219,7 @@ def to_integers(net: Network, *, shape: tuple[int, int], input_unit: float = 1.0
             raise ValueError(f"{name}: the integer runner knows {known}, no {type(block).__name__}{reason}")
     if type(net.head) is not nn.Linear:
         raise ValueError(f"the integer runner knows a linear last layer, not {type(net.head).__name__}")
+    net.check_input(torch.zeros(1, 1, net.in_channels, *shape, dtype=net.dtype), dims=(5,))
     if not input_unit > 0 or not 1 <= input_bound <= 2**15:
         raise ValueError(
             f"input_unit={input_unit!r}, input_bound={input_bound!r}; use a unit above 0, a bound of 1 to {2**15:,}"
@@ -242,6 +243,20 @@ def to_integers(net: Network, *, shape: tuple[int, int], input_unit: float = 1.0
     bias = np.zeros(len(weights)) if net.head.bias is None else net.head.bias.numpy()
     head, head_bias = np.rint(weights / unit).astype(np.int8), np.rint(bias / unit).astype(np.int32)
     return Program((net.in_channels, *shape), build.buffers, build.operations, head, head_bias)
+
+
+def input_range(net: Network) -> tuple[float, int]:
+    """Unit and bound of the input of a network that says what it was trained on: counts of events as they are, pixels from 0 to
+    1 in 255 levels, normalized pixels in 127 on either side; 1 and 255, where it does not say it.
+    """
+    spec = net.input_spec
+    if spec is None or spec.kind == "events":
+        return 1.0, 255
+    if spec.kind == "images":
+        return 1 / 255, 255
+    assert spec.mean is not None and spec.std is not None, "photographs are normalized"
+    ends = [abs((end - mean) / std) for mean, std in zip(spec.mean, spec.std, strict=True) for end in (0, 1)]
+    return max(ends) / 127, 127
 
 
 def quantize_input(x: Tensor, unit: float, bound: int = 255) -> np.ndarray:

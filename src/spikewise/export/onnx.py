@@ -69,6 +69,7 @@ def export_onnx(net: Network, path: str | Path, *, shape: tuple[int, int], T: in
     require_packages()
     if path.suffix != ".onnx":
         raise ValueError(f"{path} does not end in .onnx")
+    net.check_input(torch.zeros(1, 1, net.in_channels, *shape, dtype=net.dtype), dims=(5,))
     net = on_reference_kernels(net)
     steps = net.T if T is None else T
     require_positive(T=steps)
