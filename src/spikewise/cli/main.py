@@ -33,13 +33,14 @@ from .train import evaluate, resume, train
 class Command(NamedTuple):
     """What a command calls, and what follows its name.
 
-    start:  makes the config that the options change, of the word after the name; None: the function takes no config
+    start:  makes the config that the options change, of the word after the name and the modules that `--import` named; None:
+            the function takes no config
     about:  what it does; the first line of the function's docstring, if that is not it
     """
 
     function: Callable[..., None]
     usage: str
-    start: Callable[[str], Config] | None = None
+    start: Callable[[str, tuple[str, ...]], Config] | None = None
     about: str = ""
 
     @property
@@ -47,21 +48,23 @@ class Command(NamedTuple):
         return self.about or (self.function.__doc__ or "").partition("\n")[0]
 
 
-def recipe_config(recipe: str) -> Config:
+def recipe_config(recipe: str, imports: tuple[str, ...] = ()) -> Config:
     """The config of a recipe."""
     from ..recipes import RECIPES
 
     if recipe not in RECIPES:
         raise ValueError(unknown_name("recipe", recipe, RECIPES, own=True))
-    return RECIPES[recipe]()
+    return dataclasses.replace(RECIPES[recipe](), imports=imports)
 
 
-def descendant_config(run: str) -> Config:
+def descendant_config(run: str, imports: tuple[str, ...] = ()) -> Config:
     """The config of a run that begins with another run's last weights."""
     from ..engine.run.folder import read_config
 
-    import_of_run(Path(run))
-    return dataclasses.replace(read_config(Path(run)), weights=run)
+    if not imports:  # else they were named anew
+        import_of_run(Path(run))
+    config = read_config(Path(run))
+    return dataclasses.replace(config, weights=run, imports=imports or config.imports)
 
 
 COMMANDS = {
@@ -245,9 +248,9 @@ def bind_with_config(name: str, args: list[str], imports: tuple[str, ...]) -> pa
         raise ValueError(f"{needs} before its options{instead}; given {args[0]!r} first")
     if not args:
         raise ValueError(f"{needs}{instead}" + (f"; known: {', '.join(RECIPES)}" if command.usage == "RECIPE" else ""))
-    start = command.start(args[0])
+    start = command.start(args[0], imports)
     call = bind(name, f"spikewise {name} {args[0]}", args[1:], config=start)
-    config = dataclasses.replace(call.keywords["config"], imports=imports or start.imports)
+    config = call.keywords["config"]
     if config.weights and config.weights != start.weights:
         from ..engine.finetune import adopt_network
 
