@@ -39,8 +39,11 @@ def run(capsys, *args):
 
 def test_train_evaluate_analyze(capsys, tmp_path):
     folder = str(tmp_path / "run")
-    status, out, _ = run(capsys, "train", "digits", *TINY, *SHORT, "--out", folder, "--seed", "3")
+    status, out, err = run(
+        capsys, "train", "digits", *TINY, *SHORT, "--optim.warmup-epochs", "3", "--out", folder, "--seed", "3"
+    )
     assert status == 0
+    assert "warm-up is shortened from 3 to 0.5" in err
     last = out.splitlines()[-1]
     accuracy = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["test_accuracy"]
     assert last == f"sew_7b on digits: test accuracy {100 * accuracy:.1f} % (seed 3), run folder {folder}"

@@ -91,4 +91,6 @@ def import_of_run(run: Path) -> None:
             import_modules([name])
         except (ValueError, OSError) as error:
             every = f", for all {len(modules)} that it records" if modules[1:] else ""
-            raise ValueError(f"{error}; {run / CONFIG} asks for it: say where it is now by --import NEW/PLACE.py{every}") from None
+            raise ValueError(
+                f"{error}; {run / CONFIG} asks for it: say where it is now by --import NEW/PLACE.py{every}"
+            ) from None

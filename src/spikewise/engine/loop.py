@@ -155,6 +155,10 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
     config, device, steps_per_epoch = state.config, state.device, state.order.steps_per_epoch
     console, signals = Console(quiet), StopSignals()
     console.line(run_header(state))
+    if (optim := config.optim).warmup != optim.warmup_epochs:
+        console.line(
+            f"warm-up is shortened from {optim.warmup_epochs:g} to {optim.warmup:g}, half of {count(optim.epochs, 'epoch')}"
+        )
     if config.weights and not state.steps_done:
         console.line(f"begins with {state.begins_with}")
     if device.type == "cpu":
