@@ -74,7 +74,7 @@ COMMANDS = {
     "plan": Command(plan, "RECIPE", recipe_config),
     "predict": Command(predict, "RUN|FILE INPUT..."),
     "evaluate": Command(evaluate, "RUN|FILE"),
-    "analyze": Command(analyze, "RUN"),
+    "analyze": Command(analyze, "RUN|FILE"),
     "diagnose": Command(diagnose, "RUN|FILE"),
     "energy": Command(energy, "RUN|FILE"),
     "export": Command(export, "RUN|FILE OUT"),
@@ -260,7 +260,21 @@ def bind_with_config(name: str, args: list[str], imports: tuple[str, ...]) -> pa
         config = adopt_network(config, [name if name in fields else name.removeprefix("no_") for name in names])
     from ..engine.unused_fields import without_unused
 
-    return partial(call, config=without_unused(config, start))
+    config = without_unused(config, start)
+    if name == "train --from" and not (call.keywords["quiet"] or call.keywords["as_json"]):
+        print(f"spikewise: {describe_inheritance(args[0], config, start)}", file=sys.stderr)
+    return partial(call, config=config)
+
+
+def describe_inheritance(run: str, config: Config, start: Config) -> str:
+    """What of a run's config, beyond the defaults of any run, holds in a new one, and what was changed."""
+    from ..engine.run.fingerprint import flatten_config
+
+    now, before, default = map(flatten_config, (config, start, Config()))
+    own = ("weights", "recipe", "imports")  # told elsewhere
+    kept = [f"{name}={value!r}" for name, value in now.items() if before[name] == value != default[name] and name not in own]
+    changed = [f"{name} {before[name]!r} -> {value!r}" for name, value in now.items() if before[name] != value]
+    return f"as in {run}: {', '.join(kept) or 'the defaults'}; changed: {', '.join(changed) or 'nothing'}"
 
 
 def run() -> None:
