@@ -98,11 +98,10 @@ class Network(LayerOwner):
 
         Raises:  ValueError
         """
-        channels = (
-            next((getattr(layer.conv, "in_channels", None) for layer in self.conv_layers.values()), None) or self.in_channels
-        )
-        if spec.shape[0] != channels:
-            raise ValueError(f"input_spec: shape={spec.shape}, but this network takes {count(channels, 'channel')}")
+        stem = next((getattr(layer.conv, "in_channels", None) for layer in self.conv_layers.values()), None)
+        if spec.shape[0] not in (self.in_channels, stem):  # the stem may be another now
+            channels = count(self.in_channels, "channel")
+            raise ValueError(f"input_spec: shape={spec.shape}, but this network takes {channels}")
         if spec.class_names and len(spec.class_names) != self.num_classes:
             given = f"{len(spec.class_names)} class_names"
             raise ValueError(f"input_spec: {given}, but this network has {self.num_classes} outputs; give each its name")
