@@ -54,7 +54,8 @@ def recipe_config(recipe: str, imports: tuple[str, ...] = ()) -> Config:
 
     if recipe not in RECIPES:
         raise ValueError(unknown_name("recipe", recipe, RECIPES, own=True))
-    return dataclasses.replace(RECIPES[recipe](), imports=imports)
+    config = RECIPES[recipe]()
+    return dataclasses.replace(config, imports=imports or config.imports)
 
 
 def descendant_config(run: str, imports: tuple[str, ...] = ()) -> Config:
