@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
@@ -16,14 +17,14 @@ from spikewise.engine.distributed import World
 from spikewise.engine.errors import NonFiniteError
 from spikewise.engine.loader import ShardBatches
 from spikewise.engine.loop import resume, train
-from spikewise.engine.shards import ExactSum, shard_sizes
+from spikewise.engine.shards import ExactSum, Float32Sum, shard_sizes
 
 
 class Together(World):
     """Processes that take turns in one: what each of them would send is noted, then all get the result."""
 
     def __init__(self, sent):
-        super().__init__(size=2)
+        super().__init__(size=2)  # or it would keep what it has
         object.__setattr__(self, "sent", sent)
 
     def sum(self, x):
@@ -31,10 +32,10 @@ class Together(World):
         return x.copy_(torch.stack(self.sent).sum(0))
 
 
-def grouped_sum(shards, weights, groups, kind=ExactSum):
+def grouped_sum(shards, weights, groups, kind=partial(ExactSum, shards=8)):
     """The mean when processes hold these groups of shards, as one tensor."""
     like, sent = [torch.empty_like(next(s for s in shards if s is not None))], []
-    sums = [kind(like, len(shards), Together(sent)) for _ in groups]
+    sums = [kind(like, world=Together(sent)) for _ in groups]
     for one, group in zip(sums, groups, strict=True):
         for number in group:
             one.add([shards[number]], weights[number])
@@ -59,6 +60,13 @@ def test_the_sum_is_the_same_for_any_grouping_and_right(seed, exponent, double):
     resolution = Fraction(torch.finfo(dtype).eps) * largest + Fraction(torch.finfo(dtype).smallest_normal)
     for mine, right in zip(found[0].tolist(), exact, strict=True):
         assert abs(Fraction(mine) - right) <= Fraction(2) ** -52 * largest * 8 + resolution
+
+
+def test_sums_in_float32_are_near_the_exact_ones():
+    shards, weights = [*torch.randn(8, 50)], [3, 3, 3, 3, 3, 2, 2, 2]
+    for groups in GROUPS:
+        exact = grouped_sum(shards, weights, groups)
+        torch.testing.assert_close(grouped_sum(shards, weights, groups, kind=Float32Sum), exact, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
