@@ -32,7 +32,10 @@ class Together(World):
         return x.copy_(torch.stack(self.sent).sum(0))
 
 
-def grouped_sum(shards, weights, groups, kind=partial(ExactSum, shards=8)):
+EXACT = partial(ExactSum, shards=8)
+
+
+def grouped_sum(shards, weights, groups, kind=EXACT):
     """The mean when processes hold these groups of shards, as one tensor."""
     like, sent = [torch.empty_like(next(s for s in shards if s is not None))], []
     sums = [kind(like, world=Together(sent)) for _ in groups]
