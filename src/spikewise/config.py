@@ -133,6 +133,8 @@ class Optim:
     lr_batch: PositiveInt = 256  # samples
     batch: PositiveInt = 256  # samples per step, over all processes
     shards: PositiveInt = 1  # parts of the batch, computed one by one or by several processes; batch norm sees one of them
+    # of shards. exact: 64-bit integers, the same bits for any number of processes; float32: half the bytes, other last digits
+    gradient_sum: Literal["exact", "float32"] = "exact"
     epochs: PositiveInt = 320
     momentum: Fraction = 0.9  # sgd only
     nesterov: bool = False  # Nesterov's momentum; sgd only
@@ -168,6 +170,11 @@ class Optim:
     def warmup(self) -> float:
         """The epochs that warm-up takes: `warmup_epochs`, or half of a run that is not longer than them."""
         return self.warmup_epochs if self.warmup_epochs < self.epochs else self.epochs / 2
+
+    @property
+    def shard_batch(self) -> int:
+        """Samples of a shard: what is computed at once, in training and in evaluation."""
+        return self.batch // self.shards
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from .options import (
     Device,
     Json,
     ModelName,
+    Processes,
     Quiet,
     Run,
     RunOrFile,
@@ -44,6 +45,7 @@ def train(
     stop_epoch: StopEpoch = None,
     quiet: Quiet = False,
     as_json: Json = False,
+    processes: Processes = None,
 ) -> None:
     """Train a network by a recipe; every field of it is an option.
 
@@ -52,6 +54,7 @@ def train(
     """
     from ..engine.loop import train as train_network
 
+    assert processes is None, "the command line starts several"
     result = train_network(config, out, device=device, workers=workers, stop_epoch=stop_epoch, quiet=quiet or as_json)
     print_result(result, device, quiet=quiet, as_json=as_json)
 
@@ -65,6 +68,7 @@ def resume(
     stop_epoch: StopEpoch = None,
     quiet: Quiet = False,
     as_json: Json = False,
+    processes: Processes = None,
 ) -> None:
     """Continue a run that was stopped, bit for bit on the same machine.
 
@@ -73,6 +77,7 @@ def resume(
     """
     from ..engine.loop import resume as resume_run
 
+    assert processes is None, "the command line starts several"
     result = resume_run(
         run,
         epochs=epochs,
@@ -86,9 +91,12 @@ def resume(
 
 
 def print_result(result: "Result", device: Device, *, quiet: bool, as_json: bool, data_root: str | None = None) -> None:
-    """Firing rates by block, and as the last line what the run reached."""
+    """Firing rates by block, and as the last line what the run reached; of several processes rank 0 says it."""
+    from ..engine.distributed import whole_number
     from ..models.registry import MODELS
 
+    if whole_number("RANK", 0):
+        return
     config, done = progress(result.run)
     if as_json:
         print(json.dumps({"recipe": config.recipe, "seed": config.seed, **vars(result), "run": str(result.run)}))

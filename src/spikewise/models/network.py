@@ -229,6 +229,12 @@ class Network(LayerOwner):
                 fine = fine & holds
         return torch.where(fine, features, torch.nan)
 
+    def _replicate_for_data_parallel(self) -> Any:
+        raise ValueError(
+            "DataParallel cuts its input along axis 0, which is time in frames [T, N, C, H, W]; use DistributedDataParallel, "
+            "or spikewise train --processes"
+        )
+
     def modules_outside_layers(self) -> list[nn.Module]:
         """Modules with buffers that belong to none of our layers: a user's own norms, for example."""
         ours = {part for layer in self.conv_layers.values() for part in layer.modules()}
