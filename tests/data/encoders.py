@@ -40,9 +40,13 @@ def aedat2(t, x, y, polarity, header=START2, order=">u4"):
     return header + words(order, x << 1 | y << 8 | polarity, t)
 
 
-def davis(t, x, y, polarity, header=START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n", order=">u4"):
-    """AEDAT 2.0 of a DAVIS; after the first event a sample of a frame, one of inertia, and a mark of an external signal."""
-    events = words(order, x << 12 | y << 22 | polarity << 11, t)
+def davis(
+    t, x, y, polarity, header=START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n", order=">u4", size=(180, 240)
+):
+    """AEDAT 2.0 of a DAVIS, which counts columns from the right and rows from below; after the first event a sample of a
+    frame, one of inertia, and a mark of an external signal.
+    """
+    events = words(order, (size[1] - 1 - x) << 12 | (size[0] - 1 - y) << 22 | polarity << 11, t)
     others = words(order, [1 << 31 | 5 << 12, 1 << 31 | 3 << 10, 1 << 10], t[[0, 0, 0]])
     return header + events[:8] + others + events[8:]
 

@@ -98,9 +98,9 @@ def test_a_davis_is_known_by_the_headers_chip(chip, size, end, tmp_path):
     header = encoders.START2 + f"# AEChip: eu.seebetter.ini.chips.{chip}\r\n".encode() + end
     t, x, y, polarity = encoders.random_events(300, *size, last=10**6)
     if end:
-        y[0] = 142  # its first byte is that of #, as in a line of text
+        y[0] = size[0] - 1 - 142  # its first byte is that of #, as in a line of text
     t += 2**32 - 5 * 10**5
-    (tmp_path / "a.aedat").write_bytes(encoders.davis(t, x, y, polarity, header))
+    (tmp_path / "a.aedat").write_bytes(encoders.davis(t, x, y, polarity, header, size=size))
     events = read_events(tmp_path / "a.aedat")
     require_equal(events, t, x, y, polarity)
     assert events.size == size
@@ -255,7 +255,7 @@ def test_a_file_changed_anywhere_gives_events_or_a_line(name, data, tmp_path_fac
         (b"% Version 2\n\x00\x04" + b"\0" * 8, r"byte 13 should say that an event takes 8 bytes"),
         (b"% evt 4.0\n" + b"\0" * 8, r"is not in a known format"),
         (b"#!AER-DAT4.0\r\nrubbish", r"is damaged"),
-        (b"PK\x03\x04 rubbish", r"is not a file of events"),
+        (b"PK\x03\x04 rubbish", r"is a damaged zip file"),
         (b"\x89HDF\r\n\x1a\nrubbish", r"is not a file of events"),
     ],
 )
@@ -276,7 +276,10 @@ THREE = np.arange(3)
             {"t": THREE, "x": THREE, "y": THREE, "p": THREE[:2] % 2},
             r"of shapes \(3,\), \(3,\), \(3,\), \(2,\) are no recording",
         ),
-        ({"t": THREE, "x": THREE, "y": THREE, "p": THREE}, r"event 2 has p=2, outside -1 to 1"),
+        (
+            {"t": THREE, "x": THREE, "y": THREE, "p": THREE},
+            r"mixes the polarities 0, 1, 2; OFF and ON may be 0 and 1, -1 and 1",
+        ),
         ({"t": THREE, "x": -THREE, "y": THREE, "p": THREE % 2}, r"event 1 has x=-1, outside 0 to 65535"),
         ({"t": THREE, "x": THREE * 4000, "y": THREE, "p": THREE % 2}, r"no sensor is that large"),
         ({"t": THREE / 2, "x": THREE, "y": THREE, "p": THREE % 2}, r"t holds float64, not whole numbers"),

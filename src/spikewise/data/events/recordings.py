@@ -18,7 +18,9 @@ from .formats import FORMATS
 from .frames import FRAME_BINNERS
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
-READERS_VERSION = 2  # raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended
+READERS_VERSION = (
+    3  # raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended; 3, DAVIS upright
+)
 _NOTED: set[str] = set()  # names of data sets of which a reader's notes were said, once per process
 SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 
