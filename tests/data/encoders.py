@@ -40,9 +40,10 @@ def aedat2(t, x, y, polarity, header=START2, order=">u4"):
     return header + words(order, x << 1 | y << 8 | polarity, t)
 
 
-def davis(
-    t, x, y, polarity, header=START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n", order=">u4", size=(180, 240)
-):
+DAVIS240 = START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n"
+
+
+def davis(t, x, y, polarity, header=DAVIS240, order=">u4", size=(180, 240)):
     """AEDAT 2.0 of a DAVIS, which counts columns from the right and rows from below; after the first event a sample of a
     frame, one of inertia, and a mark of an external signal.
     """

@@ -139,6 +139,13 @@ def may_be_recording(path: Path) -> bool:
         return looks_like_events(file.read(SNIFF_BYTES))
 
 
+def is_named_as(path: Path, format: str) -> bool:
+    """Whether a file's name is one of this format; packed, the name before the packing's ending; in a zip file, any."""
+    packing = path.suffix.lower()
+    name = path.name[: -len(packing)] if packing in packed.PACKED_SUFFIXES else path.name
+    return packing == ".zip" or name.lower().endswith(FORMATS[format].suffixes)
+
+
 @printable_errors()
 def detect_format(path: str | Path, stream: str | None = None) -> str:
     """The format of a file, by its first bytes or else by its suffix; of a packed file that of the recording in it.
@@ -267,6 +274,20 @@ def read_before_damage(path: Path, entry: Format, read: Callable[[Path], FileEve
     return found._replace(notes=(f"salvaged {share}; the file {why}", *found.notes))
 
 
+def require_writable(path: Path, format: str | None = None) -> Callable[[Events, Path], None]:
+    """The function that writes a file of this format; None: of this name.
+
+    Raises:  ValueError for a format that is only read
+    """
+    writable = {name: entry for name, entry in FORMATS.items() if entry.write}
+    name = format or next((name for name, entry in writable.items() if path.suffix.lower() in entry.suffixes), None)
+    write = writable[name].write if name in writable else None
+    if write is None:
+        endings = ", ".join(ending for entry in writable.values() for ending in entry.suffixes)
+        raise ValueError(f"{path.name} has no format that can be written; end it with one of {endings}")
+    return write
+
+
 def write_events(events: Events, path: str | Path, format: str | None = None) -> None:
     """Write a recording into a file, completely or not at all.
 
@@ -274,14 +295,10 @@ def write_events(events: Events, path: str | Path, format: str | None = None) ->
     Raises:  ValueError for another format; OSError
     """
     path = Path(path)
-    writable = {name: entry for name, entry in FORMATS.items() if entry.write}
-    name = format or next((name for name, entry in writable.items() if path.suffix.lower() in entry.suffixes), None)
-    if name not in writable:
-        endings = ", ".join(ending for entry in writable.values() for ending in entry.suffixes)
-        raise ValueError(f"{path.name} has no format that can be written; end it with one of {endings}")
+    write = require_writable(path, format)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.new{path.suffix}")
     try:
-        writable[name].write(events, temporary)  # type: ignore[misc]
+        write(events, temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         disk.rename(temporary, path)
@@ -294,4 +311,14 @@ def write_events(events: Events, path: str | Path, format: str | None = None) ->
         temporary.unlink(missing_ok=True)
 
 
-__all__ = ["FORMATS", "SUFFIXES", "Format", "detect_format", "may_be_recording", "read_events", "write_events"]
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "Format",
+    "detect_format",
+    "is_named_as",
+    "may_be_recording",
+    "read_events",
+    "require_writable",
+    "write_events",
+]

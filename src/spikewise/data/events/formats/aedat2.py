@@ -23,10 +23,10 @@ def read_aedat2(path: Path, *, raw: bool = False) -> reading.FileEvents:
 
     DVS128: column in bits 1 to 7, row in 8 to 14, polarity in 0, with 0 as ON. DAVIS: bits 12 to 21, 22 to 30, and 11,
     with 1 as ON; where AEChip in the header names one, where v2e wrote the file, or where every address has such bits
-    alone. Both count columns from the right and rows from below (jAER's convention), and are turned upright. Marks of an external signal (bit 15
-    of a DVS128, 10 of a DAVIS) and a DAVIS's other measurements (bit 31) are skipped and counted. The clock has 32 bits: where
-    it falls by more than half its range, it has overflowed. Words that fit the camera only if they are little-endian are read
-    so, and that is noted.
+    alone. Both count columns from the right and rows from below (jAER's convention), and are turned upright. Marks of an
+    external signal (bit 15 of a DVS128, 10 of a DAVIS) and a DAVIS's other measurements (bit 31) are skipped and counted.
+    The clock has 32 bits: where it falls by more than half its range, it has overflowed. Words that fit the camera only
+    if they are little-endian are read so, and that is noted.
 
     raw:     columns, rows and polarities as the addresses have them
     Source:  https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-2.0.html

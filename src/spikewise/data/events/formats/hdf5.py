@@ -43,11 +43,12 @@ def read_hdf5(
     """Events of the first of these groups that has any: the file's root, `events`, `CD/events`, `data/0`, `data`; or else of
     the one group or array that has them, such as `davis/left/events` (MVSEC) or `prophesee/left` (M3ED).
 
-    A group has the arrays t, x, y and p, or is one array with these fields, or one of four columns (v2e, MVSEC), whose order is
-    told by its numbers. What the file or the group says besides, as attributes or arrays of one number, is honoured: the
-    sensor's `height` and `width`, `geometry` (640x480) or `sensor_resolution` (height, width), M3ED's `calib/resolution`
-    (width, height); `time_unit`; and `t_offset` in microseconds, as of DSEC, which is added to all times. Fractions of MVSEC and of
-    e2vid (`events/xs`, `ys`, `ts`, `ps`) are seconds. Links and data in other files are refused.
+    A group has the arrays t, x, y and p, or is one array with these fields, or one of four columns (v2e, MVSEC), whose
+    order is told by its numbers. What the file or the group says besides, as attributes or arrays of one number, is
+    honoured: the sensor's `height` and `width`, `geometry` (640x480) or `sensor_resolution` (height, width), M3ED's
+    `calib/resolution` (width, height); `time_unit`; and `t_offset` in microseconds, as of DSEC, which is added to all
+    times. Fractions of MVSEC and of e2vid (`events/xs`, `ys`, `ts`, `ps`) are seconds. Links and data in other files are
+    refused.
 
     time_unit:  of t, "s", "ms", "us" or "ns"; None: as the file says, or else microseconds
     columns:    the order of the columns of one array, such as "t,x,y,p"

@@ -195,9 +195,10 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     if drop_outside and known is None and found.usual is None:
         raise ValueError(f"{path}: drop_outside needs a sensor, and the file says none; say size=(height, width), or --sensor")
     needed = (int(y.max(initial=0)) + 1, int(x.max(initial=0)) + 1)
+    is_told = known is not None
     known = known or (found.usual if drop_outside else guess_size(path, x, y, needed, found.usual))
     assert known is not None
-    events = Events(t, x, y, polarity, known, notes)
+    events = Events(t, x, y, polarity, known, notes, is_told)
     beyond = outside(path, x, y, needed, known, drop=drop_outside)
     if beyond is not None:
         dropped = (
