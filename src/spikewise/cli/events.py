@@ -170,7 +170,7 @@ def choose_targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
 
     Raises:  ValueError for several recordings into one file, two of one name, or a file that would be replaced by itself
     """
-    from ..data.events.formats import require_writable
+    from ..data.events.formats import SUFFIXES, require_writable
 
     if len(files) == 1 and not out.is_dir():
         require_writable(out)
@@ -178,7 +178,9 @@ def choose_targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
     elif out.suffix and not out.is_dir():
         raise ValueError(f"{count(len(files), 'recording')} can't be written into the file {out}; name a folder")
     else:
-        targets = {file: out / f"{file.name.partition('.')[0] or file.name}.npz" for file in files}
+        suffixes = sorted(SUFFIXES, key=len, reverse=True)
+        endings = {file: next((suffix for suffix in suffixes if file.name.lower().endswith(suffix)), "") for file in files}
+        targets = {file: out / f"{file.name[: len(file.name) - len(ending)]}.npz" for file, ending in endings.items()}
         names = [target.name for target in targets.values()]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"{names.count(twice)} of the recordings would become {out / twice}; convert them one by one")

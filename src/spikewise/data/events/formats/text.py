@@ -195,7 +195,7 @@ def read_names(path: Path, line: bytes, at: int, *, first: bool) -> list[tuple[s
     Raises:  ValueError for a line that holds neither names nor numbers
     """
     names = split_names(line)
-    if not first or len(names) < 4 or any(number(name.encode()) is not None for name in names):
+    if not first or len(names) < 4 or any(NUMBER.fullmatch(name.encode()) for name in names):
         shown = line[:60].decode(errors="replace")
         raise DamagedFile(f"{path}: the line at byte {at:,} is no event: {shown!r}; remove it, or mend it", at)
     return [column_name(name) for name in names]
