@@ -349,6 +349,13 @@ def test_a_filter_that_is_missing_is_named(number, message, tmp_path, monkeypatc
     refuse(message, read_events, tmp_path / "a.h5")
 
 
+@pytest.mark.parametrize("packing", ["Blosc", "Zstd", "LZ4", "Blosc2"])
+def test_packings_of_hdf5plugin_are_read(packing, tmp_path):
+    plugins = pytest.importorskip("hdf5plugin")
+    (tmp_path / "a.h5").write_bytes(encoders.hdf5(*EVENTS, chunks=(257,), **getattr(plugins, packing)()))
+    require_equal(read_events(tmp_path / "a.h5"), *EVENTS)
+
+
 def test_hdf5_is_written_or_nothing_where_the_disk_is_full(tmp_path, monkeypatch):
     events = read_events(written(tmp_path, encoders.text(*EVENTS)))
     (tmp_path / "out").mkdir()

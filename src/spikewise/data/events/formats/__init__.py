@@ -256,15 +256,15 @@ def read_before_damage(path: Path, entry: Format, read: Callable[[Path], FileEve
     try:
         return read(path)
     except DamagedFile as error:
-        at, why = error.at, str(error).removeprefix(str(path)).lstrip(" :")
-    num_bytes = path.stat().st_size
+        num_bytes = path.stat().st_size
+        at, why = min(error.at, num_bytes), str(error).removeprefix(str(path)).lstrip(" :")
     with tempfile.TemporaryDirectory(prefix="spikewise-") as folder:
         part = Path(folder, path.name)
         shutil.copyfile(path, part)
         os.truncate(part, at)
-        if entry.end:
-            entry.end(part)
         try:
+            if entry.end:
+                entry.end(part)
             found = read(part)
         except ValueError as error:
             raise ValueError(f"{path}: nothing can be salvaged ({why}): {str(error).replace(str(part), 'the rest')}") from None

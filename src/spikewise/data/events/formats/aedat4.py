@@ -134,7 +134,7 @@ def end_packets(path: Path) -> None:
         begin = len(MAGIC) + 4
         table = begin + number(begin)
         _, position, _ = header_fields(number, table, lambda _at, what: ValueError(what))
-        if position:
+        if position and number(table + position, "<i8"):  # it lies in the file
             file.seek(table + position)
             file.write(path.stat().st_size.to_bytes(8, "little"))
 

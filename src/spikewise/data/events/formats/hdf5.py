@@ -64,6 +64,8 @@ def read_hdf5(
             facts = read_facts(h5py, file, group)
     except FileNotFoundError:
         raise
+    except ImportError as error:
+        raise ValueError(f"{path}: {one_line(error)}") from None
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, zlib.error) as error:
         text = one_line(error)
         raise ValueError(text if str(path) in text else f"{path} is not a file of events: {text}") from None
@@ -211,7 +213,7 @@ def read_dataset(node: Any, file_bytes: int) -> np.ndarray:
 def require_filters(name: str, filters: list[int]) -> None:
     """Refuse what is packed in a way that this HDF5 can't unpack, also with the package hdf5plugin where it is installed.
 
-    Raises:  ValueError that names the way, and says what to install
+    Raises:  ImportError that names the way, and says what to install
     """
     h5z = importlib.import_module("h5py").h5z
 
@@ -222,7 +224,7 @@ def require_filters(name: str, filters: list[int]) -> None:
         if not h5z.filter_avail(number):
             remedy = INSTALL_ECF if number == ECF_FILTER else INSTALL_PLUGINS
             known = FILTER_NAMES.get(number, "an unknown filter")
-            raise ValueError(f"{name} is packed with {known} (HDF5 filter {number}), which is not installed: {remedy}")
+            raise ImportError(f"{name} is packed with {known} (HDF5 filter {number}), which is not installed: {remedy}")
 
 
 def require_bounded_chunks(node: Any, filters: list[int], chunk: int) -> None:

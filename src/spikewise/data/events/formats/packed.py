@@ -2,6 +2,7 @@
 
 import bz2
 import contextlib
+import errno
 import gzip
 import io
 import tempfile
@@ -60,9 +61,7 @@ def look_inside_zip(path: Path, stream: str | None) -> Inside:
             members = {
                 member.filename: member
                 for member in archive.infolist()
-                if not member.is_dir()
-                and Path(member.filename).name[:1] not in (".", "")
-                and "__MACOSX/" not in member.filename
+                if not member.filename.endswith("/") and is_shown(member.filename)
             }
     except UNPACK_ERRORS as error:
         raise ValueError(f"{path} is a damaged zip file: {one_line(error)}; copy it again") from None
@@ -78,6 +77,11 @@ def look_inside_zip(path: Path, stream: str | None) -> Inside:
             yield file  # type: ignore[misc]  # ZipExtFile, which is one
 
     return Inside(f"{path}/{member.filename[:200]}", Path(member.filename).name, opened)
+
+
+def is_shown(name: str) -> bool:
+    """Whether a file in a zip file is no hidden one, nor of those that macOS adds."""
+    return Path(name).name[:1] not in (".", "") and "__MACOSX" not in Path(name).parts
 
 
 def read_head(path: Path, inside: Inside) -> bytes:
@@ -96,7 +100,7 @@ def refuse_damage(path: Path) -> Iterator[None]:
     except UNPACK_ERRORS as error:
         raise ValueError(f"{path} can't be unpacked: {one_line(error)}; copy it again") from None
     except OSError as error:
-        if error.errno is None:  # of the packing, not of the system
+        if error.errno in (None, errno.EINVAL):  # of the packing: a place that no file has
             raise ValueError(f"{path} can't be unpacked: {one_line(error)}; copy it again") from None
         raise
 
@@ -113,7 +117,7 @@ def unpack(path: Path, inside: Inside, *, salvage: bool) -> Iterator[tuple[Path,
         suffix = Path(inside.name).suffix
         target = Path(folder, f"recording{suffix if suffix[1:].isalnum() else ''}")
         try:
-            with refuse_damage(path), inside.open() as packed, target.open("wb") as file:
+            with target.open("wb") as file, refuse_damage(path), inside.open() as packed:
                 while block := packed.read1(BLOCK):  # what is there before damage, too
                     if (written := written + len(block)) > allowed:
                         raise ValueError(f"it becomes more than {MAX_EXPANSION} times as large")

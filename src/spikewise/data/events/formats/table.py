@@ -26,6 +26,7 @@ UNIT_ALIASES = {
 POLARITIES = ((0, 1), (-1, 1), (1, 2), (0, 255))  # OFF and ON; of a file whose values fit several, the first
 OTHER = "_"  # a column that is none of t, x, y, p
 SAY_COLUMNS = "say which with columns='t,x,y,p', on the command line --columns (_ for any other column)"
+MAX_NAME = 40  # letters of a column's name
 SAMPLE_ROWS = 2000  # rows from which the order of columns is told
 Order = tuple[int, int, int, int]  # the columns of t, x, y, p
 
@@ -33,6 +34,8 @@ Order = tuple[int, int, int, int]  # the columns of t, x, y, p
 def column_name(name: str) -> tuple[str, str | None]:
     """What a column's name stands for, t, x, y or p, and a unit that it says: `time_us`, `t [s]`; "" and None for others."""
     name = name.strip().strip("\"'").lower()
+    if len(name) > MAX_NAME:
+        return "", None
     stem, unit = name, None
     if named := re.fullmatch(r"(.+?)(?:[ _-]+|\s*(?=[\[(]))[\[(]?([^\W\d_]+)[\])]?", name):
         unit = next((unit for unit, aliases in UNIT_ALIASES.items() if named[2] in aliases), None)

@@ -128,7 +128,7 @@ def read_layout(path: Path, head: bytes, num_bytes: int, columns: str | None, ti
         fields = split(text)
         if not rows and not all(number(field) is not None or not field for field in fields):
             names, begin = read_names(path, text, line_at, first=not names), at
-        elif not rows and size is None and len(fields) == 2 and b"".join(fields).isdigit():
+        elif not rows and size is None and len(fields) == 2 and all(field.isdigit() for field in fields):
             size, begin = require_sensor_size(path, int(fields[1][:6]), int(fields[0][:6])), at
         else:
             begin = begin if rows else line_at
