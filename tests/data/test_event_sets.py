@@ -1,5 +1,7 @@
 """DVS128 Gesture, CIFAR10-DVS and folders of recordings: stand-ins go all the way; what is wrong is named."""
 
+import logging
+
 import encoders
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from spikewise.data.datasets.dvs_gesture import GESTURES, dvs_gesture, read_labe
 from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events.formats import read_events
 from spikewise.data.fetch.prepare import prepare
+from spikewise.data.messages import notice
 
 SOURCES = {"dvs-gesture": gesture_source, "cifar10-dvs": cifar_source, "event-folder": cifar_source}
 
@@ -122,19 +125,23 @@ def test_cifar10_dvs_is_turned_as_published(tmp_path):
     require_equal(train.read(train.files[0]), t, 127 - y, 127 - x, 1 - polarity)
 
 
-def test_any_folder_of_recordings(tmp_path):
+def test_any_folder_of_recordings(tmp_path, caplog):
     for seed, kind in enumerate(("left", "right")):
         (tmp_path / kind).mkdir()
         for i in range(10):
-            name, encode = (("a.aedat", encoders.aedat3), ("b.dat", encoders.dat))[i % 2]
+            name, encode = (("a.aedat", encoders.aedat3), ("b.dat", encoders.dat), ("c.txt", encoders.text))[i % 3]
             (tmp_path / kind / f"{i}{name}").write_bytes(encode(*encoders.random_events(40, seed=10 * seed + i)))
         (tmp_path / kind / ".hidden.npz").write_text("")
-        (tmp_path / kind / "notes.txt").write_text("")
-    train, test = (event_folder(split, tmp_path, T=2, cache=True) for split in ("train", "test"))
+        (tmp_path / kind / "notes.txt").write_text("recorded on a Tuesday")
+    notice.cache_clear()
+    with caplog.at_level(logging.WARNING, "spikewise"):
+        refuse(r"mixes sensors: .*128 x 128 pixels.*304 x 240 pixels.*--data.size 240,304", event_folder, "train", tmp_path)
+    assert "skipped 2 of an unknown kind (such as left/notes.txt)" in caplog.text
+    train, test = (event_folder(split, tmp_path, T=2, cache=True, size=(240, 304)) for split in ("train", "test"))
     assert (len(train), len(test), train.class_names) == (16, 4, ("left", "right"))
     assert not {*train.files} & {*test.files}
-    assert train.sample(0).shape == (2, 2, 240, 304)  # the larger of the two sensors
-    assert len(event_folder("train", tmp_path)) == 16  # kept frames are no class
+    assert train.sample(0).shape == (2, 2, 240, 304)
+    assert len(event_folder("train", tmp_path, size=304)) == 16  # kept frames are no class
     (tmp_path / "train").mkdir()
     refuse("has 0 classes, where there should be a folder for each of two or more", event_folder, "train", tmp_path)
     (tmp_path / "train" / "left").mkdir()

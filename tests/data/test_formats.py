@@ -1,5 +1,7 @@
 """Files of event cameras: what was written is read, by two independent ways; what is damaged is refused in a line."""
 
+import bz2
+import gzip
 import os
 import struct
 import sys
@@ -24,7 +26,8 @@ PROPHESEE = {"dat": encoders.dat, "evt2": encoders.evt2, "evt21": encoders.evt21
 SUFFIX = {name: FORMATS[name].suffixes[0] for name in FORMATS}
 
 
-ALL = OURS | PROPHESEE | {"npz": encoders.npz, "hdf5": encoders.hdf5}
+TABLES = {"npz": encoders.npz, "npy": encoders.npy_fields, "hdf5": encoders.hdf5, "text": encoders.text}
+ALL = OURS | PROPHESEE | TABLES | {"aedat4": lambda *columns: encoders.aedat4(columns)}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -204,9 +207,9 @@ def test_a_file_cut_anywhere_gives_events_or_a_line(name, tmp_path):
         events_or_a_line(file, name)
 
 
-def events_or_a_line(file, name=None):
+def events_or_a_line(file, name=None, salvage=False):
     try:
-        events = read_events(file, format=name)
+        events = read_events(file, format=name, salvage=salvage)
     except ValueError as error:
         refusal = str(error)
         assert "\n" not in refusal
@@ -217,17 +220,25 @@ def events_or_a_line(file, name=None):
         assert set(np.unique(events.polarity)) <= {0, 1}
 
 
-@pytest.mark.parametrize("name", ALL)
-@given(data=st.data())
+CHANGED = ALL | {
+    "v2e": encoders.v2e_hdf5,
+    "mvsec": encoders.mvsec,
+    "gzip": lambda *columns: gzip.compress(encoders.text(*columns)),
+    "bzip2": lambda *columns: bz2.compress(encoders.aedat2(*columns)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+@given(data=st.data(), salvage=st.booleans())
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_file_changed_anywhere_gives_events_or_a_line(name, data, tmp_path_factory):
-    content = bytearray(ALL[name](*(column[:12] for column in SMALL)))
+def test_a_file_changed_anywhere_gives_events_or_a_line(name, data, salvage, tmp_path_factory):
+    content = bytearray(CHANGED[name](*(column[:12] for column in SMALL)))
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, len(content) - 1))
         content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
-    file = tmp_path_factory.mktemp("fuzz") / f"a{SUFFIX[name]}"
+    file = tmp_path_factory.mktemp("fuzz") / f"a{SUFFIX.get(name, '')}"
     file.write_bytes(content)
-    events_or_a_line(file, name)
+    events_or_a_line(file, name if name in FORMATS else None, salvage=salvage)
 
 
 @pytest.mark.parametrize(

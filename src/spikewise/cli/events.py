@@ -39,7 +39,9 @@ def info(
     raw: Raw = False,
     as_json: Json = False,
 ) -> None:
-    """Counts, rate, duration and sensor of recordings; of several exit status 1 where one could not be read.
+    """Counts, rate, duration and sensor of recordings.
+
+    What is wrong with one of several does not stop the others; then the exit status is 1.
 
     Args:
         files: recordings of any known format; as JSON, a line each
@@ -132,7 +134,14 @@ def show(
 
 
 def convert(
-    paths: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE... OUT")],
+    file: Recording,
+    others: Annotated[
+        Positional[tuple[Path, ...]],
+        arg(
+            metavar="OUT",
+            help="ends with .npz, .h5 or .hdf5; or further recordings, then a folder for NPZ files of the recordings' names",
+        ),
+    ],
     format: Format = None,
     sensor: Sensor = None,
     drop_outside: DropOutside = False,
@@ -142,17 +151,15 @@ def convert(
     raw: Raw = False,
     salvage: Salvage = False,
 ) -> None:
-    """Write recordings as NPZ or HDF5; of several exit status 1 where one could not be read.
+    """Write recordings as NPZ or HDF5.
 
-    Args:
-        paths: recordings, then what is written: a file that ends with .npz, .h5 or .hdf5, or a folder for NPZ files of the
-            recordings' names
+    What is wrong with one of several does not stop the others; then the exit status is 1.
     """
     from ..data.events.formats import read_events, write_events
 
-    if len(paths) < 2:
+    if not others:
         raise ValueError("events convert needs a recording and what is written: spikewise events convert FILE... OUT")
-    *files, out = paths
+    *files, out = (file, *others)
     targets = choose_targets(files, out)
     options = {"drop_outside": drop_outside, "time_unit": time_unit, "columns": columns, "stream": stream, "raw": raw}
 
