@@ -151,6 +151,17 @@ def test_what_we_write_we_read(suffix, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{suffix}", f"none{suffix}"]
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_a_sensor_that_nobody_told_is_not_written_as_a_fact(suffix, tmp_path):
+    (tmp_path / "a.npy").write_bytes(encoders.npy_fields(*SMALL))
+    guessed = read_events(tmp_path / "a.npy")
+    assert not guessed.is_size_told
+    write_events(guessed, tmp_path / f"b{suffix}")
+    assert not read_events(tmp_path / f"b{suffix}").is_size_told
+    write_events(read_events(tmp_path / "a.npy", size=(30, 40)), tmp_path / f"c{suffix}")
+    assert read_events(tmp_path / f"c{suffix}").is_size_told
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     events = as_events(*np.zeros((4, 3), int), (2, 2))
     refuse(

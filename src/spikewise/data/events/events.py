@@ -14,7 +14,7 @@ class Events:
     polarity:  0 (OFF, darker) or 1 (ON, brighter), uint8 [n]
     size:      (height, width) of the sensor in pixels
     notes:     what a file's reader skipped, dropped, mended or doubts, in words
-    is_size_told:  whether the file or the user says the sensor; False: it is the usual camera's, or the smallest that fits
+    is_size_told:  whether file, user or the format's usual camera say the sensor; False: it is the smallest that fits
     """
 
     t: np.ndarray

@@ -15,7 +15,7 @@ from ..files import PathArray
 from ..messages import notice
 from ..sampler import rng_from
 from .events import Events
-from .formats import SUFFIXES, may_be_recording
+from .formats import SHOWN_SUFFIXES, may_be_recording
 from .frames import FRAME_BINNERS
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
@@ -140,11 +140,11 @@ def recordings_by_class(folder: Path) -> dict[str, list[Path]]:
         recordings = {*found[path.name]}
         unknown += [f"{path.name}/{file.name}" for file in visible if file not in recordings]
         if not found[path.name]:
-            raise ValueError(f"the class {path} has no recording ({', '.join(SUFFIXES)}); remove it, or fill it")
+            raise ValueError(f"the class {path} has no recording ({SHOWN_SUFFIXES}); remove it, or fill it")
     if len(found) < 2:
         raise ValueError(f"{folder} has {count(len(found), 'class')}, where there should be a folder for each of two or more")
     if unknown:
-        notice(f"{folder}: skipped {describe_skipped([], unknown)}; recordings end in {', '.join(SUFFIXES)}")
+        notice(f"{folder}: skipped {describe_skipped([], unknown)}; recordings end in {SHOWN_SUFFIXES}")
     return found
 
 

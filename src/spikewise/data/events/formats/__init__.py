@@ -124,8 +124,9 @@ FORMATS: dict[str, Format] = {
 
 
 # of files that may be recordings, in small letters; also packed
-SUFFIXES = tuple(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
-SUFFIXES = tuple(dict.fromkeys((*SUFFIXES, *(suffix + end for suffix in SUFFIXES for end in packed.PACKED_SUFFIXES), ".zip")))
+UNPACKED_SUFFIXES = tuple(dict.fromkeys(suffix for entry in FORMATS.values() for suffix in entry.suffixes))
+SUFFIXES = (*UNPACKED_SUFFIXES, *(suffix + end for suffix in UNPACKED_SUFFIXES for end in packed.PACKED_SUFFIXES), ".zip")
+SHOWN_SUFFIXES = f"{', '.join(UNPACKED_SUFFIXES)}, also packed as {', '.join(packed.PACKED_SUFFIXES)} or .zip"
 TEXT_SUFFIXES = FORMATS["text"].suffixes
 
 
@@ -313,6 +314,7 @@ def write_events(events: Events, path: str | Path, format: str | None = None) ->
 
 __all__ = [
     "FORMATS",
+    "SHOWN_SUFFIXES",
     "SUFFIXES",
     "Format",
     "detect_format",

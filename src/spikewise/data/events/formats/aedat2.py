@@ -41,14 +41,14 @@ def read_aedat2(path: Path, *, raw: bool = False) -> reading.FileEvents:
         return read_davis(body, CAMERA_SIZES.get(chip[2]) if chip[1].lower() == b"davis" else CAMERA_SIZES[b"240"], raw=raw)
     if V2E_MARK.search(header):
         return read_davis(body, None, raw=raw)
-    if not re.search(rb"^# *AEChip:", header, re.M) and has_davis_addresses(body):
-        found = read_davis(body, None, raw=raw)
-        return found._replace(notes=("the header names no camera; its addresses are those of a DAVIS", *found.notes))
     flip = 0 if raw else UPRIGHT
     numpy = partial(decode_numpy, flip=flip)
     decoded, swapped = decode_either(
         body, lambda words: reading.decode("aedat2", words, EVENT_BYTES, numpy, flip=flip), None
     )  # seven bits lie on its sensor
+    if decoded.error and b"AEChip:" not in header and has_davis_addresses(body):
+        found = read_davis(body, None, raw=raw)
+        return found._replace(notes=("the header names no camera; its addresses are those of a DAVIS", *found.notes))
     if decoded.error:
         raise reading.DamagedFile(
             f"{path}: the address at byte {begin + decoded.at:,} has more than 16 bits; only those of a DVS128 are read, and "

@@ -247,13 +247,14 @@ def require_bounded_chunks(node: Any, filters: list[int], chunk: int) -> None:
 
 
 def write_hdf5(events: Events, path: Path) -> None:
-    """The group `events` with t, x, y, p; height, width and time_unit as attributes.
+    """The group `events` with t, x, y, p; as attributes time_unit, and height and width where they are told.
 
     The file is made in memory first: where the disk is full, HDF5 ends the process when it closes a file of its own.
     """
     h5py = reading.import_optional("h5py", path)
     with h5py.File(path, "w", driver="core", backing_store=False) as file:
-        file.attrs["height"], file.attrs["width"] = events.size
+        if events.is_size_told:
+            file.attrs["height"], file.attrs["width"] = events.size
         file.attrs["time_unit"] = "us"
         for name, array in (("t", events.t), ("x", events.x), ("y", events.y), ("p", events.polarity)):
             packed = {"compression": "gzip", "shuffle": True} if len(array) else {}

@@ -122,8 +122,8 @@ def read_header(file: IO[bytes], name: str, num_bytes: int) -> tuple[tuple[int, 
 
 
 def write_npz(events: Events, path: Path) -> None:
-    """t, x, y, p, height, width and time_unit, compressed."""
-    height, width = events.size
+    """t, x, y, p, height and width where they are told, and time_unit, compressed."""
+    sensor = dict(zip(("height", "width"), events.size, strict=True)) if events.is_size_told else {}
     columns = {"t": events.t, "x": events.x, "y": events.y, "p": events.polarity}
     with path.open("wb") as file:
-        np.savez_compressed(file, **columns, height=height, width=width, time_unit="us")  # type: ignore[arg-type]
+        np.savez_compressed(file, **columns, **sensor, time_unit="us")  # type: ignore[arg-type]

@@ -198,7 +198,7 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     is_told = known is not None
     known = known or (found.usual if drop_outside else guess_size(path, x, y, needed, found.usual))
     assert known is not None
-    events = Events(t, x, y, polarity, known, notes, is_told)
+    events = Events(t, x, y, polarity, known, notes, is_told or known == found.usual)
     beyond = outside(path, x, y, needed, known, drop=drop_outside)
     if beyond is not None:
         dropped = (

@@ -104,7 +104,7 @@ def looks_like_events(head: bytes) -> bool:
     lines = head.removeprefix(BOM).split(b"\n")
     numbers = [sum(number(field) is not None for field in split(line)) for line in lines[:100] if line.strip()[:1] not in MARKS]
     names_columns = any(named_columns(line) for line in lines[:100])
-    return any(number >= 4 for number in numbers[:3]) or (names_columns and not any(numbers))
+    return any(so_many >= 4 for so_many in numbers[:3]) or (names_columns and not any(numbers))
 
 
 def read_layout(path: Path, head: bytes, num_bytes: int, columns: str | None, time_unit: str | None) -> Layout:
