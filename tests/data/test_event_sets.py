@@ -1,14 +1,16 @@
 """DVS128 Gesture, CIFAR10-DVS and folders of recordings: stand-ins go all the way; what is wrong is named."""
 
 import logging
+from dataclasses import replace
 
 import encoders
 import numpy as np
 import pytest
-from checks import REAL, columns, contents, needs_real_data, refuse, require_equal, train_and_evaluate
+from checks import REAL, columns, contents, needs_real_data, refuse, refused, require_equal, train_and_evaluate
 from sources import cifar_source, gesture_source, packed
 
 from spikewise.cli.main import main
+from spikewise.config import Config, Data
 from spikewise.data import DATASETS
 from spikewise.data.datasets import event_folder as event_folder_module
 from spikewise.data.datasets.cifar10_dvs import cifar10_dvs
@@ -17,6 +19,7 @@ from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events.formats import read_events
 from spikewise.data.fetch.prepare import prepare
 from spikewise.data.messages import notice
+from spikewise.engine.build import load_data
 
 SOURCES = {"dvs-gesture": gesture_source, "cifar10-dvs": cifar_source, "event-folder": cifar_source}
 
@@ -146,6 +149,18 @@ def test_any_folder_of_recordings(tmp_path, caplog):
     refuse("has 0 classes, where there should be a folder for each of two or more", event_folder, "train", tmp_path)
     (tmp_path / "train" / "left").mkdir()
     refuse(r"the class .*left has no recording \(\.aedat, \.aedat4", event_folder, "train", tmp_path)
+
+
+def test_the_shared_sensor_of_a_folder_is_a_field_of_the_config(tmp_path):
+    for kind in ("left", "right"):
+        (tmp_path / kind).mkdir()
+        for i in range(4):
+            name, encode = (("a.aedat", encoders.aedat3), ("b.dat", encoders.dat))[i % 2]
+            (tmp_path / kind / f"{i}{name}").write_bytes(encode(*encoders.random_events(40)))
+    config = Config(data=Data(name="event-folder", root=str(tmp_path), size=(240, 304), num_frames=2))
+    assert load_data(config, "train").sample(0).shape == (2, 2, 240, 304)
+    with refused("data.crop_scale=.* is for photographs"):
+        load_data(replace(config, data=replace(config.data, crop_scale=(0.5, 1))), "train")
 
 
 def npz_folder(folder, **sides):

@@ -69,7 +69,8 @@ def describe_facts(facts: dict[str, Any]) -> Iterator[str]:
     yield f"{facts['file']}: {FORMATS[facts['format']].description}"
     yield f"  events     {facts['events']:,}, {100 * facts['on_fraction']:.1f} % of them ON (brighter)"
     yield f"  duration   {facts['duration_s']:.6g} s, {facts['rate']:,.0f} events per second"
-    yield f"  sensor     {facts['sensor']} pixels, {100 * facts['active_pixels']:.1f} % of them with events"
+    guess = "" if facts["is_sensor_told"] else " (the smallest that fits; the file says none)"
+    yield f"  sensor     {facts['sensor']} pixels{guess}, {100 * facts['active_pixels']:.1f} % of them with events"
     if pixel := facts["most_active_pixel"]:
         yield f"  most active  x={pixel['x']}, y={pixel['y']} with {count(pixel['events'], 'event')}"
     if not facts["is_time_sorted"]:
