@@ -60,7 +60,7 @@ class Data:
     split_variant: str = "published"  # which split into train and test; `spikewise data info` lists a data set's
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
     folds: Folds = 5
-    size: Side = None  # that photographs are cut to, in pixels: the side of a square, or height,width; None: 224
+    size: Side = None  # of photographs (None: 224), or of event-folder's sensor, in pixels: a square's side, or height,width
     train_samples: NonNegativeInt = 0  # learn from so many samples of the training split, drawn by the seed; 0: all
     test_samples: NonNegativeInt = 0  # of the test split, evaluate so many after each epoch; 0: all. `evaluate` takes all
     shift: NonNegativeInt = 0  # pixels a sample may move in each direction; training only, as all below

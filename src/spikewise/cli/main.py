@@ -87,7 +87,7 @@ COMMANDS = {
     "data info": Command(data.info, "NAME"),
     "events info": Command(events.info, "FILE"),
     "events show": Command(events.show, "FILE"),
-    "events convert": Command(events.convert, "FILE OUT"),
+    "events convert": Command(events.convert, "FILE... OUT"),
     "doctor": Command(doctor, ""),
     "list": Command(list_tables, "[TOPIC]"),
 }

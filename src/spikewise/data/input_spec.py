@@ -11,13 +11,12 @@ import numpy as np
 from PIL import Image
 
 from .events.events import Events
-from .events.formats import FORMATS, read_events
+from .events.formats import SUFFIXES as EVENT_SUFFIXES
+from .events.formats import may_be_recording, read_events
 from .events.frames import FRAME_BINNERS
 from .images.decode import SUFFIXES as IMAGE_SUFFIXES
 from .images.decode import compose_on_black, decode
 from .images.photographs import DEFAULT_SIZE, MEAN, STD, normalize, resize_center_crop
-
-EVENT_SUFFIXES = tuple(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,10 @@ class InputSpec:
     def suffixes(self) -> tuple[str, ...]:
         """Of files that can be such an input, in small letters."""
         return EVENT_SUFFIXES if self.kind == "events" else tuple(IMAGE_SUFFIXES)
+
+    def may_be_input(self, path: Path) -> bool:
+        """Whether a file with such a suffix is one: of text, which may be anything, its first bytes tell."""
+        return self.kind != "events" or may_be_recording(path)
 
     def preprocess(self, source: Any) -> np.ndarray:
         """An input as evaluation makes it of a sample: float32 [C, H, W], of events frames [T, 2, H, W].

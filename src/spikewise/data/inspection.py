@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..wording import count
-from .events.formats import FORMATS, detect_format, read_events
+from .events.formats import FORMATS, detect_format, is_named_as, read_events
 from .images.decode import SUFFIXES, decode, open_image
 from .images.shards import ShardEntry, open_entry
 from .messages import CHECK_HINT, one_line
@@ -85,7 +85,7 @@ def inspect_recording(file: Path, facts: FileFacts) -> FileFacts:
     facts = facts._replace(amount=num_events, size=f"{count(num_events, 'event')}")
     if not num_events:
         return facts._replace(kind="empty", problem="holds no event")
-    if file.suffix.lower() not in FORMATS[name].suffixes:
+    if not is_named_as(file, name):
         return facts._replace(kind="mislabelled", problem=f"is {FORMATS[name].description}")
     return facts
 

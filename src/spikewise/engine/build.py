@@ -120,7 +120,8 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
             "to 0.08 of the area or more: leave it at 0.0"
         )
     view = {name: value for name in PHOTOGRAPH_FIELDS if (value := getattr(data, name)) is not None}
-    for name, value in () if entry.variable_size else view.items():
+    takes = PHOTOGRAPH_FIELDS if entry.variable_size else ("size",) if entry.takes_sensor else ()
+    for name, value in ((name, value) for name, value in view.items() if name not in takes):
         known = ", ".join(name for name, other in DATASETS.items() if other.variable_size)
         raise ValueError(f"data.{name}={value} is for photographs ({known}), not for {data.name}: leave it at None")
     kwargs: dict[str, Any] = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} if entry.events else {}

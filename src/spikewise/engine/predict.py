@@ -117,7 +117,7 @@ def expand_folders(paths: Iterable[Path], spec: InputSpec) -> tuple[list[Path], 
         if not path.is_dir():
             found.append(path)
             continue
-        files = find_files(path.parent, path.name or os.curdir, spec.suffixes)
+        files = find_files(path.parent, path.name or os.curdir, spec.suffixes, spec.may_be_input)
         if not files.samples:
             raise ValueError(f"{path} holds no file of {spec.kind} ({', '.join(spec.suffixes)})")
         found += [path.parent / name for name in files.samples]
