@@ -1,22 +1,25 @@
-"""What a trained network was shown, and what its outputs are called; and other inputs, made like that."""
+"""What a trained network was shown, and what its outputs are called; and other inputs, made like that.
+
+Pillow is imported when an image is made: a network's file is read without it.
+"""
 
 import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from .events.events import Events
 from .events.formats import SUFFIXES as EVENT_SUFFIXES
 from .events.formats import may_be_recording, read_events
 from .events.frames import FRAME_BINNERS
-from .images.decode import SUFFIXES as IMAGE_SUFFIXES
-from .images.decode import compose_on_black, decode
-from .images.photographs import DEFAULT_SIZE, MEAN, STD, normalize, resize_center_crop
+from .images.normalize import DEFAULT_SIZE, MEAN, STD, normalize
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,11 @@ class InputSpec:
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Of files that can be such an input, in small letters."""
-        return EVENT_SUFFIXES if self.kind == "events" else tuple(IMAGE_SUFFIXES)
+        if self.kind == "events":
+            return EVENT_SUFFIXES
+        from .images.decode import SUFFIXES
+
+        return tuple(SUFFIXES)
 
     def may_be_input(self, path: Path) -> bool:
         """Whether a file with such a suffix is one: of text, which may be anything, its first bytes tell."""
@@ -104,13 +111,17 @@ class InputSpec:
         """
         if self.kind == "events":
             return self.bin_events(source)
+        from PIL.Image import Resampling
+
+        from .images.photographs import resize_center_crop
+
         image = load_image(source)
         channels, height, width = self.shape
         if self.kind == "photographs":
             assert self.mean is not None and self.std is not None, "photographs are normalized"
             return normalize(np.asarray(resize_center_crop(image, (height, width))), self.mean, self.std)
         if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            image = image.resize((width, height), Resampling.BILINEAR)
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32) / np.float32(255)
         return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -125,8 +136,12 @@ class InputSpec:
         return FRAME_BINNERS[self.split_by](events, self.num_frames).astype(np.float32)
 
 
-def load_image(source: Any) -> Image.Image:
+def load_image(source: Any) -> "Image.Image":
     """An image, RGB and upright, of a path, an image of Pillow or an array."""
+    from PIL import Image
+
+    from .images.decode import compose_on_black, decode
+
     if isinstance(source, str | Path):
         with Path(source).open("rb") as content:
             try:

@@ -98,7 +98,7 @@ def norm_fire(
         raise ValueError(REPEAT_WITH_CURRENT)
     if norm.mean is None:
         mean, variance = norm_stats(y, y.dim() - 3)
-        norm = norm._replace(mean=mean, variance=variance)
+        norm = NormParams(norm.weight, norm.bias, norm.eps, mean, variance)
     assert norm.mean is not None and norm.variance is not None
     scale, shift, _ = scale_and_shift(norm)
     dtype = compute_dtype(y.dtype)

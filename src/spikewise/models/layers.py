@@ -293,8 +293,8 @@ class ConvNormFire(ConvNorm, SpikingLayer):
     def norm_then_fire(self, y: Tensor, states: NeuronStates | None, current: Tensor | None, repeat_steps: int) -> Tensor:
         """Norm and neurons one after the other, each called as a module: whatever they are, and whatever hooks they carry."""
         wide = compute_dtype(y.dtype)  # of the membranes; a norm whose weights are half takes half
-        weight = next(self.norm.parameters(), None)
-        x = self.normalize(y if weight is not None and weight.dtype == y.dtype else y.to(wide)).to(wide)
+        weights = [weight.dtype for weight in self.norm.parameters()]
+        x = self.normalize(y if weights[:1] == [y.dtype] else y.to(wide)).to(wide)
         if repeat_steps:
             x = x.expand(repeat_steps, *x.shape)
         if current is not None:

@@ -132,7 +132,10 @@ class Network(LayerOwner):
     @property
     def dtype(self) -> torch.dtype:
         """Of the first floating-point parameter, as input must be."""
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
+        for parameter in self.parameters():  # next() with a default stops PyTorch 2.8's compiler
+            if parameter.is_floating_point():
+                return parameter.dtype
+        return torch.get_default_dtype()
 
     @property
     def blocks(self) -> dict[str, Block]:
@@ -227,7 +230,8 @@ class Network(LayerOwner):
         for module in self.modules():
             if isinstance(module, Neuron) and (holds := module.threshold_holds()) is not None:
                 fine = fine & holds
-        return torch.where(fine, features, torch.nan)
+        zero = features.new_zeros(())
+        return torch.where(fine, features, zero / zero)  # torch.export of PyTorch 2.8 writes no NaN
 
     def _replicate_for_data_parallel(self) -> Any:
         raise ValueError(
