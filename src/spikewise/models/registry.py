@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .. import aliases
 from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
-from ..neurons import NEURONS, Neuron
+from ..neurons import NEURONS, Neuron, neuron_kind
 from ..wording import unknown_name
 from .chain import ChainNet
 from .event_nets import EventNet
@@ -191,8 +191,8 @@ def build_model(
     num_classes:     size of the last layer
     T:               time steps for which a still image is shown; frame sequences bring their own
     connect:         g of E6, "ADD", "AND", "IAND" or a function of (a, s); SEW networks
-    neuron:          "IF", "LIF", "PLIF", or a function that makes a neuron of v_th, v_reset, surrogate, alpha, detach_reset
-                     and backend; None is IF for images and PLIF for events, as published
+    neuron:          a name of NEURONS, such as "IF" or "PLIF", or a class or function that makes a neuron of v_th, v_reset,
+                     surrogate, alpha, detach_reset and backend; None is IF for images and PLIF for events, as published
     v_th, v_reset:   threshold and reset potential; v_reset=None is the soft reset
     tau:             membrane time constant in time steps, > 1; LIF and (at the start) PLIF
     decay_input:     whether LIF and PLIF divide their input by tau
@@ -291,15 +291,6 @@ def check_options(name: str, entry: ModelEntry, options: dict[str, Any]) -> None
                 if kind not in NEURONS.values()
                 else f"{table_key(kind, NEURONS)} has no {key!r}, given {options[key]!r}; use neuron='LIF' or 'PLIF'"
             )
-
-
-def neuron_kind(neuron: str | Callable[..., Neuron]) -> Callable[..., Neuron]:
-    """The class that a word of NEURONS stands for; a class or function stands for itself."""
-    if callable(neuron):
-        return neuron
-    if not isinstance(neuron, str) or neuron not in NEURONS:
-        raise ValueError(unknown_name("neuron", neuron, NEURONS, own=True))
-    return NEURONS[neuron]
 
 
 def own_options(kind: Callable[..., Neuron]) -> set[str]:
