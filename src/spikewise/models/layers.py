@@ -1,4 +1,7 @@
-"""The layers all networks are made of: a convolution, its batch norm, and what fires behind them."""
+"""The layers all networks are made of: a convolution, its batch norm, and what fires behind them.
+
+Public: what `__all__` names; docs/own_networks.md builds networks of it.
+"""
 
 import functools
 import inspect
@@ -21,11 +24,31 @@ from ..neurons import Neuron, StateCell, neuron_kind
 from .stream import NeuronStates
 from .threshold_norm import ThresholdNorm2d
 
+__all__ = [
+    "ConvNorm",
+    "ConvNormFire",
+    "ConvNormReLU",
+    "Fire",
+    "MaxPool",
+    "NeuronFactory",
+    "SpikeConv",
+    "SpikeConvNorm",
+    "SpikingLayer",
+    "SpikingSequential",
+    "framewise",
+]
+
 NeuronFactory = str | Callable[..., Neuron]  # a name in NEURONS, or a class or function that makes a layer's neurons
 
 
 def framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a stateless module to every frame at once: [T, N, ...] is seen as [T*N, ...] (no copy); [N, ...] as it is."""
+    """Apply a stateless module to every frame at once.
+
+    Shapes:  x [T, N, C, H, W] or [T, N, F], which the module sees as [T*N, ...] (no copy); images [N, C, H, W] as they are
+    Raises:  ValueError for neurons, which must see time
+    """
+    if isinstance(module, Neuron | SpikingLayer):
+        raise ValueError(f"{type(module).__name__} has a state over time: call it with the sequence, not frame by frame")
     return module(x) if x.dim() == 4 else unflatten_time(module(flatten_time(x)), x.shape[0])
 
 
@@ -87,7 +110,9 @@ class SpikeConv(nn.Conv2d):
 class ConvNorm(nn.Module):
     """Convolution and batch norm: a current, no spikes.
 
-    Shapes:  x [T, N, C, H, W] or [N, C, H, W] -> the same with `out_channels`, and H, W divided by `stride`
+    Shapes:  x [T, N, C, H, W] or [N, C, H, W] -> the same with `out_channels`, and H, W divided by `stride`, rounded up
+    kernel_size:  in pixels; the padding is kernel_size // 2, which keeps the size where it is odd
+    conv, norm:   the parts, an nn.Conv2d without bias and an nn.BatchNorm2d, or what you put in their place
     """
 
     conv_class = nn.Conv2d
@@ -341,7 +366,10 @@ class ConvNormFire(ConvNorm, SpikingLayer):
 
 
 class MaxPool(nn.Module):
-    """Max pooling by the kernels of `backend`. [N, C, H, W] -> [N, C, H', W']"""
+    """Max pooling by the kernels of `backend`, a name in BACKENDS or "auto".
+
+    Shapes:  x [N, C, H, W] -> [N, C, H', W']
+    """
 
     def __init__(self, size: int, stride: int, padding: int = 0, *, backend: str):
         super().__init__()

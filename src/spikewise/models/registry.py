@@ -1,7 +1,7 @@
 """The table of networks, and the one function that builds them."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -60,7 +60,11 @@ class ModelEntry(NamedTuple):
     @property
     def options(self) -> set[str]:
         """The options of `build_model` that this network has."""
-        of_block = NEURON_OPTIONS - {"last_surrogate"} if self.block is None else BLOCK_OPTIONS[self.block]
+        of_block = (
+            NEURON_OPTIONS - {"last_surrogate"}
+            if self.block is None
+            else next(BLOCK_OPTIONS[kind] for kind in self.block.__mro__ if kind in BLOCK_OPTIONS)
+        )
         options = FAMILY_OPTIONS[self.family] | of_block | {"num_classes", "in_channels", "width"}
         return options if self.pools else options - {"pool"}
 
@@ -73,12 +77,10 @@ class ModelEntry(NamedTuple):
 
 NEURON_OPTIONS = {"T", "neuron", "v_th", "v_reset", "tau", "decay_input", "surrogate", "alpha", "detach_reset"}
 NEURON_OPTIONS |= {"last_surrogate", "backend"}
-BLOCK_OPTIONS: dict[type[Block], set[str]] = {
+BLOCK_OPTIONS: dict[type[Block], set[str]] = {  # a class that is not here has those of the class it derives from
+    Block: NEURON_OPTIONS | {"zero_init"},
     SEWBlock: NEURON_OPTIONS | {"connect", "zero_init"},
-    SpikingBlock: NEURON_OPTIONS | {"zero_init"},
-    ThresholdNormBlock: NEURON_OPTIONS | {"zero_init"},
     PlainBlock: NEURON_OPTIONS,
-    MSBlock: NEURON_OPTIONS | {"zero_init"},
     ReLUBlock: {"zero_init"},
     RBABlock: {"zero_init"},
 }
@@ -86,19 +88,29 @@ FAMILY_OPTIONS = {"imagenet": {"stem", "pool"}, "cifar": set(), "chain": set(), 
 
 
 def imagenet_entry(block: type[Block], depth: int, widths: tuple[int, ...] = IMAGENET_WIDTHS) -> ModelEntry:
+    """A ResNet of the ImageNet kind of these blocks: depth 18, 34, 50, 101, 104 or 152; widths, the channels of each stage."""
+    require_depth(depth, IMAGENET_DEPTHS)
     return ModelEntry("imagenet", block, IMAGENET_DEPTHS[depth], widths, depth in BOTTLENECK_DEPTHS, ("7x7", "3x3"))
 
 
 def cifar_entry(block: type[Block], depth: int) -> ModelEntry:
+    """A ResNet of the CIFAR kind of these blocks: depth 20, 32, 44, 56 or 110."""
+    require_depth(depth, CIFAR_DEPTHS)
     return ModelEntry("cifar", block, CIFAR_DEPTHS[depth], CIFAR_WIDTHS, stems=("3x3",))
 
 
 def event_entry(block: type[Block], *stages: tuple[int, int]) -> ModelEntry:
+    """A network for event cameras of these blocks: (channels, number of blocks) of each stage."""
     return ModelEntry("event", block, stages, stems=("1x1", "3x3"))
 
 
 def chain_entry(layers: str) -> ModelEntry:
     return ModelEntry("chain", None, (), layers=layers)
+
+
+def require_depth(depth: int, depths: Collection[int]) -> None:
+    if depth not in depths:
+        raise ValueError(f"there is no ResNet of depth {depth}; use {', '.join(map(str, depths))}")
 
 
 MODELS: dict[str, ModelEntry] = {
