@@ -21,6 +21,7 @@ from ..kernels.reference import compute_dtype
 from ..kernels.spec import PoolWindow
 from ..kernels.spike_conv import spike_conv
 from ..neurons import Neuron, StateCell, neuron_kind
+from ..neurons.neuron import require_currents
 from .stream import NeuronStates
 from .threshold_norm import ThresholdNorm2d
 
@@ -45,10 +46,12 @@ def framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a stateless module to every frame at once.
 
     Shapes:  x [T, N, C, H, W] or [T, N, F], which the module sees as [T*N, ...] (no copy); images [N, C, H, W] as they are
-    Raises:  ValueError for neurons, which must see time
+    Raises:  ValueError for neurons, which must see time, and for a sequence of no frames
     """
     if isinstance(module, Neuron | SpikingLayer):
         raise ValueError(f"{type(module).__name__} has a state over time: call it with the sequence, not frame by frame")
+    if x.dim() != 4 and not len(x):
+        raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
     return module(x) if x.dim() == 4 else unflatten_time(module(flatten_time(x)), x.shape[0])
 
 
@@ -194,7 +197,7 @@ class Fire(SpikingLayer):
     Shapes:  x [T, N, C, H, W] or [T, N, F] currents, in units of the threshold -> spikes of the same shape
     neuron:  a name in NEURONS, or a class or function that makes the neurons
     spikes:  a place for hooks
-    Raises:  ValueError for currents of 2 or 4 dimensions, which mostly lack their time
+    Raises:  ValueError for currents of 2 or 4 dimensions, which mostly lack their time, and for integers
     """
 
     def __init__(self, neuron: NeuronFactory):
@@ -202,6 +205,7 @@ class Fire(SpikingLayer):
         self.add_neurons(neuron)
 
     def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        require_currents(x)
         if x.dim() in (2, 4):
             raise ValueError(
                 f"given {list(x.shape)}; neurons take sequences [T, N, F] or [T, N, C, H, W]: of one image or vector, "

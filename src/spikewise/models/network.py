@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ..neurons import Neuron
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNorm, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block, takes_states
+from .layers import ConvNorm, ConvNormFire, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block, takes_states
 from .residual import Block
 from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
 
@@ -30,8 +30,8 @@ class Network(LayerOwner):
     Shapes:  still images [N, C, H, W], read T times, or frames [T, N, C, H, W] of any T -> logits [N, num_classes]
     Raises:  ValueError that says what was given and what fits
 
-    A network of your own sets `stem` (a ConvNormFire), `stages` (an nn.ModuleList of lists of layers, blocks or modules of
-    PyTorch), `num_features` and its last layer `fc`; or it says its own `forward_features`.
+    A network of your own sets `stem`, `stages` (an nn.ModuleList of lists of layers, blocks or modules of PyTorch),
+    `num_features` and its last layer `fc`; or it says its own `forward_features`.
     spiking:  whether there are neurons; a network without sees a still image once
     """
 
@@ -64,7 +64,10 @@ class Network(LayerOwner):
 
     def forward_stem(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         """What the first stage is given: of a spiking network [T, N, C, H, W], also where x is a still image."""
-        return self.stem(x, states=states, repeat_steps=self.T if x.dim() == 4 and self.spiking else 0)
+        repeat_steps = self.T if x.dim() == 4 and self.spiking else 0
+        if isinstance(self.stem, ConvNormFire):  # convolves a still image once
+            return self.stem(x, states=states, repeat_steps=repeat_steps)
+        return run_block(self.stem, x.expand(repeat_steps, *x.shape) if repeat_steps else x, states)
 
     def features(
         self, x: Tensor, stages: int | Sequence[int] = (), *, mean: bool = False, batch_first: bool = False
@@ -378,14 +381,16 @@ def stream(module: nn.Module, frames: Tensor, states: dict[str, Any] | None = No
     Raises:   RuntimeError where batch norm in training would see these frames instead of the sequence; ValueError for states of
               another module, or of frames of another size, and for a layer that was not given `states`
     """
+    inner = getattr(module, "_orig_mod", module)  # of torch.compile
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     if any(norm.training for norm in norms):
         raise RuntimeError("streams run with batch norm in evaluation mode; call .eval() first")
     if states is not None and not isinstance(states, dict):
         raise ValueError(f"given states of type {type(states).__name__}; pass what the last call returned, or None at first")
-    if not takes_states(type(module).forward):
-        raise ValueError(f"{type(module).__name__}.forward takes no `states`, which a stream hands on to spiking layers")
-    return run_streamed(module, lambda given: module(frames, states=given), states)
+    if not takes_states(type(inner).forward):
+        advice = "use net.step" if isinstance(inner, Network) else "take states=None, and hand it on (SpikingSequential does)"
+        raise ValueError(f"{type(inner).__name__}.forward takes no `states`, which a stream gives to spiking layers: {advice}")
+    return run_streamed(inner, lambda given: module(frames, states=given), states)
 
 
 def run_streamed(
@@ -424,7 +429,7 @@ def neurons(module: nn.Module) -> dict[str, nn.Module]:
     for name, part in module.named_modules():
         if isinstance(part, SpikingLayer):
             found[name] = part.spikes
-        elif isinstance(part, Neuron) and name.removesuffix(".neuron") not in layers:
+        elif isinstance(part, Neuron) and name.removesuffix("neuron").removesuffix(".") not in layers:
             found[name] = part
     return found
 

@@ -82,7 +82,6 @@ BLOCK_OPTIONS: dict[type[Block], set[str]] = {  # a class that is not here has t
     SEWBlock: NEURON_OPTIONS | {"connect", "zero_init"},
     PlainBlock: NEURON_OPTIONS,
     ReLUBlock: {"zero_init"},
-    RBABlock: {"zero_init"},
 }
 FAMILY_OPTIONS = {"imagenet": {"stem", "pool"}, "cifar": set(), "chain": set(), "event": {"stem", "pool", "num_blocks"}}
 

@@ -119,9 +119,19 @@ class Neuron(nn.Module):
             return backend.fire(x, self.params(x.shape[1:]), v=state)
         spikes = []
         for x_t in x:
-            s, state = self.step(x_t.to(wide), state)
+            s, state = self.checked_step(x_t.to(wide), state)
             spikes.append(s.to(x.dtype))
         return torch.cat(spikes).unflatten(0, x.shape[:2]), state
+
+    def checked_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """`step`, where that is a user's own: refused, if it does not return a spike for every current, and a state."""
+        result = self.step(x, state)
+        fits = isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor) and result[0].shape == x.shape
+        if not fits:
+            raise ValueError(
+                f"{type(self).__name__}.step must return spikes {list(x.shape)}, as its currents, and the state behind them"
+            )
+        return result
 
     def forward(self, x: Tensor, cell: StateCell | None = None) -> Tensor:
         """Spikes [T, N, ...] of the currents x [T, N, ...]; from rest, or from the state in `cell`, which is then replaced."""
