@@ -1,8 +1,8 @@
-"""What all networks share: the check of the input, the head, and a stream of single frames."""
+"""What all networks share: the check of the input, the head, and a stream of single frames; streams through any module."""
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..neurons import Neuron
 from ..wording import count
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNorm, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block
+from .layers import ConvNorm, ConvNormFire, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block, takes_states
 from .residual import Block
 from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
 
@@ -34,7 +34,14 @@ class Network(LayerOwner):
 
     Shapes:  still images [N, C, H, W], read T times, or frames [T, N, C, H, W] of any T -> logits [N, num_classes]
     Raises:  ValueError that says what was given and what fits
+
+    A network of your own sets `stem`, `stages` (an nn.ModuleList of lists of layers, blocks or modules of PyTorch),
+    `num_features` and its last layer `fc`; or it says its own `forward_features`.
+    spiking:  whether there are neurons; a network without sees a still image once
     """
+
+    stages: Any  # in the order of depth
+    stem: Any
 
     def __init__(self, *, in_channels: int, num_classes: int, T: int, spiking: bool):
         super().__init__()
@@ -53,12 +60,19 @@ class Network(LayerOwner):
 
         taken:  number of a stage -> its output, put there for the numbers that are there
         """
-        raise NotImplementedError(f"{type(self).__name__} must say how it makes features of frames")
+        x = self.forward_stem(x, states)
+        for number, stage in enumerate(self.stages, start=1):
+            x = self.forward_stage(stage, x, states)
+            if number in taken:
+                taken[number] = x
+        return self.average_over_space(x, states)
 
-    @property
-    def stages(self) -> list[Any]:
-        """The stages, in the order of depth."""
-        raise NotImplementedError(f"{type(self).__name__} must say its stages")
+    def forward_stem(self, x: Tensor, states: NeuronStates | None) -> Tensor:
+        """What the first stage is given: of a spiking network [T, N, C, H, W], also where x is a still image."""
+        repeat_steps = self.T if x.dim() == 4 and self.spiking else 0
+        if isinstance(self.stem, ConvNormFire):  # convolves a still image once
+            return self.stem(x, states=states, repeat_steps=repeat_steps)
+        return run_block(self.stem, x.expand(repeat_steps, *x.shape) if repeat_steps else x, states)
 
     def features(
         self, x: Tensor, stages: int | Sequence[int] = (), *, mean: bool = False, batch_first: bool = False
@@ -150,18 +164,12 @@ class Network(LayerOwner):
     @property
     def spiking_layers(self) -> dict[str, Any]:
         """The spiking layers by name."""
-        return {name: module for name, module in self.named_modules() if isinstance(module, SpikingLayer)}
+        return spiking_layers(self)
 
     @property
     def neurons(self) -> dict[str, nn.Module]:
         """What gives spikes, by name: the place for hooks of spiking layers; neurons that a user's block calls by itself."""
-        layers, found = self.spiking_layers, {}
-        for name, module in self.named_modules():
-            if isinstance(module, SpikingLayer):
-                found[name] = module.spikes
-            elif isinstance(module, Neuron) and name.removesuffix(".neuron") not in layers:
-                found[name] = module
-        return found
+        return neurons(self)
 
     @torch.no_grad()
     def zero_init_(self) -> None:
@@ -272,20 +280,9 @@ class Network(LayerOwner):
             raise RuntimeError("net.step streams in evaluation mode; call net.eval() first")
         self.check_input(frame, dims=(4,))
         self.check_state(state, frame, memory)
-        self.assign_state_keys()
-        frames, states = frame[None], NeuronStates(None if state is None else state.membranes)
-        features = self.nan_where_meaningless(self.forward_features(frames, states, {}), frames, mixed=False)[0]
-        membranes = states.collected()
-        if state is not None and set(state.membranes) != set(membranes):
-            raise ValueError("the state has membranes this network does not have: it comes from another network")
-        forgotten = sorted(set(self.spiking_layers) - set(membranes))
-        if len(self.neurons) > len(membranes):  # neurons that a user's block calls by itself name their state as they like
-            forgotten += sorted(set(self.neurons) - set(membranes))
-        if forgotten:
-            raise ValueError(
-                f"{forgotten[0]} was not given the stream's `states`: blocks and hooks must hand them on "
-                "(models/layers.py: Fire holds neurons that stream)"
-            )
+        frames, previous = frame[None], None if state is None else state.membranes
+        features, membranes = run_streamed(self, lambda states: self.forward_features(frames, states, {}), previous)
+        features = self.nan_where_meaningless(features, frames, mixed=False)[0]
         if state is not None:
             state = state.remember(features, membranes)
         else:
@@ -371,9 +368,8 @@ class Network(LayerOwner):
         raise TypeError(f"torch.jit.script cannot take this network; {EXPORT_ADVICE}")
 
     def assign_state_keys(self) -> None:
-        """Tell each spiking layer the name of its neurons' state; for every frame anew, as layers may be the user's."""
-        for name, layer in self.spiking_layers.items():
-            layer.state_key = name
+        """Tell each spiking layer the name of its neurons' state."""
+        assign_state_keys(self)
 
     def prepare_input(self, x: Tensor, batch_first: bool) -> Tensor:
         """Input as the network computes with it: frames with time first."""
@@ -419,6 +415,72 @@ class Network(LayerOwner):
             raise ValueError(f"given {x.dtype}; this network takes {dtype}: convert with x.float() and scale as in training")
         if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"given {x.dtype}, but the weights are {dtype}; use x.to({dtype}), net.to({x.dtype}) or autocast")
+
+
+def stream(module: nn.Module, frames: Tensor, states: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    """See the next frames of a sequence through any module that is made of our layers.
+
+    Piece by piece, the outputs are those of `module(all frames)`, which starts from rest.
+
+    module:   called as module(frames, states=...), and hands `states` on to each spiking layer; a `Network` has `step`, too
+    Shapes:   frames [T, N, ...], any T of 1 or more
+    states:   what the last call returned, a dict of layers' names and their neurons' states; None at the first. It is not
+              changed, and has gradients where these are on (`map_states(torch.Tensor.detach, states)` ends them)
+    Returns:  what the module gives, and the states behind it
+    Raises:   RuntimeError where batch norm in training would see these frames instead of the sequence; ValueError for states of
+              another module, or of frames of another size, and for a layer that was not given `states`
+    """
+    inner = getattr(module, "_orig_mod", module)  # of torch.compile
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if any(norm.training for norm in norms):
+        raise RuntimeError("streams run with batch norm in evaluation mode; call .eval() first")
+    if states is not None and not isinstance(states, dict):
+        raise ValueError(f"given states of type {type(states).__name__}; pass what the last call returned, or None at first")
+    if not takes_states(type(inner).forward):
+        advice = "use net.step" if isinstance(inner, Network) else "take states=None, and hand it on (SpikingSequential does)"
+        raise ValueError(f"{type(inner).__name__}.forward takes no `states`, which a stream gives to spiking layers: {advice}")
+    return run_streamed(inner, lambda given: module(frames, states=given), states)
+
+
+def run_streamed(
+    module: nn.Module, forward: Callable[[NeuronStates], Any], previous: dict[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    """What `forward(states)` gives, run with the states that the last frames left, and those of all neurons behind it."""
+    assign_state_keys(module)  # for every frame anew, as layers may be the user's
+    states = NeuronStates(previous)
+    out, collected = forward(states), states.collected()
+    if previous is not None and set(previous) != set(collected):
+        raise ValueError("the state has membranes this network does not have: it comes from another network")
+    forgotten, all_neurons = sorted(set(spiking_layers(module)) - set(collected)), neurons(module)
+    if len(all_neurons) > len(collected):  # neurons that a user's block calls by itself name their state as they like
+        forgotten += sorted(set(all_neurons) - set(collected))
+    if forgotten:
+        raise ValueError(
+            f"{forgotten[0] or type(module).__name__} was not given the stream's `states`: blocks and hooks must hand them on "
+            "(models/layers.py: Fire holds neurons that stream)"
+        )
+    return out, collected
+
+
+def assign_state_keys(module: nn.Module) -> None:
+    for name, layer in spiking_layers(module).items():
+        layer.state_key = name
+
+
+def spiking_layers(module: nn.Module) -> dict[str, Any]:
+    """The spiking layers of a module by name."""
+    return {name: part for name, part in module.named_modules() if isinstance(part, SpikingLayer)}
+
+
+def neurons(module: nn.Module) -> dict[str, nn.Module]:
+    """What gives spikes in a module, as `Network.neurons`."""
+    layers, found = spiking_layers(module), {}
+    for name, part in module.named_modules():
+        if isinstance(part, SpikingLayer):
+            found[name] = part.spikes
+        elif isinstance(part, Neuron) and name.removesuffix("neuron").removesuffix(".") not in layers:
+            found[name] = part
+    return found
 
 
 def require_positive(**values: int) -> None:

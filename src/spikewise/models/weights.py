@@ -59,7 +59,10 @@ def serialize_pretrained(net: nn.Module) -> bytes:
     """The content of the file that `save_pretrained` writes."""
     net = unwrap_module(net)
     if not isinstance(net, Network) or not net.spec:
-        raise ValueError("save_pretrained: this network was not built by build_model, so the file could not say what it is")
+        raise ValueError(
+            "save_pretrained: this network was not built by build_model, so the file could not say what it is; "
+            "save net.state_dict() instead"
+        )
     spec = net.spec | {"T": net.T}
     if type(net.head) is nn.Linear:
         spec["num_classes"] = net.num_classes
