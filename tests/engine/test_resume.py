@@ -43,7 +43,7 @@ SMALL = dataclasses.replace(
 def _few_samples():
     """96 training and 64 test images: three steps an epoch, a run in a fraction of a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "load_data", few_samples)
+        patch.setattr(loop, "load_run_data", few_samples)
         yield
 
 

@@ -6,7 +6,7 @@ from .dataset import Dataset, DatasetEntry, DatasetInfo, PlaceholderDataset
 from .events.recordings import EventDataset
 from .images.arrays import ImageArrays
 from .registry import DATASETS, find_dataset
-from .sampler import EpochSampler, rng_from
+from .sampler import BalancedSampler, EpochSampler, rng_from
 
 OLDER_NAMES = {
     "Images": ImageArrays,
@@ -29,6 +29,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "DATASETS",
+    "BalancedSampler",
     "Dataset",
     "DatasetEntry",
     "DatasetInfo",

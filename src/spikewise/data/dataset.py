@@ -139,7 +139,7 @@ class PlaceholderDataset(MapStyleDataset):
     """The training split of a published data set without its files: as many samples, all zeros, all of class 0.
 
     T:     frames of a recording; 0 for images
-    size:  of images of variable size, in pixels: the side of a square, or (height, width); None: as published
+    size:  of samples in pixels: the side of a square, or (height, width); None: as published
     """
 
     def __init__(
@@ -155,6 +155,7 @@ class PlaceholderDataset(MapStyleDataset):
     ):
         channels, height, width = info.shape
         image_size = (size, size) if isinstance(size, int) else size or (height, width)
+        self.sensor = (height, width)
         num_samples = dict(info.split_sizes).get(split_variant, info.num_train)
         if fold is not None:  # off by a few samples: each class is divided into folds by itself
             num_samples = (info.num_train + info.num_test) * (folds - 1) // folds

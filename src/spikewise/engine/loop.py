@@ -78,7 +78,7 @@ def train(
     config = choose_precision(config, torch_device)
     if config.weights and config.model == Model():
         config = adopt_network(config)
-    state, test = TrainState(config, load_run_data(config, "train"), torch_device, fresh=True), load_run_data(config, "test")
+    state, held_out = TrainState(config, load_run_data(config, "train"), torch_device, fresh=True), load_held_out(config)
     check_first_batch(state)
     require_disk(state, run)
     console = Console(quiet)
@@ -88,7 +88,14 @@ def train(
         if config.weights:
             save_checkpoint(state, run, console)  # from here on the run does not need their file
         with told_where_to_go_on(run):
-            return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
+            return run_epochs(state, held_out, run, num_workers, quiet, stop_epoch)
+
+
+def load_held_out(config: Config) -> dict[str, Dataset]:
+    """What is not trained on: the test split, and before it the samples held out for validation, where there are any."""
+    return {
+        split: load_run_data(config, split) for split in ("validation", "test") if split == "test" or config.data.validation
+    }
 
 
 def resume(
@@ -117,7 +124,7 @@ def resume(
             raise ValueError(f"--epochs {epochs} is fewer than the {config.optim.epochs} of the run; give more, or none")
         console.line(f"{config.optim.epochs} -> {count(epochs, 'epoch')}: from here on with the learning rates of all {epochs}")
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
-    state, test = TrainState(config, load_run_data(config, "train"), torch_device), load_run_data(config, "test")
+    state, held_out = TrainState(config, load_run_data(config, "train"), torch_device), load_held_out(config)
     with locked(run, console.line):
         saved = restore_checkpoint(state, run, console)
         if state.steps_done >= state.num_steps:
@@ -135,7 +142,7 @@ def resume(
             changes = "; ".join(differences)
             console.line(f"resumed on a different setup ({changes}): no longer bit-identical to an uninterrupted run")
         with told_where_to_go_on(run):
-            return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
+            return run_epochs(state, held_out, run, num_workers, quiet, stop_epoch)
 
 
 @contextmanager
@@ -150,8 +157,13 @@ def told_where_to_go_on(run: Path) -> Iterator[None]:
         raise OSError(error.errno, message) from None
 
 
-def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, quiet: bool, stop_epoch: int | None) -> Result:
-    """Train from where `state` is to the end, or to the end of `stop_epoch`, saving on the way."""
+def run_epochs(
+    state: TrainState, held_out: dict[str, Dataset], run: Path, num_workers: int, quiet: bool, stop_epoch: int | None
+) -> Result:
+    """Train from where `state` is to the end, or to the end of `stop_epoch`, saving on the way.
+
+    held_out:  what is evaluated after each epoch, by split
+    """
     config, device, steps_per_epoch = state.config, state.device, state.order.steps_per_epoch
     console, signals = Console(quiet), StopSignals()
     console.line(run_header(state))
@@ -159,6 +171,8 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
         console.line(
             f"warm-up is shortened from {optim.warmup_epochs:g} to {optim.warmup:g}, half of {count(optim.epochs, 'epoch')}"
         )
+    if "validation" in held_out:
+        console.line(f"{count(len(held_out['validation'].labels), 'sample')} held out for validation choose the best epoch")
     if config.weights and not state.steps_done:
         console.line(f"begins with {state.begins_with}")
     if device.type == "cpu":
@@ -186,10 +200,13 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
             lines.at(done, partial("epoch {:3}/{}  step {}/{}  {}".format, epoch, epochs, done, state.num_steps, where))
             if state.steps_done % steps_per_epoch == 0:
                 precision, batch = config.optim.eval_precision, config.optim.batch
-                score = evaluate_network(
-                    state.eval_net, test, device, precision=precision, batch=batch, workers=num_workers, quiet=quiet
-                )
-                metrics = append_epoch_metrics(run, epoch, state.steps_done, state.meter, score)
+                scores = {
+                    split: evaluate_network(
+                        state.eval_net, data, device, precision=precision, batch=batch, workers=num_workers, quiet=quiet
+                    )
+                    for split, data in held_out.items()
+                }
+                metrics = append_epoch_metrics(run, epoch, state.steps_done, state.meter, **scores)
                 timing = {"epoch": epoch, "seconds": seconds, "samples_per_second": speed, "data_wait_s": batches.seconds}
                 append(run / TIMING, timing)
                 board.add_epoch(metrics)

@@ -15,8 +15,10 @@ from ..dataset import DatasetEntry, require_split
 from ..events.events import Events
 from ..events.formats import read_events
 from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class, seeded_split
+from ..events.windows import is_window
 from ..files import data_root
 from ..messages import CHECK_HINT
+from ..validation import choose_held_out
 
 SENSOR_FILE = ".sensor.json"
 TEST_EVERY = 5  # without a test folder, one recording of this many is for testing
@@ -33,9 +35,10 @@ def event_folder(
 ) -> EventDataset:
     """A folder with the folders `train` and `test`, each with a folder per class; or with a folder per class alone.
 
-    Without `train` and `test`, a fifth of each class, drawn with a fixed seed from the sorted names, is the test split. Every
-    format of `spikewise events` is read. The sensor is as large as that of the largest recording, for which all recordings
-    are read once.
+    Without `train` and `test`, a fifth of each class, drawn with a fixed seed from the sorted names, is the test split; of
+    windows that `spikewise events cut` wrote it is chosen by recording (E16), so that neighbours in time are not on both
+    sides. Every format of `spikewise events` is read. The sensor is as large as that of the largest recording, for which all
+    recordings are read once. How many files of unknown kinds are skipped is said once.
 
     T, split_by, cache:  as of `nmnist`
     class_order:         "natural": classes that are all numbers by number (1, 2, 10); "text": always as text (1, 10, 2)
@@ -53,7 +56,7 @@ def event_folder(
     else:
         by_class = recordings_by_class(folder)
         recordings = [file for part in by_class.values() for file in part]
-        files = {name: seeded_split(part, split, f"event-folder/{name}", 1 / TEST_EVERY) for name, part in by_class.items()}
+        files = {name: split_class(name, part, split) for name, part in by_class.items()}
     files = {name: files[name] for name in order_classes(files, class_order, folder)}
     read = functools.partial(read_recording, size=sensor_size(folder, recordings))
     return dataset_by_class("event-folder", folder, files, T=T, split_by=split_by, cache=cache, read=read)
@@ -65,6 +68,14 @@ def read_recording(file: Path, size: tuple[int, int] | None = None) -> Events:
         return read_events(file, size=size)
     except ValueError as error:
         raise ValueError(f"{error}; {CHECK_HINT}") from None
+
+
+def split_class(name: str, files: list[Path], split: str) -> list[Path]:
+    """The files of a class that are in a split."""
+    if len(files) < 2 or not any(is_window(file.name) for file in files):
+        return seeded_split(files, split, f"event-folder/{name}", 1 / TEST_EVERY)
+    test = {*choose_held_out([file.name for file in files], 1 / TEST_EVERY).tolist()}
+    return [file for place, file in enumerate(files) if (place in test) == (split == "test")]
 
 
 def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
