@@ -282,7 +282,7 @@ def test_another_config_a_newer_format_or_a_shorter_metrics_file_is_refused(file
 
 
 def test_other_data_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(loop, "load_data", load_data)
+    monkeypatch.setattr(loop, "load_run_data", load_data)
     with pytest.raises(ValueError, match="samples 96 -> 1438, labels"):
         resume(folder, epochs=3, quiet=True)
 

@@ -46,6 +46,11 @@ def event_folder(
     """
     require_split(split, "event-folder")
     folder = data_root(root)
+    if not any(path.is_dir() and path.name[0] != "." for path in (folder.iterdir() if folder.is_dir() else ())):
+        raise FileNotFoundError(
+            f"no recordings by class in {folder}: make the folders train/CLASS and test/CLASS there (of long recordings "
+            "`spikewise events cut` does), or say where they are with --data.root"
+        )
     if (folder / "train").is_dir():
         splits = {name: recordings_by_class(folder / name) for name in ("train", "test")}
         if differing := sorted(splits["train"].keys() ^ splits["test"].keys()):
