@@ -156,6 +156,7 @@ def events() -> Config:
             size=64,
             max_count=8,
             validation=0.1,
+            sampling="balanced",  # how long a class was recorded says little of how often it will be met
             shift=6,
             rotate=10.0,
             polarity_flip=True,

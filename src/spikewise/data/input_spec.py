@@ -140,7 +140,10 @@ class InputSpec:
             have, need = (" x ".join(map(str, size)) for size in (events.size, trained))
             if events.size[0] > trained[0] or events.size[1] > trained[1]:
                 name = name_of(events if source is None else source)
-                raise ValueError(f"{name} has a sensor of {have} pixels, this network was trained on {need}")
+                raise ValueError(
+                    f"{name} has a sensor of {have} pixels, this network was trained on {need}; to see it as such, bin it with "
+                    "`spikewise events convert --size`"
+                )
             events = dataclasses.replace(events, size=trained)
         own = isinstance(source, str | Path)  # read from a file, and nobody else's
         return events if self.sensor is None else downsample(events, self.shape[1:], self.crop, in_place=own)
