@@ -145,8 +145,8 @@ def images_finetune() -> Config:
 def events() -> Config:
     """7B-style SEW network with 6 blocks on a folder of event recordings of one's own, as `spikewise events cut` writes it.
 
-    Any sensor is binned onto 64 x 64 pixels; of a pixel that fires by itself no more than 8 events count per frame. On 128 x 128
-    with 7 blocks a step takes four times as long.
+    Any sensor is binned onto 64 x 64 pixels; of a pixel that fires by itself no more than 8 events count per frame. On 128 x
+    128 with 7 blocks a step takes four times as long.
     """
     return Config(
         recipe="events",

@@ -13,6 +13,7 @@ from spikewise.data.datasets.cifar10_dvs import cifar10_dvs
 from spikewise.data.datasets.dvs_gesture import GESTURES, dvs_gesture, read_labels
 from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events.formats import read_events
+from spikewise.data.events.windows import recording_of, window_name
 from spikewise.data.fetch.prepare import prepare
 
 SOURCES = {"dvs-gesture": gesture_source, "cifar10-dvs": cifar_source, "event-folder": cifar_source}
@@ -139,6 +140,29 @@ def test_any_folder_of_recordings(tmp_path):
     refuse("has 0 classes, where there should be a folder for each of two or more", event_folder, "train", tmp_path)
     (tmp_path / "train" / "left").mkdir()
     refuse(r"the class .*left has no recording \(\.aedat, \.aedat4", event_folder, "train", tmp_path)
+
+
+def test_files_of_unknown_kinds_are_counted_and_said(tmp_path, caplog):
+    npz_folder(tmp_path, a=(5, 5), b=(5, 5))
+    for name in ("a/notes.txt", "a/more.md", "b/.hidden.npz", "b/1.jpg"):
+        (tmp_path / name).write_text("")
+    assert len(event_folder("train", tmp_path, T=2)) == 2
+    (said,) = caplog.messages
+    assert "skipped 1 hidden (such as b/.hidden.npz), 3 of an unknown kind (such as a/more.md)" in said
+
+
+@pytest.mark.parametrize("lengths", [(5, 5, 5, 5, 5), (1, 30, 2), (10,)], ids=str)
+def test_windows_of_a_recording_are_on_one_side_of_the_split(lengths, tmp_path):
+    names = [window_name(f"rec{k}", number) for k, length in enumerate(lengths) for number in range(length)]
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for name in names:
+            np.savez(tmp_path / label / name, t=[0], x=[1], y=[1], p=[1])
+    files = {split: [file.name for file in event_folder(split, tmp_path).files] for split in ("train", "test")}
+    assert sorted(files["train"] + files["test"]) == sorted(names * 2)
+    assert len(files["test"]) == 2 * max(1, round(len(names) / 5))
+    sides = [{recording_of(name)[0] for name in of_split} for of_split in files.values()]
+    assert len(sides[0] & sides[1]) <= 1
 
 
 def npz_folder(folder, **sides):
