@@ -202,7 +202,7 @@ def cut(
         print(f"left out: {left_out}")
     print(
         f"{paths[-1]}: {count(windows, 'window')} of {count(len(files), 'recording')}, {seconds:.6g} s, in "
-        f"{classes:,} {'class' if classes == 1 else 'classes'}; {MANIFEST} says where each is from"
+        f"{count(classes, 'class')}; {MANIFEST} says where each is from"
     )
 
 
