@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/bench_events.py
 
 AEDAT 3.1 beside SpikingJelly's reader, in turns and with the same events; the other formats alone, those of Prophesee with
-events of a sensor of 1280 x 720 pixels: EVT 3.0 with four single events per row, and in vectors. The files lie in memory
-already when they are read.
+events of a sensor of 1280 x 720 pixels, which are also binned onto 128 x 128: EVT 3.0 with four single events per row, and in
+vectors. The files lie in memory already when they are read.
 """
 
 import struct
@@ -22,6 +22,7 @@ import tyro
 from peers import spikingjelly
 from runner import report, save, take_turns
 
+from spikewise.data.events.downsample import downsample
 from spikewise.data.events.formats import read_events
 
 
@@ -159,9 +160,15 @@ def main(o: Options) -> None:
                 raise SystemExit(f"{name}: not every event was read: no time is taken")
             steps: dict[str, Callable[[], object]] = {"spikewise": lambda path=path: read_events(path, size=(720, 1280))}
             into = np.empty_like(raw := np.fromfile(path, np.uint8))
+            if path.suffix in (".dat", ".raw"):  # of 1280 x 720 pixels
+                steps["onto 128 x 128"] = lambda path=path: downsample(read_events(path, size=(720, 1280)), 128, in_place=True)
             steps["copy of the bytes"] = lambda into=into, raw=raw: np.copyto(into, raw)
             lines += report(f"{name}, {o.events:,} events", steps_taken := take_turns(steps, o.rounds), "spikewise")
-            lines[-1]["events_per_s"] = round(o.events / float(np.median(steps_taken["spikewise"])))
+            for step, seconds in steps_taken.items():
+                if step != "copy of the bytes":
+                    lines[-1]["events_per_s" + ", onto 128 x 128" * (step != "spikewise")] = round(
+                        o.events / np.median(seconds)
+                    )
         few = Path(folder, "few.aedat")
         few.write_bytes(aedat3(o.peer_events))
         theirs = load_aedat_v3(few)

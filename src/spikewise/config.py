@@ -37,8 +37,13 @@ Side = Annotated[
     int | tuple[int, int] | None,
     Range(
         lambda value: all(1 <= side <= 4096 for side in (value if isinstance(value, tuple) else (value,))),
-        "1 to 4096 pixels, one number or height,width, or None for 224",
+        "1 to 4096 pixels, one number or height,width, or None for 224 of photographs, the sensor's of events",
     ),
+]
+Crop = Literal["none", "centre"] | tuple[int, int, int, int]
+Sensor = Annotated[
+    tuple[int, int] | None,
+    Range(lambda value: all(1 <= side <= 8192 for side in value), "height,width of 1 to 8192 pixels, or None"),
 ]
 Folds = Annotated[int, Range(lambda value: value >= 2, "2 or more")]
 Name = Annotated[str, arg(metavar="NAME")]  # in a table of `spikewise list`
@@ -60,9 +65,18 @@ class Data:
     split_variant: str = "published"  # which split into train and test; `spikewise data info` lists a data set's
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
     folds: Folds = 5
-    size: Side = None  # of photographs (None: 224), or of event-folder's sensor, in pixels: a square's side, or height,width
+    # that photographs are cut to, and onto which events of a larger sensor are binned, in pixels: the side of a square, or
+    # height,width; None: 224, of events the sensor's
+    size: Side = None
+    sensor: Sensor = None  # that all recordings of an event-folder share, height,width in pixels; None: as they say
+    # of events, before size: the whole sensor (none), its largest part of the size's proportions (centre), or a region of it,
+    # top,left,height,width
+    crop: Crop = "none"
+    max_count: NonNegativeInt = 0  # of events in a pixel of a frame: larger counts, as of hot pixels, become it; 0: none
     train_samples: NonNegativeInt = 0  # learn from so many samples of the training split, drawn by the seed; 0: all
     test_samples: NonNegativeInt = 0  # of the test split, evaluate so many after each epoch; 0: all. `evaluate` takes all
+    validation: Fraction = 0.0  # share of the training split held out to choose the best epoch; 0: the test split chooses it
+    sampling: Literal["uniform", "balanced"] = "uniform"  # each sample once per epoch, or each class equally often
     shift: NonNegativeInt = 0  # pixels a sample may move in each direction; training only, as all below
     flip: bool = False  # mirror left and right, one in two
     affine: Fraction = 0.0  # std of a random rotation, shear (radians), scale and translation; 0.1 is mild; images only
@@ -88,6 +102,8 @@ class Data:
             values = getattr(self, name)
             fits = all(0 <= value <= 1 and (value > 0 or name == "mean") for value in values or ())
             require_range(f"data.{name}", values, fits, f"{allowed}; white is 1, not 255")
+        fits = isinstance(self.crop, str) or (min(self.crop[:2]) >= 0 and min(self.crop[2:]) >= 1)
+        require_range("data.crop", self.crop, fits, "none, centre, or a region of the sensor: top,left,height,width in pixels")
         fits = self.fold is None or 0 <= self.fold < self.folds
         require_range("data.fold", self.fold, fits, f"0 to {self.folds - 1}, below data.folds={self.folds}")
         fits = 0 <= self.temporal_delete <= self.num_frames
@@ -194,7 +210,7 @@ class Retention:
     """Which checkpoints stay on disk, and what is reported; changes nothing that is computed."""
 
     last: PositiveInt = 2  # the newest k, in case the newest is damaged
-    best: bool = True  # the one with the best test accuracy
+    best: bool = True  # the one with the best accuracy: on the validation samples or, without, on the test split
     every_epochs: NonNegativeInt = 0  # one of every n epochs; 0: none
     every_steps: NonNegativeInt = 0  # save within epochs, too, every n steps; 0: at the end of each epoch
     num_last_averaged: PositiveInt = 5  # evaluations whose mean is reported beside best and final
@@ -297,7 +313,10 @@ def coerce(kind: Any, value: Any, path: str) -> Any:
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise ValueError(f"{path}={value!r} has the wrong type; use a list of names")
         return tuple(value)
-    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    kinds = typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+    for words in (typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is Literal):
+        if value in words:
+            return value
     for parts in (typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is tuple):
         if isinstance(value, list | tuple) and len(value) == len(parts):
             return tuple(coerce(part, number, path) for part, number in zip(parts, value, strict=True))
@@ -311,6 +330,8 @@ def coerce(kind: Any, value: Any, path: str) -> Any:
 
 
 def kind_name(kind: Any) -> str:
-    """A type in words: null, int, or 3 numbers."""
-    numbers = typing.get_args(kind)  # of a tuple
-    return f"{len(numbers)} numbers" if numbers else "null" if kind is type(None) else kind.__name__
+    """A type in words: null, int, 3 numbers, or the choices."""
+    parts = typing.get_args(kind)  # of a tuple, or of a Literal
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(map(repr, parts))
+    return f"{len(parts)} numbers" if parts else "null" if kind is type(None) else kind.__name__

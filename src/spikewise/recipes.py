@@ -142,6 +142,43 @@ def images_finetune() -> Config:
     )
 
 
+def events() -> Config:
+    """7B-style SEW network with 6 blocks on a folder of event recordings of one's own, as `spikewise events cut` writes it.
+
+    Any sensor is binned onto 64 x 64 pixels; of a pixel that fires by itself no more than 8 events count per frame. On 128 x
+    128 with 7 blocks a step takes four times as long.
+    """
+    return Config(
+        recipe="events",
+        data=Data(
+            name="event-folder",
+            num_frames=8,
+            size=64,
+            max_count=8,
+            validation=0.1,
+            sampling="balanced",  # how long a class was recorded says little of how often it will be met
+            shift=6,
+            rotate=10.0,
+            polarity_flip=True,
+            event_drop=0.1,
+        ),
+        model=Model(name="sew_7b", num_blocks=6, connect="ADD"),
+        optim=Optim(
+            optimizer="adamw",
+            lr=0.003,
+            lr_batch=16,
+            batch=16,
+            epochs=30,
+            warmup_epochs=1,
+            weight_decay=0.01,
+            clip_grad_norm=5.0,
+            label_smoothing=0.1,
+            ema_decay=0.99,
+            precision="auto",
+        ),
+    )
+
+
 def imagenet(kind: str, depth: int) -> Config:
     """The published ImageNet run: T = 4, 320 epochs, 0.1 per 256 images, cosine; Spiking ResNets start from zero init."""
     return Config(
@@ -197,6 +234,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     "degradation": degradation,
     "images": images,
     "images/finetune": images_finetune,
+    "events": events,
     "imagenet/sew-resnet18": partial(imagenet, "sew", 18),
     "imagenet/sew-resnet34": partial(imagenet, "sew", 34),
     "imagenet/sew-resnet50": partial(imagenet, "sew", 50),

@@ -79,7 +79,7 @@ def test_list_shows_every_table(topic, capsys):
     [
         (["trian"], "no command named 'trian'; did you mean 'train'? known: train, plan, predict, evaluate"),
         (["data", "downlaod"], "knows download, prepare, shard, check, info; did you mean 'download'? given downlaod"),
-        (["events"], "`spikewise events` knows info, show, convert; given nothing"),
+        (["events"], "`spikewise events` knows info, show, convert, cut; given nothing"),
         (["events", "info"], "events info needs FILE: spikewise events info FILE"),
         (["train"], "train needs a recipe, or --resume RUN; known: digits"),
         (["train", "--resume"], "train --resume needs RUN: spikewise train --resume RUN"),
@@ -95,7 +95,7 @@ def test_list_shows_every_table(topic, capsys):
         (["data", "info", "cifar10"], "--data.root"),
         (["reproduce", "tab22"], "did you mean 'tab2'?"),
         (["train", "digits", "--model.connect", "XOR"], "no connection named 'XOR'; known: ADD, AND, IAND"),
-        (["train", "digits", "--model.neuron", "lif"], "did you mean 'LIF'? known: IF, LIF, PLIF; of your own: import"),
+        (["train", "digits", "--model.neuron", "lif"], "did you mean 'LIF'? known: IF, LIF, PLIF, ALIF, CUBA; of your own: import"),
         (["train", "digits", "--model.backend", "cpuu"], "no backend named 'cpuu'; did you mean 'cpu'?"),
         (["train", "digits", "--imports", "x"], "no option --imports; did you mean '--import'?"),
         (["train", "digits", "--data.num-frames", "3"], "data.num_frames=3 changes nothing"),
@@ -198,7 +198,8 @@ def test_help_names_arguments_as_the_table_does_and_all_options_alike(name, caps
     positional, _, options = out.partition(" options ")
     positional = positional.partition("positional arguments")[2]
     expected = [] if command.start else re.findall(r"[A-Z|]+", command.usage.partition("--")[0])
-    assert re.findall(r"^\W+([A-Z][A-Z|]+)\b", positional, re.MULTILINE) == expected
+    lines = re.findall(r"^\W+([A-Z][A-Z|]+(?:\.\.\. [A-Z]+)?)\b", positional, re.MULTILINE)
+    assert re.findall(r"[A-Z|]+", " ".join(lines)) == expected
     assert "PATH" not in out  # of what: a folder, a file, a run
     assert "{None}|STR" not in options.partition("model options")[0]
     assert not {"--root", "--data-root", "--recipe", "--imports"} & set(re.findall(r"--[a-z][\w.-]*", out))

@@ -17,6 +17,7 @@ from spikewise.data.datasets.cifar10_dvs import cifar10_dvs
 from spikewise.data.datasets.dvs_gesture import GESTURES, dvs_gesture, read_labels
 from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events.formats import read_events
+from spikewise.data.events.windows import recording_of, window_name
 from spikewise.data.fetch.prepare import prepare
 from spikewise.data.messages import notice
 from spikewise.engine.build import load_data
@@ -138,7 +139,7 @@ def test_any_folder_of_recordings(tmp_path, caplog):
         (tmp_path / kind / "notes.txt").write_text("recorded on a Tuesday")
     notice.cache_clear()
     with caplog.at_level(logging.WARNING, "spikewise"):
-        refuse(r"mixes sensors: .*128 x 128 pixels.*304 x 240 pixels.*--data.size 240,304", event_folder, "train", tmp_path)
+        refuse(r"mixes sensors: .*128 x 128 pixels.*304 x 240 pixels.*--data.sensor 240,304", event_folder, "train", tmp_path)
     assert "skipped 2 of an unknown kind (such as left/notes.txt)" in caplog.text
     train, test = (event_folder(split, tmp_path, T=2, cache=True, size=(240, 304)) for split in ("train", "test"))
     assert (len(train), len(test), train.class_names) == (16, 4, ("left", "right"))
@@ -157,10 +158,24 @@ def test_the_shared_sensor_of_a_folder_is_a_field_of_the_config(tmp_path):
         for i in range(4):
             name, encode = (("a.aedat", encoders.aedat3), ("b.dat", encoders.dat))[i % 2]
             (tmp_path / kind / f"{i}{name}").write_bytes(encode(*encoders.random_events(40)))
-    config = Config(data=Data(name="event-folder", root=str(tmp_path), size=(240, 304), num_frames=2))
+    config = Config(data=Data(name="event-folder", root=str(tmp_path), sensor=(240, 304), num_frames=2))
     assert load_data(config, "train").sample(0).shape == (2, 2, 240, 304)
     with refused("data.crop_scale=.* is for photographs"):
         load_data(replace(config, data=replace(config.data, crop_scale=(0.5, 1))), "train")
+
+
+@pytest.mark.parametrize("lengths", [(5, 5, 5, 5, 5), (1, 30, 2), (10,)], ids=str)
+def test_windows_of_a_recording_are_on_one_side_of_the_split(lengths, tmp_path):
+    names = [window_name(f"rec{k}", number) for k, length in enumerate(lengths) for number in range(length)]
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for name in names:
+            np.savez(tmp_path / label / name, t=[0], x=[1], y=[1], p=[1])
+    files = {split: [file.name for file in event_folder(split, tmp_path).files] for split in ("train", "test")}
+    assert sorted(files["train"] + files["test"]) == sorted(names * 2)
+    assert len(files["test"]) == 2 * max(1, round(len(names) / 5))
+    sides = [{recording_of(name)[0] for name in of_split} for of_split in files.values()]
+    assert len(sides[0] & sides[1]) <= 1
 
 
 def npz_folder(folder, **sides):

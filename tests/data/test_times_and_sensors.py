@@ -274,7 +274,7 @@ def test_a_size_that_no_sensor_has_is_refused(size, tmp_path):
 
 
 def test_a_data_set_says_once_what_its_readers_noted(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(recordings, "_NOTED", set())
+    monkeypatch.setattr(recordings, "_SAID", set())
     notice.cache_clear()
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -6,6 +6,7 @@ import weakref
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import CPU
@@ -14,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from spikewise.cli.main import main
 from spikewise.config import Config, Data, Memory, Model, Optim
 from spikewise.data import DATASETS, PlaceholderDataset
+from spikewise.data.events import Events, write_events
 from spikewise.engine.build import autocast, load_or_placeholder
 from spikewise.engine.memory import plan as planning
 from spikewise.engine.memory.estimate import MemoryEstimator, MemoryTracker, random_batch, sample_shape, storage_bytes
@@ -189,6 +191,21 @@ def test_what_does_not_fit_gets_a_proposal():
     assert propose_flags(TINY, [option(True, "block", 0)]) is None
 
 
+def test_events_of_a_large_sensor_get_a_canvas_that_fits(tmp_path, monkeypatch):
+    for label in "ab":
+        for i in range(3):
+            events = Events(*(np.zeros(9, kind) for kind in (np.int64, np.uint16, np.uint16, np.uint8)), (200, 300))
+            (tmp_path / label).mkdir(exist_ok=True)
+            write_events(events, tmp_path / label / f"{i}.npz")
+    large = replace(EVENTS, data=Data(name="event-folder", root=str(tmp_path), num_frames=4))
+    needed = process_bytes(estimate(replace(large, data=replace(large.data, size=128))), CPU)
+    monkeypatch.setattr(planning, "free_memory", lambda _: needed)
+    found = plan(large, device="cpu", measure=0)
+    assert (found.proposal, found.proposal_bytes) == ("--data.size 128", needed)
+    monkeypatch.setattr(planning, "free_memory", lambda _: needed - 1)  # 7 blocks need 128 pixels
+    assert "--data.size" not in (plan(large, device="cpu", measure=0).proposal or "")
+
+
 def test_time_is_measured_at_a_batch_that_fits(monkeypatch):
     free = process_bytes(estimate(TINY, batch=32), CPU)
     monkeypatch.setattr(planning, "free_memory", lambda _: free)
@@ -225,7 +242,7 @@ def test_what_is_known_of_a_data_set_is_what_is_in_it(name):
 def test_every_recipe_can_be_planned_without_its_data(name, monkeypatch, tmp_path):
     monkeypatch.setenv("SPIKEWISE_DATA", str(tmp_path))
     config = RECIPES[name]()
-    if config.data.name == "image-folder":  # of a user's own: nothing is known of it
+    if config.data.name in ("image-folder", "event-folder"):  # of a user's own: nothing is known of it
         with pytest.raises(FileNotFoundError, match="make the folders"):
             load_or_placeholder(config)
         return

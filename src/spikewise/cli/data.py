@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from ..progress import MinuteLines, say_on_stderr
 from ..wording import count
 from .options import DataFolder, DataRoot, DatasetName, Json, Picture, require_folders
+
+if TYPE_CHECKING:
+    from ..data import Dataset
 
 KINDS = {  # of a `Finding`, as they are counted
     "empty": "empty file",
@@ -124,6 +127,15 @@ def shard(
     print(write_shards(source, out, megabytes=megabytes, class_order=class_order, track=track_files, processes=processes))
 
 
+def windows_of(data: "Dataset") -> dict[str, Any] | None:
+    """What is known of a data set's windows, where its files are cut from longer recordings."""
+    from ..data.events.cut import summarize_windows
+    from ..data.files import PathArray
+
+    files = getattr(data, "files", None)
+    return summarize_windows(files.root, [files.name(i) for i in range(len(files))]) if isinstance(files, PathArray) else None
+
+
 def info(
     name: DatasetName,
     data_root: DataRoot = None,
@@ -156,6 +168,7 @@ def info(
     }
     if entry.events:
         facts["events_per_frame"] = round(float(sample.sum()) / len(sample), 1)
+        facts["windows"] = {split: windows_of(data) for split, data in splits.items()}
     if picture is not None:
         from ..data.events.plot import contact_sheet
 
@@ -169,6 +182,10 @@ def info(
     print(f"shape        {' x '.join(map(str, sample.shape))}{' (T, polarity, height, width)' if sample.ndim == 4 else ''}")
     if entry.events:
         print(f"first sample {facts['events_per_frame']:,} events per frame")
+    for split, cut in facts.get("windows", {}).items():
+        if cut is not None:
+            seconds = "" if cut["seconds"] is None else f", {cut['seconds']:,.6g} s"
+            print(f"{split:<12} {count(cut['windows'], 'window')} of {count(cut['recordings'], 'recording')}{seconds}")
     if facts["split_variants"]:
         print(f"data.split_variant  {', '.join(facts['split_variants'])}")
     print(f"{'class':<32} {'train':>9} {'test':>9}")

@@ -4,12 +4,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from ..wording import count
+from .data import track_files
 from .options import Format, Json, Recording
+
+if TYPE_CHECKING:
+    from ..data.events.cut import Part
 
 Sensor = Annotated[
     tuple[int, int] | None,
@@ -26,6 +30,14 @@ Columns = Annotated[
 Stream = Annotated[str | None, arg(metavar="NAME", help="which camera of a file, or recording of a zip file, with several")]
 Raw = Annotated[bool, arg(help="AEDAT 2.0: columns, rows and polarities as the addresses have them, and not upright")]
 Salvage = Annotated[bool, arg(help="of a damaged file, take the events before the damage, and say how much that is")]
+CanvasSize = Annotated[
+    int | tuple[int, int] | None,
+    arg(help="bin the events onto so many pixels, the side of a square or height,width; default the sensor's"),
+]
+SensorCrop = Annotated[
+    Literal["none", "centre"] | tuple[int, int, int, int],
+    arg(help="what is kept: the sensor, its largest centred part of the size's proportions, or top,left,height,width"),
+]
 
 
 def info(
@@ -143,6 +155,8 @@ def convert(
             help="ends with .npz, .h5 or .hdf5; or further recordings, then a folder for NPZ files of the recordings' names",
         ),
     ],
+    size: CanvasSize = None,
+    crop: SensorCrop = "none",
     format: Format = None,
     sensor: Sensor = None,
     drop_outside: DropOutside = False,
@@ -156,8 +170,10 @@ def convert(
 
     What is wrong with one of several does not stop the others; then the exit status is 1.
     """
+    from ..data.events.downsample import downsample
     from ..data.events.formats import read_events, write_events
 
+    require_size_of_centre(size, crop)
     if not others:
         raise ValueError("events convert needs a recording and what is written: spikewise events convert FILE... OUT")
     *files, out = (file, *others)
@@ -166,9 +182,12 @@ def convert(
 
     def write(file: Path) -> None:
         events = read_events(file, format, sensor, salvage=salvage, **options)  # type: ignore[arg-type]
-        write_events(events, targets[file])
+        seen = downsample(events, size, crop, in_place=True)
+        write_events(seen, targets[file])
         print_notes(events.notes)
-        print(f"{targets[file]}: {count(len(events), 'event')}")
+        if cut_away := len(events) - len(seen):
+            print(f"note: {count(cut_away, 'event')} outside the crop left out")
+        print(f"{targets[file]}: {count(len(seen), 'event')}, {seen.size[1]} x {seen.size[0]} pixels")
 
     each_file(files, write)
 
@@ -197,6 +216,150 @@ def choose_targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
         if target.exists() and file.exists() and target.samefile(file):
             raise ValueError(f"{file} would replace itself; name another file, or a folder")
     return targets
+
+
+def cut(
+    paths: Annotated[  # one argument: tyro can't tell the last of several words from those before where an option follows
+        Positional[tuple[Path, ...]],
+        arg(metavar="FILE... OUT", help="recordings, or folders of them; and last the folder of the windows, OUT/CLASS/*.npz"),
+    ],
+    every: Annotated[str | None, arg(metavar="TIME", help="length of a window: 200ms, 0.5s, 1500us")] = None,
+    events: Annotated[int | None, arg(metavar="INT", help="length of a window as a number of events")] = None,
+    stride: Annotated[
+        str | None, arg(metavar="TIME|INT", help="from the begin of a window to the next one's; default its length")
+    ] = None,
+    min_events: Annotated[
+        int | None,
+        arg(metavar="INT", help="leave out windows with fewer events; default a tenth of the recording's median window"),
+    ] = None,
+    class_name: Annotated[
+        str | None, arg(name="class", metavar="NAME", help="of all recordings; default the name of the folder each is in")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE|FOLDER",
+            help="CSV with the columns class, start, end; of several recordings the folder of NAME_labels.csv or NAME.csv",
+        ),
+    ] = None,
+    size: CanvasSize = None,
+    crop: SensorCrop = "none",
+    format: Format = None,
+    sensor: Sensor = None,
+    drop_outside: DropOutside = False,
+    time_unit: Annotated[
+        str | None, arg(metavar="UNIT", help="with --labels of the times there, else of times in NPZ and HDF5: s, ms, us, ns")
+    ] = None,
+    raw: Raw = False,
+    columns: Columns = None,
+    stream: Stream = None,
+    as_json: Json = False,
+) -> None:
+    """Cut recordings into windows, a folder by class for event-folder; interrupted, it continues."""
+    from functools import partial
+
+    from ..data.events.cut import MANIFEST, Cut, cut_recordings, parse_duration
+    from ..data.events.formats import read_events
+
+    if len(paths) < 2:
+        raise ValueError("events cut needs recordings and a folder: spikewise events cut FILE... OUT --every 200ms")
+    if (every is None) == (events is None):
+        raise ValueError("say how long a window is: either --every 200ms, or --events 20000")
+    require_size_of_centre(size, crop)
+    length, step = (events, parse_count) if every is None else (parse_duration(every), parse_duration)
+    assert length is not None, "one of the two was given"
+    how = Cut("events" if every is None else "us", length, step(stride) if stride else None, min_events, size, crop)
+    files, skipped = list_recordings(paths[:-1])
+    sources = [(file, parts_of(file, class_name, labels, time_unit, alone=len(files) == 1)) for file in files]
+    read = partial(
+        read_events,
+        format=format,
+        size=sensor,
+        drop_outside=drop_outside,
+        time_unit=None if labels else time_unit,
+        columns=columns,
+        stream=stream,
+        raw=raw,
+    )
+    reports = list(track_files(cut_recordings(sources, paths[-1], how, read), len(sources)))
+    windows, few, seconds = (sum(getattr(report, name) for report in reports) for name in ("windows", "few", "seconds"))
+    classes = len({part.label for _, parts in sources for part in parts})
+    facts = {"folder": str(paths[-1]), "recordings": len(files), "classes": classes, "windows": windows, "seconds": seconds}
+    facts |= {"few_events": few, "rest_seconds": sum(report.rest_us for report in reports) / 1e6, "other_files": skipped}
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for (file, _), report in zip(sources, reports, strict=True):
+        print_notes(tuple(f"{file}: {note}" for note in report.notes))
+        if not report.windows:
+            print(f"note: {file} gives no window: it is shorter, or has too few events")
+    few_events = f"{count(few, 'window')} with too few events" if few else ""
+    rest = f"{facts['rest_seconds']:.6g} s at ends, shorter than a window" if facts["rest_seconds"] else ""
+    others = f"{count(skipped, 'file')} of unknown kinds" if skipped else ""
+    if left_out := ", ".join(filter(None, (few_events, rest, others))):
+        print(f"left out: {left_out}")
+    print(
+        f"{paths[-1]}: {count(windows, 'window')} of {count(len(files), 'recording')}, {seconds:.6g} s, in "
+        f"{count(classes, 'class')}; {MANIFEST} says where each is from"
+    )
+
+
+def parse_count(text: str) -> int:
+    """A number of events, 1 or more.
+
+    Raises:  ValueError
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--stride {text!r} is no number of events; with --events use 1 or more")
+    return int(text)
+
+
+def require_size_of_centre(size: object, crop: object) -> None:
+    if crop == "centre" and size is None:
+        raise ValueError("--crop centre takes the largest part of the size's proportions: say the size, --size 128")
+
+
+def list_recordings(paths: Sequence[Path]) -> tuple[list[Path], int]:
+    """Files as they are, of folders all recordings in them; and how many other files were skipped.
+
+    Raises:  ValueError for a folder without recordings
+    """
+    from ..data.class_folders import find_files
+    from ..data.events.formats import SHOWN_SUFFIXES, SUFFIXES, may_be_recording
+
+    recordings, skipped = [], 0
+    for path in paths:
+        if not path.is_dir():
+            recordings.append(path)
+            continue
+        found = find_files(path.parent, path.name or ".", SUFFIXES, may_be_recording)
+        if not found.samples:
+            raise ValueError(f"{path} holds no recording ({SHOWN_SUFFIXES})")
+        recordings += [path.parent / name for name in found.samples]
+        skipped += len(found.unknown)
+    return recordings, skipped
+
+
+def parts_of(file: Path, class_name: str | None, labels: Path | None, unit: str | None, *, alone: bool) -> "list[Part]":
+    """The parts of a recording and their classes.
+
+    alone:   whether it is the only recording, so that a single file of labels is its
+    Raises:  ValueError, FileNotFoundError for labels that are none, or missing
+    """
+    from ..data.events.cut import Part, read_parts, require_class
+
+    if labels is None:
+        return [Part(require_class(class_name or file.absolute().parent.name))]
+    if class_name is not None:
+        raise ValueError("--labels says the classes; leave out --class")
+    if not labels.is_dir():
+        if not alone:
+            raise ValueError(f"{labels} labels one recording; of several give the folder of their NAME_labels.csv")
+        return read_parts(labels, unit)
+    for name in (f"{file.stem}_labels.csv", f"{file.stem}.csv"):
+        if (labels / name).is_file():
+            return read_parts(labels / name, unit)
+    raise FileNotFoundError(f"{labels} has neither {file.stem}_labels.csv nor {file.stem}.csv, for {file}")
 
 
 def print_notes(notes: tuple[str, ...]) -> None:

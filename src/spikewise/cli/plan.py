@@ -62,7 +62,8 @@ def table(plan: "Plan") -> list[str]:
     needed, free = amount(plan.process).strip(), amount(plan.free).strip()
     if plan.fits:
         return [*lines, f"fits: about {needed} of {free} that are free"]
-    advice = f"try {plan.proposal}" if plan.proposal else "no batch does; take a smaller network or fewer time steps"
+    would = f", which needs about {amount(plan.proposal_bytes).strip()}" if plan.proposal_bytes else ""
+    advice = f"try {plan.proposal}{would}" if plan.proposal else "no batch does; take a smaller network or fewer time steps"
     return [*lines, f"does not fit: {needed}, {free} are free; {advice}"]
 
 

@@ -103,10 +103,11 @@ def print_result(result: "Result", device: Device, *, quiet: bool, as_json: bool
         return
     if MODELS[config.model.name].spiking and not quiet:
         analyze(result.run, device=device, data_root=data_root)
+    words = {"test": "test split", "validation": "samples held out for validation"}
     print(
         f"test accuracy: final {100 * result.final:.1f} % ({result.correct} of {result.total}), "
         f"mean of the last {count(result.num_averaged, 'epoch')} {100 * result.mean_last_epochs:.1f} %, "
-        f"best {100 * result.best:.1f} % (epoch {result.best_epoch}, chosen on the test split)"
+        f"best {100 * result.best:.1f} % (epoch {result.best_epoch}, chosen on the {words[result.chosen_on]})"
     )
     ran = f"{config.model.name} on {config.data.name}"
     print(f"{ran}: test accuracy {100 * result.final:.1f} % (seed {config.seed}), run folder {result.run}")
@@ -140,7 +141,7 @@ def evaluate(
     """Accuracy of a run, or a weights file, on the test split.
 
     Args:
-        checkpoint: the last weights, or those of the best epoch (chosen on the test split)
+        checkpoint: the last weights, or those of the best epoch (chosen on samples held out for validation, or the test split)
     """
     from ..engine.evaluate import Answers
     from ..engine.evaluate import evaluate as evaluate_run

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from .events.recordings import EventDataset
     from .images.arrays import ImageArrays
     from .registry import DATASETS, find_dataset
-    from .sampler import EpochSampler, rng_from
+    from .sampler import BalancedSampler, EpochSampler, rng_from
 
 _HOME = {
     "DATASETS": ".registry",
     "Dataset": ".dataset",
     "DatasetEntry": ".dataset",
     "DatasetInfo": ".dataset",
+    "BalancedSampler": ".sampler",
     "EpochSampler": ".sampler",
     "EventDataset": ".events.recordings",
     "ImageArrays": ".images.arrays",
@@ -38,6 +39,7 @@ OLDER_NAMES = {  # that programs written for earlier versions import
 }
 __all__ = [
     "DATASETS",
+    "BalancedSampler",
     "Dataset",
     "DatasetEntry",
     "DatasetInfo",

@@ -112,7 +112,7 @@ class DatasetEntry(NamedTuple):
     events:          whether samples are event recordings, binned into T frames
     variable_size:   whether images are of any size, and cropped
     class_order:     whether `load` takes class_order: folders of the user's own classes
-    takes_sensor:    whether `load` takes size, (height, width) of the sensor that all recordings share
+    takes_sensor:    whether `load` takes sensor, (height, width) of the sensor that all recordings share
     split_variants:  names of the ways to split it into train and test, the published one first; () where there is one
     shares_index:    whether `load` takes share, by which several processes read the index together
     has_folds:       whether `load` takes fold and folds, for cross-validation
@@ -143,7 +143,7 @@ class PlaceholderDataset(MapStyleDataset):
     """The training split of a published data set without its files: as many samples, all zeros, all of class 0.
 
     T:     frames of a recording; 0 for images
-    size:  of images of variable size, in pixels: the side of a square, or (height, width); None: as published
+    size:  of samples in pixels: the side of a square, or (height, width); None: as published
     """
 
     def __init__(
@@ -159,6 +159,7 @@ class PlaceholderDataset(MapStyleDataset):
     ):
         channels, height, width = info.shape
         image_size = (size, size) if isinstance(size, int) else size or (height, width)
+        self.sensor = (height, width)
         num_samples = dict(info.split_sizes).get(split_variant, info.num_train)
         if fold is not None:  # off by a few samples: each class is divided into folds by itself
             num_samples = (info.num_train + info.num_test) * (folds - 1) // folds

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .events.downsample import Crop, downsample, pixel_tables
 from .events.events import Events
 from .events.formats import SUFFIXES as EVENT_SUFFIXES
 from .events.formats import may_be_recording, read_events
-from .events.frames import FRAME_BINNERS
+from .events.frames import FRAME_BINNERS, clip_counts
 from .images.normalize import DEFAULT_SIZE, MEAN, STD, normalize
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class InputSpec:
     shape:        (C, H, W) of an image or of a frame, sides of 1 to 4096 pixels
     mean, std:    of photographs: red, green, blue, 1 is white; None: ImageNet's
     num_frames, split_by:  of events
+    sensor, crop:  of events of a larger sensor, (height, width): they are cropped and binned onto `shape` as training's were;
+                   None: the sensor is that of `shape`
+    max_count:     of events in a pixel of a frame; 0: no limit
     Raises:       ValueError for what does not fit
     """
 
@@ -45,9 +49,12 @@ class InputSpec:
     std: tuple[float, float, float] | None = None
     num_frames: int = 0
     split_by: str = "count"
+    sensor: tuple[int, int] | None = None
+    crop: Crop = "none"
+    max_count: int = 0
 
     def __post_init__(self):
-        for name in ("class_names", "shape", "mean", "std"):
+        for name in ("class_names", "shape", "mean", "std", "sensor", "crop"):
             if isinstance(value := getattr(self, name), list):  # JSON has no tuples
                 object.__setattr__(self, name, tuple(value))
         self.require("kind", self.kind in ("photographs", "images", "events"), "'photographs', 'images' or 'events'")
@@ -72,6 +79,12 @@ class InputSpec:
         if self.kind == "events":
             self.require("num_frames", type(self.num_frames) is int and self.num_frames >= 1, "1 or more")
             self.require("split_by", self.split_by in FRAME_BINNERS, " or ".join(map(repr, FRAME_BINNERS)))
+            self.require("max_count", type(self.max_count) is int and self.max_count >= 0, "0 or more")
+            if self.sensor is not None:
+                fits = isinstance(self.sensor, tuple) and len(self.sensor) == 2
+                fits = fits and all(type(side) is int and 1 <= side <= 4096 for side in self.sensor)
+                self.require("sensor", fits, "(height, width), 1 to 4096 pixels, or None for that of the shape")
+                pixel_tables(self.sensor, self.shape[1:], self.crop)  # refuses a crop outside
 
     def require(self, name: str, fits: bool, allowed: str) -> None:
         if not fits:
@@ -127,13 +140,27 @@ class InputSpec:
 
     def bin_events(self, source: Any) -> np.ndarray:
         events = source if isinstance(source, Events) else read_events(Path(source))
-        height, width = self.shape[1:]
-        if events.size != (height, width):
-            have, need = " x ".join(map(str, events.size)), f"{height} x {width}"
-            if events.size[0] > height or events.size[1] > width:
-                raise ValueError(f"{name_of(source)} has a sensor of {have} pixels, this network was trained on {need}")
-            events = dataclasses.replace(events, size=(height, width))
-        return FRAME_BINNERS[self.split_by](events, self.num_frames).astype(np.float32)
+        frames = FRAME_BINNERS[self.split_by](self.fit_sensor(events, source), self.num_frames)
+        return clip_counts(frames, self.max_count).astype(np.float32)
+
+    def fit_sensor(self, events: Events, source: Any = None) -> Events:
+        """A recording, or a part of a stream, on the pixels that the network was trained on, cropped and binned as then.
+
+        source:  what messages call it; None: the Events
+        Raises:  ValueError for a larger sensor than that of training
+        """
+        trained = self.sensor or self.shape[1:]
+        if events.size != trained:
+            have, need = (" x ".join(map(str, size)) for size in (events.size, trained))
+            if events.size[0] > trained[0] or events.size[1] > trained[1]:
+                name = name_of(events if source is None else source)
+                raise ValueError(
+                    f"{name} has a sensor of {have} pixels, this network was trained on {need}; to see it as such, bin it with "
+                    "`spikewise events convert --size`"
+                )
+            events = dataclasses.replace(events, size=trained)
+        own = isinstance(source, str | Path)  # read from a file, and nobody else's
+        return events if self.sensor is None else downsample(events, self.shape[1:], self.crop, in_place=own)
 
 
 def load_image(source: Any) -> "Image.Image":

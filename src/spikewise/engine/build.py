@@ -5,15 +5,19 @@ from typing import Any, Literal
 
 import torch
 
-from ..config import Config, Model
-from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
+from ..config import Config, Data, Model
+from ..data import DATASETS, Dataset, DatasetEntry, EventDataset, PlaceholderDataset, find_dataset, rng_from
+from ..data.events.downsample import pixel_tables
 from ..data.input_spec import InputSpec
 from ..data.subset import draw_samples
+from ..data.validation import split_validation
 from ..models import Network, build_model
 from ..wording import count, did_you_mean
 from .distributed import ALONE, World, local_rank, world_size
 
 PHOTOGRAPH_FIELDS = ("size", "crop_scale", "mean", "std")  # of the config's data, None: as the data set has it
+EVENT_FIELDS = ("size", "crop", "max_count")  # of the config's data: what is seen of event recordings
+RECORDING_FIELDS = ("temporal_delete", "polarity_flip", "event_drop", "cache", "crop", "max_count")  # for recordings alone
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -71,13 +75,37 @@ def load_data(config: Config, split: str, world: World = ALONE) -> Dataset:
     """A split of the config's data set, whole; where reading its index takes long, the processes share that."""
     entry = dataset_entry(config)
     share = {"share": world.share} if entry.shares_index and world.size > 1 else {}
-    return entry.load(split, config.data.root, **dataset_kwargs(config), **share)
+    return view_events(config, entry.load(split, config.data.root, **dataset_kwargs(config), **share))
+
+
+def view_events(config: Config, data: Dataset) -> Dataset:
+    """Event recordings as the config's size, crop and max_count show them; other data, and without these fields, as it is.
+
+    Raises:  ValueError for event recordings of a class of the user's own that has no such fields
+    """
+    view = {name: value for name in EVENT_FIELDS if (value := getattr(config.data, name)) != getattr(Data(), name)}
+    if not dataset_entry(config).events or not view:
+        return data
+    if not isinstance(data, EventDataset):
+        raise ValueError(f"data.{min(view)} is for data sets that are an EventDataset; {data.name} is none: leave it out")
+    return dataclasses.replace(data, **view)
 
 
 def load_run_data(config: Config, split: str, world: World = ALONE) -> Dataset:
-    """What a run learns from ("train") or evaluates after each epoch ("test"): the split, or samples drawn from it."""
-    number = config.data.train_samples if split == "train" else config.data.test_samples
-    data = load_data(config, split, world)
+    """What a run learns from ("train") or evaluates after each epoch ("validation", "test"): the split, or samples of it.
+
+    "validation" is what the config holds out of the training split.
+    """
+    return run_samples(config, load_data(config, "test" if split == "test" else "train", world), split)
+
+
+def run_samples(config: Config, data: Dataset, split: str) -> Dataset:
+    """The samples of a data set's split that `load_run_data` gives."""
+    if split != "test" and config.data.validation:
+        data, held_out = split_validation(data, config.data.validation)
+        if split == "validation":
+            return held_out
+    number = config.data.test_samples if split == "test" else config.data.train_samples
     return draw_samples(data, number, config.seed, split) if number else data
 
 
@@ -94,8 +122,9 @@ def load_or_placeholder(config: Config) -> tuple[Dataset, bool]:
         if entry.info is None:
             raise
     shape_kwargs = {name: value for name, value in kwargs.items() if name in ("T", "size", "split_variant", "fold", "folds")}
-    data: Dataset = PlaceholderDataset(config.data.name, entry.info, **shape_kwargs)
-    return (draw_samples(data, number, config.seed, "train") if (number := config.data.train_samples) else data), False
+    if entry.events:
+        shape_kwargs["size"] = pixel_tables(entry.info.shape[1:], config.data.size, config.data.crop)[0]
+    return run_samples(config, PlaceholderDataset(config.data.name, entry.info, **shape_kwargs), "train"), False
 
 
 def dataset_entry(config: Config) -> DatasetEntry:
@@ -110,9 +139,9 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
     """
     entry, data = dataset_entry(config), config.data
     contents, others = ("event recordings", "still images") if entry.events else ("still images", "event recordings")
-    for name in ("affine", "resized_crop") if entry.events else ("temporal_delete", "polarity_flip", "event_drop", "cache"):
-        if value := getattr(data, name):
-            default = type(value)()
+    for name in ("affine", "resized_crop") if entry.events else RECORDING_FIELDS:
+        value, default = getattr(data, name), getattr(Data(), name)
+        if value != default:
             raise ValueError(f"data.{name}={value!r} is for {others}; {data.name} holds {contents}: leave it at {default!r}")
     if entry.variable_size and data.resized_crop:
         raise ValueError(
@@ -120,11 +149,17 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
             "to 0.08 of the area or more: leave it at 0.0"
         )
     view = {name: value for name in PHOTOGRAPH_FIELDS if (value := getattr(data, name)) is not None}
-    takes = PHOTOGRAPH_FIELDS if entry.variable_size else ("size",) if entry.takes_sensor else ()
-    for name, value in ((name, value) for name, value in view.items() if name not in takes):
+    if entry.events:
+        view.pop("size", None)  # see view_events
+    for name, value in () if entry.variable_size else view.items():
         known = ", ".join(name for name, other in DATASETS.items() if other.variable_size)
-        raise ValueError(f"data.{name}={value} is for photographs ({known}), not for {data.name}: leave it at None")
+        also = " and event recordings" if name == "size" else ""
+        raise ValueError(f"data.{name}={value} is for photographs ({known}){also}, not for {data.name}: leave it at None")
     kwargs: dict[str, Any] = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} if entry.events else {}
+    if data.sensor is not None and not entry.takes_sensor:
+        known = ", ".join(name for name, other in DATASETS.items() if other.takes_sensor)
+        raise ValueError(f"data.sensor={data.sensor} is for {known}; {data.name} knows its own: leave it at None")
+    kwargs |= {"sensor": data.sensor} if data.sensor is not None else {}
     kwargs |= view | ({"class_order": data.class_order} if entry.class_order else {})
     if data.split_variant != "published":
         if data.split_variant not in entry.split_variants:
@@ -158,6 +193,7 @@ def describe_input(config: Config, data: Dataset) -> InputSpec:
         "events" if entry.events else "photographs" if entry.variable_size else "images"
     )
     channels, height, width = data.sample(0).shape[-3:]
+    is_moved = kind == "events" and (settings.size is not None or settings.crop != "none")  # onto a canvas
     return InputSpec(
         data=config.data.name,
         kind=kind,
@@ -167,6 +203,9 @@ def describe_input(config: Config, data: Dataset) -> InputSpec:
         std=settings.std,
         num_frames=settings.num_frames if kind == "events" else 0,
         split_by=settings.split_by,
+        sensor=data.sensor if is_moved else None,  # type: ignore[attr-defined]  # recordings have one
+        crop=settings.crop,
+        max_count=settings.max_count,
     )
 
 

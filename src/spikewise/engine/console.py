@@ -34,9 +34,10 @@ class Console:
         return None if self.rich.quiet or sys.stderr.isatty() else self.line
 
     def epoch(self, metrics: dict[str, Any], num_epochs: int, samples_per_second: float) -> None:
+        validation = f"validation accuracy {100 * metrics['val_accuracy']:.2f} %  " if "val_accuracy" in metrics else ""
         self.line(
             f"epoch {metrics['epoch']:3}/{num_epochs}  train loss {metrics['train_loss']:.4f}  "
-            f"test accuracy {100 * metrics['test_accuracy']:.2f} %  {samples_per_second:,.0f} samples/s"
+            f"{validation}test accuracy {100 * metrics['test_accuracy']:.2f} %  {samples_per_second:,.0f} samples/s"
         )
 
     @contextmanager

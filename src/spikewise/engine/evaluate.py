@@ -197,7 +197,9 @@ def load_weights(
     if spec is not None and entry.variable_size and spec.kind == "photographs":
         fields |= {"size": spec.shape[1:], "mean": spec.mean, "std": spec.std}
     if spec is not None and entry.events and spec.kind == "events":
-        fields |= {"num_frames": spec.num_frames, "split_by": spec.split_by}
+        fields |= {"num_frames": spec.num_frames, "split_by": spec.split_by, "max_count": spec.max_count}
+        if spec.sensor is not None:
+            fields |= {"size": spec.shape[1:], "crop": spec.crop}
     return net, Config(data=Data(**fields), model=model_config(net), optim=Optim(batch=FILE_BATCH))
 
 
@@ -262,7 +264,8 @@ def evaluate(
     """Score a run on its test split, in the precision of its config; or a weights file, in float32.
 
     run:         the run folder, or a weights file
-    checkpoint:  which of a run's checkpoints: "last", or "best" (selected on the test split, as the paper did)
+    checkpoint:  which of a run's checkpoints: "last", or "best" (chosen on samples held out for validation or, without them, on
+                 the test split, as the paper did)
     workers:     data loading processes; 0: this process
     data_root:   where the data is now; None: where the config says
     data_name:   of a weights file: another data set than it was trained on. Classes are matched by name

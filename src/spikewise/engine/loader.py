@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ..config import Config, Data
-from ..data import Dataset, EpochSampler, rng_from
+from ..data import BalancedSampler, Dataset, EpochSampler, rng_from
 from ..data.augment import (
     cutmix,
     event_drop,
@@ -66,16 +66,19 @@ class TrainingBatches(TorchDataset):
             self.frames_per_batch = self.augmentations.pop("temporal_delete", 0)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.make(step, self.order.batch_indices(step), ())
+        return self.make(step, self.order.batch_visits(step), ())
 
-    def make(self, step: int, indices: np.ndarray, part: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """These samples of a step; `part` tells the random numbers of one part of a batch from another's."""
+    def make(self, step: int, visits: np.ndarray, part: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """These samples of a step; `part` tells the random numbers of one part of a batch from another's.
+
+        visits:  the samples, and how often each was visited before, int64 [2, N]
+        """
         data_config = self.config.data
-        samples = [self.augment_sample(int(i), step // self.order.steps_per_epoch) for i in indices]
+        samples = [self.augment_sample(int(index), int(visit)) for index, visit in visits.T]
         if self.frames_per_batch:
             key = (self.config.seed, step, "temporal_delete")  # the same random numbers for every sample
             samples = [random_temporal_delete(sample, rng_from(*key), self.frames_per_batch) for sample in samples]
-        batch, labels = stack_samples(samples), self.data.labels[indices]
+        batch, labels = stack_samples(samples), self.data.labels[visits[0]]
         if data_config.mixup or data_config.cutmix:
             rng = rng_from(self.config.seed, step, "mix", *part)
             mix, alpha = choose_mix(data_config, rng)
@@ -83,16 +86,26 @@ class TrainingBatches(TorchDataset):
             batch, labels = mix(batch.astype(np.float32, copy=False), targets, rng, alpha)
         return torch.from_numpy(batch), torch.from_numpy(labels)
 
-    def augment_sample(self, index: int, epoch: int) -> np.ndarray:
-        """One sample with its random augmentation, which depends on (seed, epoch, index) alone."""
+    def augment_sample(self, index: int, visit: int) -> np.ndarray:
+        """One sample with its random augmentation, which depends on (seed, visit, index) alone.
+
+        visit:  how often the sample was visited before; where each is visited once per epoch, the epoch
+        """
         random_sample = getattr(self.data, "random_sample", None)  # of data sets that decode a random crop only
         if not (random_sample or self.augmentations):
             return compact_sample(self.data, index)
-        rng = rng_from(self.config.seed, epoch, index, "augment")
+        rng = rng_from(self.config.seed, visit, index, "augment")
         sample = random_sample(index, rng) if random_sample else compact_sample(self.data, index)
         for name, value in self.augmentations.items():
             sample = SAMPLE_AUGMENTATIONS[name](sample, rng, value)
         return sample
+
+
+def build_order(config: Config, data: Dataset) -> EpochSampler:
+    """Which samples make up which step of a run."""
+    if config.data.sampling == "balanced":
+        return BalancedSampler(data.labels, config.optim.batch, config.seed)
+    return EpochSampler(len(data.labels), config.optim.batch, config.seed)
 
 
 class ShardBatches(TorchDataset):
@@ -102,9 +115,9 @@ class ShardBatches(TorchDataset):
         self.batches, self.rank, self.world_size = batches, rank, world_size
 
     def __getitem__(self, step: int) -> list[tuple[Tensor, Tensor]]:
-        indices = self.batches.order.batch_indices(step)
-        sizes = shard_sizes(len(indices), self.batches.config.optim.shards)
-        parts = np.split(indices, np.cumsum(sizes)[:-1])
+        visits = self.batches.order.batch_visits(step)
+        sizes = shard_sizes(visits.shape[1], self.batches.config.optim.shards)
+        parts = np.split(visits, np.cumsum(sizes)[:-1], axis=1)
         return [
             self.batches.make(step, parts[number], (number,) if len(parts) > 1 else ())
             for number in range(self.rank, len(parts), self.world_size)

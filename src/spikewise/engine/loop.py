@@ -86,7 +86,7 @@ def train(
         require_same_setup(world, "train", config)
         if world.tell(lambda: str(is_begun(run, config, world.launch))) == "True":
             return go_on(world, run, config, torch_device, num_workers, quiet, stop_epoch)
-        data, test = load_run_data(config, "train", world), load_run_data(config, "test", world)
+        data, held_out = load_run_data(config, "train", world), load_held_out(config, world)
         state = TrainState(config, data, torch_device, fresh=True, world=world)
         require_same_state(state)
         check_first_batch(state)
@@ -100,7 +100,13 @@ def train(
             if config.weights:
                 save_checkpoint(state, run, console)  # from here on the run does not need their file
             with told_where_to_go_on(run):
-                return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
+                return run_epochs(state, held_out, run, num_workers, quiet, stop_epoch)
+
+
+def load_held_out(config: Config, world: World) -> dict[str, Dataset]:
+    """What is not trained on: the test split, and before it the samples held out for validation, where there are any."""
+    splits = ("validation", "test") if config.data.validation else ("test",)
+    return {split: load_run_data(config, split, world) for split in splits}
 
 
 def resume(
@@ -145,7 +151,7 @@ def go_on(
     """
     console = Console(quiet or not world.is_first)
     obey_stop(world, run)
-    data, test = load_run_data(config, "train", world), load_run_data(config, "test", world)
+    data, held_out = load_run_data(config, "train", world), load_held_out(config, world)
     state = TrainState(config, data, device, world=world)
     with locked(run, console.line) if world.is_first else nullcontext():
         saved = restore_checkpoint(state, run, console)
@@ -158,7 +164,7 @@ def go_on(
         if world.is_first:
             reopen(state, run, saved, console)
         with told_where_to_go_on(run):
-            return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
+            return run_epochs(state, held_out, run, num_workers, quiet, stop_epoch)
 
 
 def reopen(state: TrainState, run: Path, saved: checkpoint.CheckpointState | None, console: Console) -> None:
@@ -192,8 +198,13 @@ def told_where_to_go_on(run: Path) -> Iterator[None]:
         raise OSError(error.errno, message) from None
 
 
-def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, quiet: bool, stop_epoch: int | None) -> Result:
-    """Train from where `state` is to the end, or to the end of `stop_epoch`, saving on the way."""
+def run_epochs(
+    state: TrainState, held_out: dict[str, Dataset], run: Path, num_workers: int, quiet: bool, stop_epoch: int | None
+) -> Result:
+    """Train from where `state` is to the end, or to the end of `stop_epoch`, saving on the way.
+
+    held_out:  what is evaluated after each epoch, by split
+    """
     config, device, steps_per_epoch = state.config, state.device, state.order.steps_per_epoch
     world = state.world
     console = Console(quiet or not world.is_first)
@@ -202,6 +213,8 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
         console.line(
             f"warm-up is shortened from {optim.warmup_epochs:g} to {optim.warmup:g}, half of {count(optim.epochs, 'epoch')}"
         )
+    if "validation" in held_out:
+        console.line(f"{count(len(held_out['validation'].labels), 'sample')} held out for validation choose the best epoch")
     if config.weights and not state.steps_done:
         console.line(f"begins with {state.begins_with}")
     if device.type == "cpu":
@@ -229,18 +242,21 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
             done, epoch = state.steps_done, (state.steps_done - 1) // steps_per_epoch + 1
             lines.at(done, partial("epoch {:3}/{}  step {}/{}  {}".format, epoch, epochs, done, state.num_steps, where))
             if state.steps_done % steps_per_epoch == 0:
-                score = evaluate_network(
-                    state.eval_net,
-                    test,
-                    device,
-                    precision=config.optim.eval_precision,
-                    batch=config.optim.shard_batch,
-                    workers=num_workers,
-                    quiet=quiet,
-                    world=world,
-                )
+                scores = {
+                    split: evaluate_network(
+                        state.eval_net,
+                        data,
+                        device,
+                        precision=config.optim.eval_precision,
+                        batch=config.optim.shard_batch,
+                        workers=num_workers,
+                        quiet=quiet,
+                        world=world,
+                    )
+                    for split, data in held_out.items()
+                }
                 if board is not None:
-                    metrics = append_epoch_metrics(run, epoch, state.steps_done, state.meter, score)
+                    metrics = append_epoch_metrics(run, epoch, state.steps_done, state.meter, **scores)
                     timing = {"epoch": epoch, "seconds": seconds, "samples_per_second": speed, "data_wait_s": batches.seconds}
                     append(run / TIMING, timing)
                     board.add_epoch(metrics)

@@ -16,7 +16,7 @@ class Result:
 
     final:             accuracy after the last epoch
     correct, total:    correct predictions then, and samples
-    best:              accuracy of the best epoch, selected on the test split, as all numbers of the paper are
+    best:              accuracy of the best epoch, chosen on the split `chosen_on`
     mean_last_epochs:  mean accuracy over the last `num_averaged` epochs
     """
 
@@ -28,12 +28,16 @@ class Result:
     best_epoch: int
     mean_last_epochs: float
     num_averaged: int
+    chosen_on: str = "test"  # as all numbers of the paper are; or "validation", a part of the training split
 
 
-def append_epoch_metrics(run: Path, epoch: int, step: int, meter: EpochMeter, test: Score) -> dict[str, Any]:
+def append_epoch_metrics(
+    run: Path, epoch: int, step: int, meter: EpochMeter, test: Score, validation: Score | None = None
+) -> dict[str, Any]:
     """Append an epoch's line to metrics.jsonl, and return it. It holds only what is a function of the config.
 
-    The keys are a file format: runs that were begun earlier are continued with the same ones.
+    The keys are a file format: runs that were begun earlier are continued with the same ones. With validation there are
+    val_loss, val_accuracy, val_correct and val_total, too.
     """
     line = {
         "epoch": epoch,
@@ -47,13 +51,22 @@ def append_epoch_metrics(run: Path, epoch: int, step: int, meter: EpochMeter, te
         "test_correct5": test.correct_top5,
         "learning_rate": meter.learning_rate,
     }
+    if validation is not None:
+        line |= {
+            "val_loss": validation.loss,
+            "val_accuracy": validation.accuracy,
+            "val_correct": validation.correct,
+            "val_total": validation.total,
+        }
     append(run / METRICS, line)
     return line
 
 
 def best_epoch_metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """The line of the epoch with the highest test accuracy; the first of equals."""
-    return max(lines, key=lambda line: line["test_accuracy"])
+    """The line of the epoch with the highest accuracy on the validation samples, without them on the test split; the first of
+    equals.
+    """
+    return max(lines, key=lambda line: line.get("val_accuracy", line["test_accuracy"]))
 
 
 def read_result(run: Path, config: Config) -> Result:
@@ -75,4 +88,5 @@ def read_result(run: Path, config: Config) -> Result:
         best_epoch=best["epoch"],
         mean_last_epochs=sum(last) / len(last),
         num_averaged=len(last),
+        chosen_on="validation" if "val_accuracy" in best else "test",
     )

@@ -31,7 +31,7 @@ def check_first_batch(state: TrainState) -> None:
             state.net.train()(one)
         except ValueError:
             raise ValueError(
-                f"the last batch of each epoch has one sample ({len(state.data.labels):,} in batches of "
+                f"the last batch of each epoch has one sample ({state.order.epoch_length:,} in batches of "
                 f"{state.config.optim.batch}), too few for batch norm in {state.config.model.name}; use another --optim.batch"
             ) from None
         state.buffers.restore()

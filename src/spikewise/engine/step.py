@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import Config
-from ..data import Dataset, EpochSampler
+from ..data import Dataset
 from ..models import Network
 from ..models.recorder import record_activity, step_summary
 from .build import autocast, build_network, describe_input
@@ -19,6 +19,7 @@ from .distributed import ALONE, World
 from .ema import update_ema
 from .errors import NonFiniteError
 from .finetune import frozen_modules, load_initial_weights
+from .loader import build_order
 from .loss import balanced_class_weights, cross_entropy
 from .non_finite import NOT_LOCATED, BufferSnapshot, locate_non_finite
 from .optim import build_optimizer, learning_rate, set_learning_rate
@@ -71,7 +72,7 @@ class TrainState:
         self.signals = StopSignals(patient=world.size > 1)
         for precision in (config.optim.precision, config.optim.eval_precision):
             autocast(precision, device)  # raises where the device can't compute in it
-        self.order = EpochSampler(len(data.labels), config.optim.batch, config.seed)
+        self.order = build_order(config, data)
         self.net = self.build_net()
         self.net.input_spec = describe_input(config, data)
         self.begins_with = load_initial_weights(self.net, config) if fresh and config.weights else "fresh weights"

@@ -12,7 +12,7 @@ from .run.folder import METRICS, PROBE, TENSORBOARD, read_lines
 class TensorBoard(SummaryWriter):
     """TensorBoard's file of a run, rewritten from metrics.jsonl and probe.jsonl at every start: no point appears twice."""
 
-    CURVES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate")
+    CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "learning_rate")
 
     def __init__(self, run: Path):
         folder = run / TENSORBOARD
@@ -24,9 +24,9 @@ class TensorBoard(SummaryWriter):
             self.add_probe(record)
 
     def add_epoch(self, line: dict[str, Any]) -> None:
-        for name in self.CURVES:
+        for name in filter(line.__contains__, self.CURVES):
             split, _, quantity = name.partition("_")
-            tag = f"{split}/{quantity}" if split in ("train", "test") else name
+            tag = f"{split}/{quantity}" if split in ("train", "val", "test") else name
             self.add_scalar(tag, line[name], line["epoch"])
 
     def add_probe(self, record: dict[str, Any]) -> None:

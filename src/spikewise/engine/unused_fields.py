@@ -16,6 +16,7 @@ def unused_fields(config: Config) -> dict[str, str]:
     uses = [
         ("data.num_frames", "event recordings", events),
         ("data.split_by", "event recordings", events),
+        ("data.crop", "data.size: a part of the sensor of its proportions", data.crop != "centre" or data.size is not None),
         ("data.temporal_delete_per", "data.temporal_delete", data.temporal_delete > 0),
         ("data.folds", "cross-validation, data.fold", data.fold is not None),
         ("model.T", "still images: recordings bring data.num_frames frames", not events),

@@ -133,5 +133,6 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 #undef STORAGE
 #undef NAME
 
+#include "downsample.inc"
 #include "frames.inc"
 #include "events.inc"

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from ..data.datasets.cifar import CIFAR10_CLASSES
-from ..data.datasets.dvs_gesture import GESTURES, encode_npz, gesture_folder
+from ..data.datasets.dvs_gesture import GESTURES, gesture_folder
 from ..data.datasets.imagenet import imagenet_classes
 from ..data.events.events import Events
+from ..data.events.formats.npz import encode_npz
 
 SAMPLES_PER_CLASS = {"train": 2, "test": 1}
 IMAGENET_CLASSES, IMAGE_SIDE = 6, 80  # pixels

@@ -1,17 +1,14 @@
 """DVS128 Gesture: 11 gestures of 29 people, recorded by an event camera (Amir et al. 2017)."""
 
 import functools
-import io
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-
-import numpy as np
 
 from ... import disk
 from ...wording import count
 from ..dataset import MANIFEST, DatasetEntry, DatasetInfo, PrepareSpec, ProgressCallback, require_split
-from ..events.events import Events
 from ..events.formats import read_events
+from ..events.formats.npz import encode_npz
 from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class
 from ..fetch.unpack import unpack, unpacked_bytes
 from ..files import count_matches, find_folder
@@ -166,16 +163,6 @@ def cut_trial(recording: Path, label_file: Path, folder: Path) -> None:
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             disk.write_stream(target, [encode_npz(part)])
-
-
-def encode_npz(events: Events) -> bytes:
-    """A recording as uncompressed NPZ in the smallest types that hold it: faster to read than a compressed one."""
-    file = io.BytesIO()
-    t = events.t if events.t.max() >= 2**31 else events.t.astype(np.int32)
-    height, width = events.size
-    columns = {"x": events.x.astype(np.uint8), "y": events.y.astype(np.uint8), "p": events.polarity}
-    np.savez(file, t=t, **columns, height=height, width=width)  # type: ignore[arg-type]
-    return file.getvalue()
 
 
 def required_bytes(source: Path) -> int:

@@ -16,8 +16,10 @@ from ..dataset import DatasetEntry, require_split
 from ..events.events import Events
 from ..events.formats import read_events
 from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class, seeded_split
+from ..events.windows import is_window
 from ..files import data_root
 from ..messages import CHECK_HINT
+from ..validation import choose_held_out
 
 SENSOR_FILE = ".sensor.json"
 TEST_EVERY = 5  # without a test folder, one recording of this many is for testing
@@ -31,22 +33,28 @@ def event_folder(
     split_by: str = "count",
     cache: bool = False,
     class_order: str = "natural",
-    size: int | tuple[int, int] | None = None,
+    sensor: tuple[int, int] | None = None,
 ) -> EventDataset:
     """A folder with the folders `train` and `test`, each with a folder per class; or with a folder per class alone.
 
-    Without `train` and `test`, a fifth of each class, drawn with a fixed seed from the sorted names, is the test split. Every
-    format of `spikewise events` is read. The sensor is the one that the recordings say, or as large as the largest needs; for
-    this all of them are read once.
+    Without `train` and `test`, a fifth of each class, drawn with a fixed seed from the sorted names, is the test split; of
+    windows that `spikewise events cut` wrote it is chosen by recording (E16), so that neighbours in time are not on both
+    sides. Every format of `spikewise events` is read. The sensor is the one that the recordings say, or as large as the
+    largest needs; for this all of them are read once. How many files of unknown kinds are skipped is said once.
 
     T, split_by, cache:  as of `nmnist`
     class_order:         "natural": classes that are all numbers by number (1, 2, 10); "text": always as text (1, 10, 2)
-    size:                the sensor that all recordings share, in pixels: a square's side, or (height, width); None: as above
+    sensor:              (height, width) in pixels that all recordings share; None: as above
     Raises:              FileNotFoundError or ValueError for a folder that is missing, or has no recordings; ValueError for
-                         recordings that say different sensors while no size is given
+                         recordings that say different sensors while no sensor is given
     """
     require_split(split, "event-folder")
     folder = data_root(root)
+    if not any(path.is_dir() and path.name[0] != "." for path in (folder.iterdir() if folder.is_dir() else ())):
+        raise FileNotFoundError(
+            f"no recordings by class in {folder}: make the folders train/CLASS and test/CLASS there (of long recordings "
+            "`spikewise events cut` does), or say where they are with --data.root"
+        )
     if (folder / "train").is_dir():
         splits = {name: recordings_by_class(folder / name) for name in ("train", "test")}
         if differing := sorted(splits["train"].keys() ^ splits["test"].keys()):
@@ -57,10 +65,9 @@ def event_folder(
     else:
         by_class = recordings_by_class(folder)
         recordings = [file for part in by_class.values() for file in part]
-        files = {name: seeded_split(part, split, f"event-folder/{name}", 1 / TEST_EVERY) for name, part in by_class.items()}
+        files = {name: split_class(name, part, split) for name, part in by_class.items()}
     files = {name: files[name] for name in order_classes(files, class_order, folder)}
-    size = (size, size) if isinstance(size, int) else size
-    read = functools.partial(read_recording, size=size or sensor_size(folder, recordings))
+    read = functools.partial(read_recording, size=sensor or sensor_size(folder, recordings))
     return dataset_by_class("event-folder", folder, files, T=T, split_by=split_by, cache=cache, read=read)
 
 
@@ -70,6 +77,14 @@ def read_recording(file: Path, size: tuple[int, int] | None = None) -> Events:
         return read_events(file, size=size)
     except ValueError as error:
         raise ValueError(f"{error}; {CHECK_HINT}") from None
+
+
+def split_class(name: str, files: list[Path], split: str) -> list[Path]:
+    """The files of a class that are in a split."""
+    if len(files) < 2 or not any(is_window(file.name) for file in files):
+        return seeded_split(files, split, f"event-folder/{name}", 1 / TEST_EVERY)
+    test = {*choose_held_out([file.name for file in files], 1 / TEST_EVERY).tolist()}
+    return [file for place, file in enumerate(files) if (place in test) == (split == "test")]
 
 
 def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
@@ -96,8 +111,8 @@ def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
     if told and {*told} != {(height, width)}:
         found = "; ".join(describe_sensor(size, told.get(size, []) + needed.get(size, []), folder) for size in sorted(sizes))
         raise ValueError(
-            f"{folder} mixes sensors: {found}; keep the recordings of one, or say the sensor that all share: size=(height, "
-            f"width), on the command line --data.size {height},{width}"
+            f"{folder} mixes sensors: {found}; keep the recordings of one, or say the sensor that all share: "
+            f"sensor=(height, width), on the command line --data.sensor {height},{width}"
         )
     with contextlib.suppress(OSError):
         disk.atomic_write(sensor_file, json.dumps({"stamp": stamp, "height": height, "width": width}).encode())

@@ -38,6 +38,11 @@ def frames_by_duration(events: Events, T: int) -> np.ndarray:
 FRAME_BINNERS = {"count": frames_by_count, "duration": frames_by_duration}
 
 
+def clip_counts(frames: np.ndarray, max_count: int) -> np.ndarray:
+    """Counts of which none is above `max_count`; 0: as they are. A pixel that fires by itself would outweigh all others."""
+    return np.minimum(frames, max_count) if max_count else frames
+
+
 def require_frames(T: int) -> None:
     if T < 1:
         raise ValueError(f"T={T} frames; use 1 or more")

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ...wording import count
+from .downsample import downsample, largest_within
 from .events import Events
 from .frames import frames_by_duration
 
@@ -48,12 +49,8 @@ def plot_recording(events: Events, path: Path, *, frames: int = 8, seconds: floa
 
 
 def downsample_sensor(events: Events, max_side: int = MAX_SIDE) -> Events:
-    """The recording on pixels of k x k each, so that its frames fit a plot, and memory."""
-    k = -(-max(events.size) // max_side)
-    if k == 1:
-        return events
-    height, width = (-(-side // k) for side in events.size)
-    return Events(events.t, events.x // k, events.y // k, events.polarity, (height, width))
+    """The recording on a sensor of at most `max_side` pixels a side, so that its frames fit a plot, and memory."""
+    return downsample(events, largest_within(events.size, (max_side, max_side))) if max(events.size) > max_side else events
 
 
 def events_to_rgb(counts: np.ndarray, max_count: float) -> np.ndarray:

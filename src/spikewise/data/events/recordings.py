@@ -14,15 +14,16 @@ from ..dataset import MapStyleDataset
 from ..files import PathArray
 from ..messages import notice
 from ..sampler import rng_from
+from .downsample import Crop, downsample
 from .events import Events
 from .formats import SHOWN_SUFFIXES, may_be_recording
-from .frames import FRAME_BINNERS
+from .formats.sensor import Size
+from .frames import FRAME_BINNERS, clip_counts
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
-READERS_VERSION = (
-    3  # raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended; 3, DAVIS upright
-)
-_NOTED: set[str] = set()  # names of data sets of which a reader's notes were said, once per process
+# raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended; 3, DAVIS upright
+READERS_VERSION = 3
+_SAID: set[tuple[str, str]] = set()  # names of data sets, and what was said of their recordings, once per process
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class EventDataset(MapStyleDataset):
     T:         frames per recording
     read:      a function that returns the Events of one of `files`
     split_by:  how events are divided into frames: "count", equally many in each, or "duration", equal time for each
+    size:      (height, width) of the frames in pixels, or the side of a square; None: the sensor's, or the crop's
+    crop:      what is kept of the sensor before: see `downsample`
+    max_count: of events in a pixel of a frame; larger counts become it; 0: no limit
     cache:     a folder for cached frames, in the smallest type that holds them; None: they are computed each time
     Raises:    ValueError for another `split_by`, or files and labels of different numbers
     """
@@ -47,6 +51,9 @@ class EventDataset(MapStyleDataset):
     split_by: str = "count"
     cache: Path | None = None
     in_channels: int = 2
+    size: int | Size | None = None
+    crop: Crop = "none"
+    max_count: int = 0
 
     def __post_init__(self):
         if self.split_by not in FRAME_BINNERS:
@@ -58,12 +65,17 @@ class EventDataset(MapStyleDataset):
         """Frames [T, 2, H, W]: counts of events, float32."""
         return self.frames(index).astype(np.float32)
 
+    @property
+    def sensor(self) -> Size:
+        """(height, width) of the sensor in pixels, before size and crop."""
+        return self.read(self.files[0]).size
+
     def frames(self, index: int) -> np.ndarray:
         """Frames [T, 2, H, W]: counts of events, in the smallest unsigned integer type that holds them."""
         if self.cache is None:
             return self.compute_frames(index)
         assert isinstance(self.files, PathArray), "cached frames are named after files"
-        path = self.cache / f"{self.T}-{self.split_by}" / f"{self.files.name(index)}.npy"
+        path = self.cache / self.cache_name / f"{self.files.name(index)}.npy"
         version = file_version(self.files[index])
         frames = read_cached_frames(path, version)
         if frames is None:
@@ -71,21 +83,40 @@ class EventDataset(MapStyleDataset):
             write_cached_frames(path, frames, version)
         return frames
 
+    @property
+    def cache_name(self) -> str:
+        """Of the folder of cached frames: what they depend on."""
+        name = f"{self.T}-{self.split_by}" + (f"-{self.max_count}" if self.max_count else "")
+        if self.size is None and self.crop == "none":
+            return name
+        crop = self.crop if isinstance(self.crop, str) else "x".join(map(str, self.crop))
+        size = (self.size, self.size) if isinstance(self.size, int) else self.size or ()
+        return f"{name}-{'x'.join(map(str, size)) or 'sensor'}-{crop}"
+
     def compute_frames(self, index: int) -> np.ndarray:
         """Frames from the recording itself."""
         file = self.files[index]
         events = self.read(file)
-        if events.notes and self.name not in _NOTED:
-            _NOTED.add(self.name)
+        try:
+            seen = downsample(events, self.size, self.crop)
+            counts = clip_counts(FRAME_BINNERS[self.split_by](seen, self.T), self.max_count)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        if events.notes and self.say_once("notes"):
             notice(
                 f"{self.name}: {file}: {'; '.join(events.notes)} (said of the first such recording alone; "
                 "`spikewise events info FILE` says it of any)"
             )
-        try:
-            counts = FRAME_BINNERS[self.split_by](events, self.T)
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
+        if len(seen) < len(events) and self.say_once("crop"):
+            cut = f"{len(events) - len(seen):,} of {count(len(events), 'event')}"
+            notice(f"{self.name}: {file}: the crop leaves out {cut} (said of the first such recording alone)")
         return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+
+    def say_once(self, what: str) -> bool:
+        """Whether this was not said yet of the data set, in this process."""
+        said = (self.name, what) in _SAID
+        _SAID.add((self.name, what))
+        return not said
 
 
 def file_version(file: Path) -> bytes:
@@ -127,7 +158,7 @@ def write_cached_frames(path: Path, frames: np.ndarray, version: bytes) -> None:
 
 
 def recordings_by_class(folder: Path) -> dict[str, list[Path]]:
-    """The recordings in each class folder, sorted by name; other files, and hidden ones, are skipped, and that is said.
+    """The recordings in each class folder, sorted by name; how many other files and folders in them are skipped is said once.
 
     Raises:  FileNotFoundError or ValueError for a folder that is missing, or a class without recordings
     """

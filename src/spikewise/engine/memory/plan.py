@@ -13,7 +13,7 @@ from typing import get_args
 import torch
 
 from ...config import Config
-from ...data import Dataset
+from ...data import Dataset, find_dataset
 from ...models.checkpointing import Checkpointing
 from ...progress import MinuteLines
 from ..build import choose_device, choose_precision, load_or_placeholder
@@ -30,6 +30,7 @@ from .out_of_memory import step_or_oom_hint
 HEAP_BYTES, HEAP_OVERHEAD = 64 * 2**20, 0.45
 CUDA_OVERHEAD = 0.1  # of all tensors: PyTorch rounds blocks up, cuDNN needs workspace; not measured
 MAX_TIMING_SECONDS = 60  # no further step is timed after that
+EVENT_SIDES = (128, 64, 32)  # of the canvases that are proposed for events of a sensor that is too large, in pixels
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Plan:
     process:         bytes that the process takes for a step, the allocator's overhead included
     free:            bytes that are free on the device
     proposal:        flags that make the run fit; empty if it fits, None if nothing would
+    proposal_bytes:  what the process would take then; None where it is not known
     """
 
     recipe: str
@@ -92,6 +94,7 @@ class Plan:
     free: int
     options: tuple[MemoryOption, ...]
     proposal: str | None
+    proposal_bytes: int | None
     timing: Timing | None
 
     @property
@@ -124,6 +127,9 @@ def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool 
     process = process_bytes(use, torch_device)
     options = tuple(memory_options(estimator, config, free, len(data.labels), lines))
     max_batch = config_max_batch(config, options)
+    proposal, proposal_bytes = "" if process <= free else propose_flags(config, options), None
+    if proposal is None or proposal.startswith("--optim.batch"):
+        proposal, proposal_bytes = propose_size(config, data, torch_device, free) or (proposal, None)
     return Plan(
         recipe=config.recipe,
         model=config.model.name,
@@ -138,7 +144,8 @@ def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool 
         process=process,
         free=free,
         options=options,
-        proposal="" if process <= free else propose_flags(config, options),
+        proposal=proposal,
+        proposal_bytes=proposal_bytes,
         timing=time_steps(config, data, torch_device, min(batch, max_batch), measure, lines) if measure and max_batch else None,
     )
 
@@ -216,6 +223,28 @@ def propose_flags(config: Config, options: tuple[MemoryOption, ...]) -> str | No
             return option.flags
     best = max(ranked, key=lambda option: option.max_batch)
     return f"--optim.batch {best.max_batch} {best.flags}" if best.max_batch else None
+
+
+def propose_size(config: Config, data: Dataset, device: torch.device, free: int) -> tuple[str, int] | None:
+    """For events of a large sensor: the largest canvas that fits at this batch, and the process's bytes then; else None."""
+    if not find_dataset(config.data.name).events:
+        return None
+    height, width = data.sample(0).shape[-2:]
+    for side in EVENT_SIDES:
+        if side >= max(height, width):
+            continue
+        smaller = dataclasses.replace(config, data=dataclasses.replace(config.data, size=side))
+        try:
+            estimator = MemoryEstimator(smaller, load_or_placeholder(smaller)[0], device)
+        except ValueError:  # fewer pixels than the network's poolings need
+            return None
+        ours = config.memory
+        process = process_bytes(
+            estimator.step(config.optim.batch, packing=ours.packing, checkpointing=ours.checkpointing), device
+        )
+        if process <= free:
+            return f"--data.size {side}", process
+    return None
 
 
 def time_steps(config: Config, data: Dataset, device: torch.device, batch: int, num_steps: int, lines: MinuteLines) -> Timing:

@@ -1,11 +1,12 @@
 """NumPy's files: NPZ of the arrays t, x, y, p as SpikingJelly writes them, and single arrays (NPY)."""
 
+import io
 import math
 import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -119,6 +120,20 @@ def read_header(file: IO[bytes], name: str, num_bytes: int) -> tuple[tuple[int, 
     if promised != stored or not dtype.itemsize:
         raise ValueError(f"{name[:40]} promises {promised:,} bytes and has {stored:,}")
     return shape, fortran, dtype
+
+
+def encode_npz(events: Events, **more: Any) -> bytes:
+    """A recording as uncompressed NPZ in the smallest types that hold it: faster to read than a compressed one.
+
+    more:  further arrays, such as time_unit="us"
+    """
+    file = io.BytesIO()
+    fits = events.t.min(initial=0) >= -(2**31) and events.t.max(initial=0) < 2**31
+    t = events.t.astype(np.int32) if fits else events.t
+    x, y = (side.astype(np.uint8) if max(events.size) <= 256 else side for side in (events.x, events.y))
+    height, width = events.size
+    np.savez(file, t=t, x=x, y=y, p=events.polarity, height=height, width=width, **more)
+    return file.getvalue()
 
 
 def write_npz(events: Events, path: Path) -> None:

@@ -1,0 +1,308 @@
+"""Long recordings cut into windows: a folder by class that `event-folder` reads, and where each window came from."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ... import disk
+from ...wording import count
+from .downsample import Crop, downsample
+from .events import Events
+from .formats.npz import encode_npz
+from .formats.sensor import Size
+from .formats.times import MICROSECONDS, require_time_unit
+from .windows import is_window, recording_of, window_name
+
+MANIFEST = "windows.jsonl"  # a line per recording: its file, how it was cut, and its windows
+FEW = 10  # a window with fewer events than the median window of its recording by so much is left out, unless a number is given
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|ms|us)")
+LABEL_COLUMNS = {"class": ("class", "label"), "start": ("start", "starttime"), "end": ("end", "endtime", "stop")}
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How recordings are cut.
+
+    unit:        "us": windows of equal time; "events": of equally many events
+    length:      of a window, in microseconds or events, 1 or more
+    stride:      from the begin of one window to that of the next, 1 or more; None: the length
+    min_events:  windows with fewer events are left out; None: with fewer than a tenth of the median window of their part
+    size, crop:  the canvas and the crop of `downsample`
+    Raises:      ValueError for a number out of its range
+    """
+
+    unit: str
+    length: int
+    stride: int | None = None
+    min_events: int | None = None
+    size: int | Size | None = None
+    crop: Crop = "none"
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("length", self.length, 1), ("stride", self.stride, 1), ("min_events", self.min_events, 0)):
+            if value is not None and value < least:
+                raise ValueError(f"{name}={value} of windows is out of range; use {least} or more")
+
+    @property
+    def step(self) -> int:
+        return self.length if self.stride is None else self.stride
+
+
+class Part(NamedTuple):
+    """A part of a recording, of one class: start <= t < end, in microseconds; None: from the first event, to the last."""
+
+    label: str
+    start: int | None = None
+    end: int | None = None
+
+
+class Window(NamedTuple):
+    """A window: begin and end in microseconds (start <= t < end; of equally many events: t <= end), and its events."""
+
+    label: str
+    start: int
+    end: int
+    events: Events
+
+
+class CutReport(NamedTuple):
+    """What became of a recording.
+
+    windows:  written, or found written before
+    few:      left out, as they have too few events
+    rest_us:  microseconds at the ends of its parts, shorter than a window
+    seconds:  of all its windows
+    """
+
+    windows: int
+    few: int
+    rest_us: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def parse_duration(text: str) -> int:
+    """Microseconds of a duration such as 200ms, 0.5s or 1500us.
+
+    Raises:  ValueError for anything else
+    """
+    found = DURATION.fullmatch(text.strip())
+    length = round(float(found[1]) * MICROSECONDS[found[2]]) if found else 0
+    if length < 1:
+        raise ValueError(f"{text!r} is no duration; use a number with its unit, such as 200ms, 0.5s or 1500us")
+    return length
+
+
+# Labels ----------------------------------------------------------------------------------------------------------------------
+
+
+def read_parts(path: Path, time_unit: str | None = None) -> list[Part]:
+    """The rows of a table of labels: CSV with the columns class, start and end, as of DVS128 Gesture (startTime_usec).
+
+    time_unit:  "s", "ms", "us" or "ns"; None: microseconds
+    Raises:     ValueError that names the line; OSError
+    """
+    require_time_unit(time_unit)
+    factor = MICROSECONDS[time_unit or "us"]
+    try:
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no table of labels: {error}") from None
+    names = [re.split(r"[_ \[(]", cell.strip().lower())[0] for cell in rows[0]] if rows else []
+    places = {column: [names.index(name) for name in known if name in names] for column, known in LABEL_COLUMNS.items()}
+    if missing := [column for column, found in places.items() if not found]:
+        raise ValueError(f"{path} has no column {missing[0]!r} in its first line; use class,start,end")
+    parts = []
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        try:
+            label, start, end = (row[places[column][0]].strip() for column in ("class", "start", "end"))
+            part = Part(require_class(label), round(float(start) * factor), round(float(end) * factor))
+        except (ValueError, IndexError, OverflowError):
+            raise ValueError(f"{path}, line {number}: {','.join(row)[:60]!r} should be a class, a start and an end") from None
+        if not part.start < part.end:  # type: ignore[operator]  # both are numbers here
+            raise ValueError(f"{path}, line {number}: it ends at {end}, not after {start}, where it begins")
+        parts.append(part)
+    if not parts:
+        raise ValueError(f"{path} labels nothing")
+    return parts
+
+
+def require_class(label: str) -> str:
+    """A name that a folder can have.
+
+    Raises:  ValueError
+    """
+    if not label or label.startswith(".") or Path(label).name != label:
+        raise ValueError(f"the class {label!r} can't be the name of a folder; use another one")
+    return label
+
+
+# Cutting ---------------------------------------------------------------------------------------------------------------------
+
+
+def cut_windows(events: Events, part: Part, cut: Cut) -> tuple[list[Window], int]:
+    """The whole windows of a part of a recording, and the microseconds behind the last one.
+
+    Window k holds the events with start + k stride <= t < start + k stride + length, or those numbered k stride to
+    k stride + length - 1 of the part's.
+
+    events:  in the order of time
+    """
+    start = part.start if part.start is not None else int(events.t[0]) if len(events) else 0
+    end = part.end if part.end is not None else int(events.t[-1]) + 1 if len(events) else 0
+    first, last = np.searchsorted(events.t, [start, end]).tolist()
+    windows = []
+    if cut.unit == "us":
+        begins = range(start, end - cut.length + 1, cut.step)
+        edges = np.searchsorted(events.t, [[begin, begin + cut.length] for begin in begins] or np.empty((0, 2)))
+        for begin, (a, b) in zip(begins, edges.tolist(), strict=True):
+            windows.append(Window(part.label, begin, begin + cut.length, events[a:b]))
+    else:
+        for a in range(first, last - cut.length + 1, cut.step):
+            inside = events[a : a + cut.length]
+            windows.append(Window(part.label, int(inside.t[0]), int(inside.t[-1]), inside))
+    return windows, max(0, end - (windows[-1].end if windows else start))
+
+
+def in_order(events: Events) -> Events:
+    """The events in the order of time; those of the same time in the order of the file."""
+    if (events.t[1:] >= events.t[:-1]).all():
+        return events
+    notes = (*events.notes, "events were not in the order of time: sorted")
+    return Events(**vars(events[np.argsort(events.t, kind="stable")]) | {"notes": notes})
+
+
+def cut_recording(
+    source: Path, name: str, parts: Sequence[Part], out: Path, cut: Cut, read: Callable[[Path], Events]
+) -> CutReport:
+    """Write the windows of one recording, OUT/CLASS/NAME.window-NNNNNN.npz, and then its line of the manifest.
+
+    Windows are numbered in the order of the parts, those that are left out, too. What the manifest says is written already
+    is left as it is.
+
+    name:    of the recording, in the names of its windows
+    read:    the recording's reader
+    Raises:  ValueError for a part without events; what `read` raises; OSError
+    """
+    events = in_order(read(source))
+    written, few, rest, number = [], 0, 0, 0
+    for part in parts:
+        windows, behind = cut_windows(events, part, cut)
+        rest += behind
+        seen = [downsample(window.events, cut.size, cut.crop) for window in windows]
+        least = cut.min_events
+        if least is None:
+            least = int(np.median([len(one) for one in seen])) // FEW if seen else 0
+        for window, one in zip(windows, seen, strict=True):
+            if len(one) >= max(1, least):
+                file = f"{window.label}/{window_name(name, number)}"
+                disk.write_stream(make_parent(out / file), [encode_npz(one, time_unit="us")])
+                written.append({"file": file, "start_us": window.start, "end_us": window.end, "events": len(one)})
+            else:
+                few += 1
+            number += 1
+    line = {"recording": name, **describe(source, parts, cut), "windows": written, "few": few, "rest_us": rest}
+    disk.append(out / MANIFEST, (json.dumps(line | {"notes": events.notes}) + "\n").encode())
+    return as_report(line, events.notes)
+
+
+def make_parent(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def describe(source: Path, parts: Sequence[Part], cut: Cut) -> dict[str, Any]:
+    """What a recording's windows depend on, as the manifest holds it; the same again means that nothing needs to be done."""
+    described = {"source": source.name, "bytes": source.stat().st_size, "parts": parts, "cut": vars(cut)}
+    return json.loads(json.dumps(described))
+
+
+def as_report(line: dict[str, Any], notes: Iterable[str] = ()) -> CutReport:
+    seconds = sum(window["end_us"] - window["start_us"] for window in line["windows"]) / 1e6
+    return CutReport(len(line["windows"]), line["few"], line["rest_us"], seconds, tuple(notes))
+
+
+def read_manifest(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a folder's manifest, by recording; a last line that was not written whole does not count.
+
+    Raises:  ValueError for a damaged one
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}; remove it with the folders beside it, and cut again") from None
+
+
+def summarize_windows(folder: Path, names: Sequence[str]) -> dict[str, Any] | None:
+    """How many recordings some of a folder's files were cut from, and the seconds of all; None where none is a window.
+
+    names:    of files, relative to `folder`, which has the manifest, or its folders train and test have
+    Returns:  recordings; windows; seconds, None where a manifest is missing
+    """
+    windows = [name for name in names if is_window(Path(name).name)]
+    if not windows:
+        return None
+    seconds = {
+        (Path(part) / window["file"]).as_posix(): (window["end_us"] - window["start_us"]) / 1e6
+        for part in (".", "train", "test")
+        for line in read_manifest(folder / part)
+        for window in line["windows"]
+    }
+    recordings = {recording_of(name)[0] for name in windows}
+    total = sum(seconds[name] for name in windows) if seconds.keys() >= {*windows} else None
+    return {"recordings": len(recordings), "windows": len(windows), "seconds": total}
+
+
+def cut_recordings(
+    sources: Sequence[tuple[Path, Sequence[Part]]], out: Path, cut: Cut, read: Callable[[Path], Events]
+) -> Iterator[CutReport]:
+    """Cut recordings into windows, a report each; called again, it goes on where it was stopped.
+
+    sources:  recordings, and their parts
+    Raises:   ValueError for two recordings of one name, or one that was cut in another way before; what `cut_recording` raises
+    """
+    names = [source.stem for source, _ in sources]
+    seen: dict[tuple[str, str], Path] = {}
+    for source, parts in sources:
+        for key in {(source.stem, part.label) for part in parts}:
+            if key in seen:
+                raise ValueError(
+                    f"{seen[key]} and {source} are both called {source.stem}, and so would their windows be; rename one, or "
+                    "cut them into two folders"
+                )
+            seen[key] = source
+    out.mkdir(parents=True, exist_ok=True)
+    cut_short(out / MANIFEST)
+    known = {(line["recording"], label): line for line in read_manifest(out) for label in {part[0] for part in line["parts"]}}
+    for (source, parts), name in zip(sources, names, strict=True):
+        before = next((known[name, part.label] for part in parts if (name, part.label) in known), None)
+        if before is None:
+            yield cut_recording(source, name, parts, out, cut, read)
+            continue
+        now = describe(source, parts, cut)
+        if changed := [key for key in now if before.get(key) != now[key]]:
+            raise ValueError(
+                f"{out} holds windows of another {name} or cut in another way ({changed[0]}: {before.get(changed[0])}, now "
+                f"{now[changed[0]]}); give another folder, or remove this one"
+            )
+        if missing := [window["file"] for window in before["windows"] if not (out / window["file"]).is_file()]:
+            lost = f"{out / missing[0]} was removed, {count(len(missing), 'window')} of {name} in all"
+            raise ValueError(f"{lost}; give another folder, or remove this one")
+        yield as_report(before, before["notes"])
+
+
+def cut_short(manifest: Path) -> None:
+    """Take a last line that was not written whole off the manifest, so that the next one begins a line."""
+    if manifest.is_file() and not (content := manifest.read_bytes()).endswith(b"\n"):
+        disk.truncate(manifest, content.rfind(b"\n") + 1)

@@ -1,0 +1,255 @@
+"""Long recordings cut into windows: against plain loops; resumed, refused, and trained on."""
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+from checks import as_events, columns, contents, refuse, refused, require_equal, train_and_evaluate
+
+from dying import Crash, Dying
+from spikewise import disk
+from spikewise.cli.main import main
+from spikewise.data.datasets.event_folder import event_folder
+from spikewise.data.events import read_events, write_events
+from spikewise.data.events.cut import Cut, Part, cut_recordings, cut_windows, parse_duration, read_manifest, read_parts
+from spikewise.data.events.downsample import downsample
+from spikewise.data.events.windows import recording_of
+
+
+def recording(n=400, last=10_000, seed=0, first=1_000):
+    rng = np.random.default_rng(seed)
+    t = first + np.sort(rng.integers(0, last, n))
+    return as_events(t, rng.integers(0, 30, n), rng.integers(0, 20, n), rng.integers(0, 2, n), (20, 30))
+
+
+def source(folder, name="a", label="cup", **how):
+    path = folder / label / f"{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_events(recording(**how), path)
+    return path
+
+
+def cut_all(files, out, cut, parts=None):
+    return list(cut_recordings([(file, parts or [Part(file.parent.name)]) for file in files], out, cut, read_events))
+
+
+@pytest.mark.parametrize("stride", [None, 300, 2_500])
+@pytest.mark.parametrize("part", [Part("a"), Part("a", 3_000, 8_000), Part("a", 0, 50_000)], ids=str)
+def test_windows_of_time_hold_the_events_between_their_edges(part, stride):
+    events = recording()
+    start = int(events.t[0]) if part.start is None else part.start
+    end = int(events.t[-1]) + 1 if part.end is None else part.end
+    windows, rest = cut_windows(events, part, Cut("us", 1_000, stride))
+    for k, window in enumerate(windows):
+        begin = start + k * (stride or 1_000)
+        assert (window.label, window.start, window.end) == ("a", begin, begin + 1_000)
+        require_equal(window.events, *columns(events[(events.t >= begin) & (events.t < begin + 1_000)]))
+    assert windows[-1].end <= end < windows[-1].end + (stride or 1_000)
+    assert rest == end - windows[-1].end
+
+
+@pytest.mark.parametrize("stride", [None, 7, 90])
+@pytest.mark.parametrize("part", [Part("a"), Part("a", 3_000, 8_000)], ids=str)
+def test_windows_of_events_hold_as_many(part, stride):
+    events = recording()
+    inside = events if part.start is None else events[(events.t >= part.start) & (events.t < part.end)]
+    windows, _ = cut_windows(events, part, Cut("events", 40, stride))
+    assert len(windows) == (len(inside) - 40) // (stride or 40) + 1
+    for k, window in enumerate(windows):
+        require_equal(window.events, *columns(inside[k * (stride or 40) : k * (stride or 40) + 40]))
+
+
+def test_what_is_shorter_than_a_window_gives_none():
+    assert cut_windows(recording(), Part("a"), Cut("us", 20_000))[0] == []
+    assert cut_windows(recording(), Part("a"), Cut("events", 401))[0] == []
+    assert cut_windows(recording(0), Part("a"), Cut("us", 1)) == ([], 0)
+
+
+def test_files_manifest_and_report_say_the_same(tmp_path):
+    files = [source(tmp_path, "a"), source(tmp_path, "b", "pen", seed=1), source(tmp_path, "c", seed=2, n=3)]
+    out, cut = tmp_path / "out", Cut("us", 1_000, size=10)
+    reports = cut_all(files, out, cut)
+    lines = read_manifest(out)
+    assert [line["recording"] for line in lines] == ["a", "b", "c"]
+    for file, line, report in zip(files, lines, reports, strict=True):
+        events = read_events(file)
+        assert (report.windows, report.few) == (len(line["windows"]), line["few"])
+        assert report.windows + report.few == len(cut_windows(events, Part("x"), cut)[0])
+        for window in line["windows"]:
+            inside = events[(events.t >= window["start_us"]) & (events.t < window["end_us"])]
+            written = read_events(out / window["file"])
+            require_equal(written, *columns(downsample(inside, 10)))
+            assert (written.size, len(written)) == ((10, 10), window["events"])
+            assert recording_of(window["file"])[0] == file.stem
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*.npz")) == sorted(
+        window["file"] for line in lines for window in line["windows"]
+    )
+
+
+@pytest.mark.parametrize(("given", "least"), [(None, 2), (0, 1), (5, 5)], ids=["a tenth of the median, 22", "none", "5"])
+def test_windows_with_few_events_are_left_out_and_counted(given, least, tmp_path):
+    counts = [40, 40, 1, 3, 4, 0, 40, 40]
+    t = np.concatenate([np.full(n, 1_000 * k) for k, n in enumerate(counts)])
+    t = np.append(t, 7_999)
+    path = tmp_path / "cup" / "a.npz"
+    path.parent.mkdir()
+    write_events(as_events(t, t * 0, t * 0, t * 0, (4, 4)), path)
+    (report,) = cut_all([path], tmp_path / "out", Cut("us", 1_000, min_events=given))
+    kept = [n for n in counts if n >= least]
+    assert (report.windows, report.few) == (len(kept), 8 - len(kept))
+
+
+def test_events_out_of_order_are_sorted_and_that_is_said(tmp_path):
+    path = tmp_path / "cup" / "a.npz"
+    path.parent.mkdir()
+    events = recording()
+    write_events(events[np.random.default_rng(0).permutation(400)], path)
+    (report,) = cut_all([path], tmp_path / "out", Cut("us", 1_000))
+    assert "events were not in the order of time: sorted" in report.notes
+    assert report.windows == len(cut_windows(events, Part("a"), Cut("us", 1_000))[0])
+
+
+def test_a_cut_that_died_at_any_change_of_the_disk_goes_on(tmp_path, monkeypatch):
+    files = [source(tmp_path, "a"), source(tmp_path, "b", "pen", seed=1)]
+    cut = Cut("us", 4_000)
+    whole = contents(tmp_path / "whole") if cut_all(files, tmp_path / "whole", cut) else {}
+    changes = 0
+    for number in range(1, 200):
+        out, dying = tmp_path / f"out{number}", Dying(number)
+        with monkeypatch.context() as patch, contextlib.suppress(Crash):
+            patch.setattr(disk, "os", dying)
+            cut_all(files, out, cut)
+        cut_all(files, out, cut)
+        left = {name: content for name, content in contents(out).items() if not name.rpartition("/")[2].startswith(".")}
+        assert left == whole
+        changes = dying.num_changes
+        if changes < number:
+            break
+    assert changes > 10
+
+
+def test_what_was_cut_in_another_way_is_refused(tmp_path):
+    file, cut = source(tmp_path), Cut("us", 1_000)
+    cut_all([file], tmp_path / "out", cut)
+    before = contents(tmp_path / "out")
+    assert cut_all([file], tmp_path / "out", cut)[0].windows == 9
+    refuse("cut in another way", cut_all, [file], tmp_path / "out", Cut("us", 2_000))
+    write_events(recording(seed=9, n=500), file)
+    refuse("windows of another a or", cut_all, [file], tmp_path / "out", cut)
+    assert contents(tmp_path / "out") == before
+    twice = [source(tmp_path / "one"), source(tmp_path / "two")]
+    refuse("are both called a", cut_all, twice, tmp_path / "new", cut)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"), [("200ms", 200_000), ("0.5s", 500_000), ("1500us", 1500), (" 2 s ", 2_000_000)]
+)
+def test_durations(text, microseconds):
+    assert parse_duration(text) == microseconds
+
+
+@pytest.mark.parametrize("text", ["200", "ms", "-1s", "0s", "0.1us", "2 min", "1e3us"])
+def test_what_is_no_duration_is_refused(text):
+    refuse("is no duration; use a number with its unit", parse_duration, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [
+        ("class,startTime_usec,endTime_usec\n1,2000000,3000000\nb c,5,6\n", None),
+        ("start,end,class\n2,3,1\n\n0.000005,0.000006,b c\n", "s"),
+        ("Label; x,start (ms),end\n1,2000,3000\nb c,0.005,0.006\n", "ms"),
+    ],
+)
+def test_labels(text, unit, tmp_path):
+    (tmp_path / "a.csv").write_text(text.replace("Label; x", "label"))
+    assert read_parts(tmp_path / "a.csv", unit) == [Part("1", 2_000_000, 3_000_000), Part("b c", 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no column 'class'"),
+        ("class,start\n", "has no column 'end'"),
+        ("class,start,end\n", "labels nothing"),
+        ("class,start,end\n1,2\n", "line 2: '1,2' should be a class, a start and an end"),
+        ("class,start,end\n1,x,3\n", "line 2: .* should be"),
+        ("class,start,end\n1,2,nan\n", "line 2: .* should be"),
+        ("class,start,end\n\n1,3,3\n", "line 3: it ends at 3, not after 3"),
+        ("class,start,end\n../x,2,3\n", "line 2"),
+    ],
+)
+def test_labels_that_are_none(text, message, tmp_path):
+    (tmp_path / "a.csv").write_text(text)
+    refuse(message, read_parts, tmp_path / "a.csv")
+
+
+# The command -----------------------------------------------------------------------------------------------------------------
+
+
+def cut_command(*args):
+    return main(["events", "cut", *map(str, args)])
+
+
+def test_from_long_recordings_to_a_trained_network(tmp_path, capsys):
+    for label in ("cup", "pen"):
+        for seed, name in enumerate(("one", "two", "three")):
+            source(tmp_path / "long", name + label, label, seed=seed, n=2_000)
+        (tmp_path / "long" / label / "notes.txt").write_text("")
+    out = tmp_path / "cut"
+    assert cut_command(tmp_path / "long", out, "--every", "1ms", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["recordings"], facts["windows"], facts["classes"], facts["other_files"]) == (6, 54, 2, 2)
+    assert facts["seconds"] == pytest.approx(0.054)
+    assert main(["data", "info", "event-folder", "--data.root", str(out), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)["windows"]
+    assert info["train"]["windows"] + info["test"]["windows"] == 54
+    assert info["train"]["seconds"] == pytest.approx(0.044)  # 27 of each class, a fifth of them 5
+    of_class = {split: {recording_of(file.name)[0] for file in event_folder(split, out).files} for split in ("train", "test")}
+    assert len(of_class["train"] & of_class["test"]) <= 2  # at most one per class
+    found = train_and_evaluate(
+        capsys,
+        tmp_path / "run",
+        "events",
+        *("--data.root", out, "--data.size", 16, "--model.num-blocks", 2, "--data.num-frames", 2, "--optim.warmup-epochs", 0),
+    )
+    assert found == "of 10"
+    assert main(["predict", str(tmp_path / "run"), str(next(out.rglob("*.npz"))), "--device", "cpu"]) == 0
+
+
+def test_labels_of_several_recordings_lie_in_a_folder(tmp_path, capsys):
+    files = [source(tmp_path, name, "session", seed=k) for k, name in enumerate("ab")]
+    for file, rows in zip(files, ("1,1000,5000\n2,5000,9000\n", "2,2000,4000\n"), strict=True):
+        file.with_name(f"{file.stem}_labels.csv").write_text("class,start,end\n" + rows)
+    assert cut_command(*files, tmp_path / "out", "--every", "1ms", "--labels", files[0].parent, "--min-events", 0) == 0
+    assert {path.name: len([*path.iterdir()]) for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"1": 4, "2": 6}
+    assert cut_command(*files, tmp_path / "no", "--every", "1ms", "--labels", files[0].with_name("a_labels.csv")) == 2
+    assert "labels one recording" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "say how long a window is"),
+        ("--every 1ms --events 3", "either --every 200ms, or --events 20000"),
+        ("--every 1", "'1' is no duration"),
+        ("--events 3 --stride 1ms", "no number of events"),
+        ("--events 0", "out of range; use 1 or more"),
+        ("--every 1ms --class a/b", "can't be the name of a folder"),
+        ("--every 1ms --crop centre", "say the size"),
+        ("--every 1ms --min-events -1", "out of range; use 0 or more"),
+        ("--every 1ms --labels nowhere", "nowhere"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(options, message, tmp_path, capsys):
+    assert cut_command(source(tmp_path), tmp_path / "out", *options.split()) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_that_is_damaged_is_named(tmp_path):
+    (tmp_path / "windows.jsonl").write_text("{\n")
+    with refused("is damaged"):
+        read_manifest(tmp_path)
