@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+from .durations import format_duration
+
 SECONDS = 60.0  # between two lines
 
 
@@ -25,13 +27,5 @@ class MinuteLines:
             return
         self.last = now
         new = done - self.first
-        left = f", {duration((self.total - done) * (now - self.start) / new)} left" if self.total and new > 0 else ""
+        left = f", {format_duration((self.total - done) * (now - self.start) / new)} left" if self.total and new > 0 else ""
         self.say(describe() + left)
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it: 12.5 min, 3.2 h."""
-    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:.3g} s"

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,8 @@ from PIL import Image
 
 from .events.events import Events
 from .events.formats import FORMATS, read_events
-from .events.frames import FRAME_BINNERS
+from .events.frames import FrameSpec
+from .events.recordings import say_notes_of_first
 from .images.decode import SUFFIXES as IMAGE_SUFFIXES
 from .images.decode import compose_on_black, decode
 from .images.photographs import normalize, resize_center_crop
@@ -30,6 +31,7 @@ class InputSpec:
     shape:        (C, H, W) of an image or of a frame
     mean, std:    of photographs: red, green, blue, 1 is white
     num_frames, split_by:  of events
+    frame_options:         of events, further fields of `FrameSpec` that are not its defaults
     """
 
     data: str
@@ -40,6 +42,7 @@ class InputSpec:
     std: tuple[float, float, float] | None = None
     num_frames: int = 0
     split_by: str = "count"
+    frame_options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "InputSpec":
@@ -57,12 +60,18 @@ class InputSpec:
             names = all(isinstance(name, str) for name in spec.class_names)
             numbers = all(isinstance(value, float | int) for value in (*(spec.mean or ()), *(spec.std or ())))
             whole = spec.kind != "photographs" or len(spec.mean or ()) == len(spec.std or ()) == 3
-            whole = whole and (spec.kind != "events" or (spec.num_frames >= 1 and spec.split_by in FRAME_BINNERS))
+            if spec.kind == "events":
+                _ = spec.frame_spec
             if sizes and names and numbers and whole and spec.kind in ("photographs", "images", "events"):
                 return spec
-        except TypeError:
+        except (TypeError, ValueError, AttributeError):
             pass
         raise ValueError("its header's description of the input is damaged")
+
+    @property
+    def frame_spec(self) -> FrameSpec:
+        """How recordings become frames."""
+        return FrameSpec(self.num_frames, self.split_by, **self.frame_options)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -96,7 +105,9 @@ class InputSpec:
             if events.size[0] > height or events.size[1] > width:
                 raise ValueError(f"{name_of(source)} has a sensor of {have} pixels, this network was trained on {need}")
             events = dataclasses.replace(events, size=(height, width))
-        return FRAME_BINNERS[self.split_by](events, self.num_frames).astype(np.float32)
+        events = self.frame_spec.select(events)
+        say_notes_of_first("predict", name_of(source), events.notes)
+        return self.frame_spec.frames(events).astype(np.float32, copy=False)
 
 
 def load_image(source: Any) -> Image.Image:

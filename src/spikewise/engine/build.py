@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import torch
 
-from ..config import Config, Model
+from ..config import Config, Data, Model
 from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
+from ..data.events.frames import FrameSpec
 from ..data.images.photographs import MEAN, STD
 from ..data.input_spec import InputSpec
 from ..data.subset import draw_samples
@@ -14,6 +15,7 @@ from ..models import Network, build_model
 from ..wording import did_you_mean
 
 PHOTOGRAPH_FIELDS = ("size", "crop_scale", "mean", "std")  # of the config's data, None: as the data set has it
+FRAME_OPTIONS = ("representation", "time_window", "event_count", "tau", "filter")  # of `FrameSpec` and the config's data
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -100,6 +102,10 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
         if value := getattr(data, name):
             default = type(value)()
             raise ValueError(f"data.{name}={value!r} is for {others}; {data.name} holds {contents}: leave it at {default!r}")
+    if data.event_drop and data.representation != "counts":
+        raise ValueError(
+            f"data.event_drop={data.event_drop!r} is for counts of events, not for {data.representation}: leave it at 0.0"
+        )
     if entry.variable_size and data.resized_crop:
         raise ValueError(
             f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "
@@ -109,7 +115,11 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
     for name, value in () if entry.variable_size else view.items():
         known = ", ".join(name for name, other in DATASETS.items() if other.variable_size)
         raise ValueError(f"data.{name}={value} is for photographs ({known}), not for {data.name}: leave it at None")
-    kwargs: dict[str, Any] = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} if entry.events else {}
+    kwargs: dict[str, Any] = {}
+    if entry.events:
+        options = frame_options(data)
+        _ = FrameSpec(data.num_frames, data.split_by, **options)  # refuses what does not fit together
+        kwargs = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} | options
     kwargs |= view | ({"class_order": data.class_order} if entry.class_order else {})
     if data.split_variant != "published":
         if data.split_variant not in entry.split_variants:
@@ -123,6 +133,11 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
             raise ValueError(f"data.fold={data.fold} is for {known}; {data.name} has one split: leave it at None")
         kwargs |= {"fold": data.fold, "folds": data.folds}
     return kwargs
+
+
+def frame_options(data: Data) -> dict[str, Any]:
+    """What a config says of frames beyond their number and division; empty where it says nothing."""
+    return {name: value for name in FRAME_OPTIONS if (value := getattr(data, name)) != getattr(Data(), name)}
 
 
 def build_network(config: Config, data: Dataset) -> Network:
@@ -153,6 +168,7 @@ def describe_input(config: Config, data: Dataset) -> InputSpec:
         std=settings.std or STD if is_photographs else None,
         num_frames=settings.num_frames if is_events else 0,
         split_by=settings.split_by,
+        frame_options=frame_options(settings) if is_events else {},
     )
 
 

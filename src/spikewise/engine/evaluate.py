@@ -162,7 +162,7 @@ def load_weights(path: str | Path, data_name: str | None, data_root: str | None,
     if spec is not None and entry.variable_size and spec.kind == "photographs":
         fields |= {"size": spec.shape[1:], "mean": spec.mean, "std": spec.std}
     if spec is not None and entry.events and spec.kind == "events":
-        fields |= {"num_frames": spec.num_frames, "split_by": spec.split_by}
+        fields |= {"num_frames": spec.num_frames, "split_by": spec.split_by, **spec.frame_options}
     return net, Config(data=Data(**fields), model=model_config(net))
 
 

@@ -134,4 +134,5 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 #undef NAME
 
 #include "frames.inc"
+#include "filters.inc"
 #include "events.inc"

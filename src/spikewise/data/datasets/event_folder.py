@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ... import disk
 from ..class_folders import order_classes
@@ -27,6 +28,7 @@ def event_folder(
     split_by: str = "count",
     cache: bool = False,
     class_order: str = "natural",
+    **options: Any,
 ) -> EventDataset:
     """A folder with the folders `train` and `test`, each with a folder per class; or with a folder per class alone.
 
@@ -34,9 +36,9 @@ def event_folder(
     format of `spikewise events` is read. The sensor is as large as that of the largest recording, for which all recordings
     are read once.
 
-    T, split_by, cache:  as of `nmnist`
-    class_order:         "natural": classes that are all numbers by number (1, 2, 10); "text": always as text (1, 10, 2)
-    Raises:              FileNotFoundError or ValueError for a folder that is missing, or has no recordings
+    T, split_by, cache, options:  as of `nmnist`
+    class_order:  "natural": classes that are all numbers by number (1, 2, 10); "text": always as text (1, 10, 2)
+    Raises:       FileNotFoundError or ValueError for a folder that is missing, or has no recordings
     """
     require_split(split, "event-folder")
     folder = data_root(root)
@@ -53,7 +55,7 @@ def event_folder(
         files = {name: seeded_split(part, split, f"event-folder/{name}", 1 / TEST_EVERY) for name, part in by_class.items()}
     files = {name: files[name] for name in order_classes(files, class_order, folder)}
     read = functools.partial(read_events, size=sensor_size(folder, recordings))
-    return dataset_by_class("event-folder", folder, files, T=T, split_by=split_by, cache=cache, read=read)
+    return dataset_by_class("event-folder", folder, files, T=T, split_by=split_by, cache=cache, read=read, **options)
 
 
 def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:

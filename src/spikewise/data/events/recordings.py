@@ -1,8 +1,8 @@
 """Event recordings as samples: read and binned into frames when asked for; frames are cached on disk where wanted."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..messages import notice
 from ..sampler import rng_from
 from .events import Events
 from .formats import FORMATS
-from .frames import FRAME_BINNERS
+from .frames import FrameSpec
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
 READERS_VERSION = 2  # raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended
@@ -32,7 +32,8 @@ class EventDataset(MapStyleDataset):
     read:      a function that returns the Events of one of `files`
     split_by:  how events are divided into frames: "count", equally many in each, or "duration", equal time for each
     cache:     a folder for cached frames, in the smallest type that holds them; None: they are computed each time
-    Raises:    ValueError for another `split_by`, or files and labels of different numbers
+    options:   further fields of `FrameSpec`: representation, time_window, event_count, tau, filter
+    Raises:    ValueError for what `FrameSpec` refuses, or files and labels of different numbers
     """
 
     name: str
@@ -44,23 +45,29 @@ class EventDataset(MapStyleDataset):
     split_by: str = "count"
     cache: Path | None = None
     in_channels: int = 2
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.split_by not in FRAME_BINNERS:
-            raise ValueError(f"split_by={self.split_by!r} is unknown; use {' or '.join(FRAME_BINNERS)}")
+        _ = self.frame_spec
         if len(self.files) != len(self.labels):
             raise ValueError(f"{self.name}: {len(self.files):,} recordings and {len(self.labels):,} labels do not match")
 
+    @property
+    def frame_spec(self) -> FrameSpec:
+        """How recordings become frames."""
+        return FrameSpec(self.T, self.split_by, **self.options)
+
     def sample(self, index: int) -> np.ndarray:
-        """Frames [T, 2, H, W]: counts of events, float32."""
-        return self.frames(index).astype(np.float32)
+        """Frames [T, 2, H, W], float32."""
+        return self.frames(index).astype(np.float32, copy=False)
 
     def frames(self, index: int) -> np.ndarray:
-        """Frames [T, 2, H, W]: counts of events, in the smallest unsigned integer type that holds them."""
+        """Frames [T, 2, H, W]: counts of events in the smallest unsigned integer type that holds them, or else float32."""
         if self.cache is None:
             return self.compute_frames(index)
         assert isinstance(self.files, PathArray), "cached frames are named after files"
-        path = self.cache / f"{self.T}-{self.split_by}" / f"{self.files.name(index)}.npy"
+        options = "".join(f"-{name}={self.options[name]}" for name in sorted(self.options))
+        path = self.cache / f"{self.T}-{self.split_by}{options}" / f"{self.files.name(index)}.npy"
         version = file_version(self.files[index])
         frames = read_cached_frames(path, version)
         if frames is None:
@@ -70,19 +77,24 @@ class EventDataset(MapStyleDataset):
 
     def compute_frames(self, index: int) -> np.ndarray:
         """Frames from the recording itself."""
-        file = self.files[index]
-        events = self.read(file)
-        if events.notes and self.name not in _NOTED:
-            _NOTED.add(self.name)
-            notice(
-                f"{self.name}: {file}: {'; '.join(events.notes)} (said of the first such recording alone; "
-                "`spikewise events info FILE` says it of any)"
-            )
+        file, spec = self.files[index], self.frame_spec
         try:
-            counts = FRAME_BINNERS[self.split_by](events, self.T)
+            events = spec.select(self.read(file))
+            frames = spec.frames(events)
         except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
-        return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+            raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+        say_notes_of_first(self.name, file, events.notes)
+        return frames if frames.dtype == np.float32 else frames.astype(np.min_scalar_type(int(frames.max(initial=0))))
+
+
+def say_notes_of_first(name: str, source: object, notes: tuple[str, ...]) -> None:
+    """Say a recording's notes, if it is the first with any among those of this name."""
+    if notes and name not in _NOTED:
+        _NOTED.add(name)
+        notice(
+            f"{name}: {source}: {'; '.join(notes)} (said of the first such recording alone; "
+            "`spikewise events info FILE` says it of any)"
+        )
 
 
 def file_version(file: Path) -> bytes:
@@ -158,8 +170,12 @@ def dataset_by_class(
     split_by: str,
     cache: bool,
     read: Callable[[Path], Events],
+    **options: Any,
 ) -> EventDataset:
-    """The data set of files below `folder`, given by class name, in the order of the class indices."""
+    """The data set of files below `folder`, given by class name, in the order of the class indices.
+
+    options:  further fields of `FrameSpec`
+    """
     return EventDataset(
         name=name,
         files=PathArray(folder, (file.relative_to(folder) for recordings in files.values() for file in recordings)),
@@ -169,4 +185,5 @@ def dataset_by_class(
         read=read,
         split_by=split_by,
         cache=folder / CACHE_FOLDER if cache else None,
+        options=options,
     )
