@@ -12,7 +12,7 @@ from tyro.conf import Suppress, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from . import aliases
-from .durations import parse_duration
+from .durations import format_duration, parse_duration
 from .wording import did_you_mean
 
 __getattr__ = aliases.old_names(__name__)
@@ -46,9 +46,9 @@ Folds = Annotated[int, Range(lambda value: value >= 2, "2 or more")]
 DURATION: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(  # on the command line 10ms, here microseconds
     nargs=1,
     metavar="TIME",
-    instance_from_str=lambda words: parse_duration(words[0]),
+    instance_from_str=lambda words: None if words[0] == "None" else parse_duration(words[0]),
     is_instance=lambda value: value is None or type(value) is int,
-    str_from_instance=lambda value: [f"{value}us"],
+    str_from_instance=lambda value: ["None" if value is None else format_duration(value / 1e6).replace(" ", "")],
 )
 Duration = Annotated[int, Range(lambda value: value >= 1, "1 microsecond or more"), DURATION]
 OptionalDuration = Annotated[int | None, Range(lambda value: value >= 1, "1 microsecond or more"), DURATION]

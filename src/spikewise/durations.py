@@ -1,4 +1,4 @@
-"""Durations as people write and read them: 500us, 20ms, 2s, 1.5min."""
+"""Durations and rates as people write and read them: 500us, 20ms, 2s, 1.5min; 12.3 k events/s."""
 
 import re
 
@@ -31,3 +31,11 @@ def format_duration(seconds: float) -> str:
         if length <= 1 and seconds >= 0.9995 * length:  # what three digits round up to 1
             return f"{seconds / length:.3g} {unit}"
     return f"{1e6 * seconds:.3g} us" if seconds else "0 s"
+
+
+def format_rate(per_second: float) -> str:
+    """Events per second: 840 events/s, 12.3 k events/s, 25 M events/s."""
+    for unit, size in (("G ", 1e9), ("M ", 1e6), ("k ", 1e3)):
+        if per_second >= 0.9995 * size:
+            return f"{per_second / size:.3g} {unit}events/s"
+    return f"{per_second:.3g} events/s"

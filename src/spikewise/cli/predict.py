@@ -49,8 +49,7 @@ def predict(
     if sheet is not None and predictor.spec.kind == "events":
         raise ValueError("--sheet draws images; `spikewise events show` draws a recording")
     for file in filter(None, (csv_file, sheet)):
-        if not file.absolute().parent.is_dir():
-            raise FileNotFoundError(f"{file}: there is no folder {file.absolute().parent}; make it first")
+        disk.require_folder_of(file)
     if sheet is not None:
         require_picture_suffix(sheet)
     sources, skipped = expand_folders(inputs, predictor.spec)

@@ -1,12 +1,15 @@
 """Events to frames (F1, F2): how a recording is divided over time, and what a frame holds of its events."""
 
 import ctypes
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ... import disk
 from ...durations import format_duration
 from ...wording import count, unknown_name
 from .events import Events
@@ -298,6 +301,29 @@ def to_frames(events: Events, T: int | None = None, **options: Any) -> np.ndarra
     """
     spec = FrameSpec(T, **options)
     return spec.frames(spec.select(events))
+
+
+def smallest_type(frames: np.ndarray) -> np.ndarray:
+    """Counts in the smallest unsigned integer type that holds them; other frames as they are."""
+    return frames.astype(np.min_scalar_type(int(frames.max(initial=0)))) if frames.dtype == np.int32 else frames
+
+
+def write_frames(frames: np.ndarray, path: Path) -> None:
+    """Write frames, completely or not at all: .npy, one array; .npz, compressed, under the name `frames`.
+
+    Raises:  ValueError for another ending; OSError
+    """
+    with io.BytesIO() as content:
+        if path.suffix.lower() == ".npy":
+            np.lib.format.write_array_header_1_0(content, np.lib.format.header_data_from_array_1_0(frames))
+            chunks: list[bytes | memoryview] = [content.getvalue(), np.ascontiguousarray(frames).data.cast("B")]
+        elif path.suffix.lower() == ".npz":
+            np.savez_compressed(content, frames=frames)
+            chunks = [content.getvalue()]
+        else:
+            raise ValueError(f"{path.name} has no format that frames are written in; end it with .npy or .npz")
+        disk.require_folder_of(path)
+        disk.write_stream(path.absolute(), chunks)
 
 
 def frames_by_count(events: Events, T: int) -> np.ndarray:

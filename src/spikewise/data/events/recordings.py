@@ -14,7 +14,7 @@ from ..messages import notice
 from ..sampler import rng_from
 from .events import Events
 from .formats import FORMATS
-from .frames import FrameSpec
+from .frames import FrameSpec, smallest_type
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
 READERS_VERSION = 2  # raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended
@@ -84,7 +84,7 @@ class EventDataset(MapStyleDataset):
         except ValueError as error:
             raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
         say_notes_of_first(self.name, file, events.notes)
-        return frames if frames.dtype == np.float32 else frames.astype(np.min_scalar_type(int(frames.max(initial=0))))
+        return smallest_type(frames)
 
 
 def say_notes_of_first(name: str, source: object, notes: tuple[str, ...]) -> None:
