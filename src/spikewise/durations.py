@@ -2,9 +2,9 @@
 
 import re
 
-MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "min": 6e7}  # per unit that is read
+MICROSECONDS = {"us": 1.0, "ms": 1e3, "s": 1e6, "min": 6e7, "h": 3.6e9}  # per unit that is read
 SECONDS = {"days": 86_400.0, "h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}  # per unit that is written
-DURATION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(us|µs|μs|ms|s|min)\s*")
+DURATION = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(us|µs|μs|ms|s|min|h)\s*")
 MAX_DURATION = 2**53  # microseconds, 285 years: whole numbers up to here are floats, too
 
 

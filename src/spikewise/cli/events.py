@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from .. import disk
 from ..config import DURATION, Data
 from ..durations import format_duration, format_rate
 from ..wording import count
@@ -51,16 +50,16 @@ class Reading:
         whole = read_events(
             file, self.format, self.sensor, drop_outside=self.drop_outside, time_unit=self.time_unit, raw=self.raw
         )
-        events = whole.part(self.start, self.end)
-        if events is not whole:
-            lasts = format_duration(whole.duration / 1e6)
-            begin, end = (
-                format_duration((self.start or 0) / 1e6),
-                lasts if self.end is None else format_duration(self.end / 1e6),
-            )
-            note = f"{len(events):,} of {count(len(whole), 'event')}, from {begin} to {end} of {lasts}"
-            events = replace(events, notes=(*events.notes, note))
-        return apply_filters(events, self.filter)
+        try:
+            events = whole.part(self.start, self.end)
+            if events is not whole:
+                lasts = format_duration(whole.duration / 1e6)
+                begin, end = (lasts if time is None else format_duration(time / 1e6) for time in (self.start or 0, self.end))
+                note = f"{len(events):,} of {count(len(whole), 'event')}, from {begin} to {end} of {lasts}"
+                events = replace(events, notes=(*events.notes, note))
+            return apply_filters(events, self.filter)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
 
 
 ReadingOptions = Annotated[Reading, arg(name="")]
@@ -88,15 +87,15 @@ def info(
             print(json.dumps(facts))
             continue
         print(f"{file}: {FORMATS[name].description}")
-        print(f"  events     {facts['events']:,}, {100 * facts['on_fraction']:.1f} % of them ON (brighter)")
-        print(f"  duration   {format_duration(facts['duration_s'])}, {format_rate(facts['rate'])}")
-        print(f"  sensor     {facts['sensor']} pixels, {100 * facts['active_pixels']:.1f} % of them with events")
+        print(f"  events       {facts['events']:,}, {100 * facts['on_fraction']:.1f} % of them ON (brighter)")
+        print(f"  duration     {format_duration(facts['duration_s'])}, {format_rate(facts['rate'])}")
+        print(f"  sensor       {facts['sensor']} pixels, {100 * facts['active_pixels']:.1f} % of them with events")
         if pixel := facts["most_active_pixel"]:
             print(f"  most active  x={pixel['x']}, y={pixel['y']} with {count(pixel['events'], 'event')}")
         if not facts["is_time_sorted"]:
-            print("  times run backwards somewhere")
+            print("  times        run backwards somewhere")
         for note in facts["notes"]:
-            print(f"  note       {note}")
+            print(f"  note         {note}")
 
 
 def show(
@@ -130,6 +129,7 @@ def convert(
     """Write a recording as NPZ or HDF5."""
     from ..data.events.formats import write_events
 
+    require_another_file(file, out)
     events = reading.read(file)
     write_events(events, out)
     print_notes(events)
@@ -157,20 +157,27 @@ def frames(
         event_count: events of each frame; split by count
         tau: by which time surfaces decay
     """
-    from ..data.events.frames import FrameSpec, smallest_type, write_frames
+    from ..data.events.frames import FrameSpec, require_frames_file, smallest_type, write_frames
 
     if num_frames is None and time_window is None and event_count is None:
         num_frames = DEFAULTS.num_frames
     if tau != DEFAULTS.tau and representation != "time_surface":
         raise ValueError(f"--tau changes nothing in {representation}; it is for --representation time_surface")
     spec = FrameSpec(num_frames, split_by, representation, time_window, event_count, tau or 0)
-    disk.require_folder_of(out)
+    require_another_file(file, out)
+    require_frames_file(out)
     events = spec.select(reading.read(file))
     found = smallest_type(spec.frames(events))
     write_frames(found, out)
     print_notes(events)
     T, channels, height, width = found.shape
     print(f"{out}: {count(T, 'frame')} [{T}, {channels}, {height}, {width}] {found.dtype} of {count(len(events), 'event')}")
+
+
+def require_another_file(file: Path, out: Path) -> None:
+    """Refuse to write over the recording that is read."""
+    if file.exists() and out.exists() and out.samefile(file):
+        raise ValueError(f"{out} is the recording itself; name another file")
 
 
 def print_notes(events: "Events") -> None:

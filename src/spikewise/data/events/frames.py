@@ -234,7 +234,7 @@ class FrameSpec:
         for split_by, split in SPLITS.items():
             size = getattr(self, split.size)
             if size is not None and split_by != self.split_by:
-                raise ValueError(f"{split.size}={size} is for split_by={split_by!r}, given {self.split_by!r}; give both alike")
+                raise ValueError(f"{split.size}={size} is for split_by={split_by!r}, given {self.split_by!r}; use both alike")
             if size is not None and size < 1:
                 raise ValueError(f"{split.size}={size}; use 1 or more")
         if self.T is None and self.size is None:
@@ -308,22 +308,30 @@ def smallest_type(frames: np.ndarray) -> np.ndarray:
     return frames.astype(np.min_scalar_type(int(frames.max(initial=0)))) if frames.dtype == np.int32 else frames
 
 
+def require_frames_file(path: Path) -> None:
+    """Refuse a file that frames can't be written into, before they are made.
+
+    Raises:  ValueError, FileNotFoundError
+    """
+    if path.suffix.lower() not in (".npy", ".npz"):
+        raise ValueError(f"{path.name} has no format that frames are written in; end it with .npy or .npz")
+    disk.require_folder_of(path)
+
+
 def write_frames(frames: np.ndarray, path: Path) -> None:
     """Write frames, completely or not at all: .npy, one array; .npz, compressed, under the name `frames`.
 
-    Raises:  ValueError for another ending; OSError
+    Raises:  as `require_frames_file`; OSError
     """
+    require_frames_file(path)
     with io.BytesIO() as content:
-        if path.suffix.lower() == ".npy":
-            np.lib.format.write_array_header_1_0(content, np.lib.format.header_data_from_array_1_0(frames))
-            chunks: list[bytes | memoryview] = [content.getvalue(), np.ascontiguousarray(frames).data.cast("B")]
-        elif path.suffix.lower() == ".npz":
+        rest: list[memoryview] = []
+        if path.suffix.lower() == ".npz":
             np.savez_compressed(content, frames=frames)
-            chunks = [content.getvalue()]
         else:
-            raise ValueError(f"{path.name} has no format that frames are written in; end it with .npy or .npz")
-        disk.require_folder_of(path)
-        disk.write_stream(path.absolute(), chunks)
+            np.lib.format.write_array_header_1_0(content, np.lib.format.header_data_from_array_1_0(frames))
+            rest.append(np.ascontiguousarray(frames).data.cast("B"))
+        disk.write_stream(path.absolute(), [content.getvalue(), *rest])
 
 
 def frames_by_count(events: Events, T: int) -> np.ndarray:
