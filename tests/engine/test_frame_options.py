@@ -60,6 +60,17 @@ def test_a_network_is_shown_recordings_as_in_training(options, recordings, tmp_p
     assert prediction.classes[0][1] == pytest.approx(probability, rel=1e-4)
 
 
+def test_a_recording_without_events_is_not_predicted():
+    from spikewise.data.input_spec import InputSpec
+
+    spec = InputSpec(
+        "event-folder", "events", ("a", "b"), (2, 16, 16), num_frames=3, frame_options={"filter": "background=1us"}
+    )
+    one = Events(np.array([5]), *(np.zeros(1, kind) for kind in (np.uint16, np.uint16, np.uint8)), (16, 16))
+    with pytest.raises(ValueError, match="the Events has no events; 1 of 1 event dropped by the filter"):
+        spec.preprocess(one)
+
+
 def test_a_config_keeps_them():
     data = Data(name="digits-events", split_by="duration", time_window=5000, filter="background=1ms")
     assert from_json(to_json(Config(data=data))).data == data

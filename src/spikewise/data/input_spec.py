@@ -101,12 +101,14 @@ class InputSpec:
         events = source if isinstance(source, Events) else read_events(Path(source))
         height, width = self.shape[1:]
         if events.size != (height, width):
-            have, need = " x ".join(map(str, events.size)), f"{height} x {width}"
+            have, need = f"{events.size[1]} x {events.size[0]}", f"{width} x {height}"
             if events.size[0] > height or events.size[1] > width:
                 raise ValueError(f"{name_of(source)} has a sensor of {have} pixels, this network was trained on {need}")
             events = dataclasses.replace(events, size=(height, width))
         events = self.frame_spec.select(events)
         say_notes_of_first("predict", name_of(source), events.notes)
+        if not len(events):
+            raise ValueError("; ".join((f"{name_of(source)} has no events", *events.notes)))
         return self.frame_spec.frames(events).astype(np.float32, copy=False)
 
 
