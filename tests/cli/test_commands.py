@@ -76,7 +76,7 @@ def test_list_shows_every_table(topic, capsys):
     [
         (["trian"], "no command named 'trian'; did you mean 'train'? known: train, plan, predict, evaluate"),
         (["data", "downlaod"], "knows download, prepare, shard, check, info; did you mean 'download'? given downlaod"),
-        (["events"], "`spikewise events` knows info, show, convert; given nothing"),
+        (["events"], "`spikewise events` knows info, show, convert, frames; given nothing"),
         (["events", "info"], "events info needs FILE: spikewise events info FILE"),
         (["train"], "train needs a recipe, or --resume RUN; known: digits"),
         (["train", "--resume"], "train --resume needs RUN: spikewise train --resume RUN"),

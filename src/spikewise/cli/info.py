@@ -20,7 +20,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def list_tables(topic: Annotated[Positional[str], arg(metavar="TOPIC")] = "all", as_json: Json = False) -> None:
-    """Models, recipes, datasets, neurons, connections, surrogates, backends, formats, representations, filters.
+    """What options can name: models, recipes, datasets, neurons, formats, representations, filters and more.
 
     Args:
         topic: one of these tables
@@ -74,9 +74,7 @@ def describe_entry(entry: object) -> str:
 
     if isinstance(entry, Backend):
         return entry.unavailable_reason(None) or "runs here"
-    if isinstance(entry, Filter):
-        return f"{entry.description}; as {entry.example}"
-    if isinstance(entry, DatasetEntry | Format | Representation):
+    if isinstance(entry, DatasetEntry | Format | Representation | Filter):
         return entry.description
     if isinstance(entry, Config):
         return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {count(entry.optim.epochs, 'epoch')}"

@@ -85,28 +85,29 @@ def parse_rate(text: str) -> float:
 class Filter(NamedTuple):
     """A filter of noise.
 
-    keep:         a function of (events, value): which stay, bool [n]
-    parse:        its value of what a user writes
-    example:      of what a user writes
-    description:  a line for `spikewise list`
+    keep:     a function of (events, value): which stay, bool [n]
+    parse:    its value of what a user writes
+    example:  of what a user writes
+    drops:    what it drops, in words
     """
 
     keep: Callable[[Events, float], np.ndarray]
     parse: Callable[[str], float]
     example: str
-    description: str
+    drops: str
+
+    @property
+    def description(self) -> str:
+        """A line for `spikewise list`."""
+        return f"drops {self.drops}; as {self.example}"
 
 
 FILTERS = {
     "background": Filter(
-        keep_background, parse_duration, "10ms", "drops events without another in the 8 pixels around, within the time before"
+        keep_background, parse_duration, "10ms", "events without another in the 8 pixels around, within the time before"
     ),
-    "refractory": Filter(
-        keep_refractory, parse_duration, "1ms", "drops events too soon after the last kept one of their pixel"
-    ),
-    "hot_pixels": Filter(
-        keep_cool_pixels, parse_rate, "500Hz", "drops pixels with more events per second, over the whole recording"
-    ),
+    "refractory": Filter(keep_refractory, parse_duration, "1ms", "events too soon after the last kept one of their pixel"),
+    "hot_pixels": Filter(keep_cool_pixels, parse_rate, "500Hz", "pixels with more events per second, over the whole recording"),
 }
 
 

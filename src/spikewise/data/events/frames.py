@@ -156,9 +156,9 @@ def voxel_grid(events: Events, bins: Bins, tau: float) -> np.ndarray:
     place = difference(events.t, np.int64(first)) * ((T - 1) / max(last - first, 1))
     frame = np.clip(place.astype(np.int64), 0, max(T - 2, 0))
     later = np.clip(place - frame, 0, 1)  # the share of the later of the two
-    grid = np.bincount(frame * size + cells, 1 - later, minlength=T * size)
-    if T > 1:
-        grid += np.bincount((frame + 1) * size + cells, later, minlength=T * size)
+    at = frame * size + cells
+    places, shares = (np.append(at, at + size), np.append(1 - later, later)) if T > 1 else (at, 1 - later)
+    grid = np.bincount(places, shares, minlength=T * size)
     return grid.astype(np.float32).reshape(-1, 2, *events.size)
 
 
