@@ -257,19 +257,16 @@ class FrameSpec:
         events = apply_filters(events, self.filter)
         if self.T is None or self.size is None or not len(events):
             return events
-        first, last = time_range(events)
-        end = first + self.T * self.size
         if self.split_by == "count":
-            chosen = events[: self.T * self.size]
-            each = count(self.size, "event")
+            chosen, each = events[: self.T * self.size], count(self.size, "event")
         else:
-            chosen = events.between(first, end) if last >= end else events
-            each = format_duration(self.size / 1e6)
+            first, last = time_range(events)
+            end = first + self.T * self.size
+            chosen, each = events.between(first, end) if last >= end else events, format_duration(self.size / 1e6)
         if not (beyond := len(events) - len(chosen)):
             return events
-        return replace(
-            chosen, notes=(*chosen.notes, f"{count(beyond, 'event')} after {count(self.T, 'frame')} of {each} left out")
-        )
+        note = f"{count(beyond, 'event')} after {count(self.T, 'frame')} of {each} left out"
+        return replace(chosen, notes=(*chosen.notes, note))
 
     def frames(self, events: Events) -> np.ndarray:
         """The frames [T, 2, H, W] of events that `select` returned.
@@ -281,9 +278,7 @@ class FrameSpec:
             raise ValueError(
                 f"t, x, y and polarity of {', '.join(str(column.shape) for column in events.columns)} are no recording"
             )
-        first, last = time_range(events)
-        amount = len(events) if self.split_by == "count" else last - first + 1
-        T = self.T or max(1, -(-amount // (self.size or 1)))
+        T = self.T or self.num_frames(events)
         if T * num_cells(events) * 4 > MAX_BYTES:
             raise ValueError(
                 f"{T:,} frames of {events.size[1]} x {events.size[0]} pixels need {T * num_cells(events) / 2**28:,.0f} GiB; "
@@ -291,6 +286,12 @@ class FrameSpec:
             )
         bins = split.equal(events, T) if self.size is None else split.fixed(events, T, self.size)
         return REPRESENTATIONS[self.representation].function(events, bins, self.tau)
+
+    def num_frames(self, events: Events) -> int:
+        """How many frames of the fixed size a recording takes, at least 1."""
+        first, last = time_range(events) if self.split_by == "duration" else (1, len(events))
+        assert self.size is not None, "seen when this was made"
+        return max(1, -(-(last - first + 1) // self.size))
 
 
 def to_frames(events: Events, T: int | None = None, **options: Any) -> np.ndarray:
