@@ -104,3 +104,18 @@ def test_a_description_of_unknown_frames_is_refused(recordings):
         with pytest.raises(ValueError, match="description of the input is damaged"):
             InputSpec.from_json(vars(replace(spec, frame_options=options)))
     assert InputSpec.from_json(vars(spec)) == spec
+
+
+def test_whole_numbers_hold_what_frames_hold():
+    from spikewise.data.input_spec import InputSpec
+    from spikewise.export.integer import input_range
+
+    net = sw.build_model("sew_7b", num_classes=2, num_blocks=1)
+    for representation, unit in (("counts", 1.0), ("time_surface", 1 / 255), ("voxel_grid", None)):
+        options = {"representation": representation}
+        net.input_spec = InputSpec("a", "events", (), (2, 16, 16), num_frames=3, split_by="duration", frame_options=options)
+        if unit is not None:
+            assert input_range(net) == (unit, 255)
+        else:
+            with pytest.raises(ValueError, match="whole numbers can't hold a voxel_grid"):
+                input_range(net)
