@@ -20,7 +20,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def list_tables(topic: Annotated[Positional[str], arg(metavar="TOPIC")] = "all", as_json: Json = False) -> None:
-    """What options can name: models, recipes, datasets, neurons, formats, filters and more.
+    """What there is to choose from: models, recipes, datasets, neurons, formats, filters and more.
 
     Args:
         topic: one of these tables
