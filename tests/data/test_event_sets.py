@@ -93,7 +93,7 @@ def test_missing_trials_are_named(tmp_path):
     source = gesture_source(tmp_path / "source")
     (source / "user02_lab.aedat").unlink()
     refuse(
-        r"user02_lab\.aedat is missing \(1 files of the train split are\); or use what is there",
+        r"user02_lab\.aedat is missing \(1 file of train in all\); or use what is there",
         prepare,
         "dvs-gesture",
         source,

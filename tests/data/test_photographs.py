@@ -193,7 +193,7 @@ BROKEN = {
 def test_a_broken_image_is_refused_with_its_name_and_what_to_do(what, tmp_path):
     content, message = BROKEN[what]
     data = one(tmp_path, content)
-    with refused(f"train/a/x.JPEG ({message}).*; replace it, or take it out of the data set$"):
+    with refused(f"train/a/x.JPEG ({message}).*; replace it, or take it out of the data set; `spikewise data check"):
         data.sample(0)
 
 

@@ -1,7 +1,6 @@
 """Representations and filters of recordings: chosen in a config, kept with the weights, used by evaluate and predict."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,7 +101,7 @@ def test_a_description_of_unknown_frames_is_refused(recordings):
     spec = InputSpec("event-folder", "events", ("a", "b"), (2, 16, 16), num_frames=3, frame_options={"tau": 5})
     for options in ({"representation": "newer"}, {"unknown": 1}, [1]):
         with pytest.raises(ValueError, match="description of the input is damaged"):
-            InputSpec.from_json(vars(replace(spec, frame_options=options)))
+            InputSpec.from_json(vars(spec) | {"frame_options": options})
     assert InputSpec.from_json(vars(spec)) == spec
 
 

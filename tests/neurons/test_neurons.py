@@ -129,6 +129,30 @@ def test_a_threshold_may_be_set_to_a_number_a_tensor_or_a_parameter_in_any_order
         assert len([*neuron.parameters()]) == isinstance(value, torch.nn.Parameter)
 
 
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("value", [torch.tensor([1.0, 0.25]), torch.tensor([1.0, math.nan])])
+def test_a_threshold_of_a_file_is_checked(value, assign):
+    neuron = IF(v_reset=0.25, v_th=torch.nn.Parameter(torch.tensor([0.5, 1.0])))
+    with pytest.raises(RuntimeError, match="v_th"):
+        neuron.load_state_dict({"v_th": value}, assign=assign)
+    assert neuron.v_th.tolist() == [0.5, 1.0]
+    neuron.load_state_dict({"v_th": torch.tensor([0.75, 2.0])}, assign=assign)
+    assert neuron.v_th.tolist() == [0.75, 2.0]
+
+
+@pytest.mark.parametrize("v_reset", [0.0, 0.25, None])
+def test_a_threshold_that_learning_brings_down_to_rest_gives_nan_and_above_it_spikes(v_reset):
+    neuron, x = IF(v_reset=v_reset, v_th=torch.nn.Parameter(torch.tensor([0.5, 0.5]))), torch.rand(4, 3, 2, 1, 1)
+    before = neuron(x)
+    assert set(before.unique().tolist()) == {0.0, 1.0}
+    with torch.no_grad():
+        neuron.v_th[1] = v_reset or 0.0
+    assert neuron(x).isnan().all()
+    with torch.no_grad():
+        neuron.v_th[1] = 0.5
+    assert torch.equal(neuron(x), before)
+
+
 @pytest.mark.parametrize("tau", [3.0, torch.nn.Parameter(torch.tensor(3.0))], ids=["number", "parameter"])
 def test_the_time_constant_of_lif_is_never_assigned_in_vain(tau):
     neuron = LIF(2.0)

@@ -12,37 +12,72 @@ from PIL import Image
 
 from .events.events import Events
 from .events.formats import FORMATS, read_events
-from .events.frames import FrameSpec
+from .events.frames import SPLITS, FrameSpec
 from .events.recordings import say_notes_of_first
 from .images.decode import SUFFIXES as IMAGE_SUFFIXES
 from .images.decode import compose_on_black, decode
-from .images.photographs import normalize, resize_center_crop
+from .images.photographs import DEFAULT_SIZE, MEAN, STD, normalize, resize_center_crop
 
 EVENT_SUFFIXES = tuple(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The input of a trained network: travels with its weights.
+    """The input of a network, and what its outputs are called: `net.input_spec`, which travels with the weights.
 
-    data:         name of the data set
+    A run writes it. Of a network from elsewhere you say it: `net.input_spec = InputSpec(class_names=("cat", "dog"))`.
+
+    data:         name of the data set; "": none of the registry
     kind:         "photographs" of any size, cropped and normalized; "images" of one size, 0 to 1; "events", binned into frames
-    class_names:  of the outputs, by class index; () where they are not known
-    shape:        (C, H, W) of an image or of a frame
-    mean, std:    of photographs: red, green, blue, 1 is white
+    class_names:  of the outputs, by class index, each once; () where they are not known
+    shape:        (C, H, W) of an image or of a frame, sides of 1 to 4096 pixels
+    mean, std:    of photographs: red, green, blue, 1 is white; None: ImageNet's
     num_frames, split_by:  of events
     frame_options:         of events, further fields of `FrameSpec` that are not its defaults
+    Raises:       ValueError for what does not fit
     """
 
-    data: str
-    kind: Literal["photographs", "images", "events"]
-    class_names: tuple[str, ...]
-    shape: tuple[int, int, int]
+    data: str = ""
+    kind: Literal["photographs", "images", "events"] = "photographs"
+    class_names: tuple[str, ...] = ()
+    shape: tuple[int, int, int] = (3, DEFAULT_SIZE, DEFAULT_SIZE)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     num_frames: int = 0
     split_by: str = "count"
     frame_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("class_names", "shape", "mean", "std"):
+            if isinstance(value := getattr(self, name), list):  # JSON has no tuples
+                object.__setattr__(self, name, tuple(value))
+        self.require("kind", self.kind in ("photographs", "images", "events"), "'photographs', 'images' or 'events'")
+        names, whole = self.class_names, isinstance(self.class_names, tuple)
+        fits = whole and all(isinstance(name, str) for name in names) and len({*names}) == len(names)
+        self.require("class_names", fits, "different names, one for each output, in their order")
+        fits = isinstance(self.shape, tuple) and len(self.shape) == 3
+        fits = fits and all(type(side) is int and 1 <= side <= 4096 for side in self.shape)
+        fits = fits and (self.shape[0] == 3 or self.kind != "photographs")
+        self.require("shape", fits, "(channels, height, width), sides of 1 to 4096 pixels, photographs with 3 channels")
+        if self.kind == "photographs":
+            for name, default in (("mean", MEAN), ("std", STD)):
+                values = getattr(self, name)
+                if values is None:
+                    object.__setattr__(self, name, default)
+                    continue
+                fits = (
+                    isinstance(values, tuple) and len(values) == 3 and all(isinstance(value, float | int) for value in values)
+                )
+                fits = fits and all(0 <= value <= 1 and (value > 0 or name == "mean") for value in values)
+                self.require(name, fits, "three numbers, 0 to 1; white is 1, not 255")
+        if self.kind == "events":
+            self.require("num_frames", type(self.num_frames) is int and self.num_frames >= 1, "1 or more")
+            self.require("split_by", self.split_by in SPLITS, " or ".join(map(repr, SPLITS)))
+            _ = self.frame_spec  # refuses what does not fit
+
+    def require(self, name: str, fits: bool, allowed: str) -> None:
+        if not fits:
+            raise ValueError(f"InputSpec: {name}={getattr(self, name)!r} does not fit {self.kind}; use {allowed}")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "InputSpec":
@@ -51,22 +86,10 @@ class InputSpec:
         Raises:  ValueError for what is none
         """
         fields = {field.name for field in dataclasses.fields(cls)}
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in fields
-        }
         try:
-            spec = cls(**values)
-            sizes = all(isinstance(side, int) and 0 < side <= 4096 for side in spec.shape) and len(spec.shape) == 3
-            names = all(isinstance(name, str) for name in spec.class_names)
-            numbers = all(isinstance(value, float | int) for value in (*(spec.mean or ()), *(spec.std or ())))
-            whole = spec.kind != "photographs" or len(spec.mean or ()) == len(spec.std or ()) == 3
-            if spec.kind == "events":
-                _ = spec.frame_spec
-            if sizes and names and numbers and whole and spec.kind in ("photographs", "images", "events"):
-                return spec
-        except (TypeError, ValueError, AttributeError):
-            pass
-        raise ValueError("its header's description of the input is damaged")
+            return cls(**{key: value for key, value in content.items() if key in fields})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"its header's description of the input is damaged: {error}") from None
 
     @property
     def frame_spec(self) -> FrameSpec:

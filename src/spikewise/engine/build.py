@@ -8,7 +8,6 @@ import torch
 from ..config import Config, Data, Model
 from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
 from ..data.events.frames import FrameSpec
-from ..data.images.photographs import MEAN, STD
 from ..data.input_spec import InputSpec
 from ..data.subset import draw_samples
 from ..models import Network, build_model
@@ -158,17 +157,16 @@ def describe_input(config: Config, data: Dataset) -> InputSpec:
         "events" if entry.events else "photographs" if entry.variable_size else "images"
     )
     channels, height, width = data.sample(0).shape[-3:]
-    is_photographs, is_events = kind == "photographs", kind == "events"
     return InputSpec(
         data=config.data.name,
         kind=kind,
         class_names=tuple(data.class_names),
         shape=(channels, height, width),
-        mean=settings.mean or MEAN if is_photographs else None,
-        std=settings.std or STD if is_photographs else None,
-        num_frames=settings.num_frames if is_events else 0,
+        mean=settings.mean,
+        std=settings.std,
+        num_frames=settings.num_frames if kind == "events" else 0,
         split_by=settings.split_by,
-        frame_options=frame_options(settings) if is_events else {},
+        frame_options=frame_options(settings) if kind == "events" else {},
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..neurons import Neuron
+from ..wording import count
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import ConvNorm, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block
 from .residual import Block
@@ -21,6 +22,10 @@ from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_or
 if TYPE_CHECKING:  # networks are built without readers of images and events
     from ..data.input_spec import InputSpec
 
+INPUT_ADVICE = (
+    "does not say what it was trained on: load it in Python, set net.input_spec = sw.InputSpec(class_names=(...), "
+    "shape=(3, 224, 224)), and keep that by sw.save_pretrained(net, FOLDER)"
+)
 EXPORT_ADVICE = "use torch.export.export(net, (x,)) or torch.compile(net)"
 
 
@@ -37,8 +42,8 @@ class Network(LayerOwner):
         self.in_channels, self.T, self.spiking = in_channels, T, spiking
         self.num_features = 0  # of each step, before the head: set by the network
         self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
-        self.input_spec: InputSpec | None = None  # what it was trained on, where that is known
-        self.saw_input = False  # in evaluation: its range is looked at once
+        self.input_spec: InputSpec | None = None  # what it is shown and answers, where that is known; checked when it is set
+        self.told_of_range = False  # whether the user knows that pixels lie between 0 and 1
         self.min_image_size = 1  # pixels
         self.checkpointing = "none"
         self.tail: Fire | None = None  # neurons between the last stage and the head, where blocks hand on currents
@@ -72,7 +77,7 @@ class Network(LayerOwner):
         x = self.prepare_input(x, batch_first)
         self.forward_features(x, None, taken)
         for number, out in taken.items():
-            marked = nan_where_not_finite(out.flatten(-3), x, mixed=self.training)
+            marked = self.nan_where_meaningless(out.flatten(-3), x, mixed=self.training)
             taken[number] = marked.unflatten(-1, out.shape[-3:])
         return {number: out.mean(0) if mean and out.dim() == 5 else out for number, out in taken.items()}
 
@@ -84,7 +89,22 @@ class Network(LayerOwner):
         return getattr(self, self.head_name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "input_spec" and value is not None:
+            self.require_input_spec(value)
         super().__setattr__(self.head_name if name == "head" else name, value)
+
+    def require_input_spec(self, spec: "InputSpec") -> None:
+        """Refuse the input or the class names of another network.
+
+        Raises:  ValueError
+        """
+        stem = next((getattr(layer.conv, "in_channels", None) for layer in self.conv_layers.values()), None)
+        if spec.shape[0] not in (self.in_channels, stem):  # the stem may be another now
+            channels = count(self.in_channels, "channel")
+            raise ValueError(f"input_spec: shape={spec.shape}, but this network takes {channels}")
+        if spec.class_names and len(spec.class_names) != self.num_classes:
+            given = f"{len(spec.class_names)} class_names"
+            raise ValueError(f"input_spec: {given}, but this network has {self.num_classes} outputs; give each its name")
 
     @property
     def num_classes(self) -> int:
@@ -105,7 +125,7 @@ class Network(LayerOwner):
         Raises:  ValueError where the weights do not say what the network was trained on; as `InputSpec.preprocess`
         """
         if self.input_spec is None:
-            raise ValueError("this network does not say what it was trained on; only weights written by a run do")
+            raise ValueError(f"this network {INPUT_ADVICE}")
         sample = torch.from_numpy(self.input_spec.preprocess(source))
         return sample[:, None] if sample.dim() == 4 else sample[None]
 
@@ -194,6 +214,21 @@ class Network(LayerOwner):
         """Features [T, N, F] of the last stage's output [T, N, F, H, W], by way of the tail's neurons, where there are any."""
         return (x if self.tail is None else self.tail(x, states=states)).mean((-2, -1))
 
+    def nan_where_meaningless(self, features: Tensor, x: Tensor, *, mixed: bool) -> Tensor:
+        """Features, NaN where those of this input mean nothing: neurons answer NaN with silence, which looks like any other.
+
+        That is of samples with NaN or infinities, and of all where a learned threshold is not above rest. Without waiting for a
+        GPU.
+        Shapes:  features [T, N, F] or [N, F], x [T, N, C, H, W] or [N, C, H, W]
+        mixed:   whether samples depend on each other
+        """
+        fine = x.isfinite().flatten(-3).all(-1, keepdim=True)
+        fine = fine.all() if mixed else fine
+        for module in self.modules():
+            if isinstance(module, Neuron) and (holds := module.threshold_holds()) is not None:
+                fine = fine & holds
+        return torch.where(fine, features, torch.nan)
+
     def modules_outside_layers(self) -> list[nn.Module]:
         """Modules with buffers that belong to none of our layers: a user's own norms, for example."""
         ours = {part for layer in self.conv_layers.values() for part in layer.modules()}
@@ -202,10 +237,11 @@ class Network(LayerOwner):
     def forward(self, x: Tensor, *, batch_first: bool = False) -> Tensor:
         """Logits [N, num_classes] of still images [N, C, H, W] or frames [T, N, C, H, W]; with batch_first, [N, T, C, H, W].
 
-        A sample that holds NaN or infinities gets NaN; in training all get it, as batch norm mixes them.
+        A sample that holds NaN or infinities gets NaN; in training all get it, as batch norm mixes them. So do all where a
+        threshold that is learned is not above rest any more.
         """
         x = self.prepare_input(x, batch_first)
-        features = nan_where_not_finite(self.forward_features(x, None, {}), x, mixed=self.training)
+        features = self.nan_where_meaningless(self.forward_features(x, None, {}), x, mixed=self.training)
         if features.dim() == 3:
             features = sum_in_order(features) / features.shape[0]
         return self.head(features)
@@ -228,7 +264,7 @@ class Network(LayerOwner):
         self.check_state(state, frame, memory)
         self.assign_state_keys()
         frames, states = frame[None], NeuronStates(None if state is None else state.membranes)
-        features = nan_where_not_finite(self.forward_features(frames, states, {}), frames, mixed=False)[0]
+        features = self.nan_where_meaningless(self.forward_features(frames, states, {}), frames, mixed=False)[0]
         membranes = states.collected()
         if state is not None and set(state.membranes) != set(membranes):
             raise ValueError("the state has membranes this network does not have: it comes from another network")
@@ -309,11 +345,14 @@ class Network(LayerOwner):
         )
 
     def warn_of_range(self, x: Tensor) -> None:
-        """Say, at the first input in evaluation, that a network of normalized pixels is given pixels from 0 to 1."""
+        """Say once, in evaluation, that a network of normalized pixels is given pixels from 0 to 1.
+
+        Every input is looked at until then, where that costs next to nothing: on the CPU, and not while it is compiled.
+        """
         if torch.compiler.is_compiling() or x.device.type != "cpu" or type(x) is not Tensor:
             return
-        self.saw_input = True
         if self.input_spec is not None and self.input_spec.mean is not None and x.numel() and x.min() >= 0 and x.max() <= 1:
+            self.told_of_range = True
             warnings.warn(
                 "all pixels lie between 0 and 1, but this network was trained on normalized ones (net.input_spec.mean, std): "
                 "use net.preprocess, or normalize them",
@@ -357,7 +396,7 @@ class Network(LayerOwner):
             if x.dim() == 5 and x.shape[-3] != self.in_channels and x.shape[1] == self.in_channels:
                 hint = "; channels come after batch: x.permute(...)"
             raise ValueError(f"given {list(x.shape)}; this network takes {fits}{hint}")
-        if not self.training and not self.saw_input:
+        if not self.training and not self.told_of_range:
             self.warn_of_range(x)
         if x.dim() == 5 and x.shape[0] == 0:
             raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
@@ -372,17 +411,6 @@ class Network(LayerOwner):
             raise ValueError(f"given {x.dtype}; this network takes {dtype}: convert with x.float() and scale as in training")
         if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"given {x.dtype}, but the weights are {dtype}; use x.to({dtype}), net.to({x.dtype}) or autocast")
-
-
-def nan_where_not_finite(features: Tensor, x: Tensor, *, mixed: bool) -> Tensor:
-    """Features, NaN where those of this input mean nothing: neurons answer NaN with silence, which looks like any other.
-
-    Without waiting for a GPU.
-    Shapes:  features [T, N, F] or [N, F], x [T, N, C, H, W] or [N, C, H, W]
-    mixed:   whether samples depend on each other
-    """
-    fine = x.isfinite().flatten(-3).all(-1, keepdim=True)
-    return torch.where(fine.all() if mixed else fine, features, torch.nan)
 
 
 def require_state(state: object, advice: str) -> None:

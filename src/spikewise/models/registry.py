@@ -270,6 +270,18 @@ DEFAULTS = {
 }
 
 
+def effective_options(entry: ModelEntry, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a network with what their None stands for; words of tables as the tables have them."""
+    default = {"neuron": entry.default_neuron, "stem": (entry.stems or (None,))[0], "last_surrogate": options["surrogate"]}
+    default |= (
+        {"in_channels": 2, "num_blocks": sum(blocks for _, blocks in entry.stages)}
+        if entry.family == "event"
+        else {"in_channels": 3}
+    )
+    chosen = options | {key: value for key, value in default.items() if options[key] is None}
+    return chosen | {"connect": table_key(chosen["connect"], CONNECT), "neuron": table_key(chosen["neuron"], NEURONS)}
+
+
 def find_model(name: str) -> ModelEntry:
     if name not in MODELS:
         raise ValueError(unknown_name("model", name, sorted(MODELS), own=True))

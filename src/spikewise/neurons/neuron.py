@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..aliases import renamed_by_user
 from ..kernels import SURROGATES, Backend, NeuronParams, get_backend, reference
-from ..wording import unknown_name
+from ..wording import count, unknown_name
 
 
 class StateCell:
@@ -29,7 +29,8 @@ class Neuron(nn.Module):
 
     Shapes:        x [T, N, ...] input current, in units of the threshold -> spikes [T, N, ...], 0.0 or 1.0
     v_th:          threshold; above the resting potential. A number, or a tensor of one value, or of one per channel;
-                   an nn.Parameter is learned (on the reference)
+                   an nn.Parameter is learned (on the reference). Checked when it is set or loaded; where learning brings one
+                   down to rest, spikes are NaN, and so are the logits: a GPU is not waited for, and training stops
     v_reset:       membrane after a spike, and at rest (hard reset); None subtracts v_th instead and rests at 0 (soft reset)
     surrogate:     slope of the firing step in backward, a name in SURROGATES
     alpha:         the surrogate's slope parameter, > 0
@@ -84,6 +85,21 @@ class Neuron(nn.Module):
                 return
         super().__setattr__(name, value)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A threshold of a file is checked, too; `load_state_dict` raises RuntimeError then."""
+        loaded, error_messages = state_dict.get(f"{prefix}v_th"), rest[-1]
+        try:
+            if isinstance(loaded, Tensor):
+                require_threshold(loaded, self.v_reset)
+        except ValueError as error:
+            error_messages.append(f"{prefix}{error}")
+            return
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def threshold_holds(self) -> Tensor | None:
+        """Whether all thresholds lie above rest, as a tensor; None of a number, which was checked when it was set."""
+        return (self.v_th > self.v_rest).all() if isinstance(self.v_th, Tensor) else None
+
     def coefficients(self) -> tuple[float | Tensor, float | Tensor, float | Tensor]:
         """a, b, c of E1: numbers, or tensors that are learned."""
         raise NotImplementedError(f"{type(self).__name__} must say its coefficients a, b, c (E1), or its step")
@@ -100,15 +116,17 @@ class Neuron(nn.Module):
     def fire(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Spikes of the currents x [T, N, ...] and the state they leave, starting from `state` (None: rest)."""
         require_currents(x)
-        backend = self.backend_for(x)
+        backend, holds = self.backend_for(x), self.threshold_holds()
         state = self.initial_state(x[0]) if state is None else state
         if self.is_ours("step"):
-            return backend.fire(x, self.params(x.shape[1:]), v=state)
-        spikes = []
-        for x_t in x:
-            s, state = self.step(x_t, state)
-            spikes.append(s)
-        return torch.cat(spikes).unflatten(0, x.shape[:2]), state
+            spikes, state = backend.fire(x, self.params(x.shape[1:]), v=state)
+        else:
+            steps = []
+            for x_t in x:
+                s, state = self.step(x_t, state)
+                steps.append(s)
+            spikes = torch.cat(steps).unflatten(0, x.shape[:2])
+        return spikes if holds is None else torch.where(holds, spikes, torch.nan), state
 
     def forward(self, x: Tensor, cell: StateCell | None = None) -> Tensor:
         """Spikes [T, N, ...] of the currents x [T, N, ...]; from rest, or from the state in `cell`, which is then replaced."""
@@ -186,7 +204,7 @@ def per_channel(value: float | Tensor, shape: Sequence[int]) -> float | Tensor:
     if not isinstance(value, Tensor) or value.dim() != 1 or value.numel() < 2 or len(shape) < 2:
         return value
     if len(value) != shape[1]:
-        raise ValueError(f"a neuron has {len(value)} values, one per channel, but its currents {shape[1]} channels")
+        raise ValueError(f"a neuron has {len(value)} values, one per channel, but its currents {count(shape[1], 'channel')}")
     return value.reshape(-1, *[1] * (len(shape) - 2))
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ... import disk
+from ...progress import told_each_minute
 from ..class_folders import order_classes
 from ..dataset import DatasetEntry, require_split
+from ..events.events import Events
 from ..events.formats import read_events
 from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class, seeded_split
 from ..files import data_root
+from ..messages import CHECK_HINT
 
 SENSOR_FILE = ".sensor.json"
 TEST_EVERY = 5  # without a test folder, one recording of this many is for testing
@@ -54,8 +57,16 @@ def event_folder(
         recordings = [file for part in by_class.values() for file in part]
         files = {name: seeded_split(part, split, f"event-folder/{name}", 1 / TEST_EVERY) for name, part in by_class.items()}
     files = {name: files[name] for name in order_classes(files, class_order, folder)}
-    read = functools.partial(read_events, size=sensor_size(folder, recordings))
+    read = functools.partial(read_recording, size=sensor_size(folder, recordings))
     return dataset_by_class("event-folder", folder, files, T=T, split_by=split_by, cache=cache, read=read, **options)
+
+
+def read_recording(file: Path, size: tuple[int, int] | None = None) -> Events:
+    """As `read_events`; of a damaged file with the command that finds all of them."""
+    try:
+        return read_events(file, size=size)
+    except ValueError as error:
+        raise ValueError(f"{error}; {CHECK_HINT}") from None
 
 
 def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
@@ -70,7 +81,9 @@ def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
         known = json.loads(sensor_file.read_text())
         if known["stamp"] == stamp:
             return int(known["height"]), int(known["width"])
-    sizes = [read_events(path).size for path in files]
+    sizes = [
+        read_recording(path).size for path in told_each_minute(files, "event-folder: read the sensor of {} of {} recordings")
+    ]
     height, width = max(height for height, _ in sizes), max(width for _, width in sizes)
     with contextlib.suppress(OSError):
         disk.atomic_write(sensor_file, json.dumps({"stamp": stamp, "height": height, "width": width}).encode())

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...wording import count
 from ..dataset import MapStyleDataset
 from ..files import PathArray
 from ..messages import notice
@@ -148,7 +149,7 @@ def recordings_by_class(folder: Path) -> dict[str, list[Path]]:
         if not found[path.name]:
             raise ValueError(f"the class {path} has no recording ({', '.join(sorted(SUFFIXES))}); remove it, or fill it")
     if len(found) < 2:
-        raise ValueError(f"{folder} has {len(found)} classes, where there should be a folder for each of two or more")
+        raise ValueError(f"{folder} has {count(len(found), 'class')}, where there should be a folder for each of two or more")
     return found
 
 

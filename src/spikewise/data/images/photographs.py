@@ -10,6 +10,7 @@ from PIL import Image
 
 from ..augment import random_crop_box
 from ..dataset import MapStyleDataset
+from ..messages import CHECK_HINT
 from .decode import decode, require_pixels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue, 1 is white
@@ -90,7 +91,7 @@ class ImageFiles(MapStyleDataset):
             try:
                 return np.asarray(crop(self.decode(content)))
             except ValueError as error:
-                raise ValueError(f"{file} {error}; replace it, or take it out of the data set") from None
+                raise ValueError(f"{file} {error}; replace it, or take it out of the data set; {CHECK_HINT}") from None
 
     def normalize(self, image: np.ndarray) -> np.ndarray:
         return normalize(image, self.mean, self.std)

@@ -41,7 +41,7 @@ def require_empty(path: Path) -> None:
         )
 
 
-def create(path: Path, config: Config, device: torch.device, weights: dict[str, str]) -> None:
+def create(path: Path, config: Config, device: torch.device, weights: dict[str, Any]) -> None:
     """Create a run folder: environment, with where its first weights came from, folder of checkpoints, and last the config."""
     beginning = {"weights": weights} if weights else {}
     disk.atomic_write(path / ENVIRONMENT, encode_json(environment(device, config.model.backend) | beginning))

@@ -134,7 +134,7 @@ def mend_clock(t: np.ndarray) -> tuple[str, ...]:
 
 
 def first_and_count(places: list[str]) -> str:
-    return places[0] if len(places) == 1 else f"{places[0]}, and {len(places) - 1:,} times more"
+    return places[0] if len(places) == 1 else f"{places[0]}, and {count(len(places) - 1, 'time')} more"
 
 
 def find_falls(t: np.ndarray) -> np.ndarray:
