@@ -30,6 +30,7 @@ NOTES = {
     "aliases": "old names",
     "wording": "names in messages",
     "progress": "of long work",
+    "durations": "20ms, 1.5min",
 }
 
 

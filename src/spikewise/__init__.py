@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .engine.loop import resume, train
     from .engine.predict import Predictor
     from .kernels import BACKENDS, SURROGATES
-    from .models import CONNECT, MODELS, build_model
+    from .models import CONNECT, MODELS, StreamState, build_model
     from .models.weights import load_pretrained, save_pretrained
     from .neurons import NEURONS
     from .recipes import RECIPES
@@ -36,6 +36,7 @@ _HOME = {
     "Predictor": ".engine.predict",
     "RECIPES": ".recipes",
     "SURROGATES": ".kernels",
+    "StreamState": ".models",
     "build_model": ".models",
     "evaluate": ".engine.evaluate",
     "load_pretrained": ".models.weights",
@@ -53,6 +54,7 @@ __all__ = [
     "Config",
     "InputSpec",
     "Predictor",
+    "StreamState",
     "__version__",
     "build_model",
     "evaluate",

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from tyro.conf import Suppress, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from . import aliases
+from .durations import format_duration, parse_duration
 from .wording import did_you_mean
 
 __getattr__ = aliases.old_names(__name__)
@@ -46,6 +48,16 @@ Sensor = Annotated[
     Range(lambda value: all(1 <= side <= 8192 for side in value), "height,width of 1 to 8192 pixels, or None"),
 ]
 Folds = Annotated[int, Range(lambda value: value >= 2, "2 or more")]
+DURATION: PrimitiveConstructorSpec[Any] = PrimitiveConstructorSpec(  # on the command line 10ms, here microseconds
+    nargs=1,
+    metavar="TIME",
+    instance_from_str=lambda words: None if words[0] == "None" else parse_duration(words[0]),
+    is_instance=lambda value: value is None or type(value) is int,
+    str_from_instance=lambda value: ["None" if value is None else format_duration(value / 1e6).replace(" ", "")],
+)
+Duration = Annotated[int, Range(lambda value: value >= 1, "1 microsecond or more"), DURATION]
+OptionalDuration = Annotated[int | None, Range(lambda value: value >= 1, "1 microsecond or more"), DURATION]
+OptionalCount = Annotated[int | None, Range(lambda value: value >= 1, "1 or more"), arg(metavar="INT")]
 Name = Annotated[str, arg(metavar="NAME")]  # in a table of `spikewise list`
 OptionalName = Annotated[str | None, arg(metavar="NAME")]
 Folder = Annotated[str | None, arg(metavar="FOLDER")]
@@ -61,6 +73,11 @@ class Data:
     root: Folder = None  # folder of the data; None: $SPIKEWISE_DATA, or else ./data
     num_frames: PositiveInt = 16  # time steps an event recording is split into
     split_by: Literal["count", "duration"] = "count"  # frames of equally many events, as published, or of equal duration
+    representation: Literal["counts", "time_surface", "voxel_grid"] = "counts"  # what a frame holds of its events
+    time_window: OptionalDuration = None  # of each frame, where they are split by duration; None: equal shares of a recording
+    event_count: OptionalCount = None  # of each frame, where they are split by count; None: equal shares of a recording
+    tau: Duration = 50_000  # by which time surfaces decay
+    filter: Annotated[str, arg(metavar="NAME=VALUE,...")] = ""  # of noise in recordings, as hot_pixels=500,background=10ms
     cache: bool = False  # keep the frames of recordings on disk, beside them; changes nothing that is computed
     split_variant: str = "published"  # which split into train and test; `spikewise data info` lists a data set's
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split

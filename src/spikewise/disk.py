@@ -16,7 +16,7 @@ def append(path: Path, content: bytes) -> None:
     _write_synced(path, os.O_APPEND, [content])
 
 
-def write_stream(path: Path, chunks: Iterable[bytes]) -> None:
+def write_stream(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     """Write a file chunk by chunk: afterwards the whole new file is there, or, after a crash, what was there before."""
     temporary = temporary_path(path)
     try:
@@ -120,6 +120,15 @@ def truncate(path: Path, length: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_folder_of(path: Path) -> None:
+    """Refuse a path whose folder does not exist, before work is done that would be lost.
+
+    Raises:  FileNotFoundError
+    """
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.absolute().parent}; make it first")
 
 
 def ensure_folder(path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
+from .durations import format_duration
+
 Item = TypeVar("Item")
 SECONDS = 60.0  # between two lines
 
@@ -29,7 +31,7 @@ class MinuteLines:
             return
         self.last = now
         new = done - self.first
-        left = f", {duration((self.total - done) * (now - self.start) / new)} left" if self.total and new > 0 else ""
+        left = f", {format_duration((self.total - done) * (now - self.start) / new)} left" if self.total and new > 0 else ""
         self.say(describe() + left)
 
 
@@ -48,11 +50,3 @@ def told_each_minute(items: Sequence[Item], what: str) -> Iterator[Item]:
     for number, item in enumerate(items):
         lines.at(number, partial(what.format, f"{number:,}", f"{len(items):,}"))
         yield item
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it: 12.5 min, 3.2 h."""
-    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:.3g} s"

@@ -12,7 +12,7 @@ from spikewise import disk
 from spikewise.cli.main import main
 from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events import read_events, write_events
-from spikewise.data.events.cut import Cut, Part, cut_recordings, cut_windows, parse_duration, read_manifest, read_parts
+from spikewise.data.events.cut import Cut, Part, cut_recordings, cut_windows, read_manifest, read_parts
 from spikewise.data.events.downsample import downsample
 from spikewise.data.events.windows import recording_of
 
@@ -141,18 +141,6 @@ def test_what_was_cut_in_another_way_is_refused(tmp_path):
     twice = [source(tmp_path / "one"), source(tmp_path / "two")]
     refuse("are both called a", cut_all, twice, tmp_path / "new", cut)
     assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "microseconds"), [("200ms", 200_000), ("0.5s", 500_000), ("1500us", 1500), (" 2 s ", 2_000_000)]
-)
-def test_durations(text, microseconds):
-    assert parse_duration(text) == microseconds
-
-
-@pytest.mark.parametrize("text", ["200", "ms", "-1s", "0s", "0.1us", "2 min", "1e3us"])
-def test_what_is_no_duration_is_refused(text):
-    refuse("is no duration; use a number with its unit", parse_duration, text)
 
 
 @pytest.mark.parametrize(

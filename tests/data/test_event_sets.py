@@ -141,11 +141,11 @@ def test_any_folder_of_recordings(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "spikewise"):
         refuse(r"mixes sensors: .*128 x 128 pixels.*304 x 240 pixels.*--data.sensor 240,304", event_folder, "train", tmp_path)
     assert "skipped 2 of an unknown kind (such as left/notes.txt)" in caplog.text
-    train, test = (event_folder(split, tmp_path, T=2, cache=True, size=(240, 304)) for split in ("train", "test"))
+    train, test = (event_folder(split, tmp_path, T=2, cache=True, sensor=(240, 304)) for split in ("train", "test"))
     assert (len(train), len(test), train.class_names) == (16, 4, ("left", "right"))
     assert not {*train.files} & {*test.files}
     assert train.sample(0).shape == (2, 2, 240, 304)
-    assert len(event_folder("train", tmp_path, size=304)) == 16  # kept frames are no class
+    assert len(event_folder("train", tmp_path, sensor=(304, 304))) == 16  # kept frames are no class
     (tmp_path / "train").mkdir()
     refuse("has 0 classes, where there should be a folder for each of two or more", event_folder, "train", tmp_path)
     (tmp_path / "train" / "left").mkdir()

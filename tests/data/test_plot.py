@@ -11,8 +11,10 @@ from spikewise.data import DATASETS, ImageArrays
 from spikewise.data.events import Events
 from spikewise.data.events.plot import (
     BACKGROUND,
+    CLOCK_HEIGHT,
     OFF_COLOR,
     ON_COLOR,
+    clock,
     contact_sheet,
     downsample_sensor,
     events_to_rgb,
@@ -60,6 +62,28 @@ def test_an_animation_and_a_sheet(tmp_path):
     plot_recording(moving_dot(), tmp_path / "dot.png", frames=4)
     with Image.open(tmp_path / "dot.png") as sheet:
         assert np.asarray(sheet.convert("L")).std() > 1
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "times"),
+    [(8_000_000, ["0.0 s", "2.0 s", "4.0 s", "6.0 s"]), (400_000, ["0 ms", "100 ms", "200 ms", "300 ms"]), (2, ["0.00 us"])],
+)
+def test_frames_say_when_they_begin(microseconds, times):
+    events = as_events([5, 5 + microseconds], [0, 0], [0, 0], [0, 0], (2, 2))
+    assert clock(events, 4)[: len(times)] == times
+
+
+def test_an_animation_has_a_clock_below_the_sensor(tmp_path):
+    from PIL import Image
+
+    plot_recording(moving_dot(size=(256, 256)), tmp_path / "dot.gif", frames=2)
+    strips = []
+    with Image.open(tmp_path / "dot.gif") as animation:
+        for k in range(animation.n_frames):
+            animation.seek(k)
+            assert animation.size == (256, 256 + CLOCK_HEIGHT)
+            strips.append(np.asarray(animation.convert("L"))[256:].tobytes())
+    assert len(set(strips)) == animation.n_frames
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path):

@@ -105,6 +105,10 @@ def test_a_state_is_saved_and_read_with_default_settings(tmp_path):
         (lambda net, state: net.step(FRAMES[0], memory=1.5), "memory=1.5 is unknown"),
         (lambda net, state: net.step(FRAMES[0], state, memory=4), "began with memory='all', given 4"),
         (lambda net, state: net.reset_streams(state, [3]), "no stream 3; the state is of 3, 0 to 2"),
+        (lambda net, state: net.reset_streams(None, [0]), "given a state of type NoneType; pass what net.step returned"),
+        (lambda net, state: net.reset_streams(state, "all"), "given 'all'; give the numbers of streams, or a mask of 3"),
+        (lambda net, state: net.step(FRAMES[0], state.to("meta")), "the state is on meta, the frame on cpu"),
+        (lambda net, state: net.step(FRAMES[0, :2], state), "the state is of 3 streams, the frame of 2"),
     ],
 )
 def test_mistakes_are_told(call, message):
@@ -142,3 +146,21 @@ def test_half_precision_streams_begin_anew():
     net = small().to(torch.bfloat16)
     _, state = stream(net, FRAMES[:1].bfloat16())
     assert stream(net, FRAMES[1:].bfloat16(), net.reset_streams(state, [0]))[0][-1].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("memory", ["all", 0.999])
+def test_half_precision_streams_do_not_stop_counting(memory):
+    """After 256 frames a sum in bfloat16 grows no more, and the mean would fall towards 0."""
+    net = small().to(torch.bfloat16)
+    _, state = stream(net, FRAMES[:1].bfloat16(), memory=memory)
+    features = torch.full_like(state.feature_sum, 0.75).bfloat16()
+    for _ in range(1000):
+        state = state.remember(features, state.membranes)
+    torch.testing.assert_close(state.mean_features, features.float(), rtol=0.01, atol=0)
+
+
+def test_a_batch_of_no_streams_streams():
+    net = small()
+    logits, state = stream(net, FRAMES[:2, :0])
+    assert logits[-1].shape == (0, 5)
+    assert len(net.reset_streams(state, []).feature_sum) == 0

@@ -294,7 +294,7 @@ def test_a_file_of_a_newer_format_is_refused(tmp_path):
     save_pretrained(build_model("sew_resnet20", num_classes=5), tmp_path)
     file = tmp_path / "model.safetensors"
     save_file(load_file(file), file, metadata={"spikewise": json.dumps({"format_version": 99})})
-    with pytest.raises(ValueError, match="has format 99, newer than 2; update spikewise"):
+    with pytest.raises(ValueError, match="has format 99, newer than 3; update spikewise"):
         load_pretrained(tmp_path)
 
 

@@ -3,32 +3,24 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from ..config import DURATION, Data
+from ..durations import format_duration, format_rate, parse_duration
 from ..wording import count
 from .data import track_files
 from .options import Format, Json, Recording
 
 if TYPE_CHECKING:
+    from ..data.events import Events
     from ..data.events.cut import Part
 
-Sensor = Annotated[
-    tuple[int, int] | None,
-    arg(metavar="HEIGHT,WIDTH", help="the sensor in pixels; default as the file says, else the usual camera's or what fits"),
-]
-DropOutside = Annotated[bool, arg(help="leave out events outside the sensor, and say how many; else they are refused")]
-TimeUnit = Annotated[
-    str | None,
-    arg(metavar="UNIT", help="of times in NPZ, NPY, HDF5 and text: s, ms, us, ns; default as the file tells, else us"),
-]
-Columns = Annotated[
-    str | None, arg(metavar="T,X,Y,P", help="order of the columns of text and tables, _ for others; default as the file tells")
-]
-Stream = Annotated[str | None, arg(metavar="NAME", help="which camera of a file, or recording of a zip file, with several")]
-Raw = Annotated[bool, arg(help="AEDAT 2.0: columns, rows and polarities as the addresses have them, and not upright")]
+Time = Annotated[int | None, DURATION]
+DEFAULTS = Data()
 Salvage = Annotated[bool, arg(help="of a damaged file, take the events before the damage, and say how much that is")]
 CanvasSize = Annotated[
     int | tuple[int, int] | None,
@@ -40,15 +32,71 @@ SensorCrop = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a recording is read, and which of its events."""
+
+    format: Format = None
+    sensor: Annotated[
+        tuple[int, int] | None,
+        arg(metavar="HEIGHT,WIDTH", help="in pixels; default as the file says, else the usual camera's or what fits"),
+    ] = None
+    drop_outside: Annotated[bool, arg(help="leave out events outside the sensor, and say how many; else they are refused")] = (
+        False
+    )
+    time_unit: Annotated[
+        str | None,
+        arg(metavar="UNIT", help="of times in NPZ, NPY, HDF5 and text: s, ms, us, ns; default as the file tells, else us"),
+    ] = None
+    columns: Annotated[
+        str | None,
+        arg(metavar="T,X,Y,P", help="order of the columns of text and tables, _ for others; default as the file tells"),
+    ] = None
+    stream: Annotated[
+        str | None, arg(metavar="NAME", help="which camera of a file, or recording of a zip file, with several")
+    ] = None
+    raw: Annotated[bool, arg(help="AEDAT 2.0: columns, rows and polarities as the addresses have them, and not upright")] = (
+        False
+    )
+    start: Annotated[Time, arg(name="from", help="only events from here, after the earliest: 500us, 20ms, 2s, 1.5min")] = None
+    end: Annotated[Time, arg(name="to", help="only events before here, likewise")] = None
+    filter: Annotated[
+        str, arg(metavar="NAME=VALUE,...", help="of noise: `spikewise list filters`; hot_pixels=500,background=10ms")
+    ] = ""
+
+    def read(self, file: Path, *, salvage: bool = False) -> "Events":
+        """The events; their notes say what was left out."""
+        from ..data.events import apply_filters, read_events
+
+        whole = read_events(
+            file,
+            self.format,
+            self.sensor,
+            drop_outside=self.drop_outside,
+            time_unit=self.time_unit,
+            columns=self.columns,
+            stream=self.stream,
+            raw=self.raw,
+            salvage=salvage,
+        )
+        try:
+            events = whole.part(self.start, self.end)
+            if events is not whole:
+                lasts = format_duration(whole.duration / 1e6)
+                begin, end = (lasts if time is None else format_duration(time / 1e6) for time in (self.start or 0, self.end))
+                note = f"{len(events):,} of {count(len(whole), 'event')}, from {begin} to {end} of {lasts}"
+                events = replace(events, notes=(*events.notes, note))
+            return apply_filters(events, self.filter)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+
+
+ReadingOptions = Annotated[Reading, arg(name="")]
+
+
 def info(
     files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE")],
-    format: Format = None,
-    sensor: Sensor = None,
-    drop_outside: DropOutside = False,
-    time_unit: TimeUnit = None,
-    columns: Columns = None,
-    stream: Stream = None,
-    raw: Raw = False,
+    reading: ReadingOptions = Reading(),
     as_json: Json = False,
 ) -> None:
     """Counts, rate, duration and sensor of recordings.
@@ -60,14 +108,13 @@ def info(
     """
     if not files:
         raise ValueError("events info needs a recording: spikewise events info FILE")
-    options = {"drop_outside": drop_outside, "time_unit": time_unit, "columns": columns, "stream": stream, "raw": raw}
 
     def describe(file: Path) -> None:
-        from ..data.events.formats import detect_format, read_events
+        from ..data.events.formats import detect_format
         from ..data.events.summary import summarize_events
 
-        events = read_events(file, format, sensor, **options)  # type: ignore[arg-type]
-        name = format or detect_format(file, stream)
+        events = reading.read(file)
+        name = reading.format or detect_format(file, reading.stream)
         facts = {"file": str(file), "format": name} | summarize_events(events)
         print(json.dumps(facts) if as_json else "\n".join(describe_facts(facts)))
 
@@ -79,16 +126,16 @@ def describe_facts(facts: dict[str, Any]) -> Iterator[str]:
     from ..data.events.formats import FORMATS
 
     yield f"{facts['file']}: {FORMATS[facts['format']].description}"
-    yield f"  events     {facts['events']:,}, {100 * facts['on_fraction']:.1f} % of them ON (brighter)"
-    yield f"  duration   {facts['duration_s']:.6g} s, {facts['rate']:,.0f} events per second"
+    yield f"  events       {facts['events']:,}, {100 * facts['on_fraction']:.1f} % of them ON (brighter)"
+    yield f"  duration     {format_duration(facts['duration_s'])}, {format_rate(facts['rate'])}"
     guess = "" if facts["is_sensor_told"] else " (the smallest that fits; the file says none)"
-    yield f"  sensor     {facts['sensor']} pixels{guess}, {100 * facts['active_pixels']:.1f} % of them with events"
+    yield f"  sensor       {facts['sensor']} pixels{guess}, {100 * facts['active_pixels']:.1f} % of them with events"
     if pixel := facts["most_active_pixel"]:
         yield f"  most active  x={pixel['x']}, y={pixel['y']} with {count(pixel['events'], 'event')}"
     if not facts["is_time_sorted"]:
-        yield "  times run backwards somewhere"
+        yield "  times        run backwards somewhere"
     for note in facts["notes"]:
-        yield f"  note       {note}"
+        yield f"  note         {note}"
 
 
 def each_file(files: Sequence[Path], work: Callable[[Path], None], *, as_json: bool = False) -> None:
@@ -120,13 +167,7 @@ def show(
     out: Annotated[Path | None, arg(metavar="FILE")] = None,
     num_frames: int = 8,
     seconds: Annotated[float | None, arg(metavar="FLOAT")] = None,
-    format: Format = None,
-    sensor: Sensor = None,
-    drop_outside: DropOutside = False,
-    time_unit: TimeUnit = None,
-    columns: Columns = None,
-    stream: Stream = None,
-    raw: Raw = False,
+    reading: ReadingOptions = Reading(),
 ) -> None:
     """Draw a recording: an animation (.gif), or frames over events in space and time (.png).
 
@@ -135,14 +176,12 @@ def show(
         num_frames: 1 or more; an animation has four times as many
         seconds: how long the animation takes; default as long as the recording, 1 to 10
     """
-    from ..data.events.formats import read_events
     from ..data.events.plot import plot_recording
 
     out = out or Path(file.name).with_suffix(".png")
-    options = {"drop_outside": drop_outside, "time_unit": time_unit, "columns": columns, "stream": stream, "raw": raw}
-    events = read_events(file, format, sensor, **options)  # type: ignore[arg-type]
+    events = reading.read(file)
     plot_recording(events, out, frames=num_frames, seconds=seconds)
-    print_notes(events.notes)
+    print_notes(events)
     print(out)
 
 
@@ -157,34 +196,27 @@ def convert(
     ],
     size: CanvasSize = None,
     crop: SensorCrop = "none",
-    format: Format = None,
-    sensor: Sensor = None,
-    drop_outside: DropOutside = False,
-    time_unit: TimeUnit = None,
-    columns: Columns = None,
-    stream: Stream = None,
-    raw: Raw = False,
     salvage: Salvage = False,
+    reading: ReadingOptions = Reading(),
 ) -> None:
     """Write recordings as NPZ or HDF5.
 
     What is wrong with one of several does not stop the others; then the exit status is 1.
     """
     from ..data.events.downsample import downsample
-    from ..data.events.formats import read_events, write_events
+    from ..data.events.formats import write_events
 
     require_size_of_centre(size, crop)
     if not others:
         raise ValueError("events convert needs a recording and what is written: spikewise events convert FILE... OUT")
     *files, out = (file, *others)
     targets = choose_targets(files, out)
-    options = {"drop_outside": drop_outside, "time_unit": time_unit, "columns": columns, "stream": stream, "raw": raw}
 
     def write(file: Path) -> None:
-        events = read_events(file, format, sensor, salvage=salvage, **options)  # type: ignore[arg-type]
+        events = reading.read(file, salvage=salvage)
         seen = downsample(events, size, crop, in_place=True)
         write_events(seen, targets[file])
-        print_notes(events.notes)
+        print_notes(events)
         if cut_away := len(events) - len(seen):
             print(f"note: {count(cut_away, 'event')} outside the crop left out")
         print(f"{targets[file]}: {count(len(seen), 'event')}, {seen.size[1]} x {seen.size[0]} pixels")
@@ -218,6 +250,50 @@ def choose_targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
     return targets
 
 
+def frames(
+    file: Recording,
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="ends with .npy or .npz")],
+    num_frames: Annotated[int | None, arg(metavar="INT")] = None,
+    split_by: str = DEFAULTS.split_by,
+    representation: str = DEFAULTS.representation,
+    time_window: Time = None,
+    event_count: Annotated[int | None, arg(metavar="INT")] = None,
+    tau: Time = DEFAULTS.tau,
+    reading: ReadingOptions = Reading(),
+) -> None:
+    """Write a recording as frames [T, 2, H, W] of NumPy: counts, time surfaces or a voxel grid.
+
+    Args:
+        num_frames: default 16, as in runs; with a time window or an event count as many as it takes
+        split_by: into frames of equally many events, count, or of equal duration, duration
+        representation: what a frame holds, of `spikewise list representations`
+        time_window: of each frame, as 10ms; split by duration
+        event_count: events of each frame; split by count
+        tau: by which time surfaces decay
+    """
+    from ..data.events.frames import FrameSpec, require_frames_file, smallest_type, write_frames
+
+    if num_frames is None and time_window is None and event_count is None:
+        num_frames = DEFAULTS.num_frames
+    if tau != DEFAULTS.tau and representation != "time_surface":
+        raise ValueError(f"--tau changes nothing in {representation}; it is for --representation time_surface")
+    spec = FrameSpec(num_frames, split_by, representation, time_window, event_count, tau or 0)
+    require_another_file(file, out)
+    require_frames_file(out)
+    events = spec.select(reading.read(file))
+    found = smallest_type(spec.frames(events))
+    write_frames(found, out)
+    print_notes(events)
+    T, channels, height, width = found.shape
+    print(f"{out}: {count(T, 'frame')} [{T}, {channels}, {height}, {width}] {found.dtype} of {count(len(events), 'event')}")
+
+
+def require_another_file(file: Path, out: Path) -> None:
+    """Refuse to write over the recording that is read."""
+    if file.exists() and out.exists() and out.samefile(file):
+        raise ValueError(f"{out} is the recording itself; name another file")
+
+
 def cut(
     paths: Annotated[  # one argument: tyro can't tell the last of several words from those before where an option follows
         Positional[tuple[Path, ...]],
@@ -244,22 +320,12 @@ def cut(
     ] = None,
     size: CanvasSize = None,
     crop: SensorCrop = "none",
-    format: Format = None,
-    sensor: Sensor = None,
-    drop_outside: DropOutside = False,
-    time_unit: Annotated[
-        str | None, arg(metavar="UNIT", help="with --labels of the times there, else of times in NPZ and HDF5: s, ms, us, ns")
-    ] = None,
-    raw: Raw = False,
-    columns: Columns = None,
-    stream: Stream = None,
+    labels_unit: Annotated[str | None, arg(metavar="UNIT", help="of the times in --labels: s, ms, us, ns")] = None,
+    reading: ReadingOptions = Reading(),
     as_json: Json = False,
 ) -> None:
     """Cut recordings into windows, a folder by class for event-folder; interrupted, it continues."""
-    from functools import partial
-
-    from ..data.events.cut import MANIFEST, Cut, cut_recordings, parse_duration
-    from ..data.events.formats import read_events
+    from ..data.events.cut import MANIFEST, Cut, cut_recordings
 
     if len(paths) < 2:
         raise ValueError("events cut needs recordings and a folder: spikewise events cut FILE... OUT --every 200ms")
@@ -270,18 +336,8 @@ def cut(
     assert length is not None, "one of the two was given"
     how = Cut("events" if every is None else "us", length, step(stride) if stride else None, min_events, size, crop)
     files, skipped = list_recordings(paths[:-1])
-    sources = [(file, parts_of(file, class_name, labels, time_unit, alone=len(files) == 1)) for file in files]
-    read = partial(
-        read_events,
-        format=format,
-        size=sensor,
-        drop_outside=drop_outside,
-        time_unit=None if labels else time_unit,
-        columns=columns,
-        stream=stream,
-        raw=raw,
-    )
-    reports = list(track_files(cut_recordings(sources, paths[-1], how, read), len(sources)))
+    sources = [(file, parts_of(file, class_name, labels, labels_unit, alone=len(files) == 1)) for file in files]
+    reports = list(track_files(cut_recordings(sources, paths[-1], how, reading.read), len(sources)))
     windows, few, seconds = (sum(getattr(report, name) for report in reports) for name in ("windows", "few", "seconds"))
     classes = len({part.label for _, parts in sources for part in parts})
     facts = {"folder": str(paths[-1]), "recordings": len(files), "classes": classes, "windows": windows, "seconds": seconds}
@@ -290,7 +346,8 @@ def cut(
         print(json.dumps(facts))
         return
     for (file, _), report in zip(sources, reports, strict=True):
-        print_notes(tuple(f"{file}: {note}" for note in report.notes))
+        for note in report.notes:
+            print(f"note: {file}: {note}")
         if not report.windows:
             print(f"note: {file} gives no window: it is shorter, or has too few events")
     few_events = f"{count(few, 'window')} with too few events" if few else ""
@@ -362,6 +419,6 @@ def parts_of(file: Path, class_name: str | None, labels: Path | None, unit: str 
     raise FileNotFoundError(f"{labels} has neither {file.stem}_labels.csv nor {file.stem}.csv, for {file}")
 
 
-def print_notes(notes: tuple[str, ...]) -> None:
-    for note in notes:
+def print_notes(events: "Events") -> None:
+    for note in events.notes:
         print(f"note: {note}")

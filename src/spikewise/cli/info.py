@@ -20,7 +20,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def list_tables(topic: Annotated[Positional[str], arg(metavar="TOPIC")] = "all", as_json: Json = False) -> None:
-    """Models, recipes, datasets, neurons, connections, surrogates, backends, formats.
+    """What there is to choose from: models, recipes, datasets, neurons, formats, filters and more.
 
     Args:
         topic: one of these tables
@@ -43,7 +43,7 @@ def list_tables(topic: Annotated[Positional[str], arg(metavar="TOPIC")] = "all",
 def all_tables() -> dict[str, Mapping[str, object]]:
     """Every table from which an option takes its value, by topic."""
     from ..data import DATASETS
-    from ..data.events.formats import FORMATS
+    from ..data.events import FILTERS, FORMATS, REPRESENTATIONS
     from ..kernels import BACKENDS, CONNECT, SURROGATES
     from ..models import MODELS
     from ..neurons import NEURONS
@@ -58,19 +58,23 @@ def all_tables() -> dict[str, Mapping[str, object]]:
         "surrogates": SURROGATES,
         "backends": BACKENDS,
         "formats": FORMATS,
+        "representations": REPRESENTATIONS,
+        "filters": FILTERS,
     }
 
 
 def describe_entry(entry: object) -> str:
     """What a table's entry is, in a line."""
     from ..data import DatasetEntry
+    from ..data.events.filters import Filter
     from ..data.events.formats import Format
+    from ..data.events.frames import Representation
     from ..kernels import Backend
     from ..models.registry import ModelEntry
 
     if isinstance(entry, Backend):
         return entry.unavailable_reason(None) or "runs here"
-    if isinstance(entry, DatasetEntry | Format):
+    if isinstance(entry, DatasetEntry | Format | Representation | Filter):
         return entry.description
     if isinstance(entry, Config):
         return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {count(entry.optim.epochs, 'epoch')}"

@@ -88,6 +88,7 @@ COMMANDS = {
     "events info": Command(events.info, "FILE"),
     "events show": Command(events.show, "FILE"),
     "events convert": Command(events.convert, "FILE... OUT"),
+    "events frames": Command(events.frames, "FILE OUT"),
     "events cut": Command(events.cut, "FILE... OUT"),
     "doctor": Command(doctor, ""),
     "list": Command(list_tables, "[TOPIC]"),

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from .. import disk
+
 NUMBERS = ConstructorRegistry()  # how several numbers are written: as one word, 0.5,0.5,0.5
 
 
@@ -80,8 +82,7 @@ Connect = Annotated[str | None, arg(metavar="NAME", help="ADD, AND or IAND, wher
 def require_folders(*files: Path | None) -> None:
     """Refuse files that could not be written after long work, as there is no folder for them."""
     for file in filter(None, files):
-        if not file.absolute().parent.is_dir():
-            raise FileNotFoundError(f"{file}: there is no folder {file.absolute().parent}; make it first")
+        disk.require_folder_of(file)
 
 
 def given(**options: Any) -> dict[str, Any]:

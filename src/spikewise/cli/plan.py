@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from ..config import Config
-from ..progress import duration
+from ..durations import format_duration
 from ..wording import count
 from .options import Device, Json
 
@@ -69,7 +69,7 @@ def table(plan: "Plan") -> list[str]:
 
 def timing_line(timing: "Timing", batch: int) -> str:
     of = count(timing.steps, "step") + ("" if timing.batch == batch else f" of {count(timing.batch, 'sample')}")
-    each, epoch, whole = map(duration, (timing.per_step, timing.per_epoch, timing.whole_run))
+    each, epoch, whole = map(format_duration, (timing.per_step, timing.per_epoch, timing.whole_run))
     return f"time: {each} per step, {epoch} per epoch, {whole} in all, without loading and evaluation (median of {of})"
 
 

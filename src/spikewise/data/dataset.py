@@ -106,7 +106,8 @@ class DatasetEntry(NamedTuple):
     """Everything the library needs to know of a data set: a row of the table DATASETS.
 
     load:            a function of (split, root) that returns a Dataset; event recordings also take T, split_by and
-                     cache, images of variable size take the fields of `images.photographs.View`
+                     cache, and where the config says more of frames, further fields of `events.frames.FrameSpec`;
+                     images of variable size take the fields of `images.photographs.View`
     description:     a line for `spikewise list datasets`
     info:            what is known without the files; None for folders of the user's own data
     events:          whether samples are event recordings, binned into T frames

@@ -6,7 +6,7 @@ Pillow is imported when an image is made: a network's file is read without it.
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,8 @@ from .events.downsample import Crop, downsample, pixel_tables
 from .events.events import Events
 from .events.formats import SUFFIXES as EVENT_SUFFIXES
 from .events.formats import may_be_recording, read_events
-from .events.frames import FRAME_BINNERS, clip_counts
+from .events.frames import SPLITS, FrameSpec, clip_counts
+from .events.recordings import say_notes_of_first
 from .images.normalize import DEFAULT_SIZE, MEAN, STD, normalize
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class InputSpec:
     sensor, crop:  of events of a larger sensor, (height, width): they are cropped and binned onto `shape` as training's were;
                    None: the sensor is that of `shape`
     max_count:     of events in a pixel of a frame; 0: no limit
+    frame_options: of events, further fields of `FrameSpec` that are not its defaults
     Raises:       ValueError for what does not fit
     """
 
@@ -52,6 +54,7 @@ class InputSpec:
     sensor: tuple[int, int] | None = None
     crop: Crop = "none"
     max_count: int = 0
+    frame_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("class_names", "shape", "mean", "std", "sensor", "crop"):
@@ -78,12 +81,13 @@ class InputSpec:
                 self.require(name, fits, "three numbers, 0 to 1; white is 1, not 255")
         if self.kind == "events":
             self.require("num_frames", type(self.num_frames) is int and self.num_frames >= 1, "1 or more")
-            self.require("split_by", self.split_by in FRAME_BINNERS, " or ".join(map(repr, FRAME_BINNERS)))
+            self.require("split_by", self.split_by in SPLITS, " or ".join(map(repr, SPLITS)))
+            _ = self.frame_spec  # refuses what does not fit
             self.require("max_count", type(self.max_count) is int and self.max_count >= 0, "0 or more")
             if self.sensor is not None:
                 fits = isinstance(self.sensor, tuple) and len(self.sensor) == 2
-                fits = fits and all(type(side) is int and 1 <= side <= 4096 for side in self.sensor)
-                self.require("sensor", fits, "(height, width), 1 to 4096 pixels, or None for that of the shape")
+                fits = fits and all(type(side) is int and 1 <= side <= 8192 for side in self.sensor)
+                self.require("sensor", fits, "(height, width), 1 to 8192 pixels, or None for that of the shape")
                 pixel_tables(self.sensor, self.shape[1:], self.crop)  # refuses a crop outside
 
     def require(self, name: str, fits: bool, allowed: str) -> None:
@@ -101,6 +105,16 @@ class InputSpec:
             return cls(**{key: value for key, value in content.items() if key in fields})
         except (TypeError, ValueError) as error:
             raise ValueError(f"its header's description of the input is damaged: {error}") from None
+
+    @property
+    def needs_format_3(self) -> bool:
+        """Whether an earlier version would make other frames of this in silence."""
+        return bool(self.frame_options or self.sensor or self.max_count)
+
+    @property
+    def frame_spec(self) -> FrameSpec:
+        """How recordings become frames."""
+        return FrameSpec(self.num_frames, self.split_by, **self.frame_options)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -140,8 +154,12 @@ class InputSpec:
 
     def bin_events(self, source: Any) -> np.ndarray:
         events = source if isinstance(source, Events) else read_events(Path(source))
-        frames = FRAME_BINNERS[self.split_by](self.fit_sensor(events, source), self.num_frames)
-        return clip_counts(frames, self.max_count).astype(np.float32)
+        events = self.frame_spec.select(events)
+        say_notes_of_first("predict", name_of(source), events.notes)
+        if not len(events):
+            raise ValueError("; ".join((f"{name_of(source)} has no events", *events.notes)))
+        frames = self.frame_spec.frames(self.fit_sensor(events, source))
+        return clip_counts(frames, self.max_count).astype(np.float32, copy=False)
 
     def fit_sensor(self, events: Events, source: Any = None) -> Events:
         """A recording, or a part of a stream, on the pixels that the network was trained on, cropped and binned as then.

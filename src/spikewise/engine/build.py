@@ -8,6 +8,7 @@ import torch
 from ..config import Config, Data, Model
 from ..data import DATASETS, Dataset, DatasetEntry, EventDataset, PlaceholderDataset, find_dataset, rng_from
 from ..data.events.downsample import pixel_tables
+from ..data.events.frames import FrameSpec
 from ..data.input_spec import InputSpec
 from ..data.subset import draw_samples
 from ..data.validation import split_validation
@@ -18,6 +19,7 @@ from .distributed import ALONE, World, local_rank, world_size
 PHOTOGRAPH_FIELDS = ("size", "crop_scale", "mean", "std")  # of the config's data, None: as the data set has it
 EVENT_FIELDS = ("size", "crop", "max_count")  # of the config's data: what is seen of event recordings
 RECORDING_FIELDS = ("temporal_delete", "polarity_flip", "event_drop", "cache", "crop", "max_count")  # for recordings alone
+FRAME_OPTIONS = ("representation", "time_window", "event_count", "tau", "filter")  # of `FrameSpec` and the config's data
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -143,6 +145,10 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
         value, default = getattr(data, name), getattr(Data(), name)
         if value != default:
             raise ValueError(f"data.{name}={value!r} is for {others}; {data.name} holds {contents}: leave it at {default!r}")
+    if data.event_drop and data.representation != "counts":
+        raise ValueError(
+            f"data.event_drop={data.event_drop!r} is for counts of events, not for {data.representation}: leave it at 0.0"
+        )
     if entry.variable_size and data.resized_crop:
         raise ValueError(
             f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "
@@ -155,7 +161,11 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
         known = ", ".join(name for name, other in DATASETS.items() if other.variable_size)
         also = " and event recordings" if name == "size" else ""
         raise ValueError(f"data.{name}={value} is for photographs ({known}){also}, not for {data.name}: leave it at None")
-    kwargs: dict[str, Any] = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} if entry.events else {}
+    kwargs: dict[str, Any] = {}
+    if entry.events:
+        options = frame_options(data)
+        _ = FrameSpec(data.num_frames, data.split_by, **options)  # refuses what does not fit together
+        kwargs = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} | options
     if data.sensor is not None and not entry.takes_sensor:
         known = ", ".join(name for name, other in DATASETS.items() if other.takes_sensor)
         raise ValueError(f"data.sensor={data.sensor} is for {known}; {data.name} knows its own: leave it at None")
@@ -173,6 +183,11 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
             raise ValueError(f"data.fold={data.fold} is for {known}; {data.name} has one split: leave it at None")
         kwargs |= {"fold": data.fold, "folds": data.folds}
     return kwargs
+
+
+def frame_options(data: Data) -> dict[str, Any]:
+    """What a config says of frames beyond their number and division; empty where it says nothing."""
+    return {name: value for name in FRAME_OPTIONS if (value := getattr(data, name)) != getattr(Data(), name)}
 
 
 def build_network(config: Config, data: Dataset) -> Network:
@@ -206,6 +221,7 @@ def describe_input(config: Config, data: Dataset) -> InputSpec:
         sensor=data.sensor if is_moved else None,  # type: ignore[attr-defined]  # recordings have one
         crop=settings.crop,
         max_count=settings.max_count,
+        frame_options=frame_options(settings) if kind == "events" else {},
     )
 
 

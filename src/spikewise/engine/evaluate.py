@@ -197,7 +197,7 @@ def load_weights(
     if spec is not None and entry.variable_size and spec.kind == "photographs":
         fields |= {"size": spec.shape[1:], "mean": spec.mean, "std": spec.std}
     if spec is not None and entry.events and spec.kind == "events":
-        fields |= {"num_frames": spec.num_frames, "split_by": spec.split_by, "max_count": spec.max_count}
+        fields |= {"num_frames": spec.num_frames, "split_by": spec.split_by, "max_count": spec.max_count, **spec.frame_options}
         if spec.sensor is not None:
             fields |= {"size": spec.shape[1:], "crop": spec.crop}
     return net, Config(data=Data(**fields), model=model_config(net), optim=Optim(batch=FILE_BATCH))

@@ -7,6 +7,7 @@ import dataclasses
 
 from ..config import Config
 from ..data import find_dataset
+from .build import FRAME_OPTIONS
 from .run.fingerprint import flatten_config
 
 
@@ -14,8 +15,8 @@ def unused_fields(config: Config) -> dict[str, str]:
     """The fields that this config's data set, network and optimiser do not use, and what each is for."""
     data, optim, events = config.data, config.optim, find_dataset(config.data.name).events
     uses = [
-        ("data.num_frames", "event recordings", events),
-        ("data.split_by", "event recordings", events),
+        *((f"data.{name}", "event recordings", events) for name in ("num_frames", "split_by", *FRAME_OPTIONS)),
+        *([("data.tau", "data.representation=time_surface", data.representation == "time_surface")] if events else []),
         ("data.crop", "data.size: a part of the sensor of its proportions", data.crop != "centre" or data.size is not None),
         ("data.temporal_delete_per", "data.temporal_delete", data.temporal_delete > 0),
         ("data.folds", "cross-validation, data.fold", data.fold is not None),

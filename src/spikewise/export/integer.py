@@ -246,12 +246,21 @@ def to_integers(net: Network, *, shape: tuple[int, int], input_unit: float = 1.0
 
 
 def input_range(net: Network) -> tuple[float, int]:
-    """Unit and bound of the input of a network that says what it was trained on: counts of events as they are, pixels from 0 to
-    1 in 255 levels, normalized pixels in 127 on either side; 1 and 255, where it does not say it.
+    """Unit and bound of the input of a network that says what it was trained on.
+
+    Counts of events as they are; time surfaces, and pixels from 0 to 1, in 255 levels; normalized pixels in 127 on
+    either side; 1 and 255, where it does not say it.
+
+    Raises:  ValueError for voxel grids, which are fractions without an upper bound
     """
     spec = net.input_spec
-    if spec is None or spec.kind == "events":
+    if spec is None:
         return 1.0, 255
+    if spec.kind == "events":
+        representation = spec.frame_spec.representation
+        if representation == "voxel_grid":
+            raise ValueError("whole numbers can't hold a voxel_grid, on which this network was trained; train it on counts")
+        return (1 / 255 if representation == "time_surface" else 1.0), 255
     if spec.kind == "images":
         return 1 / 255, 255
     assert spec.mean is not None and spec.std is not None, "photographs are normalized"

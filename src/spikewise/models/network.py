@@ -283,13 +283,11 @@ class Network(LayerOwner):
         frames, previous = frame[None], None if state is None else state.membranes
         features, membranes = run_streamed(self, lambda states: self.forward_features(frames, states, {}), previous)
         features = self.nan_where_meaningless(features, frames, mixed=False)[0]
-        if state is not None:
-            state = state.remember(features, membranes)
+        if state is None:
+            state = StreamState.begin(features, membranes, memory or "all")
         else:
-            memory = memory or "all"
-            recent = (features,) if type(memory) is int else ()
-            state = StreamState(membranes, features, 1, memory, recent, features.isnan().any(1))
-        return self.head(state.mean_features), state
+            state = state.remember(features, membranes)
+        return self.head(state.mean_features.to(features.dtype)), state
 
     def check_state(self, state: StreamState | None, frame: Tensor, memory: Memory | None) -> None:
         """Refuse a state that is none, or that is not of these streams, and another memory than it began with."""
@@ -297,16 +295,15 @@ class Network(LayerOwner):
             require_memory(memory)
         if state is None:
             return
-        if not isinstance(state, StreamState):
-            raise ValueError(
-                f"given a state of type {type(state).__name__}; pass what the last call returned, or None at first"
-            )
+        require_state(state, "pass what the last call returned, or None at first")
         if memory not in (None, state.memory):
             raise ValueError(
                 f"this stream began with memory={state.memory!r}, given {memory!r}: begin a new one with state=None"
             )
         if len(state.feature_sum) != len(frame):
             raise ValueError(f"the state is of {len(state.feature_sum)} streams, the frame of {len(frame)}; pass them alike")
+        if (there := state.feature_sum.device) != frame.device:
+            raise ValueError(f"the state is on {there}, the frame on {frame.device}; use state.to({str(frame.device)!r})")
 
     def reset_streams(self, state: StreamState, samples: Sequence[int] | Tensor) -> StreamState:
         """The state with some streams of the batch at rest again, as before their first frame; the others go on.
@@ -314,7 +311,12 @@ class Network(LayerOwner):
         samples:  their numbers in the batch, or for each stream whether it begins anew (bool [N])
         Raises:   ValueError for a number beyond the batch, or a mask of another length
         """
-        size, chosen = len(state.feature_sum), torch.as_tensor(samples)
+        require_state(state, "pass what net.step returned")
+        size = len(state.feature_sum)
+        try:
+            chosen = torch.as_tensor(samples)
+        except (TypeError, ValueError, RuntimeError):
+            chosen = torch.tensor(0)  # no numbers
         if chosen.dim() != 1 or (chosen.dtype == torch.bool and len(chosen) != size):
             raise ValueError(f"given {samples!r}; give the numbers of streams, or a mask of {size}")
         numbers = (chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen).tolist()
@@ -481,6 +483,11 @@ def neurons(module: nn.Module) -> dict[str, nn.Module]:
         elif isinstance(part, Neuron) and name.removesuffix("neuron").removesuffix(".") not in layers:
             found[name] = part
     return found
+
+
+def require_state(state: object, advice: str) -> None:
+    if not isinstance(state, StreamState):
+        raise ValueError(f"given a state of type {type(state).__name__}; {advice}")
 
 
 def require_positive(**values: int) -> None:

@@ -29,7 +29,8 @@ class StreamState:
 
     membranes:    name of a layer -> state of its neurons: the membrane [N, C, H, W], float32 or float64; of a neuron with a
                   state of its own, that state
-    feature_sum:  sum of the features of the frames that count [N, F]; under a decay, each times decay^(its age)
+    feature_sum:  sum of the features of the frames that count [N, F], float32 or float64: half precision would stop
+                  growing after a few hundred frames; under a decay, each times decay^(its age)
     num_steps:    frames that count, or the sum of their weights; where streams of the batch began anew, one number for each [N]
     memory:       which frames the logits average: "all", an int for the latest of that number, or a decay of 0 to 1 per frame
     recent:       with a window, the features of its frames [N, F], the oldest first
@@ -44,8 +45,16 @@ class StreamState:
     recent: tuple[Tensor, ...] = ()
     not_finite: Tensor | None = None
 
+    @classmethod
+    def begin(cls, features: Tensor, membranes: dict[str, Any], memory: Memory) -> "StreamState":
+        """The state after the first frame, of these features [N, F], NaN where the frame is not finite."""
+        features = at_least_float32(features)
+        recent = (features,) if type(memory) is int else ()
+        return cls(membranes, features, 1, memory, recent, features.isnan().any(1))
+
     def remember(self, features: Tensor, membranes: dict[str, Any]) -> "StreamState":
-        """The state after one more frame, of these features [N, F], NaN where the frame is not finite."""
+        """The state after one more frame, of these features, likewise."""
+        features = at_least_float32(features)
         seen = features.isnan().any(1)
         return replace(
             self.average(features, membranes), not_finite=seen if self.not_finite is None else seen | self.not_finite
@@ -100,6 +109,10 @@ torch.serialization.add_safe_globals([StreamState])
 def map_states(function: Callable[[Tensor], Tensor], states: dict[str, Any]) -> dict[str, Any]:
     """States of neurons with a function applied to each of their tensors: `torch.Tensor.detach`, for example."""
     return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, states)
+
+
+def at_least_float32(features: Tensor) -> Tensor:
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def sum_in_order(features: Sequence[Tensor] | Tensor) -> Tensor:

@@ -24,7 +24,9 @@ from .parts import build_empty, changed_parts, replace_parts
 from .registry import effective_options, find_model
 
 WEIGHTS_FILE = "model.safetensors"
-FORMAT_VERSION = 2  # 1, where every part is as build_model makes it
+FORMAT_VERSION = (
+    3  # 2 with parts that build_model did not make, 3 with frames beyond counts: older readers refuse what they lack
+)
 NUMPY_MAKERS: tuple[Any, Any] = (np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0])  # of a scalar, of an array
 # what training scripts leave beside the tensors: made without running any code
 HARMLESS_TYPES: list[Any] = [
@@ -72,7 +74,9 @@ def serialize_pretrained(net: nn.Module) -> bytes:
     if net.input_spec is not None:
         header["input"] = dataclasses.asdict(dataclasses.replace(net.input_spec, class_names=net.class_names))
     if parts := changed_parts(net, spec):
-        header |= {"format_version": FORMAT_VERSION, "parts": parts}
+        header |= {"format_version": 2, "parts": parts}
+    if net.input_spec is not None and net.input_spec.needs_format_3:
+        header["format_version"] = 3
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     owners: dict[int, str] = {}
     for name, tensor in tensors.items():

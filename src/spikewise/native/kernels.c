@@ -135,4 +135,5 @@ void add_rows(const float *partial, int64_t rows, int64_t columns, float *sums) 
 
 #include "downsample.inc"
 #include "frames.inc"
+#include "filters.inc"
 #include "events.inc"

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ...wording import count
 from ..dataset import DatasetEntry, DatasetInfo, PrepareSpec, require_split
@@ -28,14 +29,15 @@ def cifar10_dvs(
     split_by: str = "count",
     cache: bool = False,
     split_variant: str = "published",
+    **options: Any,
 ) -> EventDataset:
     """CIFAR10-DVS from a folder of AEDAT 2.0 files per class.
 
-    split_variant:       "published": the first nine tenths of each class, in the order of the file names, are for training
-                         and the rest for testing (900 and 100); "seeded": a tenth of each class, drawn with a fixed seed,
-                         is for testing
-    T, split_by, cache:  as of `nmnist`
-    Raises:              FileNotFoundError or ValueError for a folder that is missing or has other classes
+    split_variant:  "published": the first nine tenths of each class, in the order of the file names, are for training
+                    and the rest for testing (900 and 100); "seeded": a tenth of each class, drawn with a fixed seed,
+                    is for testing
+    T, split_by, cache, options:  as of `nmnist`
+    Raises:         FileNotFoundError or ValueError for a folder that is missing or has other classes
     """
     require_split(split, "cifar10-dvs")
     hint = "get it with `spikewise data prepare cifar10-dvs --source FOLDER_OF_ZIPS`"
@@ -52,7 +54,9 @@ def cifar10_dvs(
             files[name] = recordings[:num_train] if split == "train" else recordings[num_train:]
         if not files[name]:
             raise ValueError(f"{folder / name} has {count(len(recordings), 'recording')}, too few for a {split} split")
-    return dataset_by_class("cifar10-dvs", folder, files, T=T, split_by=split_by, cache=cache, read=read_published_orientation)
+    return dataset_by_class(
+        "cifar10-dvs", folder, files, T=T, split_by=split_by, cache=cache, read=read_published_orientation, **options
+    )
 
 
 def read_published_orientation(path: Path) -> Events:

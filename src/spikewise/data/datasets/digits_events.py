@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,17 +29,18 @@ class SimulatedRecordings:
 
 
 def digits_events(
-    split: str, root: str | Path | None = None, *, T: int = 8, split_by: str = "count", cache: bool = False
+    split: str, root: str | Path | None = None, *, T: int = 8, split_by: str = "count", cache: bool = False, **options: Any
 ) -> EventDataset:
     """The embedded digits, enlarged to 32 x 32 pixels, seen by the simulated camera: 1,438 training, 359 test recordings.
 
     T, split_by:  frames per recording, and how events are divided into them; see `EventDataset`
     cache:        no effect: recordings are kept in memory
+    options:      as of `nmnist`
     """
     still = digits(split, root)
     images = resize(still.images[:, 0].astype(np.float32) / still.max_pixel, (32, 32))
     read = SimulatedRecordings(images, first_seed=0 if split == "train" else 1_000_000)
-    return EventDataset("digits-events", range(len(still)), still.labels, still.class_names, T, read, split_by)
+    return EventDataset("digits-events", range(len(still)), still.labels, still.class_names, T, read, split_by, options=options)
 
 
 ENTRY = DatasetEntry(

@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ... import disk
 from ...wording import count
@@ -31,13 +31,14 @@ def dvs_gesture(
     split_by: str = "count",
     cache: bool = False,
     split_variant: str = "published",
+    **options: Any,
 ) -> EventDataset:
     """DVS128 Gesture as `spikewise data prepare dvs-gesture` writes it: one file per performed gesture.
 
-    split_variant:       "published": every row of the label files, 1,176 and 288; "one-per-gesture": of a gesture that was
-                         performed twice in a trial only the last one, as in tonic's copy, 1,077 and 264
-    T, split_by, cache:  as of `nmnist`
-    Raises:              FileNotFoundError or ValueError for a folder that is missing or has other classes
+    split_variant:  "published": every row of the label files, 1,176 and 288; "one-per-gesture": of a gesture that was
+                    performed twice in a trial only the last one, as in tonic's copy, 1,077 and 264
+    T, split_by, cache, options:  as of `nmnist`
+    Raises:         FileNotFoundError or ValueError for a folder that is missing or has other classes
     """
     require_split(split, "dvs-gesture")
     hint = "get it with `spikewise data prepare dvs-gesture --source DvsGesture.tar.gz`"
@@ -49,7 +50,7 @@ def dvs_gesture(
     if split_variant == "one-per-gesture":
         files = {name: keep_last_of_trial(recordings) for name, recordings in files.items()}
     read = functools.partial(read_events, format="npz", size=SIZE)
-    return dataset_by_class("dvs-gesture", folder, files, T=T, split_by=split_by, cache=cache, read=read)
+    return dataset_by_class("dvs-gesture", folder, files, T=T, split_by=split_by, cache=cache, read=read, **options)
 
 
 def keep_last_of_trial(files: list[Path]) -> list[Path]:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ... import disk
 from ...progress import told_each_minute
@@ -34,6 +35,7 @@ def event_folder(
     cache: bool = False,
     class_order: str = "natural",
     sensor: tuple[int, int] | None = None,
+    **options: Any,
 ) -> EventDataset:
     """A folder with the folders `train` and `test`, each with a folder per class; or with a folder per class alone.
 
@@ -42,11 +44,11 @@ def event_folder(
     sides. Every format of `spikewise events` is read. The sensor is the one that the recordings say, or as large as the
     largest needs; for this all of them are read once. How many files of unknown kinds are skipped is said once.
 
-    T, split_by, cache:  as of `nmnist`
-    class_order:         "natural": classes that are all numbers by number (1, 2, 10); "text": always as text (1, 10, 2)
-    sensor:              (height, width) in pixels that all recordings share; None: as above
-    Raises:              FileNotFoundError or ValueError for a folder that is missing, or has no recordings; ValueError for
-                         recordings that say different sensors while no sensor is given
+    T, split_by, cache, options:  as of `nmnist`
+    class_order:  "natural": classes that are all numbers by number (1, 2, 10); "text": always as text (1, 10, 2)
+    sensor:       (height, width) in pixels that all recordings share; None: as above
+    Raises:       FileNotFoundError or ValueError for a folder that is missing, or has no recordings; ValueError for
+                  recordings that say different sensors while no sensor is given
     """
     require_split(split, "event-folder")
     folder = data_root(root)
@@ -68,7 +70,7 @@ def event_folder(
         files = {name: split_class(name, part, split) for name, part in by_class.items()}
     files = {name: files[name] for name in order_classes(files, class_order, folder)}
     read = functools.partial(read_recording, size=sensor or sensor_size(folder, recordings))
-    return dataset_by_class("event-folder", folder, files, T=T, split_by=split_by, cache=cache, read=read)
+    return dataset_by_class("event-folder", folder, files, T=T, split_by=split_by, cache=cache, read=read, **options)
 
 
 def read_recording(file: Path, size: tuple[int, int] | None = None) -> Events:

@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..dataset import DatasetEntry, DatasetInfo, PrepareSpec, require_split
 from ..events.formats import read_events
@@ -25,11 +26,13 @@ def nmnist(
     cache: bool = False,
     fold: int | None = None,
     folds: int = 5,
+    **options: Any,
 ) -> EventDataset:
     """N-MNIST from its folders Train and Test, each with the folders 0 to 9 of `.bin` files.
 
     T, split_by:  frames per recording, and how events are divided into them; see `EventDataset`
     cache:        whether to keep frames on disk, in the folder .frames of the data set
+    options:      further fields of `FrameSpec`: representation, time_window, event_count, tau, filter
     fold, folds:  None is the published split; a number k puts every file whose place in its class is k modulo `folds` into
                   the test split, Train and Test taken together
     Raises:       FileNotFoundError or ValueError for a folder that is missing or empty, or a truncated file
@@ -44,7 +47,7 @@ def nmnist(
             everything = list_recordings(folder / "Train" / name) + list_recordings(folder / "Test" / name)
             files[name] = [file for place, file in enumerate(everything) if (place % folds == fold) == (split == "test")]
     read = functools.partial(read_events, format="atis", size=NMNIST_SIZE)
-    return dataset_by_class("nmnist", folder, files, T=T, split_by=split_by, cache=cache, read=read)
+    return dataset_by_class("nmnist", folder, files, T=T, split_by=split_by, cache=cache, read=read, **options)
 
 
 def list_recordings(folder: Path) -> list[Path]:

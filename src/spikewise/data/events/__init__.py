@@ -2,22 +2,28 @@
 
 from ... import aliases
 from .events import Events
+from .filters import FILTERS, apply_filters
 from .formats import FORMATS, read_events, write_events
-from .frames import FRAME_BINNERS, frames_by_count, frames_by_duration
+from .frames import FRAME_BINNERS, REPRESENTATIONS, FrameSpec, frames_by_count, frames_by_duration, to_frames
 from .recordings import EventDataset
 from .simulate import simulate
 from .summary import summarize_events
 
 __all__ = [
+    "FILTERS",
     "FORMATS",
     "FRAME_BINNERS",
+    "REPRESENTATIONS",
     "EventDataset",
     "Events",
+    "FrameSpec",
+    "apply_filters",
     "frames_by_count",
     "frames_by_duration",
     "read_events",
     "simulate",
     "summarize_events",
+    "to_frames",
     "write_events",
 ]
 

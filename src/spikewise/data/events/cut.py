@@ -21,7 +21,6 @@ from .windows import is_window, recording_of, window_name
 
 MANIFEST = "windows.jsonl"  # a line per recording: its file, how it was cut, and its windows
 FEW = 10  # a window with fewer events than the median window of its recording by so much is left out, unless a number is given
-DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|ms|us)")
 LABEL_COLUMNS = {"class": ("class", "label"), "start": ("start", "starttime"), "end": ("end", "endtime", "stop")}
 
 
@@ -85,18 +84,6 @@ class CutReport(NamedTuple):
     rest_us: int
     seconds: float
     notes: tuple[str, ...] = ()
-
-
-def parse_duration(text: str) -> int:
-    """Microseconds of a duration such as 200ms, 0.5s or 1500us.
-
-    Raises:  ValueError for anything else
-    """
-    found = DURATION.fullmatch(text.strip())
-    length = round(float(found[1]) * MICROSECONDS[found[2]]) if found else 0
-    if length < 1:
-        raise ValueError(f"{text!r} is no duration; use a number with its unit, such as 200ms, 0.5s or 1500us")
-    return length
 
 
 # Labels ----------------------------------------------------------------------------------------------------------------------

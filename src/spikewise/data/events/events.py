@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...durations import format_duration
+
 
 @dataclass(frozen=True)
 class Events:
@@ -33,12 +35,39 @@ class Events:
         columns = (self.t[part], self.x[part], self.y[part], self.polarity[part])
         return Events(*columns, self.size, self.notes, self.is_size_told)
 
+    @property
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """t, x, y, polarity."""
+        return self.t, self.x, self.y, self.polarity
+
+    @property
+    def has_promised_types(self) -> bool:
+        """Whether the columns are of the types above, which loops in C read."""
+        return tuple(column.dtype for column in self.columns) == (np.int64, np.uint16, np.uint16, np.uint8)
+
     def between(self, start: int, end: int) -> "Events":
         """The events with start <= t < end, in microseconds; a view where they are contiguous."""
         inside = (self.t >= start) & (self.t < end)
         count = int(np.count_nonzero(inside))
         first = int(np.argmax(inside)) if count else 0
         return self[first : first + count] if inside[first : first + count].all() else self[inside]
+
+    def part(self, start: int | None, end: int | None) -> "Events":
+        """The events from `start` to before `end`, in microseconds after the earliest event.
+
+        start, end:  None: from the first event, to the last
+        Raises:      ValueError for a part that ends before it begins, or begins after the last event
+        """
+        if start is None and end is None:
+            return self
+        start, lasts = start or 0, f"the recording lasts {format_duration(self.duration / 1e6)}"
+        if end is not None and end <= start:
+            said = f"from {format_duration(start / 1e6)} to {format_duration(end / 1e6)}"
+            raise ValueError(f"a part {said} is empty: it must end after it begins; {lasts}")
+        if start > self.duration or not len(self):
+            raise ValueError(f"there is no part from {format_duration(start / 1e6)}: {lasts}")
+        first = int(self.t.min())
+        return self.between(first + start, first + (self.duration + 1 if end is None else end))
 
     @property
     def duration(self) -> int:

@@ -1,11 +1,12 @@
 """Plots of recordings and samples: frames side by side, an animation, and events in space and time."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from ...wording import count
 from .downsample import downsample, largest_within
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # vermilion and blue, which colour-blind people can tell apart
 ON_COLOR, OFF_COLOR, BACKGROUND = (213, 94, 0), (0, 114, 178), (255, 255, 255)
 MAX_POINTS = 60_000  # of a plot in space and time; more would hide each other
+TIME_UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0}
+CLOCK_HEIGHT, CLOCK_COLOR = 22, (70, 70, 70)  # of the strip below an animation
 MAX_SIDE = 640  # pixels of the longer side of an animation
 MAX_SMALL_SIDE = 200  # of a frame in a row, which has about as many pixels: none of the sensor's may be left out
 
@@ -41,7 +44,7 @@ def plot_recording(events: Events, path: Path, *, frames: int = 8, seconds: floa
     try:
         if suffix == ".gif":
             pictures = frames_by_duration(downsample_sensor(events), 4 * frames)
-            write_gif(pictures, path, seconds or min(10.0, max(1.0, events.duration / 1e6)))
+            write_gif(pictures, path, seconds or min(10.0, max(1.0, events.duration / 1e6)), clock(events, 4 * frames))
         else:
             plot_frames(events, path, frames)
     except OSError as error:
@@ -76,10 +79,29 @@ def upscale(picture: np.ndarray, min_side: int) -> np.ndarray:
     return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
-def write_gif(frames: np.ndarray, path: Path, seconds: float) -> None:
-    """Frames [T, 2, H, W] as an animated GIF that loops."""
-    max_count = color_scale(frames)
-    pictures = [Image.fromarray(upscale(events_to_rgb(frame, max_count), 256)) for frame in frames]
+def time_unit(events: Events) -> tuple[str, float]:
+    """The unit in which the times of a recording are shown, and its microseconds."""
+    return next((unit, size) for unit, size in TIME_UNITS.items() if events.duration >= 2 * size or size == 1)
+
+
+def clock(events: Events, frames: int) -> list[str]:
+    """When each of so many frames begins, after the earliest event: in one unit, with decimals that tell them apart."""
+    unit, size = time_unit(events)
+    step = events.duration / frames / size
+    decimals = max(0, 1 - math.floor(math.log10(step))) if step else 0
+    return [f"{k * step:,.{decimals}f} {unit}" for k in range(frames)]
+
+
+def write_gif(frames: np.ndarray, path: Path, seconds: float, times: Sequence[str]) -> None:
+    """Frames [T, 2, H, W] as an animated GIF that loops, each above its time."""
+    max_count, pictures, font = color_scale(frames), [], ImageFont.load_default(13)
+    for frame, time in zip(frames, times, strict=True):
+        pixels = upscale(events_to_rgb(frame, max_count), 256)
+        picture = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + CLOCK_HEIGHT), CLOCK_COLOR)
+        picture.paste(Image.fromarray(pixels))
+        place = picture.width - 6, pixels.shape[0] + CLOCK_HEIGHT // 2
+        ImageDraw.Draw(picture).text(place, time, fill=BACKGROUND, font=font, anchor="rm")
+        pictures.append(picture)
     wait = max(20, round(1000 * seconds / len(pictures)))  # milliseconds; many viewers slow down anything faster than 20
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=wait, loop=0)
 
@@ -99,13 +121,12 @@ def new_figure(**how: Any) -> "Figure":
 def plot_frames(events: Events, path: Path, frames: int) -> None:
     """A row of frames, and below it every event (or a sample of them) by place and time."""
     counts = frames_by_duration(downsample_sensor(events, MAX_SMALL_SIDE), frames)
-    max_count, seconds = color_scale(counts), events.duration / 1e6
-    decimals = 0 if seconds > 0.01 * frames else 2
+    max_count = color_scale(counts)
     figure = new_figure(figsize=(1.5 * frames, 5.6))
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 2.2)))
-    for number, (ax, frame) in enumerate(zip(above.subplots(1, frames, squeeze=False)[0], counts, strict=True)):
+    for ax, frame, time in zip(above.subplots(1, frames, squeeze=False)[0], counts, clock(events, frames), strict=True):
         ax.imshow(events_to_rgb(frame, max_count), interpolation="nearest")
-        ax.set_title(f"{1e3 * seconds * number / frames:,.{decimals}f} ms", fontsize=8)
+        ax.set_title(time, fontsize=8)
         ax.set(xticks=[], yticks=[])
     plot_event_cloud(below.add_subplot(projection="3d", computed_zorder=False), events)
     figure.savefig(path)
@@ -114,19 +135,22 @@ def plot_frames(events: Events, path: Path, frames: int) -> None:
 def plot_event_cloud(ax: Any, events: Events) -> None:
     """Events as points: time to the right, rows from the top down as in the frames, columns away from the viewer."""
     step = -(-len(events) // MAX_POINTS)
-    t = (events.t[::step] - events.t.min()) / 1e3
+    unit, size = time_unit(events)
+    t = (events.t[::step] - events.t.min()) / size
     x, y, polarity = events.x[::step], events.y[::step], events.polarity[::step]
     height, width = events.size
     colours = np.array([OFF_COLOR, ON_COLOR])[polarity] / 255
     look = {"s": 1.2, "alpha": min(1.0, 0.15 + 6000 / len(t)), "linewidths": 0, "depthshade": False}
     look["clip_on"] = False  # the cloud is wider than the square that 3-D axes are cut to
     ax.scatter(t, x, y, c=colours, **look)
-    ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=1.6)
-    ax.set(xlabel="time (ms)", ylabel="x", zlabel="y", xlim=(0, max(float(t.max()), 1e-3)))
+    ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=2.0)
+    ax.set(xlabel=f"time ({unit})", ylabel="x", zlabel="y", xlim=(0, max(float(t.max()), 1e-3)))
     ax.set(ylim=(-0.5, width - 0.5), zlim=(height - 0.5, -0.5))  # whole pixels; the row 0 on top
     ax.set_yticks([0, width - 1])
     ax.set_zticks([0, height - 1])
-    ax.tick_params(labelsize=7)
+    ax.tick_params(labelsize=7, pad=-3)
+    for axis, pad in ((ax.xaxis, -6), (ax.yaxis, -12), (ax.zaxis, -12)):
+        axis.labelpad = pad
     ax.view_init(elev=16, azim=-70)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.pane.set_visible(False)

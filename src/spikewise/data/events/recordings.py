@@ -1,8 +1,8 @@
 """Event recordings as samples: read and binned into frames when asked for; frames are cached on disk where wanted."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .downsample import Crop, downsample
 from .events import Events
 from .formats import SHOWN_SUFFIXES, may_be_recording
 from .formats.sensor import Size
-from .frames import FRAME_BINNERS, clip_counts
+from .frames import FrameSpec, clip_counts, smallest_type
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
 # raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended; 3, DAVIS upright
@@ -39,7 +39,8 @@ class EventDataset(MapStyleDataset):
     crop:      what is kept of the sensor before: see `downsample`
     max_count: of events in a pixel of a frame; larger counts become it; 0: no limit
     cache:     a folder for cached frames, in the smallest type that holds them; None: they are computed each time
-    Raises:    ValueError for another `split_by`, or files and labels of different numbers
+    options:   further fields of `FrameSpec`: representation, time_window, event_count, tau, filter
+    Raises:    ValueError for what `FrameSpec` refuses, or files and labels of different numbers
     """
 
     name: str
@@ -54,16 +55,21 @@ class EventDataset(MapStyleDataset):
     size: int | Size | None = None
     crop: Crop = "none"
     max_count: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.split_by not in FRAME_BINNERS:
-            raise ValueError(f"split_by={self.split_by!r} is unknown; use {' or '.join(FRAME_BINNERS)}")
+        _ = self.frame_spec
         if len(self.files) != len(self.labels):
             raise ValueError(f"{self.name}: {len(self.files):,} recordings and {len(self.labels):,} labels do not match")
 
+    @property
+    def frame_spec(self) -> FrameSpec:
+        """How recordings become frames."""
+        return FrameSpec(self.T, self.split_by, **self.options)
+
     def sample(self, index: int) -> np.ndarray:
-        """Frames [T, 2, H, W]: counts of events, float32."""
-        return self.frames(index).astype(np.float32)
+        """Frames [T, 2, H, W], float32."""
+        return self.frames(index).astype(np.float32, copy=False)
 
     @property
     def sensor(self) -> Size:
@@ -71,7 +77,7 @@ class EventDataset(MapStyleDataset):
         return self.read(self.files[0]).size
 
     def frames(self, index: int) -> np.ndarray:
-        """Frames [T, 2, H, W]: counts of events, in the smallest unsigned integer type that holds them."""
+        """Frames [T, 2, H, W]: counts of events in the smallest unsigned integer type that holds them, or else float32."""
         if self.cache is None:
             return self.compute_frames(index)
         assert isinstance(self.files, PathArray), "cached frames are named after files"
@@ -86,7 +92,8 @@ class EventDataset(MapStyleDataset):
     @property
     def cache_name(self) -> str:
         """Of the folder of cached frames: what they depend on."""
-        name = f"{self.T}-{self.split_by}" + (f"-{self.max_count}" if self.max_count else "")
+        options = "".join(f"-{name}={self.options[name]}" for name in sorted(self.options))
+        name = f"{self.T}-{self.split_by}{options}" + (f"-{self.max_count}" if self.max_count else "")
         if self.size is None and self.crop == "none":
             return name
         crop = self.crop if isinstance(self.crop, str) else "x".join(map(str, self.crop))
@@ -95,28 +102,34 @@ class EventDataset(MapStyleDataset):
 
     def compute_frames(self, index: int) -> np.ndarray:
         """Frames from the recording itself."""
-        file = self.files[index]
-        events = self.read(file)
+        file, spec = self.files[index], self.frame_spec
         try:
+            events = spec.select(self.read(file))
             seen = downsample(events, self.size, self.crop)
-            counts = clip_counts(FRAME_BINNERS[self.split_by](seen, self.T), self.max_count)
+            frames = clip_counts(spec.frames(seen), self.max_count)
         except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
-        if events.notes and self.say_once("notes"):
-            notice(
-                f"{self.name}: {file}: {'; '.join(events.notes)} (said of the first such recording alone; "
-                "`spikewise events info FILE` says it of any)"
-            )
-        if len(seen) < len(events) and self.say_once("crop"):
+            raise ValueError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+        say_notes_of_first(self.name, file, events.notes)
+        if len(seen) < len(events) and say_once(self.name, "crop"):
             cut = f"{len(events) - len(seen):,} of {count(len(events), 'event')}"
             notice(f"{self.name}: {file}: the crop leaves out {cut} (said of the first such recording alone)")
-        return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+        return smallest_type(frames)
 
-    def say_once(self, what: str) -> bool:
-        """Whether this was not said yet of the data set, in this process."""
-        said = (self.name, what) in _SAID
-        _SAID.add((self.name, what))
-        return not said
+
+def say_notes_of_first(name: str, source: object, notes: tuple[str, ...]) -> None:
+    """Say a recording's notes, if it is the first with any among those of this name."""
+    if notes and say_once(name, "notes"):
+        notice(
+            f"{name}: {source}: {'; '.join(notes)} (said of the first such recording alone; "
+            "`spikewise events info FILE` says it of any)"
+        )
+
+
+def say_once(name: str, what: str) -> bool:
+    """Whether this was not said yet of a data set, in this process."""
+    said = (name, what) in _SAID
+    _SAID.add((name, what))
+    return not said
 
 
 def file_version(file: Path) -> bytes:
@@ -197,8 +210,12 @@ def dataset_by_class(
     split_by: str,
     cache: bool,
     read: Callable[[Path], Events],
+    **options: Any,
 ) -> EventDataset:
-    """The data set of files below `folder`, given by class name, in the order of the class indices."""
+    """The data set of files below `folder`, given by class name, in the order of the class indices.
+
+    options:  further fields of `FrameSpec`
+    """
     return EventDataset(
         name=name,
         files=PathArray(folder, (file.relative_to(folder) for recordings in files.values() for file in recordings)),
@@ -208,4 +225,5 @@ def dataset_by_class(
         read=read,
         split_by=split_by,
         cache=folder / CACHE_FOLDER if cache else None,
+        options=options,
     )
