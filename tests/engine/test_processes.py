@@ -47,7 +47,7 @@ def few_samples(config, split, world=ALONE):
 
 @pytest.fixture(autouse=True)
 def _few_samples(monkeypatch):
-    monkeypatch.setattr(loop, "load_data", few_samples)
+    monkeypatch.setattr(loop, "load_run_data", few_samples)
 
 
 def train_rank(rank, config, run, **options):
@@ -176,7 +176,7 @@ def other_labels(rank, run):
         data = few_samples(config, split)
         return replace(data, labels=data.labels[::-1].copy()) if rank == 1 else data
 
-    loop.load_data = load
+    loop.load_run_data = load
     return train_rank(rank, SHARDED, run)
 
 
