@@ -14,6 +14,7 @@ from test_processes import files_of
 
 from spikewise.cli.main import main
 from spikewise.engine.loop import resume
+from spikewise.engine.signals import StopSignals
 
 COMMAND = "digits --model.name sew_7b --model.neuron IF --model.num-blocks 1 --model.T 2 --device cpu --quiet "
 COMMAND += "--optim.batch 48 --optim.lr-batch 48 --optim.shards 4 --retention.every-steps 2 --optim.epochs"
@@ -117,6 +118,19 @@ def test_killed_ranks_are_started_again_and_the_run_is_the_same(kills, tmp_path)
     assert main(train(whole, 2)[2:]) == 0
     assert files_of(run) == files_of(whole)
     assert len(json.loads((run / "environment.json").read_text())["resumed"]) == len(kills)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_every_signal_is_remembered_but_a_hangup_that_nohup_ignores(number):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = StopSignals(patient=True)
+    try:
+        with stop.installed():
+            for _ in range(2):  # patient: a second one changes nothing
+                os.kill(os.getpid(), number)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stop.received == (0 if number == signal.SIGHUP else number)
 
 
 def test_mistakes_are_told_once_before_processes_are_started(capsys, monkeypatch):
