@@ -13,6 +13,7 @@ import pytest
 from test_processes import files_of
 
 from spikewise.cli.main import main
+from spikewise.engine.launch import status_of
 from spikewise.engine.loop import resume
 from spikewise.engine.signals import StopSignals
 
@@ -131,6 +132,12 @@ def test_every_signal_is_remembered_but_a_hangup_that_nohup_ignores(number):
     finally:
         signal.signal(signal.SIGHUP, before)
     assert stop.received == (0 if number == signal.SIGHUP else number)
+
+
+def test_a_kill_counts_more_than_what_it_did_to_the_others(capsys):
+    assert status_of({0: 2, 1: -9}) == 128 + 9
+    assert "rank 1 was ended by signal 9" in capsys.readouterr().err
+    assert status_of({0: 3, 1: 3}) == 3
 
 
 def test_mistakes_are_told_once_before_processes_are_started(capsys, monkeypatch):

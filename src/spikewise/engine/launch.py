@@ -59,9 +59,9 @@ def launch(processes: int, args: list[str]) -> int:
 
 
 def status_of(codes: dict[int, int]) -> int:
-    """The exit status of processes that failed, by rank: the first one's; a signal that ended one is told."""
+    """The exit status of processes that failed, by rank: of one that a signal ended, which is told, before those who lost it."""
     for rank, code in codes.items():
         if code < 0:
             Console(quiet=False).line(f"spikewise: rank {rank} was ended by signal {-code}")
-    code = next(iter(codes.values()))
+    code = min(codes.values())
     return 128 - code if code < 0 else code
