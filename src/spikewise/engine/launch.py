@@ -59,7 +59,7 @@ def launch(processes: int, args: list[str]) -> int:
 
 
 def status_of(codes: dict[int, int]) -> int:
-    """The exit status of processes that failed, by rank: of one that a signal ended, which is told, before those who lost it."""
+    """The exit status of processes that failed, by rank: of one that a signal ended, which is told, before the others'."""
     for rank, code in codes.items():
         if code < 0:
             Console(quiet=False).line(f"spikewise: rank {rank} was ended by signal {-code}")
