@@ -95,7 +95,10 @@ def test_list_shows_every_table(topic, capsys):
         (["data", "info", "cifar10"], "--data.root"),
         (["reproduce", "tab22"], "did you mean 'tab2'?"),
         (["train", "digits", "--model.connect", "XOR"], "no connection named 'XOR'; known: ADD, AND, IAND"),
-        (["train", "digits", "--model.neuron", "lif"], "did you mean 'LIF'? known: IF, LIF, PLIF, ALIF, CUBA; of your own: import"),
+        (
+            ["train", "digits", "--model.neuron", "lif"],
+            "did you mean 'LIF'? known: IF, LIF, PLIF, ALIF, CUBA; of your own: import",
+        ),
         (["train", "digits", "--model.backend", "cpuu"], "no backend named 'cpuu'; did you mean 'cpu'?"),
         (["train", "digits", "--imports", "x"], "no option --imports; did you mean '--import'?"),
         (["train", "digits", "--data.num-frames", "3"], "data.num_frames=3 changes nothing"),
