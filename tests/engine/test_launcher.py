@@ -12,6 +12,11 @@ from pathlib import Path
 import pytest
 from test_processes import files_of
 
+from spikewise.cli.main import main
+from spikewise.engine.launch import status_of
+from spikewise.engine.loop import resume
+from spikewise.engine.signals import StopSignals
+
 COMMAND = "digits --model.name sew_7b --model.neuron IF --model.num-blocks 1 --model.T 2 --device cpu --quiet "
 COMMAND += "--optim.batch 48 --optim.lr-batch 48 --optim.shards 4 --retention.every-steps 2 --optim.epochs"
 SECONDS = 120  # that anything may take here, on a busy machine
@@ -96,8 +101,7 @@ def test_a_stop_asked_of_one_rank_holds_for_those_that_the_launcher_starts_again
     )
     assert err.count("rank 0: stopped after step") == 2  # also by the processes that were started again
     assert f"exitcode  : {128 + number}" in err
-    resumed = [sys.executable, "-m", "spikewise", "train", "--resume", str(run), "--stop-epoch", str(steps_done(run) // 30 + 1)]
-    assert subprocess.run([*resumed, "--quiet", "--device", "cpu"], check=False, timeout=SECONDS).returncode == 0
+    resume(run, device="cpu", quiet=True, stop_epoch=steps_done(run) // 30 + 1)
     assert not (run / "stopped.json").exists()
 
 
@@ -112,17 +116,31 @@ def test_killed_ranks_are_started_again_and_the_run_is_the_same(kills, tmp_path)
             os.kill(ranks(launcher)[rank], signal.SIGKILL)
         _, err = launcher.communicate(timeout=SECONDS)
     assert launcher.returncode == 0, err
-    assert (
-        subprocess.run([sys.executable, *train(whole, 2)], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
-        == 0
-    )
+    assert main(train(whole, 2)[2:]) == 0
     assert files_of(run) == files_of(whole)
     assert len(json.loads((run / "environment.json").read_text())["resumed"]) == len(kills)
 
 
-def test_mistakes_are_told_once_before_processes_are_started(capsys, monkeypatch):
-    from spikewise.cli.main import main
+@pytest.mark.parametrize("number", SIGNALS)
+def test_every_signal_is_remembered_but_a_hangup_that_nohup_ignores(number):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop = StopSignals(patient=True)
+    try:
+        with stop.installed():
+            for _ in range(2):  # patient: a second one changes nothing
+                os.kill(os.getpid(), number)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert stop.received == (0 if number == signal.SIGHUP else number)
 
+
+def test_a_kill_counts_more_than_what_it_did_to_the_others(capsys):
+    assert status_of({0: 2, 1: -9}) == 128 + 9
+    assert "rank 1 was ended by signal 9" in capsys.readouterr().err
+    assert status_of({0: 3, 1: 3}) == 3
+
+
+def test_mistakes_are_told_once_before_processes_are_started(capsys, monkeypatch):
     for variables, words, message in (
         ({}, ["--processes", "0"], "--processes 0 is out of range; use 1 or more"),
         ({"WORLD_SIZE": "2", "RANK": "1"}, ["--processes", "2"], "rank 1: --processes 2 starts a launcher, and WORLD_SIZE=2"),
@@ -135,8 +153,6 @@ def test_mistakes_are_told_once_before_processes_are_started(capsys, monkeypatch
 
 
 def test_other_commands_are_for_one_process(capsys, monkeypatch):
-    from spikewise.cli.main import main
-
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["evaluate", "nowhere"]) == 2
     assert "`spikewise evaluate` is for one process, and WORLD_SIZE=2; leave torchrun out" in capsys.readouterr().err

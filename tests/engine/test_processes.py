@@ -27,8 +27,9 @@ from spikewise.engine.build import load_data
 from spikewise.engine.distributed import ALONE, joined
 from spikewise.engine.errors import NonFiniteError, RankLostError
 from spikewise.engine.evaluate import evaluate_network
-from spikewise.engine.loader import TrainingBatches
+from spikewise.engine.loader import ShardBatches, TrainingBatches
 from spikewise.engine.loop import resume, train
+from spikewise.engine.step import TrainState
 
 FILES = ("metrics.jsonl", "probe.jsonl", "checkpoints/last/model.safetensors", "checkpoints/last/training.safetensors")
 SHARDED = replace(
@@ -47,7 +48,7 @@ def few_samples(config, split, world=ALONE):
 
 @pytest.fixture(autouse=True)
 def _few_samples(monkeypatch):
-    monkeypatch.setattr(loop, "load_data", few_samples)
+    monkeypatch.setattr(loop, "load_run_data", few_samples)
 
 
 def train_rank(rank, config, run, **options):
@@ -167,6 +168,28 @@ def test_a_process_that_fails_or_is_killed_ends_the_others_in_words(kind, tmp_pa
     assert answers[1] is None if kind == "killed" else "a file is damaged" in str(answers[1][0])
 
 
+def step_under_scaler(rank, size):
+    """Three steps with a loss scaler; in the second one sample's gradient overflows, and the step is skipped."""
+    with joined(CPU) as world:
+        state = TrainState(SHARDED, few_samples(SHARDED, "train"), CPU, world=world)
+        state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+        batches = ShardBatches(TrainingBatches(SHARDED, state.data, state.order), rank, size)
+        for step in range(3):
+            overflows = step == 1 and rank == size - 1
+            hook = state.net.head.weight.register_hook(lambda g: g * torch.inf if overflows else g)  # noqa: B023  # removed below
+            state.step_shards(batches[step])
+            hook.remove()
+        return state.scaler.get_scale(), [p.detach().numpy() for p in state.net.parameters()]
+
+
+def test_an_overflow_in_one_process_skips_the_step_in_all():
+    scale, alone = step_under_scaler(0, 1)
+    assert scale == 2.0**15
+    for answer in in_processes(2, step_under_scaler, 2):
+        assert answer[0] == scale
+        assert all(map(np.array_equal, answer[1], alone))
+
+
 def other_seed(rank, run):
     return train_rank(rank, replace(SHARDED, seed=rank // 2), run)
 
@@ -176,7 +199,7 @@ def other_labels(rank, run):
         data = few_samples(config, split)
         return replace(data, labels=data.labels[::-1].copy()) if rank == 1 else data
 
-    loop.load_data = load
+    loop.load_run_data = load
     return train_rank(rank, SHARDED, run)
 
 

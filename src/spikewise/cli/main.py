@@ -112,7 +112,8 @@ def main(args: list[str] | None = None) -> int:
         status = exit_status(error)
         if status is None or os.environ.get("SPIKEWISE_TRACEBACK"):
             raise
-        print(f"spikewise: {rank_prefix()}{error_message(error)}", file=sys.stderr)
+        # in one write, as other processes have lines of their own
+        print(f"spikewise: {rank_prefix()}{error_message(error)}\n", end="", file=sys.stderr)
         return status
 
 

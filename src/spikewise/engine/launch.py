@@ -2,9 +2,11 @@
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 import uuid
+from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -12,7 +14,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from .console import Console
 from .distributed import world_size
-from .signals import STOPS
+from .signals import stops
 
 
 def require_processes(processes: int) -> None:
@@ -37,6 +39,10 @@ def launch(processes: int, args: list[str]) -> int:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # each process says itself what went wrong
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    for number in stops():  # versions of PyTorch differ in those that they pass on
+        signal.signal(number, end_all)
+    names = ",".join(number.name for number in stops())
+    handled: dict[str, Any] = {"signals_to_handle": names} if hasattr(LaunchConfig, "signals_to_handle") else {}
     with tempfile.TemporaryDirectory(prefix="spikewise-") as folder:
         config = LaunchConfig(
             min_nodes=1,
@@ -47,7 +53,7 @@ def launch(processes: int, args: list[str]) -> int:
             rdzv_endpoint="localhost:0",
             max_restarts=0,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
-            signals_to_handle=",".join(number.name for number in STOPS),
+            **handled,
         )
         try:
             elastic_launch(config, sys.executable)("-m", "spikewise", *args)
@@ -58,10 +64,15 @@ def launch(processes: int, args: list[str]) -> int:
     return 0
 
 
+def end_all(number: int, _frame: Any) -> None:
+    """Let the launcher pass a signal on to all processes, and wait for them."""
+    raise SignalException(f"signal {number}", signal.Signals(number))
+
+
 def status_of(codes: dict[int, int]) -> int:
-    """The exit status of processes that failed, by rank: the first one's; a signal that ended one is told."""
+    """The exit status of processes that failed, by rank: of one that a signal ended, which is told, before the others'."""
     for rank, code in codes.items():
         if code < 0:
             Console(quiet=False).line(f"spikewise: rank {rank} was ended by signal {-code}")
-    code = next(iter(codes.values()))
+    code = min(codes.values())
     return 128 - code if code < 0 else code

@@ -69,8 +69,11 @@ def train(
     quiet:       print nothing
     stop_epoch:  stop after this epoch, on the learning rate schedule of the whole run; `resume` continues
     Raises:      FileExistsError for a folder in use; ValueError for a config that does not fit; NonFiniteError when a loss or
-                 gradient is not finite, before that step changes a weight; BatchTooLargeError; Interrupted after SIGINT or
-                 SIGTERM
+                 gradient is not finite, before that step changes a weight; BatchTooLargeError; Interrupted after SIGINT,
+                 SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2; RankLostError where another process of this training is gone
+
+    Where a launcher such as torchrun has started several processes, they share the shards of each step, and each of them
+    returns the same.
     """
     if not isinstance(config, Config):
         raise ValueError(f"train takes a Config, such as sw.RECIPES['digits'](), given {config!r}")

@@ -8,6 +8,11 @@ from typing import Any
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
+def stops() -> list[signal.Signals]:
+    """The signals that ask this process to stop: all of them, but a hangup that nohup ignores."""
+    return [number for number in STOPS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+
+
 class StopSignals:
     """Remembers the first signal that asks a run to stop, so that it can save first.
 
@@ -29,9 +34,8 @@ class StopSignals:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Handle the signals while open; outside the main thread they stay the caller's, and so does what nohup ignores."""
-        chosen = [number for number in STOPS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
         try:
-            previous = {number: signal.signal(number, self.handle) for number in chosen}
+            previous = {number: signal.signal(number, self.handle) for number in stops()}
         except ValueError:  # not in the main thread
             previous = {}
         try:

@@ -21,6 +21,8 @@ def step_or_oom_hint(state: TrainState, shards: list[Shard]) -> float:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+    if not shards:
+        raise BatchTooLargeError("out of memory, though this process has no sample of this batch; start fewer processes here")
     samples, labels = shards[0]
     state.optimizer.zero_grad(set_to_none=True)
     if state.device.type == "cuda":
@@ -37,8 +39,10 @@ def step_or_oom_hint(state: TrainState, shards: list[Shard]) -> float:
         max_batch = min(max_batch, max(1, len(labels) // 2))
     except (RuntimeError, MemoryError):  # not even memory for a few samples
         max_batch = 1
+    count = state.config.optim.shards
+    parts = f" in each of {count} shards" if count > 1 else ""
     raise BatchTooLargeError(
-        f"out of memory at a batch of {len(labels)}: about {max_batch} would fit; try --optim.batch {max_batch} "
+        f"out of memory at a batch of {len(labels)}{parts}: about {max_batch} would fit; try --optim.batch {max_batch * count} "
         f"(the learning rate scales with it){or_bfloat16}"
     )
 
