@@ -24,6 +24,7 @@ from .memory.out_of_memory import step_or_oom_hint
 from .metrics import Result, append_epoch_metrics, best_epoch_metrics, read_result
 from .preflight import check_first_batch, checkpoint_bytes, require_disk, require_stop_epoch
 from .run import checkpoint
+from .run.background import Background
 from .run.fingerprint import describe_changes, run_fingerprint
 from .run.folder import (
     CHECKPOINTS,
@@ -166,9 +167,10 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
     lines, epochs = MinuteLines(console.minutely, steps.stop, steps.start), config.optim.epochs
     start, num_seen = time.perf_counter(), 0
     progress = console.progress(state.num_steps, state.steps_done)
-    with closing(loaded), TensorBoard(run) as board, progress as advance, signals.installed():
+    with closing(loaded), TensorBoard(run) as board, progress as advance, signals.installed(), Background() as writer:
         for shards in batches:
             loss = step_or_oom_hint(state, shards)
+            writer.check()
             if state.probe_record:
                 append(run / PROBE, state.probe_record)
                 board.add_probe(state.probe_record)
@@ -180,6 +182,7 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
             done, epoch = state.steps_done, (state.steps_done - 1) // steps_per_epoch + 1
             lines.at(done, partial("epoch {:3}/{}  step {}/{}  {}".format, epoch, epochs, done, state.num_steps, where))
             if state.steps_done % steps_per_epoch == 0:
+                writer.wait()  # metrics.jsonl is one line ahead at most; and evaluation may fork, best without threads
                 precision, batch = config.optim.eval_precision, config.optim.batch
                 score = evaluate_network(
                     state.eval_net, test, device, precision=precision, batch=batch, workers=num_workers, quiet=quiet
@@ -189,13 +192,14 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
                 append(run / TIMING, timing)
                 board.add_epoch(metrics)
                 state.meter = EpochMeter()
-                save_checkpoint(state, run, console)
+                save_checkpoint(state, run, console, writer)
                 console.epoch(metrics, config.optim.epochs, speed)
                 start, num_seen, batches.seconds = time.perf_counter(), 0, 0.0
             elif config.retention.every_steps and state.steps_done % config.retention.every_steps == 0:
-                save_checkpoint(state, run, console)
+                save_checkpoint(state, run, console, writer)
             if signals.received:
-                save_checkpoint(state, run, console)
+                save_checkpoint(state, run, console, writer)
+                writer.wait()
                 message = f"stopped after step {state.steps_done}, saved; continue with --resume {run}"
                 raise Interrupted(signals.received, message)
     return read_result(run, config)
@@ -212,9 +216,13 @@ def run_header(state: TrainState) -> str:
     )
 
 
-def save_checkpoint(state: TrainState, run: Path, console: Console | None = None) -> None:
-    """Write a checkpoint, update the links `last` and `best`, and remove the checkpoints that are not kept."""
-    folder, keep = run / CHECKPOINTS, state.config.retention
+def save_checkpoint(state: TrainState, run: Path, console: Console | None = None, writer: Background | None = None) -> None:
+    """Write a checkpoint, update the links `last` and `best`, and remove the checkpoints that are not kept.
+
+    writer:  writes while training goes on; None: all is on the disk on return
+    """
+    if writer is not None:
+        writer.wait()  # one copy in memory at a time
     saved = checkpoint.CheckpointState(
         step=state.steps_done,
         meter=vars(state.meter),
@@ -224,15 +232,28 @@ def save_checkpoint(state: TrainState, run: Path, console: Console | None = None
         run=run_fingerprint(state.config, state.data.labels),
         scaler=state.scaler.state_dict() if state.scaler.is_enabled() else None,
     )
-    newest = checkpoint.save(folder, state.eval_net, state.net, state.optimizer, saved)
+    snapshot = checkpoint.snapshot(state.eval_net, state.net, state.optimizer, saved)
+    lines = read_lines(run / METRICS)  # now: the thread must not see later ones
+    best_step = best_epoch_metrics(lines)["step"] if state.config.retention.best and lines else None
+    write = partial(write_checkpoint, state, run / CHECKPOINTS, snapshot, best_step, console)
+    if writer is None:
+        write()
+    else:
+        writer.start(write)
+
+
+def write_checkpoint(
+    state: TrainState, folder: Path, snapshot: checkpoint.Snapshot, best_step: int | None, console: Console | None
+) -> None:
+    """The part of `save_checkpoint` that goes to the disk: of `state` it reads what no step changes."""
+    keep = state.config.retention
+    newest = checkpoint.write(folder, snapshot)
     links = disk.point(folder / "last", newest.name)
-    paths, lines = checkpoint.list_checkpoints(folder), read_lines(run / METRICS)
+    paths = checkpoint.list_checkpoints(folder)
     kept = set(paths[-keep.last :])
-    if keep.best and lines:
-        best = checkpoint.path_of_step(folder, best_epoch_metrics(lines)["step"])
-        if best.is_dir():
-            kept.add(best)
-            disk.point(folder / "best", best.name)
+    if best_step is not None and (best := checkpoint.path_of_step(folder, best_step)).is_dir():
+        kept.add(best)
+        disk.point(folder / "best", best.name)
     if keep.every_epochs:
         every = keep.every_epochs * state.order.steps_per_epoch
         kept |= {path for path in paths if checkpoint.step_number(path) % every == 0}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from .. import disk
@@ -19,6 +18,7 @@ from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
 from .network import Network, require_positive
 from .parts import build_empty, changed_parts, replace_parts
+from .tensor_file import serialize
 
 WEIGHTS_FILE = "model.safetensors"
 FORMAT_VERSION = 2  # 1, where every part is as build_model makes it
@@ -51,8 +51,8 @@ def save_pretrained(net: nn.Module, folder: str | Path) -> Path:
     return path
 
 
-def serialize_pretrained(net: nn.Module) -> bytes:
-    """The content of the file that `save_pretrained` writes."""
+def serialize_pretrained(net: nn.Module) -> memoryview:
+    """The content of the file that `save_pretrained` writes: a copy, which later training does not change."""
     net = unwrap_module(net)
     if not isinstance(net, Network) or not net.spec:
         raise ValueError("save_pretrained: this network was not built by build_model, so the file could not say what it is")
@@ -66,12 +66,12 @@ def serialize_pretrained(net: nn.Module) -> bytes:
         header["input"] = dataclasses.asdict(dataclasses.replace(net.input_spec, class_names=net.class_names))
     if parts := changed_parts(net, spec):
         header |= {"format_version": FORMAT_VERSION, "parts": parts}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    tensors = net.state_dict()
     owners: dict[int, str] = {}
     for name, tensor in tensors.items():
         if tensor.numel() and (other := owners.setdefault(tensor.data_ptr(), name)) != name:
             raise ValueError(f"save_pretrained: {name} is the same tensor as {other}, which would come back as two")
-    return save(tensors, metadata={"spikewise": json.dumps(header)})
+    return serialize(tensors, metadata={"spikewise": json.dumps(header)})
 
 
 def unwrap_module(net: nn.Module) -> nn.Module:
