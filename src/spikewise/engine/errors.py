@@ -9,6 +9,10 @@ class Interrupted(Exception):
         self.status = 128 + signal_number
 
 
+class RankLostError(ConnectionError):
+    """Another process of a training is gone."""
+
+
 class NonFiniteError(ArithmeticError):
     """A loss or a gradient is NaN or infinite."""
 
