@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from .build import autocast, build_network, describe_input
 from .ema import update_ema
 from .errors import NonFiniteError
 from .finetune import frozen_modules, load_initial_weights
+from .lockstep import Lockstep, require_usual_norms
 from .loss import balanced_class_weights, cross_entropy
 from .non_finite import NOT_LOCATED, BufferSnapshot, locate_non_finite
 from .optim import build_optimizer, learning_rate, set_learning_rate
@@ -73,6 +75,9 @@ class TrainState:
         self.frozen = frozen_modules(self.net, config.freeze)
         balanced = config.optim.class_weights == "balanced"
         self.class_weights = balanced_class_weights(data.labels, len(data.class_names)).to(device) if balanced else None
+        self.joint_norms = config.optim.norm_over == "batch" and config.optim.shards > 1
+        if self.joint_norms:
+            require_usual_norms(self.net)
         self.optimizer = build_optimizer(config.optim, self.net)
         self.ema_net = self.copy_net() if config.optim.ema_decay else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.optim.precision == "float16")
@@ -129,8 +134,21 @@ class TrainState:
             module.eval()
         self.buffers.save()
         parameters = [p for p in self.net.parameters() if p.requires_grad]
-        sums, scores, watches = GradientSum(len(shards)), [], None
-        shares = self.shares([labels for _, labels in shards])
+        sums = GradientSum(len(shards))
+        differentiate_all = self.differentiate_together if self.joint_norms else self.differentiate_apart
+        scores, watches = differentiate_all(shards, sums, parameters, probing=probing)
+        if len(shards) > 1 or self.joint_norms:
+            self.first_shard.restore()
+            for p, gradient in zip(parameters, sums.finish(parameters), strict=True):
+                p.grad = gradient
+        self.apply_gradients(parameters, shards)
+        return torch.stack(scores), watches
+
+    def differentiate_apart(
+        self, shards: list[Shard], sums: GradientSum, parameters: Sequence[Tensor], *, probing: bool
+    ) -> tuple[list[Tensor], Any]:
+        """One shard after the other, each with norms of its own."""
+        shares, scores, watches = self.shares([labels for _, labels in shards]), [], None
         for number, (samples, labels) in enumerate(shards):
             with record_activity(self.net) if probing and number == 0 else nullcontext(watches) as watches:
                 scores.append(self.differentiate(samples, labels))
@@ -138,12 +156,40 @@ class TrainState:
                 sums.add([p.grad for p in parameters], shares[number])
                 if number == 0:  # the running statistics are those of the first shard, as of the first device under DDP
                     self.first_shard.save()
-        if len(shards) > 1:
-            self.first_shard.restore()
-            for p, gradient in zip(parameters, sums.finish(parameters), strict=True):
-                p.grad = gradient
-        self.apply_gradients(parameters, shards)
-        return torch.stack(scores), watches
+        return scores, watches
+
+    def differentiate_together(
+        self, shards: list[Shard], sums: GradientSum, parameters: Sequence[Tensor], *, probing: bool
+    ) -> tuple[list[Tensor], Any]:
+        """All shards at once, with norms over the whole batch. What one shard does to the statistics reaches the loss of the
+        others, so that each loss counts with its share before backward; times the number of shards, which keeps it near 1.
+        """
+        config, lockstep = self.config.optim, self.lockstep
+        shares = self.shares([labels for _, labels in shards])
+
+        def forward(net: Network, shard: Shard) -> tuple[Tensor, Tensor]:
+            with autocast(config.precision, self.device):
+                logits = net(shard[0])
+            return logits, cross_entropy(logits, shard[1], config.label_smoothing, self.class_weights)
+
+        lockstep.clear_gradients()
+        with record_activity(lockstep.first) if probing else nullcontext() as watches:
+            results = lockstep.forward(shards, forward)
+            losses = [loss for _, loss in results]
+            torch.autograd.backward([self.scaler.scale(x * (a * len(shards))) for x, a in zip(losses, shares, strict=True)])
+        self.first_shard.save()
+        for number in range(len(shards)):
+            sums.add(lockstep.gradients(number), 1 / len(shards))
+        values = [float(loss.detach()) for loss in losses]
+        if bad := [value for value in values if not math.isfinite(value)]:
+            self.raise_non_finite(f"the loss is {bad[0]}", shards)
+        scores = [shard_score(x, z, y) for x, (z, _), (_, y) in zip(values, results, shards, strict=True)]
+        return scores, watches
+
+    @cached_property
+    def lockstep(self) -> Lockstep:
+        """Copies of the network for shards with joint norms; made when the network is in training."""
+        return Lockstep(self.net, self.config.optim.shards)
 
     def shares(self, labels: list[Tensor]) -> list[float]:
         """What each shard counts in the gradient: its samples, or their classes' weights."""
