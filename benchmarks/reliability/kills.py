@@ -1,12 +1,14 @@
 """Kill a run at random moments, resume it, and compare it with an uninterrupted one; truncate checkpoints: none may be loaded.
 
     .venv/bin/python benchmarks/reliability/kills.py --kills 100 --cuts 200
+    .venv/bin/python benchmarks/reliability/kills.py --kills 100 --cuts 0 --processes 2
 
 Each kill is a real SIGKILL to a process of its own, at a moment drawn at random; after every one the run is resumed and killed
 again, until it ends. Whenever a run ends, its metrics.jsonl and its last tensors are compared, byte for byte, with those of an
-uninterrupted run.
+uninterrupted run. With several processes it is one of them, drawn at random, that is killed: torchrun starts all again.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -33,14 +35,17 @@ CONFIG = Config(
     retention=Retention(every_steps=2),
 )
 WORKER = """
-import sys
+import os, sys
 from pathlib import Path
 import torch
 from spikewise.config import from_json
 from spikewise.engine.loop import resume, train
 torch.set_num_threads(1)
 config, run = Path(sys.argv[1]), Path(sys.argv[2])
-if (run / "config.json").exists():
+if "RANK" in os.environ:
+    config.with_name(f"rank{os.environ['RANK']}").write_text(str(os.getpid()))
+    train(from_json(config.read_text()), run, quiet=True)
+elif (run / "config.json").exists():
     resume(run, quiet=True)
 else:
     train(from_json(config.read_text()), run, quiet=True)
@@ -49,15 +54,22 @@ else:
 
 @dataclasses.dataclass
 class Options:
-    """How often to kill, and how often to truncate a file."""
+    """How often to kill, how often to truncate a file, and how many processes train together."""
 
     kills: int = 100
     cuts: int = 200
     seed: int = 0
+    processes: int = 1
 
 
-def start(config: Path, run: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(config), str(run)], stderr=subprocess.PIPE, text=True)
+def start(config: Path, run: Path, processes: int = 1) -> subprocess.Popen:
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command += ["--max-restarts", "1000000"]
+    worker = config.with_name("worker.py")
+    worker.write_text(WORKER)
+    return subprocess.Popen([*command, str(worker), str(config), str(run)], stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(process: subprocess.Popen) -> None:
@@ -78,9 +90,13 @@ def content(run: Path) -> list[bytes]:
 
 def kill_runs(folder: Path, options: Options, rng: random.Random) -> dict[str, int]:
     config, uninterrupted = folder / "config.json", folder / "uninterrupted"
-    config.write_text(to_json(CONFIG))
+    shards = 1 if options.processes == 1 else 2 * options.processes
+    optim = dataclasses.replace(CONFIG.optim, shards=shards, batch=24 * shards if shards > 1 else 128)
+    config.write_text(to_json(dataclasses.replace(CONFIG, optim=optim)))
     start_time = time.perf_counter()
     wait_for(start(config, uninterrupted))
+    if options.processes > 1:
+        return kill_ranks(config, uninterrupted, options, rng)
     duration, expected = time.perf_counter() - start_time, content(uninterrupted)
     kills = finished = same = 0
     while kills < options.kills:
@@ -99,6 +115,29 @@ def kill_runs(folder: Path, options: Options, rng: random.Random) -> dict[str, i
         same += content(run) == expected
         shutil.rmtree(run)
     return {"kills": kills, "runs_finished": finished, "runs_identical": same}
+
+
+def kill_ranks(config: Path, uninterrupted: Path, options: Options, rng: random.Random) -> dict[str, int]:
+    """Under a launcher, which starts all processes again whenever one is killed. The uninterrupted run had one process."""
+    kills = finished = same = 0
+    expected = content(uninterrupted)
+    while kills < options.kills:
+        run = config.with_name(f"run{finished}")
+        process = start(config, run, options.processes)
+        while process.poll() is None:
+            try:
+                process.wait(timeout=rng.uniform(1, 15))
+            except subprocess.TimeoutExpired:
+                victim = config.with_name(f"rank{rng.randrange(options.processes)}")
+                if kills < options.kills and victim.exists():
+                    with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                        os.kill(int(victim.read_text()), signal.SIGKILL)
+                        kills += 1
+        wait_for(process)
+        finished += 1
+        same += content(run) == expected
+        shutil.rmtree(run)
+    return {"processes": options.processes, "kills": kills, "runs_finished": finished, "runs_identical": same}
 
 
 def cut_checkpoints(uninterrupted: Path, options: Options, rng: random.Random) -> dict[str, int]:

@@ -134,6 +134,8 @@ class Optim:
     batch: PositiveInt = 256  # samples per step, over all processes
     shards: PositiveInt = 1  # parts of the batch, computed one by one or by several processes
     norm_over: Literal["shard", "batch"] = "shard"  # what batch norm takes its statistics over in training; batch: all shards
+    # of shards. exact: 64-bit integers, the same bits for any number of processes; float32: half the bytes, other last digits
+    gradient_sum: Literal["exact", "float32"] = "exact"
     epochs: PositiveInt = 320
     momentum: Fraction = 0.9  # sgd only
     nesterov: bool = False  # Nesterov's momentum; sgd only
@@ -166,6 +168,11 @@ class Optim:
     def peak_lr(self) -> float:
         """The learning rate at the real batch."""
         return self.lr * self.batch / self.lr_batch
+
+    @property
+    def shard_batch(self) -> int:
+        """Samples of a shard: what is computed at once, in training and in evaluation."""
+        return self.batch // self.shards
 
 
 @dataclass(frozen=True, kw_only=True)

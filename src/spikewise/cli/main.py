@@ -106,8 +106,13 @@ def main(args: list[str] | None = None) -> int:
         status = exit_status(error)
         if status is None or os.environ.get("SPIKEWISE_TRACEBACK"):
             raise
-        print(f"spikewise: {error_message(error)}", file=sys.stderr)
+        print(f"spikewise: {rank_prefix()}{error_message(error)}", file=sys.stderr)
         return status
+
+
+def rank_prefix() -> str:
+    """Which of several processes that train together says something; "" where there is one."""
+    return "" if os.environ.get("WORLD_SIZE", "1") == "1" else f"rank {os.environ.get('RANK')}: "
 
 
 def error_message(error: Exception) -> str:
@@ -129,6 +134,7 @@ def exit_status(error: Exception) -> int | None:
 
 
 def run_command(args: list[str]) -> int:
+    given = args
     modules, args = take_imports(args)
     if not args or args[0] in ("-h", "--help", "help"):
         print(help_text())
@@ -148,6 +154,10 @@ def run_command(args: list[str]) -> int:
     rest, notices = aliases.rename_flags(name, rest)
     for notice in notices:
         print(f"spikewise: {notice}", file=sys.stderr)
+    if rank_prefix() and COMMANDS[name].function not in (train, resume):
+        raise ValueError(
+            f"`spikewise {name}` is for one process, and WORLD_SIZE={os.environ['WORLD_SIZE']}; leave torchrun out"
+        )
     imports = import_modules(modules)
     if COMMANDS[name].start:
         call = bind_with_config(name, rest, imports)
@@ -155,8 +165,24 @@ def run_command(args: list[str]) -> int:
         call = bind(name, f"spikewise {name}", rest)
         if "run" in call.keywords and not imports:  # else they were named anew
             import_of_run(call.keywords["run"])
+    processes = call.keywords.pop("processes", None)
+    if processes is not None:
+        from ..engine.launch import launch, require_processes
+
+        require_processes(processes)
+        if processes > 1:
+            return launch(processes, without_option(given, "--processes"))
     call()
     return 0
+
+
+def without_option(args: list[str], flag: str) -> list[str]:
+    """The arguments without an option and its value."""
+    kept: list[str] = []
+    for previous, word in zip(["", *args], args, strict=False):
+        if flag not in (word, previous, word.partition("=")[0]):
+            kept.append(word)
+    return kept
 
 
 def help_text(word: str = "") -> str:

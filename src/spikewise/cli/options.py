@@ -35,6 +35,10 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], arg(help="where to com
 Workers = Annotated[
     int | None, arg(metavar="INT", help="processes that load data; 0: this one; default as suits the device; changes no result")
 ]
+Processes = Annotated[
+    int | None,
+    arg(metavar="INT", help="on this machine that train together, up to optim.shards; changes no result; more hosts: torchrun"),
+]
 DataRoot = Annotated[
     str | None,
     arg(

@@ -12,7 +12,7 @@ from .. import disk
 from ..config import Config
 from ..wording import count
 from .analysis import analyze
-from .options import Connect, DataRoot, Device, Json, ModelName, Quiet, Run, RunOrFile, StopEpoch, Workers
+from .options import Connect, DataRoot, Device, Json, ModelName, Processes, Quiet, Run, RunOrFile, StopEpoch, Workers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,7 @@ def train(
     stop_epoch: StopEpoch = None,
     quiet: Quiet = False,
     as_json: Json = False,
+    processes: Processes = None,
 ) -> None:
     """Train a network by a recipe; every field of it is an option.
 
@@ -37,6 +38,7 @@ def train(
     """
     from ..engine.loop import train as train_network
 
+    assert processes is None, "the command line starts several"
     result = train_network(config, out, device=device, workers=workers, stop_epoch=stop_epoch, quiet=quiet or as_json)
     print_result(result, device, quiet=quiet, as_json=as_json)
 
@@ -50,6 +52,7 @@ def resume(
     stop_epoch: StopEpoch = None,
     quiet: Quiet = False,
     as_json: Json = False,
+    processes: Processes = None,
 ) -> None:
     """Continue a run that was stopped, bit for bit on the same machine.
 
@@ -58,6 +61,7 @@ def resume(
     """
     from ..engine.loop import resume as resume_run
 
+    assert processes is None, "the command line starts several"
     result = resume_run(
         run,
         epochs=epochs,
@@ -71,9 +75,12 @@ def resume(
 
 
 def print_result(result: "Result", device: Device, *, quiet: bool, as_json: bool, data_root: str | None = None) -> None:
-    """Firing rates by block, and as the last line what the run reached."""
+    """Firing rates by block, and as the last line what the run reached; of several processes rank 0 says it."""
+    from ..engine.distributed import whole_number
     from ..models.registry import MODELS
 
+    if whole_number("RANK", 0):
+        return
     config, done = progress(result.run)
     if as_json:
         print(json.dumps({"recipe": config.recipe, "seed": config.seed, **vars(result), "run": str(result.run)}))

@@ -113,6 +113,7 @@ class DatasetEntry(NamedTuple):
     variable_size:   whether images are of any size, and cropped
     class_order:     whether `load` takes class_order: folders of the user's own classes
     split_variants:  names of the ways to split it into train and test, the published one first; () where there is one
+    shares_index:    whether `load` takes share, by which several processes read the index together
     has_folds:       whether `load` takes fold and folds, for cross-validation
     downloads:       files of a public source: name -> (URL, MD5 checksum); None where there is no such source
     prepare:         how its folder is made from what the source delivers; None where nothing needs to be prepared
@@ -125,6 +126,7 @@ class DatasetEntry(NamedTuple):
     variable_size: bool = False
     class_order: bool = False
     split_variants: tuple[str, ...] = ()
+    shares_index: bool = False
     has_folds: bool = False
     downloads: dict[str, tuple[str, str]] | None = None
     prepare: PrepareSpec | None = None

@@ -11,22 +11,35 @@ from ..data.images.photographs import MEAN, STD
 from ..data.input_spec import InputSpec
 from ..data.subset import draw_samples
 from ..models import Network, build_model
-from ..wording import did_you_mean
+from ..wording import count, did_you_mean
+from .distributed import ALONE, World, local_rank, world_size
 
 PHOTOGRAPH_FIELDS = ("size", "crop_scale", "mean", "std")  # of the config's data, None: as the data set has it
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" is the first GPU, or the CPU if there is none."""
+    """The device of a name; "auto" is a GPU, or the CPU if there is none. Each of several processes takes a GPU of its own.
+
+    Raises:  ValueError for an unknown name, a device that is not there, and more processes than GPUs
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name not in available:
         raise ValueError(f"no device named {name!r}; use auto, cpu, cuda or mps")
     if not available[name]:
         raise ValueError(f"device {name!r} was asked for by name, but torch {torch.__version__} sees none; use auto or cpu")
-    return torch.device(name)
+    if name != "cuda" or world_size() == 1:
+        return torch.device(name)
+    number, gpus = local_rank(), torch.cuda.device_count()
+    if number >= gpus:
+        raise ValueError(
+            f"LOCAL_RANK={number}, but PyTorch sees {count(gpus, 'GPU')} here: start at most one process for each, "
+            "or set LOCAL_RANK=0 where each process sees only its own"
+        )
+    torch.cuda.set_device(number)
+    return torch.device(name, number)
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -55,16 +68,18 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def load_data(config: Config, split: str) -> Dataset:
-    """A split of the config's data set, whole."""
-    return dataset_entry(config).load(split, config.data.root, **dataset_kwargs(config))
+def load_data(config: Config, split: str, world: World = ALONE) -> Dataset:
+    """A split of the config's data set, whole; where reading its index takes long, the processes share that."""
+    entry = dataset_entry(config)
+    share = {"share": world.share} if entry.shares_index else {}
+    return entry.load(split, config.data.root, **dataset_kwargs(config), **share)
 
 
-def load_run_data(config: Config, split: str) -> Dataset:
+def load_run_data(config: Config, split: str, world: World = ALONE) -> Dataset:
     """What a run learns from ("train") or evaluates after each epoch ("test"): the split, or samples drawn from it."""
-    count = config.data.train_samples if split == "train" else config.data.test_samples
-    data = load_data(config, split)
-    return draw_samples(data, count, config.seed, split) if count else data
+    samples = config.data.train_samples if split == "train" else config.data.test_samples
+    data = load_data(config, split, world)
+    return draw_samples(data, samples, config.seed, split) if samples else data
 
 
 def load_or_placeholder(config: Config) -> tuple[Dataset, bool]:
@@ -81,7 +96,7 @@ def load_or_placeholder(config: Config) -> tuple[Dataset, bool]:
             raise
     shape_kwargs = {name: value for name, value in kwargs.items() if name in ("T", "size", "split_variant", "fold", "folds")}
     data: Dataset = PlaceholderDataset(config.data.name, entry.info, **shape_kwargs)
-    return (draw_samples(data, count, config.seed, "train") if (count := config.data.train_samples) else data), False
+    return (draw_samples(data, samples, config.seed, "train") if (samples := config.data.train_samples) else data), False
 
 
 def dataset_entry(config: Config) -> DatasetEntry:

@@ -5,20 +5,27 @@ Everything is exact and knows no order: maxima, sums of integers, copies. So not
 """
 
 import datetime
+import io
+import json
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, distributed
 
 from .errors import RankLostError
 
+MESSAGE = 2**22  # numbers in one: larger ones are no faster, and take memory
 TIMEOUT = datetime.timedelta(minutes=5)  # for all processes to come together
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,18 @@ class World:
                 distributed.all_reduce(x, distributed.ReduceOp.SUM)
         return x
 
+    def sum_all(self, tensors: Sequence[Tensor]) -> None:
+        """`sum` of many tensors of one type, in few messages; dense ones, of the same layouts in all processes."""
+        if self.size == 1:
+            return
+        flat = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors]  # in the order of memory, whatever the layout
+        while flat:
+            sizes = np.cumsum([len(part) for part in flat])
+            count = max(1, int(np.searchsorted(sizes, MESSAGE, side="right")))
+            group, flat = flat[:count], flat[count:]
+            total = self.sum(torch.cat(group))
+            torch._foreach_copy_(group, list(total.split([len(part) for part in group])))
+
     def join(self, x: Tensor) -> Tensor:
         """Float64 numbers of which each process has filled in its own and left the others 0: all of them, to the bit."""
         assert x.dtype == torch.float64 and x.is_contiguous(), "bit patterns are added as integers"
@@ -72,24 +91,37 @@ class World:
             for tensor, part in zip(tensors, message.split([len(part) for part in content]), strict=True):
                 tensor.detach().copy_(part.clone().view(tensor.dtype).reshape(tensor.shape))
 
-    def gather(self, text: str) -> list[str]:
-        """A text of every process, by rank."""
+    def gather(self, content: bytes) -> list[bytes]:
+        """The bytes of every process, by rank."""
         if self.size == 1:
-            return [text]
-        content = torch.frombuffer(bytearray(text.encode()) or bytearray(1), dtype=torch.uint8)
+            return [content]
         lengths = torch.zeros(self.size, dtype=torch.int64)
-        lengths[self.rank] = len(text.encode())
+        lengths[self.rank] = len(content)
         lengths = self.sum(lengths.to(self.device)).cpu()
-        mine = torch.zeros(int(lengths.max()) or 1, dtype=torch.uint8)
-        mine[: len(content)] = content
-        texts = [torch.empty_like(mine, device=self.device) for _ in range(self.size)]
+        mine = torch.from_numpy(np.frombuffer(content.ljust(int(lengths.max()), b"\0"), np.uint8).copy()).to(self.device)
+        parts = [torch.empty_like(mine) for _ in range(self.size)]
         with other_ranks_needed():
-            distributed.all_gather(texts, mine.to(self.device))
-        return [bytes(x.cpu().tolist()[:n]).decode() for x, n in zip(texts, lengths.tolist(), strict=True)]
+            distributed.all_gather(parts, mine)
+        return [part[:length].cpu().numpy().tobytes() for part, length in zip(parts, lengths.tolist(), strict=True)]
 
     def tell(self, answer: Callable[[], str]) -> str:
-        """What `answer` gives on rank 0; it is called there alone."""
-        return self.gather(answer() if self.is_first else "")[0]
+        """What `answer` gives on rank 0; it is called there alone, and the others wait for it."""
+        return self.gather(answer().encode() if self.is_first else b"")[0].decode()
+
+    def share(self, items: Sequence[T], read: Callable[[T], dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """What `read` gives of each item, named arrays: each process reads a part of the items, and gets all results."""
+        if self.size == 1:
+            return [read(item) for item in items]
+        file = io.BytesIO()
+        mine = range(self.rank, len(items), self.size)
+        np.savez(file, **{f"{i}/{name}": values for i in mine for name, values in read(items[i]).items()})  # type: ignore[arg-type]
+        results: list[dict[str, np.ndarray]] = [{} for _ in items]
+        for content in self.gather(file.getvalue()):
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                for key, values in arrays.items():
+                    number, _, name = key.partition("/")
+                    results[int(number)][name] = values
+        return results
 
 
 ALONE = World()
@@ -134,6 +166,22 @@ def whole_number(name: str, default: int | None = None) -> int:
         given = "is not set" if value is None else f"is {value!r}"
         raise ValueError(f"the variable {name} {given}, and WORLD_SIZE is; start with torchrun, or set all that it sets")
     return int(value)
+
+
+def require_same(world: World, facts: dict[str, Any]) -> None:
+    """Refuse processes that differ in what they were given.
+
+    facts:   what has to be the same, by the name that a user knows it by
+    Raises:  ValueError in all of them, which names the first rank that differs, and in what
+    """
+    first, *others = [json.loads(content) for content in world.gather(json.dumps(facts).encode())]
+    for rank, theirs in enumerate(others, start=1):
+        names = [name for name in {**first, **theirs} if first.get(name) != theirs.get(name)]
+        if names:
+            differences = ", ".join(f"{name} {first.get(name)!r} -> {theirs.get(name)!r}" for name in names[:3])
+            raise ValueError(
+                f"rank {rank} differs from rank 0: {differences}; start all processes with the same command, data and versions"
+            )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from ..models.weights import WEIGHTS_FILE, load_pretrained, resolve_weights_file
 from ..progress import MinuteLines
 from .build import autocast, choose_device, load_data, model_config, weights_channels_last
 from .console import Console
+from .distributed import ALONE, World
 from .loader import EvalBatches, iterate_batches
 from .loss import cross_entropy
 from .run.checkpoint import find_corruption, read_state
 from .run.fingerprint import describe_changes, run_fingerprint
 from .run.folder import CHECKPOINTS, CONFIG, read_config
+from .shards import sum_in_order
 
 
 @dataclass
@@ -81,37 +84,44 @@ def evaluate_network(
     workers: int = 0,
     quiet: bool = True,
     answers: Answers | None = None,
+    world: World = ALONE,
 ) -> Score:
     """Score a network on every sample once, in evaluation mode; its mode is restored afterwards.
 
-    answers:  takes what the network says of each sample
-    quiet:  False: where standard error is no terminal, say there once a minute how far it is
+    answers:  takes what the network says of each sample that this process computes
+    quiet:    False: where standard error is no terminal, say there once a minute how far it is
+    world:    the processes that share the batches; each of them returns the score of all
     """
     training, batches = net.training, EvalBatches(data, batch)
-    correct, correct_top5, loss, seen = 0, 0, 0.0, 0
+    mine = range(world.rank, len(batches), world.size)
+    sums = torch.zeros(len(batches), 3, dtype=torch.float64)  # loss, correct, correct_top5 of each batch
+    seen = 0
     classes = class_indices(net, data, device)
     if answers is not None:
         answers.sources = getattr(data, "files", range(len(data.labels)))
         names = net.class_names or tuple(data.class_names)
         answers.class_names = names if len(names) == net.num_classes else tuple(map(str, range(net.num_classes)))
-    lines = MinuteLines(Console(quiet).minutely, len(data.labels))
+    lines = MinuteLines(Console(quiet or not world.is_first).minutely, len(data.labels))
     net.eval()
     try:
-        for samples, given in iterate_batches(batches, range(len(batches)), device, workers):
+        for number, (samples, given) in zip(mine, iterate_batches(batches, mine, device, workers), strict=True):
             with autocast(precision, device):
                 logits = net(samples)
             labels = given if classes is None else classes[given]
             if answers is not None:
                 answers.add(logits, labels)
-            correct += int((logits.argmax(1) == labels).sum())
             top5 = logits.topk(min(5, logits.shape[1])).indices
-            correct_top5 += int((top5 == labels[:, None]).sum())
-            loss += float(cross_entropy(logits, labels)) * len(labels)
+            sums[number, 0] = float(cross_entropy(logits, labels)) * len(labels)
+            sums[number, 1] = (logits.argmax(1) == labels).sum()
+            sums[number, 2] = (top5 == labels[:, None]).sum()
             seen += len(labels)
-            lines.at(seen, lambda: f"evaluating {data.name}: {seen:,} of {len(data.labels):,} samples, loss {loss / seen:.3f}")  # noqa: B023  # called at once
+            at, total, mean_loss = min((number + 1) * batch, len(data.labels)), len(data.labels), float(sums[:, 0].sum()) / seen
+            line = partial("evaluating {}: {:,} of {:,} samples, loss {:.3f}".format, data.name, at, total, mean_loss)
+            lines.at(at, line)
     finally:
         net.train(training)
-    return Score(correct, len(data.labels), loss / len(data.labels), correct_top5)
+    loss, correct, correct_top5 = (sum_in_order(column) for column in world.join(sums).T)
+    return Score(int(correct), len(data.labels), loss / len(data.labels), int(correct_top5))
 
 
 def class_indices(net: Network, data: Dataset, device: torch.device) -> Tensor | None:
@@ -199,7 +209,7 @@ def evaluate(
             raise ValueError(f"{strange[0]} is for weights files; {run} is a run, whose config says it")
         net, config = load_run(run, checkpoint, data_root)
         net.T = overrides.get("T", net.T)
-        precision, batch = config.optim.eval_precision, batch or config.optim.batch
+        precision, batch = config.optim.eval_precision, batch or config.optim.shard_batch
     else:
         if checkpoint != "last":
             raise ValueError(f"checkpoint={checkpoint!r} is for runs; {run} is a file of weights")

@@ -28,7 +28,9 @@ from ..data.augment import (
     random_temporal_delete,
 )
 from ..kernels.layout import to_layout
+from .distributed import local_size
 from .shards import shard_sizes
+from .signals import STOPS
 
 # Functions of (sample, generator, value of the config's field), by the field of `Data` that turns them on, in the order in
 # which they are applied.
@@ -148,10 +150,10 @@ class ErrorForwarding(TorchDataset):
 
 
 def resolve_num_workers(workers: int | None, device: torch.device) -> int:
-    """How many data loading processes there are: as many as asked for, or as suits the device.
+    """How many data loading processes this process has: as many as asked for, or as suits the device.
 
     Training on the CPU keeps every core busy, and takes many times as long as its data: this process makes the batches itself.
-    A GPU leaves the cores free: one worker for each but one, 8 at most.
+    A GPU leaves the cores free: one worker for each but one, 8 at most; those who train together on a machine share them.
     Raises:  ValueError for a negative number
     """
     if workers is not None and workers < 0:
@@ -159,13 +161,13 @@ def resolve_num_workers(workers: int | None, device: torch.device) -> int:
     if workers is not None:
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
-    return 0 if device.type == "cpu" else max(1, min(8, cores - 1))
+    return 0 if device.type == "cpu" else max(1, min(8, cores // local_size() - 1))
 
 
 def ignore_signals(worker: int) -> None:
     """Batch systems signal the whole process group: the main process saves, then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device, workers: int) -> Generator[Any, None, None]:
@@ -188,11 +190,12 @@ def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device,
         for batch in iterator:
             if isinstance(batch, Exception):
                 raise batch
+            is_one = bool(batch) and isinstance(batch[0], Tensor)  # else a list of shards, and a process may have none
             placed = [
                 (to_device(samples, device), labels.to(device, non_blocking=True))
-                for samples, labels in ([batch] if isinstance(batch[0], Tensor) else batch)
+                for samples, labels in ([batch] if is_one else batch)
             ]
-            yield placed[0] if isinstance(batch[0], Tensor) else placed
+            yield placed[0] if is_one else placed
     finally:
         del iterator  # ends the workers, which ignore signals, even where a traceback keeps this frame
 

@@ -2,19 +2,24 @@
 
 import dataclasses
 import errno
+import json
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+
+import torch
 
 from .. import disk
 from ..config import Config, Model, to_json
 from ..data import Dataset
 from ..progress import MinuteLines
 from ..wording import count
+from .agreement import require_same_setup, require_same_state
 from .build import choose_device, choose_precision, load_run_data
 from .console import Console
+from .distributed import World, joined
 from .errors import Interrupted
 from .evaluate import evaluate_network
 from .finetune import adopt_network, describe_weights
@@ -23,6 +28,7 @@ from .memory.allocator import disable_heap_trim
 from .memory.out_of_memory import step_or_oom_hint
 from .metrics import Result, append_epoch_metrics, best_epoch_metrics, read_result
 from .preflight import check_first_batch, checkpoint_bytes, require_disk, require_stop_epoch
+from .restart import Stop, forget_stop, is_begun, leave_stop, obey_stop
 from .run import checkpoint
 from .run.background import Background
 from .run.fingerprint import describe_changes, run_fingerprint
@@ -41,7 +47,6 @@ from .run.folder import (
     record_resume,
     require_empty,
 )
-from .signals import StopSignals
 from .step import EpochMeter, TrainState
 from .tensorboard import TensorBoard
 from .unused_fields import require_used
@@ -71,25 +76,32 @@ def train(
     if not isinstance(config, Config):
         raise ValueError(f"train takes a Config, such as sw.RECIPES['digits'](), given {config!r}")
     run = Path(out or f"runs/{config.recipe.replace('/', '-')}-{config.seed}")
-    require_empty(run)
-    require_stop_epoch(stop_epoch, 0, config)
     require_used(config, Config(), ("data",))
+    require_stop_epoch(stop_epoch, 0, config)
     torch_device = choose_device(device)
     num_workers = resolve_num_workers(workers, torch_device)
     config = choose_precision(config, torch_device)
     if config.weights and config.model == Model():
         config = adopt_network(config)
-    state, test = TrainState(config, load_run_data(config, "train"), torch_device, fresh=True), load_run_data(config, "test")
-    check_first_batch(state)
-    require_disk(state, run)
-    console = Console(quiet)
-    with locked(run, console.line):
-        require_empty(run)  # another process may have come and gone meanwhile
-        create(run, config, torch_device, describe_weights(config))
-        if config.weights:
-            save_checkpoint(state, run, console)  # from here on the run does not need their file
-        with told_where_to_go_on(run):
-            return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
+    with joined(torch_device) as world:
+        require_same_setup(world, "train", config)
+        if world.tell(lambda: str(is_begun(run, config, world.launch))) == "True":
+            return go_on(world, run, config, torch_device, num_workers, quiet, stop_epoch)
+        data, test = load_run_data(config, "train", world), load_run_data(config, "test", world)
+        state = TrainState(config, data, torch_device, fresh=True, world=world)
+        require_same_state(state)
+        check_first_batch(state)
+        if world.is_first:
+            require_disk(state, run)
+        console = Console(quiet or not world.is_first)
+        with locked(run, console.line) if world.is_first else nullcontext():
+            if world.is_first:
+                require_empty(run)  # another process may have come and gone meanwhile
+                create(run, config, torch_device, describe_weights(config), world)
+            if config.weights:
+                save_checkpoint(state, run, console)  # from here on the run does not need their file
+            with told_where_to_go_on(run):
+                return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
 
 
 def resume(
@@ -111,32 +123,62 @@ def resume(
     """
     run = Path(run)
     config = read_config(run, data_root)
-    torch_device, console = choose_device(device), Console(quiet)
+    torch_device = choose_device(device)
     num_workers = resolve_num_workers(workers, torch_device)
-    if epochs is not None and epochs != config.optim.epochs:
-        if epochs < config.optim.epochs:
-            raise ValueError(f"--epochs {epochs} is fewer than the {config.optim.epochs} of the run; give more, or none")
-        console.line(f"{config.optim.epochs} -> {count(epochs, 'epoch')}: from here on with the learning rates of all {epochs}")
-        config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
-    state, test = TrainState(config, load_run_data(config, "train"), torch_device), load_run_data(config, "test")
-    with locked(run, console.line):
+    with joined(torch_device) as world:
+        if epochs is not None and epochs != config.optim.epochs:
+            before = config.optim.epochs
+            if epochs < before:
+                raise ValueError(f"--epochs {epochs} is fewer than the {before} of the run; give more, or none")
+            note = f"{before} -> {count(epochs, 'epoch')}: from here on with the learning rates of all {epochs}"
+            Console(quiet or not world.is_first).line(note)
+            config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=epochs))
+        require_same_setup(world, "resume", config)
+        return go_on(world, run, config, torch_device, num_workers, quiet, stop_epoch)
+
+
+def go_on(
+    world: World, run: Path, config: Config, device: torch.device, num_workers: int, quiet: bool, stop_epoch: int | None
+) -> Result:
+    """Continue a run with this config, to its end or that of `stop_epoch`.
+
+    Raises:  Interrupted, where a stop was asked for and a launcher has started its processes again
+    """
+    console = Console(quiet or not world.is_first)
+    obey_stop(world, run)
+    data, test = load_run_data(config, "train", world), load_run_data(config, "test", world)
+    state = TrainState(config, data, device, world=world)
+    with locked(run, console.line) if world.is_first else nullcontext():
         saved = restore_checkpoint(state, run, console)
+        require_same_state(state)
         if state.steps_done >= state.num_steps:
             save_checkpoint(state, run, console)  # the run may have ended before its links were right
             console.line(f"{run} is finished: {count(config.optim.epochs, 'epoch')}")
-            return read_result(run, config)
+            return told_result(world, run, config)
         require_stop_epoch(stop_epoch, state.steps_done // state.order.steps_per_epoch, config)
-        sizes = {TIMING: saved.timing_bytes, PROBE: saved.probe_bytes} if saved else {}
-        disk.truncate(run / METRICS, saved.metrics_bytes if saved else 0)
-        for name in (TIMING, PROBE):
-            disk.truncate(run / name, min(sizes.get(name, 0), file_size(run / name)))
-        disk.atomic_write(run / CONFIG, to_json(config).encode())
-        differences = record_resume(run, torch_device, config.model.backend)
-        if differences and state.steps_done:
-            changes = "; ".join(differences)
-            console.line(f"resumed on a different setup ({changes}): no longer bit-identical to an uninterrupted run")
+        if world.is_first:
+            reopen(state, run, saved, console)
         with told_where_to_go_on(run):
             return run_epochs(state, test, run, num_workers, quiet, stop_epoch)
+
+
+def reopen(state: TrainState, run: Path, saved: checkpoint.CheckpointState | None, console: Console) -> None:
+    """Make the files of a run those of its checkpoint again, note on what it goes on, and say what that changes."""
+    config, world = state.config, state.world
+    sizes = {TIMING: saved.timing_bytes, PROBE: saved.probe_bytes} if saved else {}
+    disk.truncate(run / METRICS, saved.metrics_bytes if saved else 0)
+    for name in (TIMING, PROBE):
+        disk.truncate(run / name, min(sizes.get(name, 0), file_size(run / name)))
+    forget_stop(run)
+    disk.atomic_write(run / CONFIG, to_json(config).encode())
+    differences, processes = record_resume(run, state.device, config, world)
+    if not state.steps_done:
+        return
+    if differences:
+        changes = "; ".join(differences)
+        console.line(f"resumed on a different setup ({changes}): no longer bit-identical to an uninterrupted run")
+    elif processes != world.size:
+        console.line(f"processes {processes} -> {world.size}: the same run, bit for bit")
 
 
 @contextmanager
@@ -154,27 +196,29 @@ def told_where_to_go_on(run: Path) -> Iterator[None]:
 def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, quiet: bool, stop_epoch: int | None) -> Result:
     """Train from where `state` is to the end, or to the end of `stop_epoch`, saving on the way."""
     config, device, steps_per_epoch = state.config, state.device, state.order.steps_per_epoch
-    console, signals = Console(quiet), StopSignals()
+    world = state.world
+    console = Console(quiet or not world.is_first)
     console.line(run_header(state))
     if config.weights and not state.steps_done:
         console.line(f"begins with {state.begins_with}")
     if device.type == "cpu":
         disable_heap_trim()
     steps = range(state.steps_done, stop_epoch * steps_per_epoch if stop_epoch else state.num_steps)
-    batches_of_run = ShardBatches(TrainingBatches(config, state.data, state.order))
+    batches_of_run = ShardBatches(TrainingBatches(config, state.data, state.order), world.rank, world.size)
     loaded = iterate_batches(batches_of_run, steps, device, num_workers)
     batches = TimedIterator(loaded)
     lines, epochs = MinuteLines(console.minutely, steps.stop, steps.start), config.optim.epochs
     start, num_seen = time.perf_counter(), 0
     progress = console.progress(state.num_steps, state.steps_done)
-    with closing(loaded), TensorBoard(run) as board, progress as advance, signals.installed(), Background() as writer:
+    curves = TensorBoard(run) if world.is_first else nullcontext()
+    with closing(loaded), curves as board, progress as advance, state.signals.installed(), Background() as writer:
         for shards in batches:
             loss = step_or_oom_hint(state, shards)
             writer.check()
-            if state.probe_record:
+            if state.probe_record and board is not None:
                 append(run / PROBE, state.probe_record)
                 board.add_probe(state.probe_record)
-            num_seen += sum(len(labels) for _, labels in shards)
+            num_seen += len(state.order.batch_indices(state.steps_done - 1))
             seconds = time.perf_counter() - start
             speed = num_seen / seconds
             where = f"{speed:,.0f} samples/s  {batches.seconds / seconds:.0%} waiting for data  loss {loss:.3f}"
@@ -183,26 +227,46 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
             lines.at(done, partial("epoch {:3}/{}  step {}/{}  {}".format, epoch, epochs, done, state.num_steps, where))
             if state.steps_done % steps_per_epoch == 0:
                 writer.wait()  # metrics.jsonl is one line ahead at most; and evaluation may fork, best without threads
-                precision, batch = config.optim.eval_precision, config.optim.batch
                 score = evaluate_network(
-                    state.eval_net, test, device, precision=precision, batch=batch, workers=num_workers, quiet=quiet
+                    state.eval_net,
+                    test,
+                    device,
+                    precision=config.optim.eval_precision,
+                    batch=config.optim.shard_batch,
+                    workers=num_workers,
+                    quiet=quiet,
+                    world=world,
                 )
-                metrics = append_epoch_metrics(run, epoch, state.steps_done, state.meter, score)
-                timing = {"epoch": epoch, "seconds": seconds, "samples_per_second": speed, "data_wait_s": batches.seconds}
-                append(run / TIMING, timing)
-                board.add_epoch(metrics)
+                if board is not None:
+                    metrics = append_epoch_metrics(run, epoch, state.steps_done, state.meter, score)
+                    timing = {"epoch": epoch, "seconds": seconds, "samples_per_second": speed, "data_wait_s": batches.seconds}
+                    append(run / TIMING, timing)
+                    board.add_epoch(metrics)
                 state.meter = EpochMeter()
                 save_checkpoint(state, run, console, writer)
-                console.epoch(metrics, config.optim.epochs, speed)
+                if board is not None:
+                    console.epoch(metrics, config.optim.epochs, speed)
                 start, num_seen, batches.seconds = time.perf_counter(), 0, 0.0
             elif config.retention.every_steps and state.steps_done % config.retention.every_steps == 0:
                 save_checkpoint(state, run, console, writer)
-            if signals.received:
-                save_checkpoint(state, run, console, writer)
+            if stop := state.signals.agreed if world.size > 1 else state.signals.received:
                 writer.wait()
-                message = f"stopped after step {state.steps_done}, saved; continue with --resume {run}"
-                raise Interrupted(signals.received, message)
-    return read_result(run, config)
+                raise Interrupted(stop, world.tell(lambda: save_and_stop(state, run, stop, console)))
+    return told_result(world, run, config)
+
+
+def save_and_stop(state: TrainState, run: Path, stop: int, console: Console) -> str:
+    """Save what a signal asked to stop, leave word for processes that a launcher starts again, and say how to go on."""
+    save_checkpoint(state, run, console)
+    message = f"stopped after step {state.steps_done}, saved; continue with --resume {run}"
+    leave_stop(run, Stop(stop, message, state.world.launch))
+    return message
+
+
+def told_result(world: World, run: Path, config: Config) -> Result:
+    """What the run has reached, as rank 0 reads it; until it has written the files, the others wait."""
+    fields = json.loads(world.tell(lambda: json.dumps({**vars(read_result(run, config)), "run": ""})))
+    return Result(**{**fields, "run": run})
 
 
 def run_header(state: TrainState) -> str:
@@ -217,10 +281,12 @@ def run_header(state: TrainState) -> str:
 
 
 def save_checkpoint(state: TrainState, run: Path, console: Console | None = None, writer: Background | None = None) -> None:
-    """Write a checkpoint, update the links `last` and `best`, and remove the checkpoints that are not kept.
+    """Write a checkpoint, update the links `last` and `best`, and remove the checkpoints that are not kept: rank 0 does.
 
     writer:  writes while training goes on; None: all is on the disk on return
     """
+    if not state.world.is_first:
+        return
     if writer is not None:
         writer.wait()  # one copy in memory at a time
     saved = checkpoint.CheckpointState(
@@ -264,7 +330,26 @@ def write_checkpoint(
 
 
 def restore_checkpoint(state: TrainState, run: Path, console: Console) -> checkpoint.CheckpointState | None:
-    """Load the newest intact checkpoint into `state`; None if there is none yet.
+    """Load the newest intact checkpoint, of which rank 0 tells the others, into `state`; None if there is none yet.
+
+    Raises:  ValueError as `choose_checkpoint`; FileNotFoundError where a machine does not see the run folder of rank 0
+    """
+    name = state.world.tell(lambda: choose_checkpoint(state, run, console))
+    if not name:
+        return None
+    path = run / CHECKPOINTS / name
+    if not path.is_dir():
+        raise FileNotFoundError(f"no {path} on this machine; all machines of a run need its folder on a file system they share")
+    saved = checkpoint.load(path, state.eval_net, state.net, state.optimizer)
+    state.steps_done, state.meter = saved.step, EpochMeter(**saved.meter)  # type: ignore[arg-type]
+    if saved.scaler:
+        state.scaler.load_state_dict(saved.scaler)
+    console.line(f"resumed {run} after step {state.steps_done} of {state.num_steps}")
+    return saved
+
+
+def choose_checkpoint(state: TrainState, run: Path, console: Console) -> str:
+    """The name of the newest intact checkpoint, "" if there is none yet; corrupt newer ones are removed.
 
     Raises:  ValueError for a checkpoint of another run, or when all checkpoints of a run are lost
     """
@@ -282,7 +367,7 @@ def restore_checkpoint(state: TrainState, run: Path, console: Console) -> checkp
                 f"{run} has no intact checkpoint, not even that of its first weights: begin a new run with --weights"
             )
         console.line(f"{run} has no intact checkpoint: starting over")
-        return None
+        return ""
     fingerprint = checkpoint.read_state(path).get("run")
     if changes := describe_changes(fingerprint, run_fingerprint(state.config, state.data.labels)):
         raise ValueError(
@@ -291,9 +376,4 @@ def restore_checkpoint(state: TrainState, run: Path, console: Console) -> checkp
         )
     for corrupt in skipped:  # they would count as the newest
         disk.remove_tree(corrupt)
-    saved = checkpoint.load(path, state.eval_net, state.net, state.optimizer)
-    state.steps_done, state.meter = saved.step, EpochMeter(**saved.meter)  # type: ignore[arg-type]
-    if saved.scaler:
-        state.scaler.load_state_dict(saved.scaler)
-    console.line(f"resumed {run} after step {state.steps_done} of {state.num_steps}")
-    return saved
+    return path.name

@@ -7,15 +7,17 @@ is the same to the bit however its shards are distributed.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from .distributed import ALONE, World
+
 MIN_SHARD = 2  # samples: a smaller one has too few values for batch norm where an image has become a pixel
 MAX_SCALE = 1000  # of the exponent: 2^1000 is still a float64
-
-Reduce = Callable[[Tensor], Tensor]
+ABSENT = -1.0  # in the place of a tensor's largest term: no shard has a gradient
 
 
 def shard_sizes(samples: int, shards: int) -> list[int]:
@@ -24,52 +26,118 @@ def shard_sizes(samples: int, shards: int) -> list[int]:
     return [samples // count + (number < samples % count) for number in range(count)]
 
 
-class GradientSum:
-    """The gradients of a step's shards, and their weighted sum.
+class GradientSum(ABC):
+    """The gradients of a step's shards, and their weighted mean over all processes.
 
-    shards:      how many there are in all, on every process
-    reduce_max:  makes the elementwise maximum over all processes of a float64 tensor
-    reduce_sum:  makes the sum over all processes of an int64 tensor
+    parameters:  whose gradients they are
+    world:       the processes that share the shards
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], world: World = ALONE):
+        self.parameters, self.world = parameters, world
+
+    @abstractmethod
+    def add(self, gradients: Sequence[Tensor | None], weight: float) -> None:
+        """One more shard of this process: its gradients, None where a parameter has none, and its weight in the mean."""
+
+    @abstractmethod
+    def largest(self) -> Tensor:
+        """What `finish` needs the maximum of, over all processes: float64 [parameters], ABSENT where there is no gradient."""
+
+    @abstractmethod
+    def totals(self, largest: list[float]) -> list[Tensor]:
+        """The sum of each tensor that some shard has, over all processes, in the units of `unit`."""
+
+    def unit(self, largest: float) -> float:
+        """What a number of `totals` counts."""
+        return 1.0
+
+    def finish(self, largest: Tensor, weight: float) -> list[Tensor | None]:
+        """The means, in the shapes and types of the parameters; None where no shard has a gradient.
+
+        largest:  of all processes
+        weight:   of all shards together
+        """
+        bounds = largest.tolist()
+        totals = iter(self.totals(bounds))
+        return [
+            None
+            if bound == ABSENT
+            else torch.full_like(p, torch.nan)
+            if not math.isfinite(bound)
+            else torch.empty_like(p).copy_(next(totals).double() * self.unit(bound) / weight)
+            for p, bound in zip(self.parameters, bounds, strict=True)
+        ]
+
+
+class ExactSum(GradientSum):
+    """Sums of 64-bit integers, in units of a power of two per tensor that follows from its largest term in any shard.
 
     With n shards each sum is exact but for the rounding of each term to the tensor's unit: below n^2 2^-63 of the largest term,
     so below 2^-52 for up to 32 shards. What is not finite in one shard makes the whole tensor NaN.
+
+    shards:  how many there are in all, at most
     """
 
-    def __init__(self, shards: int, reduce_max: Reduce = lambda x: x, reduce_sum: Reduce = lambda x: x):
+    def __init__(self, parameters: Sequence[Tensor], shards: int, world: World = ALONE):
+        super().__init__(parameters, world)
         self.room = 62 - math.ceil(math.log2(shards))  # bits of one term, so that no sum overflows
-        self.reduce_max, self.reduce_sum = reduce_max, reduce_sum
         self.terms: list[tuple[list[Tensor | None], float]] = []
 
     def add(self, gradients: Sequence[Tensor | None], weight: float) -> None:
-        """One more shard of this process: its gradients, None where a parameter has none, and its share of the batch."""
         self.terms.append(([*gradients], weight))
 
-    def finish(self, like: Sequence[Tensor]) -> list[Tensor | None]:
-        """The sums, in the shapes and types of `like`; None where no shard has a gradient."""
-        largest = torch.zeros(len(like), dtype=torch.float64, device=like[0].device)
+    def largest(self) -> Tensor:
+        largest = torch.full((len(self.parameters),), ABSENT, dtype=torch.float64, device=self.parameters[0].device)
         for gradients, weight in self.terms:
             for number, gradient in enumerate(gradients):
-                if gradient is not None and gradient.numel():
-                    value = gradient.detach().abs().amax().double() * weight
+                if gradient is not None:
+                    value = gradient.detach().abs().amax().double() * weight if gradient.numel() else largest.new_zeros(())
                     largest[number] = torch.maximum(largest[number], torch.where(value.isfinite(), value, torch.inf))
-        largest = self.reduce_max(largest).cpu()
-        return [
-            None
-            if all(gradients[number] is None for gradients, _ in self.terms)
-            else self.sum_of(number, float(largest[number]), x)
-            for number, x in enumerate(like)
-        ]
+        return largest
 
-    def sum_of(self, number: int, largest: float, like: Tensor) -> Tensor:
-        """The sum of one tensor, whose largest term is known."""
-        if not math.isfinite(largest):
-            return torch.full_like(like, torch.nan)
-        total = torch.zeros(like.shape, dtype=torch.int64, device=like.device)
-        scale = 2.0 ** min(self.room - math.frexp(largest)[1], MAX_SCALE)
-        for gradients, weight in self.terms:
-            if (gradient := gradients[number]) is not None:
-                total += (gradient.detach().double() * weight * scale).round_().long()
-        return torch.empty_like(like).copy_(self.reduce_sum(total).double() / scale)
+    def unit(self, largest: float) -> float:
+        return 2.0 ** -min(self.room - math.frexp(largest)[1], MAX_SCALE)
+
+    def totals(self, largest: list[float]) -> list[Tensor]:
+        totals = []
+        for number, (p, bound) in enumerate(zip(self.parameters, largest, strict=True)):
+            if bound == ABSENT or not math.isfinite(bound):
+                continue
+            total, scale = torch.zeros_like(p, dtype=torch.int64), 1 / self.unit(bound)
+            for gradients, weight in self.terms:
+                if (gradient := gradients[number]) is not None:
+                    total += (gradient.detach().double() * weight * scale).round_().long()
+            totals.append(total)
+        self.world.sum_all(totals)
+        return totals
+
+
+class Float32Sum(GradientSum):
+    """Sums in float32, in the order in which they come: half the bytes, other last digits for other numbers of processes."""
+
+    def __init__(self, parameters: Sequence[Tensor], world: World = ALONE):
+        super().__init__(parameters, world)
+        self.sums: list[Tensor | None] = [None] * len(parameters)
+
+    def add(self, gradients: Sequence[Tensor | None], weight: float) -> None:
+        for number, gradient in enumerate(gradients):
+            if gradient is not None:
+                term, before = gradient.detach().float() * weight, self.sums[number]
+                self.sums[number] = term if before is None else before.add_(term)
+
+    def largest(self) -> Tensor:
+        present = [ABSENT if total is None else 0.0 for total in self.sums]
+        return torch.tensor(present, dtype=torch.float64, device=self.parameters[0].device)
+
+    def totals(self, largest: list[float]) -> list[Tensor]:
+        totals = [
+            torch.zeros_like(p, dtype=torch.float32) if total is None else total
+            for p, total, bound in zip(self.parameters, self.sums, largest, strict=True)
+            if bound != ABSENT
+        ]
+        self.world.sum_all(totals)
+        return totals
 
 
 def sum_in_order(values: Tensor) -> float:

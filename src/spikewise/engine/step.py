@@ -16,14 +16,17 @@ from ..data import Dataset, EpochSampler
 from ..models import Network
 from ..models.recorder import record_activity, step_summary
 from .build import autocast, build_network, describe_input
+from .distributed import ALONE, World
 from .ema import update_ema
 from .errors import NonFiniteError
 from .finetune import frozen_modules, load_initial_weights
+from .loader import compact_sample, stack_samples, to_device
 from .lockstep import Lockstep, require_usual_norms
 from .loss import balanced_class_weights, cross_entropy
 from .non_finite import NOT_LOCATED, BufferSnapshot, locate_non_finite
 from .optim import build_optimizer, learning_rate, set_learning_rate
-from .shards import GradientSum, sum_in_order
+from .shards import ExactSum, Float32Sum, GradientSum, sum_in_order
+from .signals import StopSignals
 
 Shard = tuple[Tensor, Tensor]  # samples, labels
 
@@ -41,17 +44,17 @@ class EpochMeter:
     learning_rate: float = 0.0  # of the last step
 
     def add(self, shards: Tensor) -> None:
-        """One more step: `shard_score` of each of its shards, float64 [shards, 3]."""
-        loss, correct, count = (sum_in_order(column) for column in shards.T)
+        """One more step: `shard_score` of each of its shards, float64 [shards, 4]."""
+        loss, correct, count = (sum_in_order(column) for column in shards.T[:3])
         self.loss += loss
         self.correct += int(correct)
         self.count += int(count)
 
 
-def shard_score(loss: float, logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum of the losses, correct predictions, samples: float64 [3]."""
+def shard_score(loss: float, logits: Tensor, labels: Tensor, weight: float) -> Tensor:
+    """Sum of the losses, correct predictions, samples, and what the shard counts in the gradient: float64 [4]."""
     correct = int((logits.detach().argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum())
-    return torch.tensor([loss * len(labels), correct, len(labels)], dtype=torch.float64)
+    return torch.tensor([loss * len(labels), correct, len(labels), weight], dtype=torch.float64)
 
 
 class TrainState:
@@ -61,11 +64,14 @@ class TrainState:
     ema_net:       moving average of the weights; None without `optim.ema_decay`
     steps_done:    since the start of training; the next step's number, counted from 0
     probe_record:  the line for probe.jsonl, of the last step if that one was probed; else empty
+    world:         the processes that share the shards of each step; everything here is the same in all of them
+    signals:       what asks the run to stop: after each step all processes know it
     Raises:        ValueError for a precision the device doesn't have
     """
 
-    def __init__(self, config: Config, data: Dataset, device: torch.device, *, fresh: bool = False):
-        self.config, self.data, self.device = config, data, device
+    def __init__(self, config: Config, data: Dataset, device: torch.device, *, fresh: bool = False, world: World = ALONE):
+        self.config, self.data, self.device, self.world = config, data, device, world
+        self.signals = StopSignals(patient=world.size > 1)
         for precision in (config.optim.precision, config.optim.eval_precision):
             autocast(precision, device)  # raises where the device can't compute in it
         self.order = EpochSampler(len(data.labels), config.optim.batch, config.seed)
@@ -109,7 +115,7 @@ class TrainState:
         return self.step_shards([(samples, labels)])
 
     def step_shards(self, shards: list[Shard]) -> float:
-        """Train on one batch, the shards of a step, and return its loss.
+        """Train on one batch, of which `shards` are those of this process, and return the loss of the whole batch.
 
         Raises:  NonFiniteError before any weight changes, with the running statistics restored
         """
@@ -123,10 +129,10 @@ class TrainState:
         return sum_in_order(scores[:, 0]) / sum_in_order(scores[:, 2])
 
     def optimize(self, shards: list[Shard], *, probing: bool) -> tuple[Tensor, Any]:
-        """Forward and backward of every shard, and a step of the optimiser; `shard_score` of each, and what was recorded of the
-        first one.
+        """Forward and backward of every shard, and a step of the optimiser; `shard_score` of each shard of the whole batch, and
+        what was recorded of the first one.
         """
-        config = self.config.optim
+        config, world = self.config.optim, self.world
         self.meter.learning_rate = learning_rate(config, self.steps_done, self.order.steps_per_epoch)
         set_learning_rate(self.optimizer, self.meter.learning_rate)
         self.net.train()
@@ -134,81 +140,112 @@ class TrainState:
             module.eval()
         self.buffers.save()
         parameters = [p for p in self.net.parameters() if p.requires_grad]
-        sums = GradientSum(len(shards))
+        exact = config.gradient_sum == "exact"
+        sums = ExactSum(parameters, config.shards, world) if exact else Float32Sum(parameters, world)
+        scores = torch.full((config.shards, 4), -torch.inf, dtype=torch.float64)
         differentiate_all = self.differentiate_together if self.joint_norms else self.differentiate_apart
-        scores, watches = differentiate_all(shards, sums, parameters, probing=probing)
-        if len(shards) > 1 or self.joint_norms:
-            self.first_shard.restore()
-            for p, gradient in zip(parameters, sums.finish(parameters), strict=True):
-                p.grad = gradient
+        problem, watches = differentiate_all(shards, sums, scores, probing=probing and world.is_first)
+        if config.shards > 1:
+            scores = self.exchange(sums, scores, problem, shards)
+        elif problem:
+            self.raise_non_finite(problem, shards)
         self.apply_gradients(parameters, shards)
-        return torch.stack(scores), watches
-
-    def differentiate_apart(
-        self, shards: list[Shard], sums: GradientSum, parameters: Sequence[Tensor], *, probing: bool
-    ) -> tuple[list[Tensor], Any]:
-        """One shard after the other, each with norms of its own."""
-        shares, scores, watches = self.shares([labels for _, labels in shards]), [], None
-        for number, (samples, labels) in enumerate(shards):
-            with record_activity(self.net) if probing and number == 0 else nullcontext(watches) as watches:
-                scores.append(self.differentiate(samples, labels))
-            if len(shards) > 1:
-                sums.add([p.grad for p in parameters], shares[number])
-                if number == 0:  # the running statistics are those of the first shard, as of the first device under DDP
-                    self.first_shard.save()
         return scores, watches
 
-    def differentiate_together(
-        self, shards: list[Shard], sums: GradientSum, parameters: Sequence[Tensor], *, probing: bool
-    ) -> tuple[list[Tensor], Any]:
-        """All shards at once, with norms over the whole batch. What one shard does to the statistics reaches the loss of the
-        others, so that each loss counts with its share before backward; times the number of shards, which keeps it near 1.
+    def differentiate_apart(self, shards: list[Shard], sums: GradientSum, scores: Tensor, *, probing: bool) -> tuple[str, Any]:
+        """Put the gradients of this process's shards into `sums`, and their scores in their places, one shard after the other;
+        what is wrong with a loss, and what was recorded of the first shard.
         """
-        config, lockstep = self.config.optim, self.lockstep
-        shares = self.shares([labels for _, labels in shards])
+        world, watches = self.world, None
+        for number, (samples, labels) in enumerate(shards):
+            with record_activity(self.net) if probing and number == 0 else nullcontext(watches) as watches:
+                score = self.differentiate(samples, labels)
+            if not math.isfinite(score[0]):
+                return f"the loss is {float(score[0])}", watches
+            scores[world.rank + number * world.size] = score
+            if self.config.optim.shards > 1:
+                sums.add([p.grad for p in sums.parameters], float(score[3]))
+                if number == 0:  # the running statistics are those of the first shard, as of the first device under DDP
+                    self.first_shard.save()
+        return "", watches
+
+    def differentiate_together(
+        self, shards: list[Shard], sums: GradientSum, scores: Tensor, *, probing: bool
+    ) -> tuple[str, Any]:
+        """The same, all shards at once, with norms over the whole batch. What one shard does to the statistics reaches the loss
+        of the others: each loss counts with its weight before backward, in units of a whole shard's, which keeps it near 1.
+        """
+        config, lockstep, world = self.config.optim, self.lockstep, self.world
+        unit = config.batch / config.shards
+        if not shards:
+            sample = stack_samples([compact_sample(self.data, 0)] * 2)
+            lockstep.accompany(to_device(torch.from_numpy(sample), self.device))
+            return "", None
 
         def forward(net: Network, shard: Shard) -> tuple[Tensor, Tensor]:
             with autocast(config.precision, self.device):
                 logits = net(shard[0])
             return logits, cross_entropy(logits, shard[1], config.label_smoothing, self.class_weights)
 
+        weights = [self.shard_weight(labels) for _, labels in shards]
         lockstep.clear_gradients()
         with record_activity(lockstep.first) if probing else nullcontext() as watches:
             results = lockstep.forward(shards, forward)
-            losses = [loss for _, loss in results]
-            torch.autograd.backward([self.scaler.scale(x * (a * len(shards))) for x, a in zip(losses, shares, strict=True)])
+            losses = [loss * (weight / unit) for (_, loss), weight in zip(results, weights, strict=True)]
+            torch.autograd.backward([self.scaler.scale(loss) for loss in losses])  # also where one is not finite: others wait
         self.first_shard.save()
-        for number in range(len(shards)):
-            sums.add(lockstep.gradients(number), 1 / len(shards))
-        values = [float(loss.detach()) for loss in losses]
-        if bad := [value for value in values if not math.isfinite(value)]:
-            self.raise_non_finite(f"the loss is {bad[0]}", shards)
-        scores = [shard_score(x, z, y) for x, (z, _), (_, y) in zip(values, results, shards, strict=True)]
-        return scores, watches
+        problem = ""
+        for number, ((logits, loss), (_, labels), weight) in enumerate(zip(results, shards, weights, strict=True)):
+            sums.add(lockstep.gradients(number), unit)
+            score = shard_score(float(loss.detach()), logits, labels, weight)
+            if math.isfinite(score[0]):
+                scores[world.rank + number * world.size] = score
+            else:
+                problem = f"the loss is {float(score[0])}"
+        return problem, watches
 
     @cached_property
     def lockstep(self) -> Lockstep:
         """Copies of the network for shards with joint norms; made when the network is in training."""
-        return Lockstep(self.net, self.config.optim.shards)
+        return Lockstep(self.net, self.config.optim.shards, self.world)
 
-    def shares(self, labels: list[Tensor]) -> list[float]:
-        """What each shard counts in the gradient: its samples, or their classes' weights."""
+    def exchange(self, sums: GradientSum, scores: Tensor, problem: str, shards: list[Shard]) -> Tensor:
+        """Mean gradients and running statistics as all processes have them from here on; the scores of all shards.
+
+        One message of maxima tells what is needed before anything changes: the scale of each gradient, whether a loss is not
+        finite, a signal, and the scores: each process has minus infinity in the places of the others.
+        """
+        device, largest = self.device, sums.largest()
+        facts = torch.tensor([float(bool(problem)), self.signals.received], dtype=torch.float64)
+        report = self.world.max(torch.cat([largest, facts.to(device), scores.flatten().to(device)])).cpu()
+        largest, facts, places = report.split([len(largest), len(facts), scores.numel()])
+        self.signals.agreed = int(facts[1])
+        if facts[0]:
+            self.raise_non_finite(problem or "the loss of another rank is not finite", shards)
+        scores = places.reshape(scores.shape)
+        scores = scores[scores[:, 2] > 0]  # the last batch of an epoch may have fewer
+        for p, gradient in zip(sums.parameters, sums.finish(largest, sum_in_order(scores[:, 3])), strict=True):
+            p.grad = gradient
+        self.world.broadcast(self.first_shard.copies)
+        self.first_shard.restore()
+        return scores
+
+    def shard_weight(self, labels: Tensor) -> float:
+        """What a shard counts in the gradient: its samples, or their classes' weights."""
         weights = self.class_weights
-        counts = [float(len(y) if weights is None or y.dim() > 1 else weights[y].double().sum()) for y in labels]
-        return [count / sum(counts) for count in counts]
+        return float(len(labels) if weights is None or labels.dim() > 1 else weights[labels].double().sum())
 
     def differentiate(self, samples: Tensor, labels: Tensor) -> Tensor:
-        """Forward and backward of one shard: its gradients are in the parameters then."""
+        """Forward and backward of one shard: its gradients are in the parameters then, if its loss is finite; `shard_score`."""
         config = self.config.optim
         with autocast(config.precision, self.device):
             logits = self.net(samples)
         loss = cross_entropy(logits, labels, config.label_smoothing, self.class_weights)
         loss_value = float(loss.detach())
-        if not math.isfinite(loss_value):
-            self.raise_non_finite(f"the loss is {loss_value}", [(samples, labels)])
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        return shard_score(loss_value, logits, labels)
+        if math.isfinite(loss_value):
+            self.scaler.scale(loss).backward()
+        return shard_score(loss_value, logits, labels, self.shard_weight(labels))
 
     def apply_gradients(self, parameters: Sequence[Tensor], shards: list[Shard]) -> None:
         """A step of the optimiser, where the gradients are finite."""

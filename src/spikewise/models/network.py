@@ -199,6 +199,12 @@ class Network(LayerOwner):
         """Features [T, N, F] of the last stage's output [T, N, F, H, W], by way of the tail's neurons, where there are any."""
         return (x if self.tail is None else self.tail(x, states=states)).mean((-2, -1))
 
+    def _replicate_for_data_parallel(self) -> Any:
+        raise ValueError(
+            "DataParallel cuts its input along axis 0, which is time in frames [T, N, C, H, W]; use DistributedDataParallel, "
+            "or spikewise train --processes"
+        )
+
     def modules_outside_layers(self) -> list[nn.Module]:
         """Modules with buffers that belong to none of our layers: a user's own norms, for example."""
         ours = {part for layer in self.conv_layers.values() for part in layer.modules()}

@@ -13,7 +13,7 @@ from ... import disk
 from ..dataset import DatasetEntry, require_labels, require_split
 from ..files import find_folder
 from ..images.photographs import ImageFiles, View
-from ..images.shards import REMOTE_URL, ShardEntries, load_shard_index, open_entry, read_bytes
+from ..images.shards import REMOTE_URL, ShardEntries, Share, load_shard_index, open_entry, read_all, read_bytes
 from ..inspection import Track, require_readable
 from ..sampler import rng_from
 from .image_folder import SPLIT_FOLDERS, image_folder
@@ -21,13 +21,14 @@ from .image_folder import SPLIT_FOLDERS, image_folder
 SHARD_LIST = "shards.json"  # names of the tar files of each split, and of the classes
 
 
-def image_shards(split: str, root: str | Path | None = None, **view: Unpack[View]) -> ImageFiles:
+def image_shards(split: str, root: str | Path | None = None, *, share: Share = read_all, **view: Unpack[View]) -> ImageFiles:
     """Images in tar files: ROOT/shards.json has {"train": ["train-{000000..000146}.tar"], "val": [...], "classes": [...]}.
 
     Images are read upright and on black, as those of `image_folder`; ImageNet's, too, of which a few are turned.
 
     root:    a folder, or a URL that fsspec reads, such as https://example.org/imagenet; the names are relative to it
     split:   "train", or "test", which is "val" or "test" in the list
+    share:   how several processes read the index together, so that each opens a part of the tar files
     view:    size, crop_scale, mean, std of `ImageFiles`
     Raises:  FileNotFoundError, OSError; ValueError for a list or a tar file that is damaged or hostile, with the byte offset
     """
@@ -41,9 +42,9 @@ def image_shards(split: str, root: str | Path | None = None, **view: Unpack[View
     if part is None:
         raise ValueError(f"{base}/{SHARD_LIST} names no shards for the {split} split")
     shards = list_shards(base, shard_lists[part])
-    indexes = [load_shard_index(shard) for shard in shards]
+    indexes = share(shards, load_shard_index)
     labels = np.concatenate([index["label"] for index in indexes])
-    classes = shard_lists.get("classes") or list(map(str, range(count_classes(base, shard_lists))))
+    classes = shard_lists.get("classes") or list(map(str, range(count_classes(base, shard_lists, share))))
     require_labels(labels, len(classes), base)
     files = ShardEntries(
         tuple(shards),
@@ -54,9 +55,9 @@ def image_shards(split: str, root: str | Path | None = None, **view: Unpack[View
     return ImageFiles("image-shards", files, labels, tuple(classes), open_entry, **view)
 
 
-def count_classes(base: str, shard_lists: dict[str, list[str]]) -> int:
+def count_classes(base: str, shard_lists: dict[str, list[str]], share: Share) -> int:
     """One more than the largest label of the train split."""
-    labels = [load_shard_index(shard)["label"] for shard in list_shards(base, shard_lists.get("train", []))]
+    labels = [index["label"] for index in share(list_shards(base, shard_lists.get("train", [])), load_shard_index)]
     return 1 + max((int(found.max(initial=-1)) for found in labels), default=-1)
 
 
@@ -146,5 +147,8 @@ def iter_tar_bytes(data: ImageFiles, indices: np.ndarray, first_key: int) -> Ite
 
 
 ENTRY = DatasetEntry(
-    image_shards, "images in tar files, local or remote: shards.json; spikewise data shard", variable_size=True
+    image_shards,
+    "images in tar files, local or remote: shards.json; spikewise data shard",
+    variable_size=True,
+    shares_index=True,
 )

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -27,6 +27,8 @@ from .decode import SUFFIXES
 
 LABEL_SUFFIXES = (".cls", ".json")
 MAX_LABEL_BYTES = 65_536
+Index = dict[str, np.ndarray]  # offset, size and label of every image in a shard
+Share = Callable[[list[str], Callable[[str], Index]], list[Index]]  # the function's results for a list, shared by processes
 REMOTE_URL = re.compile(r"[a-z0-9+]+://")
 
 
@@ -96,7 +98,12 @@ def open_entry(entry: ShardEntry) -> BinaryIO:
 # The index ---------------------------------------------------------------------------------------------------------------
 
 
-def load_shard_index(shard: str) -> dict[str, np.ndarray]:
+def read_all(shards: list[str], read: Callable[[str], Index]) -> list[Index]:
+    """The index of each shard, read by this process."""
+    return [read(shard) for shard in shards]
+
+
+def load_shard_index(shard: str) -> Index:
     """Offset, size and label of every image in a shard: kept beside it, or in the user's cache, until the shard changes."""
     columns = ("offset", "size", "label")
     version, path = shard_version(shard), index_path(shard)

@@ -18,10 +18,11 @@ from ... import disk
 from ...config import Config, from_json, to_json
 from ...kernels import describe_backend
 from ...version import __version__
+from ..distributed import World
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
 METRICS, TIMING, PROBE = "metrics.jsonl", "timing.jsonl", "probe.jsonl"
-CHECKPOINTS, TENSORBOARD, LOCK = "checkpoints", "tensorboard", ".lock"
+CHECKPOINTS, TENSORBOARD, LOCK, STOPPED = "checkpoints", "tensorboard", ".lock", "stopped.json"
 FORMAT_VERSION = 1
 
 
@@ -41,10 +42,12 @@ def require_empty(path: Path) -> None:
         )
 
 
-def create(path: Path, config: Config, device: torch.device, weights: dict[str, str]) -> None:
+def create(path: Path, config: Config, device: torch.device, weights: dict[str, str], world: World) -> None:
     """Create a run folder: environment, with where its first weights came from, folder of checkpoints, and last the config."""
     beginning = {"weights": weights} if weights else {}
-    disk.atomic_write(path / ENVIRONMENT, encode_json(environment(device, config.model.backend) | beginning))
+    launch = {"launch": world.launch} if world.launch else {}
+    now = environment(device, config.model.backend, world.size)
+    disk.atomic_write(path / ENVIRONMENT, encode_json(now | beginning | launch))
     disk.ensure_folder(path / CHECKPOINTS)
     disk.atomic_write(path / CONFIG, to_json(config).encode())
 
@@ -108,8 +111,8 @@ def read_config(path: Path, data_root: str | None = None) -> Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root))
 
 
-def environment(device: torch.device, backend: str) -> dict[str, Any]:
-    """What the results of a run may depend on besides its config."""
+def environment(device: torch.device, backend: str, processes: int = 1) -> dict[str, Any]:
+    """What the results of a run may depend on besides its config, and by how many processes it is computed."""
     return {
         "format_version": FORMAT_VERSION,
         "spikewise": __version__,
@@ -119,6 +122,7 @@ def environment(device: torch.device, backend: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         "kernels": describe_backend(backend, torch.empty(0, device=device)),
     }
@@ -127,20 +131,23 @@ def environment(device: torch.device, backend: str) -> dict[str, Any]:
 BITWISE_FIELDS = ("torch", "cpu", "threads", "device", "kernels")  # the same in all of them: resume is bit-identical
 
 
-def record_resume(path: Path, device: torch.device, backend: str) -> list[str]:
-    """Add this process's environment to the run's, and return how it differs from the earlier ones, as "field old -> new"."""
-    file, now = path / ENVIRONMENT, environment(device, backend)
-    try:
-        first = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        first = {}
-    first = first if isinstance(first, dict) else {}
+def record_resume(path: Path, device: torch.device, config: Config, world: World) -> tuple[list[str], int]:
+    """Add the environment of these processes to the run's.
+
+    Returns:  how it differs from the earlier ones where the last digits depend on it, as "field old -> new"; and how many
+              processes there were before
+    """
+    file, now = path / ENVIRONMENT, environment(device, config.model.backend, world.size)
+    first = read_object(file)
     resumed = first.get("resumed")
     resumed = [one for one in resumed if isinstance(one, dict)] if isinstance(resumed, list) else []
+    earlier = [{"processes": 1} | one for one in (first, *resumed)]  # older files do not say
+    fields = BITWISE_FIELDS if config.optim.gradient_sum == "exact" else (*BITWISE_FIELDS, "processes")
     # one resume on another setup breaks bit-identity for good, even if the first setup is back
-    others = {field: [one.get(field) for one in (first, *resumed) if one.get(field) != now[field]] for field in BITWISE_FIELDS}
+    others = {field: [one.get(field) for one in earlier if one.get(field) != now[field]] for field in fields}
     disk.atomic_write(file, encode_json({**first, "resumed": [*resumed, now]}))
-    return [f"{field} {values[0]!r} -> {now[field]!r}" for field, values in others.items() if values]
+    differences = [f"{field} {values[0]!r} -> {now[field]!r}" for field, values in others.items() if values]
+    return differences, earlier[-1]["processes"]
 
 
 def cpu_name() -> str:
@@ -171,6 +178,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}; restore the file, or begin a new run") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where there is none, or it can't be read."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def encode_json(content: dict[str, Any]) -> bytes:
