@@ -122,7 +122,9 @@ def test_a_slow_disk_loses_no_checkpoint_and_training_goes_on_meanwhile(tmp_path
     for path in checkpoint.list_checkpoints(tmp_path / "quick" / "checkpoints"):
         slow = tmp_path / "slow" / "checkpoints" / path.name
         assert checkpoint.find_corruption(slow) is None
-        assert (slow / "state.json").read_bytes() == (path / "state.json").read_bytes()
+        assert (slow / "training.safetensors").read_bytes() == (path / "training.safetensors").read_bytes()
+        for what in ("meter", "metrics_bytes", "optimizer"):
+            assert checkpoint.read_state(slow)[what] == checkpoint.read_state(path)[what]
 
 
 def test_a_disk_that_fills_up_within_an_epoch_is_told_and_the_run_goes_on_to_the_same_end(tmp_path, monkeypatch):

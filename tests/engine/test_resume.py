@@ -45,7 +45,7 @@ SMALL = dataclasses.replace(
 def _few_samples():
     """96 training and 64 test images: three steps an epoch, a run in a fraction of a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "load_data", few_samples)
+        patch.setattr(loop, "load_run_data", few_samples)
         yield
 
 
@@ -182,7 +182,7 @@ def test_three_real_kills(unbroken, tmp_path):
     script = (
         "import sys; from pathlib import Path; import torch; torch.set_num_threads(int(sys.argv[3]))\n"
         "sys.path[:0] = sys.argv[4:]; import test_resume; from spikewise.config import from_json\n"
-        "test_resume.loop.load_data = test_resume.few_samples\n"
+        "test_resume.loop.load_run_data = test_resume.few_samples\n"
         "test_resume.start_or_resume(from_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "config.json"), str(run), str(torch.get_num_threads())]
@@ -315,7 +315,7 @@ def test_another_config_a_newer_format_or_a_shorter_metrics_file_is_refused(file
 
 
 def test_other_data_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(loop, "load_data", load_data)
+    monkeypatch.setattr(loop, "load_run_data", load_data)
     with pytest.raises(ValueError, match="samples 96 -> 1438, labels"):
         resume(folder, epochs=3, quiet=True)
 
