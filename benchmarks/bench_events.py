@@ -57,6 +57,12 @@ def atis(n: int) -> bytes:
     return np.stack([x, y, polarity << 7, t >> 8 & 255, t & 255], axis=1).astype(np.uint8).tobytes()
 
 
+def text(n: int) -> bytes:
+    """Seconds with nine decimals, as the Event Camera Dataset has them."""
+    rows = zip(*(column.tolist() for column in columns(n)), strict=True)
+    return "".join(f"{t // 10**6}.{t % 10**6:06}000 {x} {y} {p}\n" for t, x, y, p in rows).encode()
+
+
 def columns_720p(n: int, run: int) -> tuple[np.ndarray, ...]:
     """Rising t, and x, y, polarity of runs of neighbours that fire together, in a row of 1280 pixels."""
     rng = np.random.default_rng(0)
@@ -143,6 +149,7 @@ def main(o: Options) -> None:
             "EVT 2.1": ("f.raw", evt21),
             "EVT 3.0": ("g.raw", evt3),
             "EVT 3.0, vectors": ("h.raw", evt3_vectors),
+            "text": ("i.txt", text),
         }
         lines = []
         for name, (file, encoder) in files.items():

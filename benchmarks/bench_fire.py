@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import tyro
 from peers import spikingjelly
-from runner import report, save, take_turns
+from runner import parse_options, report, save, take_turns
 from torch import Tensor
 
 from spikewise.kernels import get_backend, reference
@@ -114,4 +113,4 @@ def main(o: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(parse_options(Options))

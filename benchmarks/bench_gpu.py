@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-import tyro
-from runner import report, save, take_turns
+from runner import parse_options, report, save, take_turns
 from torch import Tensor
 
 from spikewise.kernels import NormParams, reference
@@ -211,4 +210,4 @@ def main(o: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(parse_options(Options))

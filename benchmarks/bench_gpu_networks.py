@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import tyro
 from bench_gpu import Layer
 from bench_gpu import Options as KernelOptions
 from bench_step import channels_last
 from peers import SpikingJellySEW
-from runner import report, save, take_turns
+from runner import parse_options, report, save, take_turns
 from torch import Tensor, nn
 
 import spikewise as sw
@@ -172,4 +171,4 @@ def main(o: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(parse_options(Options))

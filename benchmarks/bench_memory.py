@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-import tyro
 from bench_step import channels_last, images, train_step
 from peers import SpikingJellySEW
-from runner import kept_bytes, report, save, take_turns, where
+from runner import kept_bytes, parse_options, report, save, take_turns, where
 from torch import Tensor, nn
 
 import spikewise as sw
@@ -87,4 +86,4 @@ def main(o: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(parse_options(Options))

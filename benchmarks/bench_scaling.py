@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-import tyro
 from bench_step import channels_last, images, train_step
-from runner import kept_bytes, save, take_turns
+from runner import kept_bytes, parse_options, save, take_turns
 
 import spikewise as sw
 
@@ -48,4 +47,4 @@ def main(o: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(parse_options(Options))

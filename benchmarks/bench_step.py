@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-import tyro
 from peers import SpikingJelly7B, SpikingJellySEW, fold
-from runner import report, save, take_turns, where
+from runner import parse_options, report, save, take_turns, where
 from torch import Tensor, nn
 
 import spikewise as sw
@@ -175,4 +174,4 @@ def main(o: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(parse_options(Options))

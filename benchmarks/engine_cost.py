@@ -22,8 +22,8 @@ from spikewise.data import ImageArrays
 from spikewise.data.images.arrays import digits
 from spikewise.engine.loader import TrainingBatches, iterate_batches
 from spikewise.engine.memory.allocator import disable_heap_trim
-from spikewise.engine.run.folder import cpu_name
 from spikewise.engine.step import TrainState
+from spikewise.native.processor import cpu_name
 
 DIGITS = Config(model=Model(name="sew_resnet20"), optim=Optim(batch=64, lr_batch=64, epochs=100))
 LARGE = Config(model=Model(name="sew_resnet18"), optim=Optim(batch=8, lr_batch=256, epochs=100, precision="bfloat16"))

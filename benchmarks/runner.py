@@ -4,6 +4,8 @@ Results are medians of paired ratios, with the interval that holds the true medi
 JSON line per comparison, with the machine, the versions and the commit.
 """
 
+import argparse
+import dataclasses
 import json
 import math
 import platform
@@ -11,24 +13,49 @@ import statistics
 import subprocess
 import sys
 import time
+import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 
 from spikewise.engine.memory.allocator import disable_heap_trim
-from spikewise.engine.run.folder import cpu_name
 from spikewise.kernels import describe_backend
+from spikewise.native.processor import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
+Options = TypeVar("Options")
+
+
+def parse_options(kind: type[Options]) -> Options:
+    """The options of the command line, one for each field of a dataclass: kernels are measured where nothing but PyTorch is."""
+    parser = argparse.ArgumentParser(description=kind.__doc__)
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        default, hint = field.default, hints[field.name]
+        how: dict[str, Any] = {"type": type(default)}
+        if typing.get_origin(hint) is Literal:
+            how["choices"] = typing.get_args(hint)
+        elif isinstance(default, tuple):
+            how = {"type": type(default[0]), "nargs": "+"}
+        elif isinstance(default, bool):
+            how = {"action": argparse.BooleanOptionalAction}
+        parser.add_argument(f"--{field.name.replace('_', '-')}", default=default, help="default %(default)s", **how)
+    return kind(**vars(parser.parse_args()))
+
+
+def describe_commit() -> str:
+    """The commit that is checked out; "unknown" without git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent).stdout.strip()
+    except OSError:
+        return "unknown"
 
 
 def where() -> dict[str, Any]:
     """The conditions of a measurement."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
     return {
         "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
@@ -36,7 +63,7 @@ def where() -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "keep_memory": disable_heap_trim(),
-        "commit": commit.stdout.strip(),
+        "commit": describe_commit(),
         "command": " ".join(["python", *sys.argv]),
     }
 

@@ -38,8 +38,8 @@ def test_the_model_section_has_the_options_and_defaults_of_build_model():
         ({"model": {"v_reset": "none"}}, r"model.v_reset='none' has the wrong type; use float or null"),
         ({"optim": {"lr": -1}}, r"optim.lr=-1.0 is out of range; use a number above 0"),
         (
-            {"optim": {"warmup_epochs": 400}},
-            r"optim.warmup_epochs=400.0 is out of range; use at least 0 and below optim.epochs=320",
+            {"optim": {"warmup_epochs": -1}},
+            r"optim.warmup_epochs=-1.0 is out of range; use 0 or more",
         ),
         ({"seed": -1}, r"seed=-1 is out of range"),
         ({"imports": "neurons"}, r"imports='neurons' has the wrong type; use a list of names"),

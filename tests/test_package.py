@@ -1,4 +1,6 @@
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,43 @@ def test_public_names_are_there():
 def test_nothing_needs_torchvision_or_scikit_learn():
     sources = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
     assert not re.search(r"^\s*(import|from) (torchvision|sklearn|scipy)", sources, re.MULTILINE)
+
+
+BARE = """
+import sys
+for name in ("tyro", "rich", "PIL", "tensorboardX", "pooch", "fsspec", "h5py", "aedat", "matplotlib", "hypothesis"):
+    sys.modules[name] = None  # as if it were not installed
+sys.path.insert(0, "benchmarks")
+import bench_fire, bench_gpu, bench_gpu_networks, bench_memory, bench_scaling, bench_step, runner
+import torch
+import spikewise as sw
+from spikewise.data.input_spec import InputSpec
+
+folder = sys.argv.pop(1)
+net = sw.build_model("sew_resnet20", num_classes=3, in_channels=1, T=2)
+net.input_spec = InputSpec("mine", "images", ("a", "b", "c"), (1, 8, 8))  # as training leaves it
+images, before = torch.rand(4, 1, 8, 8), net.fc.weight.detach().clone()
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+torch.nn.functional.cross_entropy(net(images), torch.tensor([0, 1, 2, 0])).backward()
+optimizer.step()
+assert not torch.equal(net.fc.weight, before)
+sw.save_pretrained(net, folder)
+loaded = sw.load_pretrained(folder)
+assert loaded.class_names == ("a", "b", "c")
+assert torch.equal(loaded(images), net.eval()(images))
+state = None
+for image in images[:, None]:
+    logits, state = loaded.step(image, state)
+print(runner.where()["commit"], runner.parse_options(bench_gpu.Options).precision)
+"""
+
+
+def test_kernels_models_and_their_benchmarks_need_pytorch_numpy_and_safetensors_only(tmp_path):
+    compiler = os.environ.get("CC") or shutil.which("cc") or ""
+    command = [sys.executable, "-c", BARE, str(tmp_path), "--precision", "float16"]
+    environment = os.environ | {"PATH": "", "CC": compiler}  # no git
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["unknown", "float16"], done.stderr
 
 
 def test_python_of_the_readme_runs(monkeypatch, tmp_path):

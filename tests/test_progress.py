@@ -5,6 +5,7 @@ import re
 import sys
 
 import pytest
+from PIL import Image
 
 import spikewise as sw
 from spikewise import progress
@@ -73,7 +74,25 @@ def test_preparing_says_how_many_bytes_are_done(always):
     assert [line.partition(",")[0] for line in said] == ["nmnist: 1.0 MB of about 4.0 MB", "nmnist: 3.0 MB of about 4.0 MB"]
 
 
+def test_work_without_a_bar_says_where_it_is(always, capsys):
+    assert list(progress.told_each_minute("ab", "read {} of {} letters")) == ["a", "b"]
+    assert capsys.readouterr().err.splitlines()[0].startswith("read 0 of 2 letters")
+
+
+def test_packing_shards_and_measuring_say_where_they_are(always, tmp_path, capsys):
+    for number in range(2):
+        for split in ("train", "val"):
+            (tmp_path / "images" / split / "a").mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "images" / split / "a" / f"{number}.png")
+    assert main(["data", "shard", str(tmp_path / "images"), str(tmp_path / "shards")]) == 0
+    lines = [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines.count("read 2 of 2 files") == 4  # both splits, before they are written and then
+    assert len(sw.DATASETS["image-shards"].load("train", tmp_path / "shards")) == 2
+    assert "image-shards: indexed 0 of 1 shards" in capsys.readouterr().err
+
+
 def test_words():
+    assert [count(n, "class") for n in (1, 2)] == ["1 class", "2 classes"]
     assert [count(n, "epoch") for n in (0, 1, 1200)] == ["0 epochs", "1 epoch", "1,200 epochs"]
     assert did_you_mean("LIFF", ["IF", "LIF"]) == did_you_mean("lif", ["IF", "LIF"]) == "did you mean 'LIF'? "
     assert did_you_mean("xyz", ["IF", "LIF"]) == did_you_mean(None, []) == ""

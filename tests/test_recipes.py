@@ -35,6 +35,14 @@ def test_the_network_and_the_optimizer_of_every_recipe_are_built(name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_a_trial_of_one_epoch_warms_up_and_reaches_the_peak_of_its_learning_rate(name):
+    optim = dataclasses.replace(RECIPES[name]().optim, epochs=1, schedule="constant")
+    rates = [learning_rate(optim, step, 10) for step in range(10)]
+    assert rates[5:] == pytest.approx([optim.peak_lr] * 5)
+    assert max(rates) == pytest.approx(optim.peak_lr)
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_whose_data_is_absent_says_what_brings_it(name, tmp_path):
     config = RECIPES[name]()
     if config.data.name in ("digits", "digits-events"):  # embedded

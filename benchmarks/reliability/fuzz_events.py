@@ -7,6 +7,8 @@ their own with little memory and a limit on time. Ends with status 1 if a file c
 proportion, or was refused in anything but a line of a ValueError; the seed that makes such a file is printed.
 """
 
+import bz2
+import gzip
 import io
 import json
 import multiprocessing
@@ -36,7 +38,7 @@ from spikewise.data.events.formats import FORMATS, read_events, write_events
 ROOM = 64 * 2**20  # bytes more than the process has at its start
 PATIENCE = 5  # seconds per file
 BATCH = 2000
-NAMES = ("aedat2", "aedat3", "atis", "dat", "evt2", "evt21", "evt3", "npz", "hdf5", "aedat4")
+ENCODED = ("aedat2", "aedat3", "atis", "dat", "evt2", "evt21", "evt3", "text", "npy")  # formats with an encoder of their name
 
 
 @dataclass
@@ -51,9 +53,13 @@ class Options:
 
 
 def originals(data: Path) -> dict[str, list[bytes]]:
-    """Whole files of every format; of AEDAT 4 only if there is a real one."""
+    """Whole files of every format, and packed ones."""
     t, x, y, polarity = encoders.random_events(40, height=30, width=32, last=4096)
-    made = {name: [getattr(encoders, name)(t, x, y, polarity)] for name in NAMES[:7]}
+    columns = (t, x, y, polarity)
+    made = {name: [getattr(encoders, name)(*columns)] for name in ENCODED}
+    made["text"].append(encoders.text(*columns, order="xypt", separator=",", head="x,y,p,time_us\n"))
+    made["text"].append(encoders.text(*columns, head="346 260\n", decimals=9))
+    made["npy"].append(encoders.npy_fields(*columns))
     made["aedat2"].append(encoders.davis(t, x, y, polarity))
     made["evt3"].append(encoders.evt3_vectors(*encoders.runs_of_events(8, 640)))
     events = Events(t, x.astype(np.uint16), y.astype(np.uint16), polarity.astype(np.uint8), (30, 40))
@@ -63,10 +69,20 @@ def originals(data: Path) -> dict[str, list[bytes]]:
             made[name] = [Path(folder, f"a{suffix}").read_bytes()]
     made["npz"].append(encoders.npz(t, x, y, polarity))
     made["hdf5"] += [unpacked(t, x, y, polarity, fields) for fields in (False, True)]
+    made["hdf5"] += [encode(*columns) for encode in (encoders.v2e_hdf5, encoders.mvsec, encoders.m3ed)]
+    made["aedat4"] = [encoders.aedat4(columns), encoders.aedat4(columns, columns)]
+    made["packed"] = [pack(made[name][0]) for name in ("aedat2", "text") for pack in (gzip.compress, bz2.compress, in_zip)]
     real = data / "event_files" / "tonic" / "sample.aedat4"
     if real.is_file():
-        made["aedat4"] = [first_packets(real.read_bytes())]
+        made["aedat4"] += [first_packets(real.read_bytes())]
     return made
+
+
+def in_zip(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", content)
+    return file.getvalue()
 
 
 def unpacked(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, fields: bool) -> bytes:
@@ -148,7 +164,7 @@ def work(first: int, last: int, made: dict[str, list[bytes]], results: "multipro
         content = change(rng.choice(made[name]), rng)
         signal.alarm(PATIENCE)
         try:
-            outcome = read(name if rng.random() < 0.7 else None, content)
+            outcome = read(name if rng.random() < 0.7 else None, content, salvage=rng.random() < 0.3)
         except BaseException as error:
             outcome = f"{type(error).__name__}: {str(error)[:200]}"
         signal.alarm(0)
@@ -158,11 +174,12 @@ def work(first: int, last: int, made: dict[str, list[bytes]], results: "multipro
     results.put(("done", found))
 
 
-def read(name: str | None, content: bytes) -> str:
+def read(name: str | None, content: bytes, *, salvage: bool = False) -> str:
+    name = None if name == "packed" else name
     path = Path(f"/dev/shm/fuzz-{os.getpid()}{FORMATS[name].suffixes[0] if name else '.bin'}")
     try:
         path.write_bytes(content)
-        events = read_events(path, format=name)
+        events = read_events(path, format=name, salvage=salvage)
         return "events" if events.x.max(initial=0) < events.size[1] and events.y.max(initial=0) < events.size[0] else "outside"
     except ValueError as error:
         return "refused" if "\n" not in str(error) and str(path) in str(error) else f"refused in other words: {error}"

@@ -25,7 +25,8 @@ import tyro
 
 from spikewise.config import Config, Data, Model, Optim, Retention, to_json
 from spikewise.engine.run import checkpoint
-from spikewise.engine.run.folder import CHECKPOINTS, METRICS, cpu_name
+from spikewise.engine.run.folder import CHECKPOINTS, METRICS
+from spikewise.native.processor import cpu_name
 
 CONFIG = Config(
     recipe="kills",

@@ -14,6 +14,7 @@ aliases.install()
 if TYPE_CHECKING:
     from .config import Config
     from .data import DATASETS
+    from .data.input_spec import InputSpec
     from .engine.evaluate import evaluate
     from .engine.loop import resume, train
     from .engine.predict import Predictor
@@ -27,6 +28,7 @@ _HOME = {
     "BACKENDS": ".kernels",
     "CONNECT": ".models",
     "DATASETS": ".data",
+    "InputSpec": ".data.input_spec",
     "resume": ".engine.loop",
     "Config": ".config",
     "MODELS": ".models",
@@ -49,6 +51,7 @@ __all__ = [
     "RECIPES",
     "SURROGATES",
     "Config",
+    "InputSpec",
     "Predictor",
     "__version__",
     "build_model",

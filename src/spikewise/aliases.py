@@ -82,6 +82,8 @@ FLAGS = {  # by command, "": of all; the config's are in FIELDS
     "": {"data-root": "data.root", "root": "data.root"},
     "train": {"until": "stop-epoch"},
     "reproduce": {"budget": "max-epochs"},
+    "diagnose": {"name": "model"},
+    "energy": {"name": "model"},
     "events show": {"frames": "num-frames"},
 }
 WORDS = {"rectangle": "rectangular", "triangle": "triangular"}  # surrogates

@@ -60,7 +60,7 @@ class Data:
     split_variant: str = "published"  # which split into train and test; `spikewise data info` lists a data set's
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
     folds: Folds = 5
-    size: Side = None  # that photographs are cut to, in pixels: the side of a square, or height,width; None: 224
+    size: Side = None  # of photographs (None: 224), or of event-folder's sensor, in pixels: a square's side, or height,width
     train_samples: NonNegativeInt = 0  # learn from so many samples of the training split, drawn by the seed; 0: all
     test_samples: NonNegativeInt = 0  # of the test split, evaluate so many after each epoch; 0: all. `evaluate` takes all
     shift: NonNegativeInt = 0  # pixels a sample may move in each direction; training only, as all below
@@ -148,7 +148,7 @@ class Optim:
     schedule_every: Literal["step", "epoch"] = "step"  # when the schedule moves; the published runs: every epoch
     step_epochs: PositiveInt = 64  # step schedule: epochs between drops
     step_gamma: Decay = 0.1  # step schedule: what each drop multiplies by
-    warmup_epochs: float = 0.0  # linear from 0; may be a fraction
+    warmup_epochs: NonNegativeFloat = 0.0  # linear from 0; may be a fraction; half the run where it would take all of it
     label_smoothing: Fraction = 0.0  # share of the target spread over all classes
     # of training; membranes are always float32. auto: bfloat16 where the device computes in it, else float32
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
@@ -160,14 +160,17 @@ class Optim:
         fits = self.batch % self.shards == 0 and self.batch // self.shards >= 2
         fits = fits or self.shards == 1
         require_range("optim.shards", self.shards, fits, f"a divisor of optim.batch={self.batch} that leaves 2 samples or more")
-        fits = 0 <= self.warmup_epochs < self.epochs
         require_range("optim.nesterov", self.nesterov, not self.nesterov or self.momentum > 0, "it with optim.momentum above 0")
-        require_range("optim.warmup_epochs", self.warmup_epochs, fits, f"at least 0 and below optim.epochs={self.epochs}")
 
     @property
     def peak_lr(self) -> float:
         """The learning rate at the real batch."""
         return self.lr * self.batch / self.lr_batch
+
+    @property
+    def warmup(self) -> float:
+        """The epochs that warm-up takes: `warmup_epochs`, or half of a run that is not longer than them."""
+        return self.warmup_epochs if self.warmup_epochs < self.epochs else self.epochs / 2
 
     @property
     def shard_batch(self) -> int:

@@ -1,8 +1,12 @@
 """Where long work is, without a terminal: one line a minute, for log files."""
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
 
+Item = TypeVar("Item")
 SECONDS = 60.0  # between two lines
 
 
@@ -27,6 +31,23 @@ class MinuteLines:
         new = done - self.first
         left = f", {duration((self.total - done) * (now - self.start) / new)} left" if self.total and new > 0 else ""
         self.say(describe() + left)
+
+
+def say_on_stderr(text: str) -> None:
+    """A line on standard error, as it is now."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"{text}\n")
+
+
+def told_each_minute(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """The items, with a line a minute on standard error: for work without a progress bar.
+
+    what:  is done, and with which items: "indexed {} of {} shards"
+    """
+    lines = MinuteLines(say_on_stderr, len(items))
+    for number, item in enumerate(items):
+        lines.at(number, partial(what.format, f"{number:,}", f"{len(items):,}"))
+        yield item
 
 
 def duration(seconds: float) -> str:

@@ -24,5 +24,6 @@ def unknown_name(kind: str, name: object, known: Iterable[str], *, own: bool = F
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun: 1 epoch, 2 epochs."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """A number with its noun: 1 epoch, 2 epochs, 3 classes."""
+    plural = "es" if noun.endswith(("s", "x", "sh", "tch", "nch")) else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"

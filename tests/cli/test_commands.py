@@ -39,8 +39,11 @@ def run(capsys, *args):
 
 def test_train_evaluate_analyze(capsys, tmp_path):
     folder = str(tmp_path / "run")
-    status, out, _ = run(capsys, "train", "digits", *TINY, *SHORT, "--out", folder, "--seed", "3")
+    status, out, err = run(
+        capsys, "train", "digits", *TINY, *SHORT, "--optim.warmup-epochs", "3", "--out", folder, "--seed", "3"
+    )
     assert status == 0
+    assert "warm-up is shortened from 3 to 0.5" in err
     last = out.splitlines()[-1]
     accuracy = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["test_accuracy"]
     assert last == f"sew_7b on digits: test accuracy {100 * accuracy:.1f} % (seed 3), run folder {folder}"
@@ -49,7 +52,7 @@ def test_train_evaluate_analyze(capsys, tmp_path):
     status, out, _ = run(capsys, "evaluate", folder)
     assert (status, f"{100 * accuracy:.2f} %" in out) == (0, True)
     status, out, _ = run(capsys, "analyze", folder, "--batches", "1")
-    assert (status, out.count("stage1.blocks.")) == (0, 2)
+    assert (status, out.count("stage1.blocks."), "branch A" in out) == (0, 2, True)
     status, _, err = run(capsys, "train", "digits", *TINY, *SHORT, "--out", folder)
     assert status == 2
     assert "exists and is not empty" in err
@@ -60,7 +63,7 @@ def test_a_relu_twin_trains_without_firing_rates(capsys, tmp_path):
         capsys, "train", "digits", "--model.name", "resnet20", *SHORT, "--out", str(tmp_path / "run"), "--quiet"
     )
     assert status == 0
-    assert "firing rate" not in out
+    assert "branch A" not in out
 
 
 @pytest.mark.parametrize("topic", list(all_tables()))
@@ -105,7 +108,17 @@ def test_list_shows_every_table(topic, capsys):
         (["train", "digits", "--resume", "x"], "goes on from a run, with its config; leave out 'digits'"),
         (["train", "digits", "--recipe", "nmnist"], "no option --recipe; the recipe comes first: spikewise train RECIPE"),
         (["train", "mnist"], "no recipe named 'mnist'; did you mean 'nmnist'? known: digits"),
-        (["evaluate", "nowhere"], "nowhere does not exist; give a weights file"),
+        *(
+            ([name, "nowhere"], "nowhere does not exist; give a weights file")
+            for name in ("evaluate", "analyze", "diagnose", "energy")
+        ),
+        *(([name, "."], "holds no model.safetensors") for name in ("evaluate", "analyze", "diagnose", "energy")),
+        (["predict", ".", "a.png"], "holds no model.safetensors"),
+        (["evaluate", __file__], "is not a checkpoint of plain tensors"),
+        (["energy", str(OLD_RUN), "--images", "."], "images and their size are for weights files"),
+        (["analyze", str(OLD_RUN), "--data.name", "digits"], "data.name='digits' is for weights files"),
+        (["analyze", str(OLD_RUN), "--picture", "no/a.png"], "there is no folder"),
+        (["plan", "digits", "--data.size", "64x48"], "data.size=(64, 48) is for photographs"),
         (["train", "digits", "--data.name", "mnist"], "no data set named 'mnist'; did you mean 'nmnist'? known: digits"),
         (["train", "digits", "--model.name", "resnet20", "--model.connect", "AND"], "resnet20 has no 'connect'"),
         (["train", "digits", "--optim.batch", "5000"], "use a batch between 1 and 1438"),

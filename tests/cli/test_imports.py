@@ -62,11 +62,16 @@ def test_own_parts_train_and_are_imported_again_by_what_opens_the_run(file, tmp_
         assert f"importing {file}, as {run}/config.json says\n" in capsys.readouterr().err
     forget()
     moved = shutil.move(file, tmp_path / "elsewhere.py")
-    assert main(["evaluate", run]) == 2
-    assert f"--import {file}: there is no such file" in capsys.readouterr().err
-    assert main(["evaluate", run, "--import", str(moved)]) == 0
-    assert "as" not in capsys.readouterr().err.split()
-    sys.modules.pop("elsewhere")
+    for command in (["evaluate", run], ["train", "--from", run, "--out", f"{run}-2", "--quiet"]):
+        forget()
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert f"--import {file}: there is no such file; {run}/config.json asks for it" in error
+        assert "--import NEW/PLACE.py" in error
+        assert main([*command, "--import", str(moved)]) == 0
+        assert "importing" not in capsys.readouterr().err
+        sys.modules.pop("elsewhere")
+    assert json.loads((tmp_path / "run-2" / "config.json").read_text())["imports"] == [str(moved)]
 
 
 @pytest.mark.parametrize("args", [["--import", "{}", "list"], ["list", "--import={}"], ["list", "neurons", "--import", "{}"]])

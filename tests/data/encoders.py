@@ -40,9 +40,14 @@ def aedat2(t, x, y, polarity, header=START2, order=">u4"):
     return header + words(order, x << 1 | y << 8 | polarity, t)
 
 
-def davis(t, x, y, polarity, header=START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n", order=">u4"):
-    """AEDAT 2.0 of a DAVIS; after the first event a sample of a frame, one of inertia, and a mark of an external signal."""
-    events = words(order, x << 12 | y << 22 | polarity << 11, t)
+DAVIS240 = START2 + b"# AEChip: eu.seebetter.ini.chips.davis.DAVIS240C\r\n"
+
+
+def davis(t, x, y, polarity, header=DAVIS240, order=">u4", size=(180, 240)):
+    """AEDAT 2.0 of a DAVIS, which counts columns from the right and rows from below; after the first event a sample of a
+    frame, one of inertia, and a mark of an external signal.
+    """
+    events = words(order, (size[1] - 1 - x) << 12 | (size[0] - 1 - y) << 22 | polarity << 11, t)
     others = words(order, [1 << 31 | 5 << 12, 1 << 31 | 3 << 10, 1 << 10], t[[0, 0, 0]])
     return header + events[:8] + others + events[8:]
 
@@ -167,3 +172,109 @@ def hdf5(t, x, y, polarity, place="events/{}", **how):
         for name, array in zip("txyp", (t, x, y, polarity), strict=True):
             out.create_dataset(place.format(name), data=array, **how)
     return file.getvalue()
+
+
+def text(t, x, y, polarity, order="txyp", separator=" ", line="\n", head="", decimals=None):
+    """A line per event; times in seconds with so many decimals, or whole microseconds."""
+    times = [
+        str(time) if decimals is None else f"{time // 10**6}.{time % 10**6:06}{'0' * (decimals - 6)}" for time in map(int, t)
+    ]
+    columns = {"t": times, "x": x, "y": y, "p": polarity}
+    rows = zip(*(columns.get(name, [0] * len(times)) for name in order), strict=True)
+    return (head + "".join(separator.join(map(str, row)) + line for row in rows)).encode()
+
+
+def npy(t, x, y, polarity, order="txyp", dtype="<i8"):
+    """One array of four columns."""
+    file, columns = io.BytesIO(), dict(zip("txyp", (t, x, y, polarity), strict=True))
+    np.save(file, np.stack([columns[name] for name in order], axis=1).astype(dtype))
+    return file.getvalue()
+
+
+def npy_fields(t, x, y, polarity, names=("timestamp", "x", "y", "polarity")):
+    """One array with fields, as dv-processing, tonic and others make it."""
+    file = io.BytesIO()
+    np.save(file, np.rec.fromarrays([t, x, y, polarity], names=names))
+    return file.getvalue()
+
+
+def hdf5_file(datasets, attributes=None):
+    """An HDF5 file of these datasets, by place."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as out:
+        for place, data in datasets.items():
+            out[place] = data
+        out.attrs.update(attributes or {})
+    return file.getvalue()
+
+
+def v2e_hdf5(t, x, y, polarity):
+    """v2e: four columns of whole numbers, time in microseconds first."""
+    return hdf5_file({"events": np.stack([t, x, y, polarity], axis=1).astype("<u4")})
+
+
+def mvsec(t, x, y, polarity, sides=("left",)):
+    """MVSEC: columns x, y, time in seconds, polarity -1 and 1."""
+    table = np.stack([x, y, 1.5e9 + np.asarray(t) / 1e6, 2.0 * np.asarray(polarity) - 1], axis=1)
+    return hdf5_file({f"davis/{side}/events": table for side in sides})
+
+
+def e2vid(t, x, y, polarity, size=(30, 40)):
+    """e2vid and its kin: arrays xs, ys, ts in seconds, ps."""
+    arrays = {"ts": np.asarray(t) / 1e6, "xs": x, "ys": y, "ps": np.asarray(polarity).astype(bool)}
+    return hdf5_file({f"events/{name}": array for name, array in arrays.items()}, {"sensor_resolution": size})
+
+
+def dsec(t, x, y, polarity, offset=0):
+    """DSEC: arrays and an offset of all times, and an index by milliseconds."""
+    arrays = {"t": np.asarray(t).astype("<u4"), "x": x, "y": y, "p": polarity}
+    return hdf5_file(
+        {f"events/{name}": array for name, array in arrays.items()} | {"t_offset": offset, "ms_to_idx": np.arange(9)}
+    )
+
+
+def m3ed(t, x, y, polarity, sides=("left",)):
+    """M3ED: a group per camera, with its calibration."""
+    arrays = {"t": t, "x": x, "y": y, "p": polarity, "calib/resolution": [1280, 720], "ms_map_idx": np.arange(9)}
+    return hdf5_file({f"prophesee/{side}/{name}": array for side in sides for name, array in arrays.items()})
+
+
+def table_of(fields, content=b""):
+    """A table of FlatBuffers: where its fields lie; then the way back to there, and the fields' bytes."""
+    vtable = struct.pack("<HH", 4 + 2 * len(fields), 4 + sum(map(len, fields)))
+    at = 4
+    for field in fields:
+        vtable += struct.pack("<H", at)
+        at += len(field)
+    vtable += b"\0" * (-len(vtable) % 4)
+    return vtable, struct.pack("<i", len(vtable)) + b"".join(fields) + content
+
+
+def aedat4(*cameras, kinds=None, size=(260, 346), at_once=100):
+    """AEDAT 4 without compression: a stream for each camera's t, x, y, polarity; `kinds` of the streams: EVTS or FRME."""
+    kinds = kinds or ["EVTS"] * len(cameras)
+    about = "".join(
+        f'<node name="{k}" path="/outInfo/{k}/"><attr key="compression" type="string">NONE</attr>'
+        f'<attr key="typeIdentifier" type="string">{kind}</attr><node name="info" path="/outInfo/{k}/info/">'
+        f'<attr key="sizeX" type="int">{size[1]}</attr><attr key="sizeY" type="int">{size[0]}</attr></node></node>'
+        for k, kind in enumerate(kinds)
+    )
+    about = f'<dv version="2.0"><node name="outInfo" path="/outInfo/">{about}</node></dv>'.encode()
+    packets = b""
+    for k, columns in enumerate(cameras):
+        for begin in range(0, len(columns[0]), at_once):
+            part = [np.asarray(column)[begin : begin + at_once] for column in columns]
+            events = np.zeros(len(part[0]), [("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("on", "?"), ("_", "V3")])
+            for name, column in zip(("t", "x", "y", "on"), part, strict=True):
+                events[name] = column
+            vtable, table = table_of([struct.pack("<I", 8)], b"\0" * 4 + struct.pack("<I", len(events)) + events.tobytes())
+            body = struct.pack("<I4s", 8 + len(vtable), b"EVTS") + vtable + table
+            packets += struct.pack("<II", k, len(body) + 4) + struct.pack("<I", len(body)) + body
+    text = struct.pack("<I", len(about)) + about + b"\0" * (4 - len(about) % 4)
+
+    def head(end):  # compression, where the packets end, where the text is behind the table
+        vtable, table = table_of([struct.pack("<i", 0), struct.pack("<q", end), struct.pack("<I", 4)], text)
+        return struct.pack("<II4s", 8 + len(vtable) + len(table), 8 + len(vtable), b"IOHE") + vtable + table
+
+    magic = b"#!AER-DAT4.0\r\n"
+    return magic + head(len(magic) + len(head(0)) + len(packets)) + packets

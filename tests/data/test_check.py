@@ -10,6 +10,7 @@ import pytest
 from image_files import encoded, image_set, jpeg, pixels, write
 from PIL import Image
 
+from spikewise.cli.data import KINDS
 from spikewise.cli.main import main
 from spikewise.data.check import check_folder
 from spikewise.data.datasets.image_shards import write_shards
@@ -55,6 +56,10 @@ FAULTS = {  # what is done to the folder, and what is to be found
         ("duplicate", "train/ant/ant_1.JPEG", "train/ant/z.jpg"),
     ),
 }
+
+
+def test_every_kind_of_fault_is_counted_by_a_noun():
+    assert set(KINDS) == {found[0] for _, found in FAULTS.values()}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -216,4 +216,4 @@ def test_that_of_animations_the_first_image_is_read_is_said(tmp_path, caplog):
     write(tmp_path / "train" / "a" / "x.GIF", encoded(Image.fromarray(PHOTO), "GIF"))
     write(tmp_path / "train" / "a" / "x.tiff", encoded(Image.fromarray(PHOTO), "TIFF"))
     assert len(image_folder("train", tmp_path)) == 2
-    assert "1 GIFs in train; of animations the first image is read" in caplog.text
+    assert "1 GIF in train; of animations the first image is read" in caplog.text

@@ -6,6 +6,7 @@ import pytest
 from checks import refuse
 from serving import serve, write_tar
 
+from spikewise import progress
 from spikewise.data import DATASETS
 from spikewise.data.dataset import DatasetEntry
 from spikewise.data.fetch.download import download, unpack_beside
@@ -21,10 +22,10 @@ def server():
 
 @pytest.fixture
 def fetch(monkeypatch, tmp_path):
-    def fetch(address):
+    def fetch(address, log=None):
         downloads = {"file.bin": (address, hashlib.md5(CONTENT).hexdigest())}
         monkeypatch.setitem(DATASETS, "set", DatasetEntry(None, "a set", downloads=downloads))
-        return download("set", tmp_path)
+        return download("set", tmp_path, log)
 
     return fetch
 
@@ -45,6 +46,16 @@ def test_a_download_that_broke_off_is_continued(server, fetch, tmp_path):
     (file,) = fetch(f"{server.url}/file.bin")
     assert file.read_bytes() == CONTENT
     assert server.requested[-1] == f"bytes={have}-"
+
+
+def test_a_download_says_each_minute_how_much_has_arrived(server, fetch, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    server.cuts = 1
+    said = []
+    refuse("broke off", fetch, f"{server.url}/file.bin", said.append, kind=OSError)
+    fetch(f"{server.url}/file.bin", said.append)
+    assert said[-1].startswith(f"{server.url}/file.bin: 1.0 MB of 1.0 MB")
+    assert len(said) >= len(CONTENT) / 2**18
 
 
 def test_a_wrong_checksum_is_refused_and_leaves_nothing_that_looks_whole(server, fetch, tmp_path):

@@ -1,12 +1,16 @@
 """DVS128 Gesture, CIFAR10-DVS and folders of recordings: stand-ins go all the way; what is wrong is named."""
 
+import logging
+from dataclasses import replace
+
 import encoders
 import numpy as np
 import pytest
-from checks import REAL, columns, contents, needs_real_data, refuse, require_equal, train_and_evaluate
+from checks import REAL, columns, contents, needs_real_data, refuse, refused, require_equal, train_and_evaluate
 from sources import cifar_source, gesture_source, packed
 
 from spikewise.cli.main import main
+from spikewise.config import Config, Data
 from spikewise.data import DATASETS
 from spikewise.data.datasets import event_folder as event_folder_module
 from spikewise.data.datasets.cifar10_dvs import cifar10_dvs
@@ -14,6 +18,8 @@ from spikewise.data.datasets.dvs_gesture import GESTURES, dvs_gesture, read_labe
 from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events.formats import read_events
 from spikewise.data.fetch.prepare import prepare
+from spikewise.data.messages import notice
+from spikewise.engine.build import load_data
 
 SOURCES = {"dvs-gesture": gesture_source, "cifar10-dvs": cifar_source, "event-folder": cifar_source}
 
@@ -93,7 +99,7 @@ def test_missing_trials_are_named(tmp_path):
     source = gesture_source(tmp_path / "source")
     (source / "user02_lab.aedat").unlink()
     refuse(
-        r"user02_lab\.aedat is missing \(1 files of the train split are\); or use what is there",
+        r"user02_lab\.aedat is missing \(1 file of train in all\); or use what is there",
         prepare,
         "dvs-gesture",
         source,
@@ -122,23 +128,39 @@ def test_cifar10_dvs_is_turned_as_published(tmp_path):
     require_equal(train.read(train.files[0]), t, 127 - y, 127 - x, 1 - polarity)
 
 
-def test_any_folder_of_recordings(tmp_path):
+def test_any_folder_of_recordings(tmp_path, caplog):
     for seed, kind in enumerate(("left", "right")):
         (tmp_path / kind).mkdir()
         for i in range(10):
-            name, encode = (("a.aedat", encoders.aedat3), ("b.dat", encoders.dat))[i % 2]
+            name, encode = (("a.aedat", encoders.aedat3), ("b.dat", encoders.dat), ("c.txt", encoders.text))[i % 3]
             (tmp_path / kind / f"{i}{name}").write_bytes(encode(*encoders.random_events(40, seed=10 * seed + i)))
         (tmp_path / kind / ".hidden.npz").write_text("")
-        (tmp_path / kind / "notes.txt").write_text("")
-    train, test = (event_folder(split, tmp_path, T=2, cache=True) for split in ("train", "test"))
+        (tmp_path / kind / "notes.txt").write_text("recorded on a Tuesday")
+    notice.cache_clear()
+    with caplog.at_level(logging.WARNING, "spikewise"):
+        refuse(r"mixes sensors: .*128 x 128 pixels.*304 x 240 pixels.*--data.size 240,304", event_folder, "train", tmp_path)
+    assert "skipped 2 of an unknown kind (such as left/notes.txt)" in caplog.text
+    train, test = (event_folder(split, tmp_path, T=2, cache=True, size=(240, 304)) for split in ("train", "test"))
     assert (len(train), len(test), train.class_names) == (16, 4, ("left", "right"))
     assert not {*train.files} & {*test.files}
-    assert train.sample(0).shape == (2, 2, 240, 304)  # the larger of the two sensors
-    assert len(event_folder("train", tmp_path)) == 16  # kept frames are no class
+    assert train.sample(0).shape == (2, 2, 240, 304)
+    assert len(event_folder("train", tmp_path, size=304)) == 16  # kept frames are no class
     (tmp_path / "train").mkdir()
     refuse("has 0 classes, where there should be a folder for each of two or more", event_folder, "train", tmp_path)
     (tmp_path / "train" / "left").mkdir()
     refuse(r"the class .*left has no recording \(\.aedat, \.aedat4", event_folder, "train", tmp_path)
+
+
+def test_the_shared_sensor_of_a_folder_is_a_field_of_the_config(tmp_path):
+    for kind in ("left", "right"):
+        (tmp_path / kind).mkdir()
+        for i in range(4):
+            name, encode = (("a.aedat", encoders.aedat3), ("b.dat", encoders.dat))[i % 2]
+            (tmp_path / kind / f"{i}{name}").write_bytes(encode(*encoders.random_events(40)))
+    config = Config(data=Data(name="event-folder", root=str(tmp_path), size=(240, 304), num_frames=2))
+    assert load_data(config, "train").sample(0).shape == (2, 2, 240, 304)
+    with refused("data.crop_scale=.* is for photographs"):
+        load_data(replace(config, data=replace(config.data, crop_scale=(0.5, 1))), "train")
 
 
 def npz_folder(folder, **sides):

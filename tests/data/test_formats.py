@@ -1,5 +1,7 @@
 """Files of event cameras: what was written is read, by two independent ways; what is damaged is refused in a line."""
 
+import bz2
+import gzip
 import os
 import struct
 import sys
@@ -24,7 +26,8 @@ PROPHESEE = {"dat": encoders.dat, "evt2": encoders.evt2, "evt21": encoders.evt21
 SUFFIX = {name: FORMATS[name].suffixes[0] for name in FORMATS}
 
 
-ALL = OURS | PROPHESEE | {"npz": encoders.npz, "hdf5": encoders.hdf5}
+TABLES = {"npz": encoders.npz, "npy": encoders.npy_fields, "hdf5": encoders.hdf5, "text": encoders.text}
+ALL = OURS | PROPHESEE | TABLES | {"aedat4": lambda *columns: encoders.aedat4(columns)}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -98,9 +101,9 @@ def test_a_davis_is_known_by_the_headers_chip(chip, size, end, tmp_path):
     header = encoders.START2 + f"# AEChip: eu.seebetter.ini.chips.{chip}\r\n".encode() + end
     t, x, y, polarity = encoders.random_events(300, *size, last=10**6)
     if end:
-        y[0] = 142  # its first byte is that of #, as in a line of text
+        y[0] = size[0] - 1 - 142  # its first byte is that of #, as in a line of text
     t += 2**32 - 5 * 10**5
-    (tmp_path / "a.aedat").write_bytes(encoders.davis(t, x, y, polarity, header))
+    (tmp_path / "a.aedat").write_bytes(encoders.davis(t, x, y, polarity, header, size=size))
     events = read_events(tmp_path / "a.aedat")
     require_equal(events, t, x, y, polarity)
     assert events.size == size
@@ -146,6 +149,17 @@ def test_what_we_write_we_read(suffix, tmp_path):
     write_events(events[:0], tmp_path / f"none{suffix}")
     assert len(read_events(tmp_path / f"none{suffix}")) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{suffix}", f"none{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_a_sensor_that_nobody_told_is_not_written_as_a_fact(suffix, tmp_path):
+    (tmp_path / "a.npy").write_bytes(encoders.npy_fields(*SMALL))
+    guessed = read_events(tmp_path / "a.npy")
+    assert not guessed.is_size_told
+    write_events(guessed, tmp_path / f"b{suffix}")
+    assert not read_events(tmp_path / f"b{suffix}").is_size_told
+    write_events(read_events(tmp_path / "a.npy", size=(30, 40)), tmp_path / f"c{suffix}")
+    assert read_events(tmp_path / f"c{suffix}").is_size_told
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
@@ -204,9 +218,9 @@ def test_a_file_cut_anywhere_gives_events_or_a_line(name, tmp_path):
         events_or_a_line(file, name)
 
 
-def events_or_a_line(file, name=None):
+def events_or_a_line(file, name=None, salvage=False):
     try:
-        events = read_events(file, format=name)
+        events = read_events(file, format=name, salvage=salvage)
     except ValueError as error:
         refusal = str(error)
         assert "\n" not in refusal
@@ -217,17 +231,25 @@ def events_or_a_line(file, name=None):
         assert set(np.unique(events.polarity)) <= {0, 1}
 
 
-@pytest.mark.parametrize("name", ALL)
-@given(data=st.data())
+CHANGED = ALL | {
+    "v2e": encoders.v2e_hdf5,
+    "mvsec": encoders.mvsec,
+    "gzip": lambda *columns: gzip.compress(encoders.text(*columns)),
+    "bzip2": lambda *columns: bz2.compress(encoders.aedat2(*columns)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+@given(data=st.data(), salvage=st.booleans())
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_file_changed_anywhere_gives_events_or_a_line(name, data, tmp_path_factory):
-    content = bytearray(ALL[name](*(column[:12] for column in SMALL)))
+def test_a_file_changed_anywhere_gives_events_or_a_line(name, data, salvage, tmp_path_factory):
+    content = bytearray(CHANGED[name](*(column[:12] for column in SMALL)))
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, len(content) - 1))
         content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=6))
-    file = tmp_path_factory.mktemp("fuzz") / f"a{SUFFIX[name]}"
+    file = tmp_path_factory.mktemp("fuzz") / f"a{SUFFIX.get(name, '')}"
     file.write_bytes(content)
-    events_or_a_line(file, name)
+    events_or_a_line(file, name if name in FORMATS else None, salvage=salvage)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +277,7 @@ def test_a_file_changed_anywhere_gives_events_or_a_line(name, data, tmp_path_fac
         (b"% Version 2\n\x00\x04" + b"\0" * 8, r"byte 13 should say that an event takes 8 bytes"),
         (b"% evt 4.0\n" + b"\0" * 8, r"is not in a known format"),
         (b"#!AER-DAT4.0\r\nrubbish", r"is damaged"),
-        (b"PK\x03\x04 rubbish", r"is not a file of events"),
+        (b"PK\x03\x04 rubbish", r"is a damaged zip file"),
         (b"\x89HDF\r\n\x1a\nrubbish", r"is not a file of events"),
     ],
 )
@@ -276,7 +298,10 @@ THREE = np.arange(3)
             {"t": THREE, "x": THREE, "y": THREE, "p": THREE[:2] % 2},
             r"of shapes \(3,\), \(3,\), \(3,\), \(2,\) are no recording",
         ),
-        ({"t": THREE, "x": THREE, "y": THREE, "p": THREE}, r"event 2 has p=2, outside -1 to 1"),
+        (
+            {"t": THREE, "x": THREE, "y": THREE, "p": THREE},
+            r"mixes the polarities 0, 1, 2; OFF and ON may be",
+        ),
         ({"t": THREE, "x": -THREE, "y": THREE, "p": THREE % 2}, r"event 1 has x=-1, outside 0 to 65535"),
         ({"t": THREE, "x": THREE * 4000, "y": THREE, "p": THREE % 2}, r"no sensor is that large"),
         ({"t": THREE / 2, "x": THREE, "y": THREE, "p": THREE % 2}, r"t holds float64, not whole numbers"),

@@ -125,7 +125,7 @@ def test_what_is_no_folder_of_images_by_class_is_refused_in_words(tmp_path):
     write(tmp_path / "val" / "c" / "1.jpg", jpeg())
     require_refusal("val has the class 'c', train has not")
     write(tmp_path / "val" / "stray.png", jpeg())
-    require_refusal("val holds 1 images that are in no class, such as stray.png; move each into a folder of its class")
+    require_refusal("val holds 1 image in no class, such as stray.png; move each into a folder of its class")
     with pytest.raises(ValueError, match="image-folder has no split 'val'; use 'train' or 'test'"):
         image_folder("val", tmp_path)
 
@@ -176,7 +176,7 @@ def test_a_flat_validation_folder_is_refused_with_what_to_do(tmp_path):
     stand_in(tmp_path, imagenet_classes(), val=[])
     for k in range(1, 4):
         write(tmp_path / "val" / f"ILSVRC2012_val_{k:08d}.JPEG", b"")
-    with pytest.raises(ValueError, match=r"val holds 3 images that are in no class, such as ILSVRC2012_val_.*prepare imagenet"):
+    with pytest.raises(ValueError, match=r"val holds 3 images in no class, such as ILSVRC2012_val_.*prepare imagenet"):
         imagenet("test", tmp_path)
 
 

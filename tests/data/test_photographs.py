@@ -21,7 +21,8 @@ from spikewise.data import EpochSampler, rng_from
 from spikewise.data.augment import random_crop_box
 from spikewise.data.datasets.image_folder import image_folder
 from spikewise.data.images.decode import decode_as_published
-from spikewise.data.images.photographs import MEAN, STD, normalize, random_resized_crop
+from spikewise.data.images.normalize import MEAN, STD, normalize
+from spikewise.data.images.photographs import random_resized_crop
 from spikewise.engine.build import load_data
 from spikewise.engine.loader import EvalBatches, TrainingBatches, iterate_batches
 
@@ -193,7 +194,7 @@ BROKEN = {
 def test_a_broken_image_is_refused_with_its_name_and_what_to_do(what, tmp_path):
     content, message = BROKEN[what]
     data = one(tmp_path, content)
-    with refused(f"train/a/x.JPEG ({message}).*; replace it, or take it out of the data set$"):
+    with refused(f"train/a/x.JPEG ({message}).*; replace it, or take it out of the data set; `spikewise data check"):
         data.sample(0)
 
 

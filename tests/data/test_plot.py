@@ -33,6 +33,7 @@ def test_summary_by_hand():
     fractions = {"on_fraction": pytest.approx(2 / 3), "active_pixels": pytest.approx(2 / 20)}
     numbers = {"events": 3, "duration_s": 200e-6, "rate": pytest.approx(15_000), "sensor": "5 x 4", "is_time_sorted": False}
     assert summarize_events(events) == numbers | fractions | {
+        "is_sensor_told": True,
         "most_active_pixel": {"x": 1, "y": 0, "events": 2},
         "notes": [],
     }

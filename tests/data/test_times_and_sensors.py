@@ -255,7 +255,7 @@ def test_a_wild_pixel_does_not_widen_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("content", "size"),
     [
-        (encoders.davis(np.array([1] * 9), np.array([900] * 9), np.array([5] * 9), np.array([1] * 9)), "240 x 180"),
+        (encoders.davis(*np.full((4, 9), 1), size=(180, 1024)), "240 x 180"),
         (encoders.aedat3([1], [200], [5], [1]), "128 x 128"),
         (encoders.aedat3([1], [300], [5], [1]).replace(b"DVS128", b"DAVIS240C"), "240 x 180"),
     ],

@@ -77,6 +77,19 @@ def test_samples_or_weights_that_are_not_finite_are_named():
         state.step(samples, labels)
 
 
+def test_a_threshold_that_learning_brings_down_to_rest_stops_training_wherever_it_is():
+    """Deep down, too, where the neurons behind it would answer NaN with silence."""
+    state, batches = begin()
+    neuron = state.net.get_submodule("stage1.blocks.0.conv1.neuron")
+    neuron.v_th = torch.nn.Parameter(torch.tensor(1.0))
+    state.step(*batches[0])
+    neuron.v_th.data.fill_(-0.1)
+    with pytest.raises(NonFiniteError, match=r"the learned threshold 'stage1.blocks.0.conv1.neuron.v_th'"):
+        state.step(*batches[1])
+    logits, _ = state.net.eval().step(batches[1][0])
+    assert logits.isnan().all()
+
+
 def test_a_gradient_that_stays_infinite_under_a_loss_scaler_stops_the_run():
     state, batches = begin()
     state.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)

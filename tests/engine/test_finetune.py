@@ -15,6 +15,7 @@ from spikewise.cli.main import main
 from spikewise.config import Config, Data, Model, Optim
 from spikewise.data.input_spec import InputSpec
 from spikewise.engine.build import build_network, load_data
+from spikewise.engine.finetune import describe_weights
 from spikewise.engine.loop import resume, train
 from spikewise.engine.loss import balanced_class_weights
 from spikewise.engine.optim import build_optimizer
@@ -96,16 +97,24 @@ def test_a_run_with_weights_goes_on_without_their_file(photographs, tmp_path):
 
 
 def test_a_new_run_from_another_runs_weights_with_another_rate(photographs, tmp_path, capsys):
-    config = replace(small(model=Model(name="sew_resnet20", T=2)), seed=3)
-    config = replace(config, data=replace(config.data, root=str(photographs)))
+    config = replace(small(model=Model(name="sew_resnet20", T=2)), seed=3, freeze="stem")
+    optim = replace(config.optim, head_lr=10.0)
+    config = replace(config, data=replace(config.data, root=str(photographs)), optim=optim)
     train(config, tmp_path / "first", device="cpu", quiet=True)
-    words = ["train", "--from", str(tmp_path / "first"), "--optim.lr", "1e-30", "--out", str(tmp_path / "second"), "--quiet"]
+    words = ["train", "--from", str(tmp_path / "first"), "--optim.lr", "1e-30", "--out", str(tmp_path / "second")]
     assert main([*words, "--device", "cpu"]) == 0
+    inherited, _, changed = capsys.readouterr().err.splitlines()[0].partition("; changed: ")
+    assert inherited.startswith(f"spikewise: as in {tmp_path / 'first'}: ")
+    assert all(word in inherited for word in ("freeze='stem'", "optim.head_lr=10.0", "seed=3", "data.size=32"))
+    assert changed == "optim.lr 0.01 -> 1e-30"
     first, second = (sw.load_pretrained(tmp_path / name) for name in ("first", "second"))
     assert second.spec == first.spec
     assert torch.equal(first.fc.weight, second.fc.weight)  # nothing is learned at such a rate
     written = json.loads((tmp_path / "second" / "config.json").read_text())
     assert (written["weights"], written["optim"]["lr"], written["seed"]) == (str(tmp_path / "first"), 1e-30, 3)
+    descent = json.loads((tmp_path / "second" / "environment.json").read_text())["weights"]
+    assert describe_weights(replace(config, weights=str(tmp_path / "second")))["weights"] == descent
+    assert descent["file"].startswith(str(tmp_path / "first"))
     assert main(["train", "digits", "--from", str(tmp_path / "first")]) == 2
     assert "leave out 'digits'" in capsys.readouterr().err
 
@@ -126,6 +135,24 @@ def test_mistakes_are_told_in_one_line(words, message, photographs, tmp_path, ca
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+def test_training_says_which_options_contradict_its_weights(photographs, tmp_path, caplog):
+    """Those of the command line hold, whichever command; they are told once."""
+    file = save_pretrained(build_model("sew_resnet20", num_classes=2, T=2, connect="IAND", alpha=3.0), tmp_path / "w")
+    common = ["--data.root", str(photographs), "--data.size", "32", "--optim.batch", "8", "--optim.epochs", "1", "--quiet"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    words = ["train", "images", *common, "--weights", str(file), "--model.connect", "ADD", "--model.T", "1"]
+    assert main([*words, "--model.neuron", "IF", "--device", "cpu", "--out", str(first)]) == 0
+    assert [message for message in caplog.messages if str(file) in message] == [
+        f"{file}: connect='ADD' as given, not 'IAND' as the file says"
+    ]
+    caplog.clear()
+    words = ["train", "--from", str(first), "--model.alpha", "2", "--device", "cpu", "--out", str(second), "--quiet"]
+    assert main(words) == 0
+    assert ["alpha=2.0 as given, not 3.0" in message for message in caplog.messages] == [True]
+    spec = sw.load_pretrained(second).spec
+    assert (spec["connect"], spec["alpha"], spec["T"]) == ("ADD", 2.0, 1)
+
+
 def test_other_channels_and_replaced_parts_are_refused(photographs, tmp_path):
     gray = save_pretrained(build_model("sew_resnet20", num_classes=2, in_channels=1), tmp_path / "gray")
     net = build_model("sew_resnet20", num_classes=2)
@@ -133,7 +160,7 @@ def test_other_channels_and_replaced_parts_are_refused(photographs, tmp_path):
     changed = save_pretrained(net, tmp_path / "changed")
     config = small()
     config = replace(config, data=replace(config.data, root=str(photographs)))
-    for file, message in ((gray, "takes 1 channels, image-folder has 3"), (changed, "its stem.norm was replaced")):
+    for file, message in ((gray, "takes 1 channel, image-folder has 3"), (changed, "its stem.norm was replaced")):
         with pytest.raises(ValueError, match=message):
             train(replace(config, weights=str(file)), tmp_path / "run", device="cpu", quiet=True)
 

@@ -1,16 +1,20 @@
 import dataclasses
+import os
+import signal
 import time
 
 import numpy as np
 import pytest
 import torch
 from tiny import CPU, TINY, begin, json_lines, with_optim
+from torch.utils.data import DataLoader
 
 from spikewise.config import Data
 from spikewise.data import EpochSampler, EventDataset, rng_from
 from spikewise.data.augment import random_crop, random_hflip, random_temporal_delete
 from spikewise.data.events.events import Events
 from spikewise.data.files import PathArray
+from spikewise.engine import loader
 from spikewise.engine.build import load_data
 from spikewise.engine.loader import (
     EvalBatches,
@@ -207,6 +211,34 @@ def test_the_number_of_workers_suits_the_device(monkeypatch):
     assert resolve_num_workers(5, CPU) == 5
     with pytest.raises(ValueError, match="workers=-1 is out of range"):
         resolve_num_workers(-1, CPU)
+
+
+@pytest.mark.parametrize(("room", "fitting"), [(None, 3), (3, 3), (2.9, 2), (0.9, 0)])
+def test_there_are_no_more_workers_than_shared_memory_has_room_for(room, fitting, tmp_path, monkeypatch, capsys):
+    """And the run is the same."""
+    needed = 2 * 2 * TINY.optim.batch * 8 * 8 * 4  # training and evaluation, two batches each, float32 of 8 x 8 pixels
+    monkeypatch.setattr(loader, "free_shared_memory", lambda: None if room is None else int(room * needed))
+    said = []
+    assert loader.fit_workers(3, load_data(TINY, "train"), TINY.optim.batch, said.append) == fitting
+    assert len(said) == (fitting < 3)
+    if fitting == 0:
+        started = []
+        monkeypatch.setattr(
+            loader, "DataLoader", lambda *args, **how: started.append(how["num_workers"]) or DataLoader(*args, **how)
+        )
+        train(with_optim(epochs=1), tmp_path / "run", workers=2)
+        assert set(started) == {0}
+        assert capsys.readouterr().err.count("this process loads the data itself") == 1
+
+
+class Dying:
+    def __getitem__(self, number):
+        os.kill(os.getpid(), signal.SIGBUS)
+
+
+def test_a_worker_that_dies_is_told_in_one_line():
+    with pytest.raises(MemoryError, match=r"a process that loads data ended: .*--workers 0"):
+        next(iterate_batches(Dying(), range(3), CPU, workers=1))
 
 
 class Broken:

@@ -256,7 +256,7 @@ def test_the_command_prints_a_table_or_json(capsys):
         (["digitz"], "no recipe named 'digitz'"),
         (["--measure", "3"], "plan needs a recipe before its options; given '--measure' first"),
         (["digits", "--measure", "-1"], "measure=-1 is out of range; use 0 or more steps"),
-        (["digits", "--optim.batch", "2000"], "a batch of 2000 from 1438 samples"),
+        (["digits", "--optim.batch", "2000"], "a batch of 2000 from 1,438 samples"),
         (["imagenet/sew-resnet18", "--device", "cpu"], "precision float16 needs a GPU"),
         (["digits", "--model.name", "sew_7b"], "needs at least 128 x 128 pixels"),
         (["digits", "--data.name", "image-folder", "--data.root", "/nowhere"], "no image-folder data"),

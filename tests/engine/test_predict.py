@@ -8,15 +8,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 import spikewise as sw
 from spikewise.cli.main import main
+from spikewise.cli.predict import shorten
 from spikewise.config import Config, Data, Model, Optim
+from spikewise.data import messages
 from spikewise.data.events import Events, write_events
 from spikewise.engine.build import load_data
 from spikewise.engine.loop import train
-from spikewise.models.weights import save_pretrained
+from spikewise.models.weights import save_pretrained, to_published
 
 
 def read_csv(file):
@@ -120,10 +122,57 @@ def test_a_network_that_says_nothing_of_its_input_refuses_to_preprocess(photogra
         sw.Predictor(net)
 
 
+@pytest.mark.parametrize("published", [False, True])
+def test_a_network_from_elsewhere_predicts_once_it_is_told_its_input(published, photographs, tmp_path, capsys):
+    net, photo = sw.build_model("sew_resnet18", num_classes=2, T=1, connect="AND"), photographs / "val" / "dark" / "0.png"
+    file = tmp_path / "net.pth"
+    torch.save(to_published(net) if published else {"args": {}, "model": net.state_dict()}, file)
+    options = ["--connect", "AND"] + ([] if published else ["--model", "sew_resnet18"])
+    assert main(["predict", str(file), str(photo), *options]) == 2
+    error = capsys.readouterr().err
+    assert "net.input_spec = sw.InputSpec(" in error
+    assert error.count("\n") == 1
+    net = sw.load_pretrained(file, connect="AND", **({} if published else {"name": "sew_resnet18"}))
+    net.input_spec = sw.InputSpec(class_names=["cat", "dog"], shape=(3, 32, 48))
+    sw.save_pretrained(net, tmp_path / "told")
+    assert main(["predict", str(tmp_path / "told"), str(photo), "--json"]) == 0
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {one["class"] for one in line["classes"]} == {"cat", "dog"}
+    with Image.open(photo) as opened:  # 48 x 40: enlarged by 9/8, cut in the middle
+        pixels = torch.from_numpy(np.asarray(opened.resize((54, 45), Image.Resampling.BILINEAR)) / 255)[6:38, 3:51]
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(net.preprocess(photo)[0], ((pixels - mean) / std).permute(2, 0, 1).float())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"class_names": ("a", "b")}, "2 class_names, but this network has 3 outputs"),
+        ({"class_names": ("a", "b", "a")}, "class_names=.* different names"),
+        ({"class_names": "abc"}, "class_names='abc'"),
+        ({"shape": (3, 0, 8)}, r"shape=\(3, 0, 8\)"),
+        ({"shape": (1, 8, 8)}, "photographs with 3 channels"),
+        ({"kind": "images", "shape": (1, 8, 8)}, "this network takes 3 channels"),
+        ({"mean": (124.0, 116.0, 104.0)}, "white is 1, not 255"),
+        ({"std": (0.0, 0.5, 0.5)}, "white is 1, not 255"),
+        ({"kind": "events", "shape": (2, 8, 8)}, "num_frames=0"),
+        ({"kind": "sounds"}, "'photographs', 'images' or 'events'"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused(values, message):
+    net = sw.build_model("sew_resnet20", num_classes=3)
+    with pytest.raises(ValueError, match=message):
+        net.input_spec = sw.InputSpec(**values)
+    assert net.input_spec is None
+
+
 def test_pixels_from_0_to_1_are_noticed_where_a_network_had_normalized_ones(run):
-    net = sw.load_pretrained(run)
+    """Whenever they come, and once."""
+    net, normalized = sw.load_pretrained(run), torch.randn(1, 3, 32, 40)
+    net(normalized)
     with pytest.warns(UserWarning, match="trained on normalized ones"):
         net(torch.rand(1, 3, 32, 40))
+    net(torch.rand(1, 3, 32, 40))  # a second warning would be an error
 
 
 def test_new_files_are_predicted_and_damaged_ones_told(run, photographs, tmp_path, capsys):
@@ -148,12 +197,22 @@ def test_new_files_are_predicted_and_damaged_ones_told(run, photographs, tmp_pat
     assert [line["classes"][0]["class"] for line in found[1:]] == answers
     assert [row["class1"] for row in rows] == ["", *answers]
     with Image.open(sheet) as picture:
-        assert picture.width > 500
+        assert picture.size == (6 * 172 + 12, 2 * 208 + 12)  # seven images
     with torch.no_grad():
         expected = net(net.preprocess(folder / "dark" / "0.png")).softmax(1)[0]
     predictor = sw.Predictor(net, device="cpu", batch=3)
     (one,) = list(predictor(iter([folder / "dark" / "0.png"])))
     torch.testing.assert_close(torch.tensor([value for _, value in one.classes]), expected.sort(descending=True).values)
+
+
+def test_names_on_a_sheet_fit_under_their_images():
+    font = ImageFont.load_default(13)
+    for name in ("a.png", "IMG_20240817_123456_of_a_camera_0001.jpg", "x" * 500):
+        found = shorten(name, 160, font)
+        assert font.getlength(found) <= 160
+        assert (found == name) == (font.getlength(name) <= 160)
+        assert (found[:4], found[-4:]) == (name[:4], name[-4:])
+    assert shorten("abc", 1, font) == "a…c"
 
 
 def test_mistakes_of_predict_are_one_line(run, tmp_path, capsys):
@@ -201,6 +260,42 @@ def test_a_file_and_its_run_have_the_same_score(run, photographs, tmp_path, caps
     assert np.trace(found[0][2]) == found[0][0]
     assert main(["evaluate", str(run), "--device", "cpu", "--by-class"]) == 0
     assert "dark" in capsys.readouterr().out
+
+
+def test_a_file_and_its_run_have_the_same_activity(run, photographs, tmp_path, capsys):
+    file = shutil.copy(run / "checkpoints" / "last" / "model.safetensors", tmp_path / "mine.safetensors")
+
+    def analyze(*words):
+        assert main(["analyze", *map(str, words), "--device", "cpu", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    of_run, of_file = analyze(run), analyze(file, "--data.root", photographs)
+    assert of_run == of_file
+    assert of_file["classes"] == ["bright", "dark"]
+    longer = analyze(file, "--data.name", "image-folder", "--data.root", photographs, "--T", 3, "--batch", 5, "--batches", 1)
+    assert [len(block["output_by_time"]) for block in longer["blocks"].values()] == [3] * 9
+    assert main(["analyze", str(file), "--data.root", str(photographs), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out.splitlines()[-1] for word in ("A, O", "|O - S|", "dL/dS", "by theory"))
+
+
+@pytest.mark.parametrize("of", ["run", "file"])
+@pytest.mark.parametrize("command", ["evaluate", "analyze", "predict"])
+def test_an_option_that_contradicts_a_file_holds_and_is_told(of, command, run, photographs, tmp_path, caplog):
+    place = run if of == "run" else tmp_path / "model.safetensors"
+    if of == "file":
+        shutil.copy(run / "checkpoints" / "last" / "model.safetensors", place)
+    told = {"predict": str(photographs / "val" / "dark" / "0.png")}.get(command, f"--data.root={photographs}")
+    messages.notice.cache_clear()
+    assert main([command, str(place), told, "--device", "cpu", "--connect", "and", "--T", "3"]) == 0
+    assert caplog.messages == [f"{weights_file(place)}: connect='AND' as given, not 'ADD' as the file says"]
+    caplog.clear()
+    assert main([command, str(place), told, "--device", "cpu", "--connect", "ADD", "--model", "sew_resnet20"]) == 0
+    assert not caplog.messages
+
+
+def weights_file(place):
+    return place if place.is_file() else place / "checkpoints" / "last" / "model.safetensors"
 
 
 def test_classes_are_matched_by_name_or_refused(run, photographs, tmp_path, capsys):

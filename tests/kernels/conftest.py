@@ -11,7 +11,8 @@ def _poisoned(monkeypatch):
     def poisoned(make):
         def made(*args, **options):
             tensor = make(*args, **options)
-            return tensor.fill_(torch.nan if tensor.is_floating_point() else 255)
+            with torch.no_grad():  # PyTorch's own may ask for gradients
+                return tensor.fill_(torch.nan if tensor.is_floating_point() else 255)
 
         return made
 

@@ -3,6 +3,7 @@
 import itertools
 import os
 
+import interpreter  # noqa: F401  mends the one of older versions
 import numpy as np
 import pytest
 import torch

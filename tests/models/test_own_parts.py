@@ -183,7 +183,7 @@ class AdaptiveState(NamedTuple):
     threshold: torch.Tensor
 
 
-class ALIF(Neuron):
+class Rising(Neuron):
     """A leaky neuron whose threshold rises with every spike and decays between them (Bellec et al. 2018)."""
 
     def initial_state(self, x):
@@ -199,15 +199,15 @@ class ALIF(Neuron):
 
 
 @pytest.fixture
-def alif(monkeypatch):
+def rising(monkeypatch):
     """A kind of neuron is one class and a line in the table."""
-    monkeypatch.setitem(NEURONS, "ALIF", ALIF)
+    monkeypatch.setitem(NEURONS, "Rising", Rising)
 
 
 @pytest.mark.parametrize("name", ["sew_resnet20", "spiking_resnet20", "sew_7b", "plain_resnet20"])
-def test_a_neuron_with_states_of_its_own_learns_streams_and_is_watched(name, alif):
+def test_a_neuron_with_states_of_its_own_learns_streams_and_is_watched(name, rising):
     _, x = small(name, **({"num_blocks": 2} if "7b" in name else {}))
-    net = build_model(name, num_classes=3, T=4, neuron="ALIF", **({"num_blocks": 2} if "7b" in name else {})).double()
+    net = build_model(name, num_classes=3, T=4, neuron="Rising", **({"num_blocks": 2} if "7b" in name else {})).double()
     frames = x.double() if x.dim() == 5 else x.double().expand(4, *x.shape)
     gradients = torch.autograd.grad(F.cross_entropy(net(x.double()), torch.tensor([0, 2])), tuple(net.parameters()))
     assert all(gradient.isfinite().all() for gradient in gradients)

@@ -55,7 +55,7 @@ def test_gradient_of_plif_reaches_w_from_every_neuron_and_step(decay_input):
 @pytest.mark.parametrize("decay_input", [True, False])
 @pytest.mark.parametrize("v_th", [1.0, 0.7, 1.3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", NEURONS)
+@pytest.mark.parametrize("kind", [kind for kind in NEURONS if kind != "ALIF"])
 @RESETS
 def test_firing_current_fires_at_every_step_and_is_the_smallest(kind, v_reset, dtype, v_th, decay_input):
     how = {} if kind == "IF" else {"tau": 3.0, "decay_input": decay_input}
@@ -64,6 +64,11 @@ def test_firing_current_fires_at_every_step_and_is_the_smallest(kind, v_reset, d
     neuron = neuron.to(dtype)  # what was found in float32 holds in float64, too
     assert neuron(current).all()
     assert not neuron(current[:1] * (1 - 1e-5)).any()
+
+
+def test_no_current_makes_a_threshold_that_rises_fire_at_every_step():
+    with pytest.raises(ValueError, match="does not fire at every step for any constant current"):
+        NEURONS["ALIF"]().min_always_firing_current()
 
 
 def test_a_plif_of_tau_2_needs_twice_the_threshold_to_fire_at_every_step():
@@ -84,7 +89,8 @@ def test_a_plif_of_tau_2_needs_twice_the_threshold_to_fire_at_every_step():
         (lambda: IF(v_th="1"), "v_th='1' must be a finite number"),
         (lambda: IF(surrogate=torch.sigmoid), "add it to spikewise.SURROGATES"),
         (lambda: IF(v_th=torch.tensor([1.0, 2.0, 3.0]))(torch.zeros(2, 1, 2, 4, 4)), "3 values.*2 channels"),
-        (lambda: IF()(torch.zeros(3)), r"neurons take floating-point currents \[T, N, ...\], given \[3\]"),
+        (lambda: IF()(torch.zeros(3)), r"neurons take floating-point currents \[T, N, ...\].* given \[3\]"),
+        (lambda: IF()(torch.zeros(0, 2, 3)), r"T at least 1, given \[0, 2, 3\]"),
         (lambda: IF()(torch.zeros(3, 2, dtype=torch.int64)), r"given \[3, 2\] torch.int64"),
     ],
 )
@@ -127,6 +133,30 @@ def test_a_threshold_may_be_set_to_a_number_a_tensor_or_a_parameter_in_any_order
         assert neuron.v_th is value
         assert [*neuron.state_dict()] == state
         assert len([*neuron.parameters()]) == isinstance(value, torch.nn.Parameter)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("value", [torch.tensor([1.0, 0.25]), torch.tensor([1.0, math.nan])])
+def test_a_threshold_of_a_file_is_checked(value, assign):
+    neuron = IF(v_reset=0.25, v_th=torch.nn.Parameter(torch.tensor([0.5, 1.0])))
+    with pytest.raises(RuntimeError, match="v_th"):
+        neuron.load_state_dict({"v_th": value}, assign=assign)
+    assert neuron.v_th.tolist() == [0.5, 1.0]
+    neuron.load_state_dict({"v_th": torch.tensor([0.75, 2.0])}, assign=assign)
+    assert neuron.v_th.tolist() == [0.75, 2.0]
+
+
+@pytest.mark.parametrize("v_reset", [0.0, 0.25, None])
+def test_a_threshold_that_learning_brings_down_to_rest_gives_nan_and_above_it_spikes(v_reset):
+    neuron, x = IF(v_reset=v_reset, v_th=torch.nn.Parameter(torch.tensor([0.5, 0.5]))), torch.rand(4, 3, 2, 1, 1)
+    before = neuron(x)
+    assert set(before.unique().tolist()) == {0.0, 1.0}
+    with torch.no_grad():
+        neuron.v_th[1] = v_reset or 0.0
+    assert neuron(x).isnan().all()
+    with torch.no_grad():
+        neuron.v_th[1] = 0.5
+    assert torch.equal(neuron(x), before)
 
 
 @pytest.mark.parametrize("tau", [3.0, torch.nn.Parameter(torch.tensor(3.0))], ids=["number", "parameter"])

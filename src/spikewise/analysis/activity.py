@@ -1,21 +1,33 @@
 """Activity of a run's blocks: firing rates by time step and class, distance from the identity, gradients."""
 
 import math
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from ..engine.build import choose_device, load_data
-from ..engine.evaluate import load_run
-from ..engine.loader import EvalBatches, iterate_batches
-from ..models.network import Network
+from ..engine.build import choose_device
+from ..engine.console import Console
+from ..engine.evaluate import labelled_batches, load_test_split, load_trained
+from ..engine.loader import EvalBatches
+from ..models.network import Network, require_positive
 from ..models.recorder import BlockActivity, firing_rates, time_constants
+from ..progress import MinuteLines
+from ..wording import count
 from .block_stats import measure_blocks
 from .figures import panels
 from .theory import shortcut_gradient_ratio
 
 GRADIENT_SAMPLES = 16  # of the first batch, in training mode: backward keeps what evaluation does not
+
+
+LEGEND = (
+    "A, O: spikes per neuron and time step of the branch's last neurons and of the block's output; |O - S|: distance from the "
+    "identity; dL/dS: norm of the loss's gradient at the block's input; by theory: the same along the shortcut alone"
+)
 
 
 class BlockGradients(NamedTuple):
@@ -41,24 +53,40 @@ class RunAnalysis(NamedTuple):
 
 
 def analyze_run(
-    run: str | Path, *, batches: int = 8, batch: int = 64, device: str = "auto", data_root: str | None = None
+    run: str | Path,
+    *,
+    batches: int = 8,
+    batch: int = 64,
+    device: str = "auto",
+    data_root: str | None = None,
+    data_name: str | None = None,
+    quiet: bool = True,
+    **overrides: Any,
 ) -> RunAnalysis:
-    """Measure a finished run on the first samples of its test split.
+    """Measure a finished run, or a weights file, on the first samples of its test split.
 
     batches, batch:  number of batches, samples per batch
-    data_root:       where the data lies now; None: where the config says
-    Raises:          ValueError for a run of a ReLU network
+    data_root, data_name, overrides:  as of `spikewise.evaluate`
+    quiet:           False: where standard error is no terminal, say there once a minute how far it is
+    Raises:          ValueError for a ReLU network; as `spikewise.evaluate`
     """
-    if batches < 1 or batch < 1:
-        raise ValueError(f"batches={batches} of {batch} samples; use 1 or more of each")
+    require_positive(batches=batches, batch=batch)
     where = choose_device(device)
-    net, config = load_run(run, data_root=data_root)
-    net, data = net.to(where), load_data(config, "test")
+    net, config = load_trained(run, data_root=data_root, data_name=data_name, **overrides)
+    net, data = net.to(where), load_test_split(net, config, run, overrides.get("T"))
     test = EvalBatches(data, batch)
     numbers = range(min(batches, len(test)))
-    activity = firing_rates(net, iterate_batches(test, numbers, where, workers=0))
-    samples, labels = next(iter(iterate_batches(EvalBatches(data, min(batch, GRADIENT_SAMPLES)), range(1), where, workers=0)))
-    return RunAnalysis(activity, block_gradients(net, samples, labels), time_constants(net), data.class_names)
+    lines = MinuteLines(Console(quiet).minutely, len(numbers))
+
+    def shown() -> Iterator[tuple[Tensor, Tensor]]:
+        for done, pair in enumerate(labelled_batches(net, test, numbers, where)):
+            lines.at(done, partial("measured {} of {} of {}".format, done, count(len(numbers), "batch"), data.name))
+            yield pair
+
+    activity = firing_rates(net, shown())
+    samples, labels = next(labelled_batches(net, EvalBatches(data, min(batch, GRADIENT_SAMPLES)), range(1), where))
+    names = net.class_names or tuple(data.class_names)
+    return RunAnalysis(activity, block_gradients(net, samples, labels), time_constants(net), names)
 
 
 def block_gradients(net: Network, samples: torch.Tensor, labels: torch.Tensor) -> dict[str, BlockGradients]:
@@ -90,8 +118,6 @@ def nan_to_none(value: Any) -> Any:
 def format_table(analysis: RunAnalysis) -> list[str]:
     """Lines for a terminal."""
     lines = [
-        "firing rate by block, in spikes per neuron and time step: A of the branch's last neurons, O of the block's output;",
-        "|O - S|, distance from the identity; dL/dS, norm of the gradient at the block's input; by theory, along the shortcut",
         f"{'block':<18} {'branch A':>9} {'output O':>9} {'largest O':>10} {'|O - S|':>9} {'dL/dS':>10} {'by theory':>10}",
     ]
     for name, block in analysis.activity.items():
@@ -102,6 +128,7 @@ def format_table(analysis: RunAnalysis) -> list[str]:
         predicted = "-" if gradient.predicted is None else f"{gradient.predicted:.3g}"
         rates = f"{branch:>9} {output:>9} {max_value:>10}"
         lines.append(f"{name:<18} {rates} {distance:>9} {gradient.grad_input:>10.3g} {predicted:>10}")
+    lines.append(LEGEND)
     blocks = analysis.activity
     if currents := [name for name, block in blocks.items() if math.isnan(block.output)]:
         lines.append(f"outputs that are currents, no spikes, have no rate: {summarize(currents)}")

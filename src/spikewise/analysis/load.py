@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from ..config import Config
 from ..data.subset import Subset
-from ..engine.build import choose_device, load_data, weights_channels_last
-from ..engine.evaluate import load_run
-from ..engine.loader import EvalBatches, iterate_batches
-from ..engine.run.folder import CONFIG, METRICS, read_lines
+from ..engine.build import choose_device
+from ..engine.evaluate import is_run, labelled_batches, load_test_split, load_trained
+from ..engine.loader import EvalBatches
+from ..engine.run.folder import METRICS, read_lines
 from ..models import Network
 from ..models.event_nets import EventNet
-from ..models.weights import load_pretrained
+from ..models.network import require_positive
 from .sample_images import load_sample_images
 
 BATCH_SIZE = 8
@@ -40,35 +40,41 @@ def load_analysis_input(
     *,
     samples: int,
     images: Path | None = None,
-    size: int = 224,
+    size: int | None = None,
+    default_size: int = 224,
     device: str = "auto",
     data_root: str | None = None,
-    name: str | None = None,
-    connect: str | None = None,
+    data_name: str | None = None,
+    **overrides: Any,
 ) -> AnalysisInput:
-    """The network of a run with the first samples of its test split, or that of a file with images.
+    """The network of a run with samples of its test split, or that of a file with samples of its data, or with images.
 
-    images, size:  for a file: a folder of photographs, or None: the embedded digits, enlarged to `size` pixels
-    name, connect: for a file that does not record them
-    Raises:        FileNotFoundError, ValueError for what can't be read; ValueError for a file of an event network
+    images:       for a file: a folder of photographs; None: its data's test split or, of a file that tells no data and without
+                  `data_name`, the embedded digits, enlarged to `size` (None: `default_size`) pixels
+    data_root, data_name, overrides:  as of `spikewise.evaluate`
+    Raises:       FileNotFoundError, ValueError for what can't be read; ValueError for a file of an event network without data,
+                  and for images beside data
     """
-    if samples < 1:
-        raise ValueError(f"samples={samples}; use 1 or more")
-    where, path = choose_device(device), Path(path)
-    if (path / CONFIG).is_file() and (path / METRICS).exists():
-        net, config = load_run(path, data_root=data_root)
-        data = load_data(config, "test")
-        test = EvalBatches(Subset(data, spread_over_classes(data.labels, samples)), min(BATCH_SIZE, samples))
-        numbers = range(min(-(-samples // min(BATCH_SIZE, samples)), len(test)))
-        return AnalysisInput(
-            net.to(where), iter(iterate_batches(test, numbers, where, workers=0)), config, *recorded_progress(path)
-        )
-    overrides = {key: value for key, value in (("name", name), ("connect", connect)) if value is not None}
-    net = weights_channels_last(load_pretrained(path, **overrides)).to(where)
-    if isinstance(net, EventNet):
-        raise ValueError(f"{path} holds a network for event recordings, which a file does not bring; give the run folder")
-    batch = load_sample_images(images, size=size, batch=samples, in_channels=net.in_channels).to(where)
-    return AnalysisInput(net, ((part, None) for part in batch.split(BATCH_SIZE)), None)
+    require_positive(samples=samples)
+    where, of_run = choose_device(device), is_run(path)
+    if of_run and (images is not None or size is not None):
+        raise ValueError(f"images and their size are for weights files; {path} is a run, and shown its test split")
+    net, config = load_trained(path, data_root=data_root, data_name=data_name, **overrides)
+    net = net.to(where)
+    if images is not None or config is None:
+        if data_name is not None:
+            raise ValueError(f"give images={str(images)!r} or data.name={data_name!r}, not both")
+        if isinstance(net, EventNet):
+            raise ValueError(f"{path} holds a network for event recordings; name their data set: --data.name")
+        side = default_size if size is None else size
+        batch = load_sample_images(images, size=side, batch=samples, in_channels=net.in_channels).to(where)
+        return AnalysisInput(net, ((part, None) for part in batch.split(BATCH_SIZE)), None)
+    if size is not None:
+        raise ValueError(f"size={size} is for images; samples of {config.data.name} have their own")
+    data = load_test_split(net, config, path, overrides.get("T"))
+    test = EvalBatches(Subset(data, spread_over_classes(data.labels, samples)), min(BATCH_SIZE, samples))
+    batches = labelled_batches(net, test, range(min(-(-samples // test.batch), len(test))), where)
+    return AnalysisInput(net, batches, config, *recorded_progress(Path(path))) if of_run else AnalysisInput(net, batches, None)
 
 
 def recorded_progress(run: Path) -> tuple[int, tuple[int, int] | None]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import DATASETS
+from ..wording import count
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, by channel
 
@@ -29,7 +30,7 @@ def load_sample_images(folder: Path | None, *, size: int, batch: int, in_channel
         raise ValueError(f"photographs have 3 channels, the network takes {in_channels}; leave out --images")
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
     if len(files) < batch:
-        raise ValueError(f"{folder} holds {len(files)} photographs, {batch} are needed; add some, or ask for fewer")
+        raise ValueError(f"{folder} holds {count(len(files), 'photograph')}, {batch} are needed; add some, or ask for fewer")
     images = []
     for file in files[:batch]:
         with file.open("rb") as content:

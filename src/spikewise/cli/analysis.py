@@ -7,26 +7,56 @@ from typing import Annotated
 from tyro.conf import arg
 
 from ..wording import count
-from .options import Connect, DataRoot, Device, Images, Json, ModelName, Picture, Run, RunOrFile, Size
+from .options import (
+    Connect,
+    DataName,
+    DataRoot,
+    Device,
+    Images,
+    Json,
+    ModelName,
+    Picture,
+    RunOrFile,
+    Size,
+    Steps,
+    given,
+    require_folders,
+)
 
 
 def analyze(
-    run: Run,
+    run: RunOrFile,
     batches: int = 8,
+    batch: int = 64,
     picture: Picture = None,
     device: Device = "auto",
     data_root: DataRoot = None,
+    data_name: DataName = None,
+    T: Steps = None,
+    model: ModelName = None,
+    connect: Connect = None,
     as_json: Json = False,
 ) -> None:
     """Firing rates, integers, distance from the identity and gradients by block.
 
     Args:
-        batches: how many batches of 64 test samples; as JSON, rates also by time step and class
+        batches: how many batches of test samples; as JSON, rates also by time step and class
+        batch: samples in each
         picture: a .png, .svg or .pdf of firing rates by time step and class, and of ADD's integers
     """
     from ..analysis.activity import analyze_run, as_dict, format_table, plot_activity
 
-    activity = analyze_run(run, batches=batches, device=device, data_root=data_root)
+    require_folders(picture)
+    activity = analyze_run(
+        run,
+        batches=batches,
+        batch=batch,
+        device=device,
+        data_root=data_root,
+        data_name=data_name,
+        quiet=as_json,
+        **given(T=T, name=model, connect=connect),
+    )
     if picture is not None:
         plot_activity(activity, picture)
     print(json.dumps(as_dict(activity)) if as_json else "\n".join(format_table(activity)))
@@ -36,10 +66,12 @@ def diagnose(
     run: RunOrFile,
     samples: int = 8,
     images: Images = None,
-    size: Size = 64,
+    size: Size = None,
     device: Device = "auto",
     data_root: DataRoot = None,
-    name: ModelName = None,
+    data_name: DataName = None,
+    T: Steps = None,
+    model: ModelName = None,
     connect: Connect = None,
     as_json: Json = False,
 ) -> None:
@@ -55,7 +87,15 @@ def diagnose(
     if not 2 <= samples <= BATCH_SIZE:
         raise ValueError(f"samples={samples}; use 2 to {BATCH_SIZE}")
     opened = load_analysis_input(
-        run, samples=samples, images=images, size=size, device=device, data_root=data_root, name=name, connect=connect
+        run,
+        samples=samples,
+        images=images,
+        size=size,
+        default_size=64,
+        device=device,
+        data_root=data_root,
+        data_name=data_name,
+        **given(T=T, name=model, connect=connect),
     )
     net, (batch, labels) = opened.net, next(opened.batches)
     labels = random_labels(net, batch) if labels is None else labels
@@ -71,10 +111,12 @@ def energy(
     run: RunOrFile,
     samples: int = 16,
     images: Images = None,
-    size: Size = 224,
+    size: Size = None,
     device: Device = "auto",
     data_root: DataRoot = None,
-    name: ModelName = None,
+    data_name: DataName = None,
+    T: Steps = None,
+    model: ModelName = None,
     connect: Connect = None,
     constants: Annotated[Path | None, arg(metavar="FILE")] = None,
     as_json: Json = False,
@@ -90,7 +132,15 @@ def energy(
 
     values = EnergyConstants.read(constants) if constants else EnergyConstants()
     opened = load_analysis_input(
-        run, samples=samples, images=images, size=size, device=device, data_root=data_root, name=name, connect=connect
+        run,
+        samples=samples,
+        images=images,
+        size=size,
+        default_size=224,
+        device=device,
+        data_root=data_root,
+        data_name=data_name,
+        **given(T=T, name=model, connect=connect),
     )
     counts = count_operations(opened.net, (batch for batch, _ in opened.batches), values)
     if as_json:

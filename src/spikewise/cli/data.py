@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -11,10 +10,20 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from ..progress import MinuteLines
+from ..progress import MinuteLines, say_on_stderr
 from ..wording import count
-from .options import DataFolder, DataRoot, DatasetName, Json, Picture
+from .options import DataFolder, DataRoot, DatasetName, Json, Picture, require_folders
 
+KINDS = {  # of a `Finding`, as they are counted
+    "empty": "empty file",
+    "damaged": "damaged file",
+    "mislabelled": "mislabelled file",
+    "duplicate": "duplicate",
+    "size": "unusual size",
+    "class": "incomplete class",
+    "split": "missing split",
+    "stray": "stray file",
+}
 MAX_CLASSES = 50  # shown; a picture of a thousand takes minutes and 100 MB
 
 
@@ -27,7 +36,7 @@ def download(name: DatasetName, data_root: DataFolder = None) -> None:
     from ..data.fetch.download import download as fetch
     from ..data.files import data_root as data_folder
 
-    for path in fetch(name, data_folder(data_root)):
+    for path in fetch(name, data_folder(data_root), log=say_on_stderr):
         print(path)
 
 
@@ -50,9 +59,7 @@ def prepare(
     from ..data.fetch.prepare import prepare as prepare_dataset
     from ..data.files import data_root as data_folder
 
-    folder = prepare_dataset(
-        name, source, data_folder(data_root), partial=partial, log=lambda text: print(text, file=sys.stderr)
-    )
+    folder = prepare_dataset(name, source, data_folder(data_root), partial=partial, log=say_on_stderr)
     marker = json.loads((folder / MANIFEST).read_text())
     counts = ", ".join(f"{count:,} {split}" for split, count in marker["counts"].items())
     whole = "" if marker["complete"] else ", not all that was published"
@@ -65,11 +72,11 @@ def track_files(items: Iterable[Any], total: int) -> Iterator[Any]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    lines = MinuteLines(None if console.is_terminal else lambda text: print(text, file=sys.stderr), total)
+    lines = MinuteLines(None if console.is_terminal else say_on_stderr, total)
     tracked = track(items, "reading", total, console=console, transient=True, disable=not console.is_terminal)
     for number, item in enumerate(tracked, start=1):
         yield item
-        lines.at(number, partial("read {:,} of {:,} files".format, number, total))
+        lines.at(number, partial("read {:,} of {}".format, number, count(total, "file")))
 
 
 def check(source: Annotated[Positional[Path], arg(metavar="FOLDER")], as_json: Json = False) -> None:
@@ -88,11 +95,11 @@ def check(source: Annotated[Positional[Path], arg(metavar="FOLDER")], as_json: J
     else:
         for finding in report.findings:
             print(f"{finding.kind:<12} {finding.text}")
-        read = ", ".join(f"{count:,} {split}".strip() for split, count in report.samples.items())
-        print(f"{source} ({report.dataset}): read {read or 'nothing'}; {len(report.classes):,} classes")
+        read = ", ".join(f"{number:,} {split}".strip() for split, number in report.samples.items())
+        print(f"{source} ({report.dataset}): read {read or 'nothing'}; {count(len(report.classes), 'class')}")
         if report.skipped:
             print(f"skipped: {report.skipped}")
-        print(f"found: {', '.join(f'{count:,} {kind}' for kind, count in kinds.items()) or 'nothing wrong'}")
+        print(f"found: {', '.join(count(number, KINDS[kind]) for kind, number in kinds.items()) or 'nothing wrong'}")
     if report.findings:
         raise SystemExit(1)
 
@@ -131,6 +138,7 @@ def info(
     """
     from ..data import find_dataset
 
+    require_folders(picture)
     entry = find_dataset(name)
     splits = {split: entry.load(split, data_root) for split in ("train", "test")}
     train = splits["train"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from .options import Connect, ModelName, RunOrFile
+from .options import Connect, ModelName, RunOrFile, given, require_folders
 
 if TYPE_CHECKING:
     from ..models import Network
@@ -31,8 +31,8 @@ def export(
 
     if out.suffix not in (".onnx", ".spk"):
         raise ValueError(f"OUT={out} has another ending; use NAME.onnx, or NAME.spk for an integer network")
-    told = {"T": T, "name": model, "connect": connect}
-    net = load_pretrained(run, **{key: value for key, value in told.items() if value is not None})
+    require_folders(out)
+    net = load_pretrained(run, **given(T=T, name=model, connect=connect))
     shape = input_size(net, size)
     if out.suffix == ".onnx":
         from ..export.onnx import export_onnx

@@ -75,14 +75,22 @@ def failed(name: str, error: Exception) -> ValueError:
 def import_of_run(run: Path) -> None:
     """Import what the config of a run records, each announced on standard error.
 
-    Raises:  ValueError for a path that is not absolute: it would be looked for where the user happens to be
+    Raises:  ValueError for a path that is not absolute: it would be looked for where the user happens to be; and for a module
+             that is not there any more, with the option that says where it is now
     """
     from ..engine.run.folder import CONFIG, read_config
 
     if not (run / CONFIG).is_file():
         return
-    for name in read_config(run).imports:
+    modules = read_config(run).imports
+    for name in modules:
         if name.endswith(".py") and not Path(name).is_absolute():
             raise ValueError(f"{run / CONFIG} imports {name}, a path that is not absolute; name the file: --import {name}")
         print(f"spikewise: importing {name}, as {run / CONFIG} says", file=sys.stderr)
-        import_modules([name])
+        try:
+            import_modules([name])
+        except (ValueError, OSError) as error:
+            every = f", for all {len(modules)} that it records" if modules[1:] else ""
+            raise ValueError(
+                f"{error}; {run / CONFIG} asks for it: say where it is now by --import NEW/PLACE.py{every}"
+            ) from None

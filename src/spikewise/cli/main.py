@@ -33,13 +33,14 @@ from .train import evaluate, resume, train
 class Command(NamedTuple):
     """What a command calls, and what follows its name.
 
-    start:  makes the config that the options change, of the word after the name; None: the function takes no config
+    start:  makes the config that the options change, of the word after the name and the modules that `--import` named; None:
+            the function takes no config
     about:  what it does; the first line of the function's docstring, if that is not it
     """
 
     function: Callable[..., None]
     usage: str
-    start: Callable[[str], Config] | None = None
+    start: Callable[[str, tuple[str, ...]], Config] | None = None
     about: str = ""
 
     @property
@@ -47,21 +48,24 @@ class Command(NamedTuple):
         return self.about or (self.function.__doc__ or "").partition("\n")[0]
 
 
-def recipe_config(recipe: str) -> Config:
+def recipe_config(recipe: str, imports: tuple[str, ...] = ()) -> Config:
     """The config of a recipe."""
     from ..recipes import RECIPES
 
     if recipe not in RECIPES:
         raise ValueError(unknown_name("recipe", recipe, RECIPES, own=True))
-    return RECIPES[recipe]()
+    config = RECIPES[recipe]()
+    return dataclasses.replace(config, imports=imports or config.imports)
 
 
-def descendant_config(run: str) -> Config:
+def descendant_config(run: str, imports: tuple[str, ...] = ()) -> Config:
     """The config of a run that begins with another run's last weights."""
     from ..engine.run.folder import read_config
 
-    import_of_run(Path(run))
-    return dataclasses.replace(read_config(Path(run)), weights=run)
+    if not imports:  # else they were named anew
+        import_of_run(Path(run))
+    config = read_config(Path(run))
+    return dataclasses.replace(config, weights=run, imports=imports or config.imports)
 
 
 COMMANDS = {
@@ -71,7 +75,7 @@ COMMANDS = {
     "plan": Command(plan, "RECIPE", recipe_config),
     "predict": Command(predict, "RUN|FILE INPUT..."),
     "evaluate": Command(evaluate, "RUN|FILE"),
-    "analyze": Command(analyze, "RUN"),
+    "analyze": Command(analyze, "RUN|FILE"),
     "diagnose": Command(diagnose, "RUN|FILE"),
     "energy": Command(energy, "RUN|FILE"),
     "export": Command(export, "RUN|FILE OUT"),
@@ -83,7 +87,7 @@ COMMANDS = {
     "data info": Command(data.info, "NAME"),
     "events info": Command(events.info, "FILE"),
     "events show": Command(events.show, "FILE"),
-    "events convert": Command(events.convert, "FILE OUT"),
+    "events convert": Command(events.convert, "FILE... OUT"),
     "doctor": Command(doctor, ""),
     "list": Command(list_tables, "[TOPIC]"),
 }
@@ -271,9 +275,9 @@ def bind_with_config(name: str, args: list[str], imports: tuple[str, ...]) -> pa
         raise ValueError(f"{needs} before its options{instead}; given {args[0]!r} first")
     if not args:
         raise ValueError(f"{needs}{instead}" + (f"; known: {', '.join(RECIPES)}" if command.usage == "RECIPE" else ""))
-    start = command.start(args[0])
+    start = command.start(args[0], imports)
     call = bind(name, f"spikewise {name} {args[0]}", args[1:], config=start)
-    config = dataclasses.replace(call.keywords["config"], imports=imports or start.imports)
+    config = call.keywords["config"]
     if config.weights and config.weights != start.weights:
         from ..engine.finetune import adopt_network
 
@@ -283,7 +287,21 @@ def bind_with_config(name: str, args: list[str], imports: tuple[str, ...]) -> pa
         config = adopt_network(config, [name if name in fields else name.removeprefix("no_") for name in names])
     from ..engine.unused_fields import without_unused
 
-    return partial(call, config=without_unused(config, start))
+    config = without_unused(config, start)
+    if name == "train --from" and not (call.keywords["quiet"] or call.keywords["as_json"]):
+        print(f"spikewise: {describe_inheritance(args[0], config, start)}", file=sys.stderr)
+    return partial(call, config=config)
+
+
+def describe_inheritance(run: str, config: Config, start: Config) -> str:
+    """What of a run's config, beyond the defaults of any run, holds in a new one, and what was changed."""
+    from ..engine.run.fingerprint import flatten_config
+
+    now, before, default = map(flatten_config, (config, start, Config()))
+    own = ("weights", "recipe", "imports")  # told elsewhere
+    kept = [f"{name}={value!r}" for name, value in now.items() if before[name] == value != default[name] and name not in own]
+    changed = [f"{name} {before[name]!r} -> {value!r}" for name, value in now.items() if before[name] != value]
+    return f"as in {run}: {', '.join(kept) or 'the defaults'}; changed: {', '.join(changed) or 'nothing'}"
 
 
 def run() -> None:

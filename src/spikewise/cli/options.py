@@ -17,7 +17,7 @@ def numbers_joined_by_commas(field: PrimitiveTypeInfo) -> PrimitiveConstructorSp
         return None
 
     def parse(words: list[str]) -> tuple[Any, ...]:
-        numbers = words[0].split(",")
+        numbers = (words[0].replace("x", ",") if kinds == (int, int) else words[0]).split(",")  # 96,128 or 96x128
         if len(numbers) != len(kinds):
             raise ValueError(f"{len(kinds)} numbers, joined by commas, were expected, given {len(numbers)}")
         return tuple(kind(number) for kind, number in zip(kinds, numbers, strict=True))
@@ -62,8 +62,28 @@ DatasetName = Annotated[Positional[str], arg(metavar="NAME")]
 Recording = Annotated[Positional[Path], arg(metavar="FILE", help="a recording")]
 Format = Annotated[str | None, arg(metavar="NAME", help="the recording's, of `spikewise list formats`; default as it tells")]
 Images = Annotated[
-    Path | None, arg(metavar="FOLDER", help="for a file: a folder of photographs; default the embedded digits, enlarged")
+    Path | None,
+    arg(
+        metavar="FOLDER",
+        help="for a file, in place of its data: a folder of photographs; without data: the embedded digits, enlarged",
+    ),
 ]
-Size = Annotated[int, arg(help="for a file: the images' side in pixels")]
+Size = Annotated[int | None, arg(metavar="INT", help="of these images: the side in pixels; default 224, to diagnose 64")]
+DataName = Annotated[
+    str | None, arg(name="data.name", metavar="NAME", help="for a file: a data set, if not that of its training")
+]
+Steps = Annotated[int | None, arg(metavar="INT", help="time steps for which an image is shown; default as trained")]
 ModelName = Annotated[str | None, arg(metavar="NAME", help="the network's, where a file does not tell it")]
 Connect = Annotated[str | None, arg(metavar="NAME", help="ADD, AND or IAND, where a file does not tell it")]
+
+
+def require_folders(*files: Path | None) -> None:
+    """Refuse files that could not be written after long work, as there is no folder for them."""
+    for file in filter(None, files):
+        if not file.absolute().parent.is_dir():
+            raise FileNotFoundError(f"{file}: there is no folder {file.absolute().parent}; make it first")
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -6,19 +6,19 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from .. import disk
 from ..wording import count
 from .data import track_files
-from .options import Connect, Device, Json, ModelName, RunOrFile
+from .options import Connect, Device, Json, ModelName, RunOrFile, Steps, given, require_folders
 
 if TYPE_CHECKING:
     from ..engine.predict import Prediction
 
-THUMBNAIL, LABEL_HEIGHT, COLUMNS = 160, 34, 6  # of a picture sheet, in pixels
+THUMBNAIL, LABEL_HEIGHT, MARGIN, COLUMNS = 160, 36, 12, 6  # of a picture sheet, in pixels
 MAX_SHEET = 600  # images on a sheet
 
 
@@ -27,7 +27,7 @@ def predict(
     inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")],
     top: Annotated[int, arg(help="how many classes to give")] = 5,
     batch: Annotated[int, arg(help="inputs computed at once")] = 32,
-    T: Annotated[int | None, arg(help="time steps for which an image is shown; default as trained")] = None,
+    T: Steps = None,
     csv_file: Annotated[Path | None, arg(name="csv", help="write a table into this file", metavar="FILE")] = None,
     sheet: Annotated[Path | None, arg(help="draw images and their classes into this file", metavar="FILE")] = None,
     device: Device = "auto",
@@ -44,13 +44,10 @@ def predict(
 
     if not inputs:
         raise ValueError("predict needs an INPUT: spikewise predict RUN|FILE INPUT...")
-    overrides = {key: value for key, value in (("name", model), ("connect", connect)) if value is not None}
-    predictor = Predictor(run, device=device, batch=batch, T=T, top=top, **overrides)
+    predictor = Predictor(run, device=device, batch=batch, T=T, top=top, **given(name=model, connect=connect))
     if sheet is not None and predictor.spec.kind == "events":
         raise ValueError("--sheet draws images; `spikewise events show` draws a recording")
-    for file in filter(None, (csv_file, sheet)):
-        if not file.absolute().parent.is_dir():
-            raise FileNotFoundError(f"{file}: there is no folder {file.absolute().parent}; make it first")
+    require_folders(csv_file, sheet)
     if sheet is not None:
         require_picture_suffix(sheet)
     sources, skipped = expand_folders(inputs, predictor.spec)
@@ -102,7 +99,7 @@ def write_csv(file: Path, predictions: list["Prediction"]) -> None:
 
 
 def draw_sheet(file: Path, predictions: list["Prediction"]) -> None:
-    """The images side by side, each over its first class."""
+    """The images side by side, each over its file's name and its first class."""
     from PIL import Image, ImageDraw, ImageFont
 
     from ..data.input_spec import load_image
@@ -113,22 +110,36 @@ def draw_sheet(file: Path, predictions: list["Prediction"]) -> None:
     if len(shown) > MAX_SHEET:
         print(f"spikewise: {file} shows the first {MAX_SHEET} of {len(shown):,} images", file=sys.stderr)
         shown = shown[:MAX_SHEET]
-    columns = min(COLUMNS, len(shown))
-    width, height = THUMBNAIL + 12, THUMBNAIL + LABEL_HEIGHT + 12
-    picture = Image.new("RGB", (columns * width, -(-len(shown) // columns) * height), "white")
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    columns, rows = min(COLUMNS, len(shown)), -(-len(shown) // COLUMNS)
+    width, height = THUMBNAIL + MARGIN, THUMBNAIL + LABEL_HEIGHT + MARGIN
+    picture = Image.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")
+    draw = ImageDraw.Draw(picture)
+    try:
+        font: Any = ImageFont.truetype("DejaVuSans.ttf", 12)  # of the system: it has more letters
+    except OSError:
+        font = ImageFont.load_default(13)
     for number, one in enumerate(shown):
-        left, top = number % columns * width + 6, number // columns * height + 6
+        left, top = MARGIN + number % columns * width, MARGIN + number // columns * height
         image = load_image(one.source)
         scale = min(THUMBNAIL / image.width, THUMBNAIL / image.height)
-        image = image.resize(
-            (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
-        )
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
+        draw.rectangle((left - 1, top - 1, left + THUMBNAIL, top + THUMBNAIL), fill="#f2f2f2", outline="#cccccc")
         picture.paste(image, (left + (THUMBNAIL - image.width) // 2, top + (THUMBNAIL - image.height) // 2))
         name, value = one.classes[0]
-        while len(name) > 4 and font.getlength(name) > THUMBNAIL:
-            name = f"{name[:-2].rstrip('…')}…"
-        draw.text((left, top + THUMBNAIL + 2), f"{name}\n{100 * value:.1f} %", fill="black", font=font, spacing=2)
+        share, below = f"  {100 * value:.1f} %", top + THUMBNAIL + 4
+        draw.text((left, below), shorten(one.source.name, THUMBNAIL, font), fill="#666666", font=font)
+        label = shorten(name, THUMBNAIL - font.getlength(share), font) + share
+        draw.text((left, below + LABEL_HEIGHT // 2), label, fill="black", font=font)
     with io.BytesIO() as content:
         picture.save(content, Image.registered_extensions()[file.suffix.lower()])
         disk.atomic_write(file.absolute(), content.getvalue())
+
+
+def shorten(text: str, width: float, font: Any) -> str:
+    """Text of at most `width` pixels: an ellipsis stands for its middle, as beginning and end tell names apart."""
+    shown, kept = text, len(text)
+    while kept > 2 and font.getlength(shown) > width:
+        kept -= 1
+        shown = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    return shown

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import arg
 
@@ -12,7 +12,23 @@ from .. import disk
 from ..config import Config
 from ..wording import count
 from .analysis import analyze
-from .options import Connect, DataRoot, Device, Json, ModelName, Processes, Quiet, Run, RunOrFile, StopEpoch, Workers
+from .options import (
+    Connect,
+    DataName,
+    DataRoot,
+    Device,
+    Json,
+    ModelName,
+    Processes,
+    Quiet,
+    Run,
+    RunOrFile,
+    Steps,
+    StopEpoch,
+    Workers,
+    given,
+    require_folders,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,8 +128,8 @@ def evaluate(
     checkpoint: Literal["last", "best"] = "last",
     device: Device = "auto",
     data_root: DataRoot = None,
-    data_name: Annotated[str | None, arg(name="data.name", metavar="NAME", help="for a file: another data set")] = None,
-    T: Annotated[int | None, arg(help="time steps for which an image is shown; default as trained")] = None,
+    data_name: DataName = None,
+    T: Steps = None,
     batch: Annotated[int | None, arg(help="samples computed at once; default as in training")] = None,
     by_class: Annotated[bool, arg(help="accuracy of each class, and what it is taken for")] = False,
     csv_file: Annotated[Path | None, arg(name="csv", metavar="FILE", help="write the answer to each sample")] = None,
@@ -128,10 +144,10 @@ def evaluate(
     """
     from ..engine.evaluate import Answers
     from ..engine.evaluate import evaluate as evaluate_run
-    from ..engine.run.folder import CONFIG
+    from ..engine.evaluate import is_run as is_run_folder
 
+    require_folders(csv_file)
     answers = Answers()
-    told: dict[str, Any] = {"T": T, "name": model, "connect": connect}
     score = evaluate_run(
         run,
         device=device,
@@ -141,9 +157,9 @@ def evaluate(
         batch=batch,
         answers=answers,
         quiet=as_json,
-        **{key: value for key, value in told.items() if value is not None},
+        **given(T=T, name=model, connect=connect),
     )
-    is_run = (run / CONFIG).is_file()
+    is_run = is_run_folder(run)
     config, done = progress(run) if is_run else (None, 0)
     names, confusion = answers.class_names, answers.confusion()
     if csv_file is not None:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from .class_folders import describe_skipped, find_files
 from .datasets.image_folder import SPLIT_FOLDERS
 from .datasets.image_shards import SHARD_LIST, image_shards, read_shard_list
-from .events.recordings import SUFFIXES as RECORDING_SUFFIXES
+from .events.formats import SUFFIXES as RECORDING_SUFFIXES
+from .events.formats import may_be_recording
 from .images.decode import SUFFIXES as IMAGE_SUFFIXES
 from .images.shards import ShardEntry
 from .inspection import FileFacts, Track, inspect_files
@@ -112,13 +113,13 @@ class Scan:
         entries = sorted(path for path in (folder / split).iterdir() if path.name[0] != ".")
         self.classes[split] = [path.name for path in entries if path.is_dir()]
         for name in (path.relative_to(folder).as_posix() for path in entries if not path.is_dir()):
-            if name.lower().endswith(suffixes):
+            if name.lower().endswith(suffixes) and is_sample(folder / name):
                 self.findings.append(Finding("stray", f"{name} is in no class", (name,)))
             else:
                 self.unknown.append(name)
         for label in self.classes[split]:
             where = Path(split, label).as_posix()
-            found = find_files(folder, where, suffixes)
+            found = find_files(folder, where, suffixes, is_sample)
             inside = [name for name in found.samples if not flat or name.count("/") == where.count("/") + 1]
             if not inside:
                 self.findings.append(Finding("class", f"{where} is empty", (where,)))
@@ -127,12 +128,17 @@ class Scan:
             self.unknown += [*found.unknown, *sorted({*found.samples} - {*inside})]
 
 
+def is_sample(path: Path) -> bool:
+    """Whether a file whose name is that of an image or recording is one: text may be anything."""
+    return path.suffix.lower() in IMAGE_SUFFIXES or may_be_recording(path)
+
+
 def scan_class_folders(folder: Path) -> tuple[FolderReport, list[Sample]]:
     """The samples in the class folders of each split, and what their names alone show to be wrong.
 
     Raises:  ValueError for a folder without samples
     """
-    everything = find_files(folder, ".", (*IMAGE_SUFFIXES, *RECORDING_SUFFIXES)).samples
+    everything = find_files(folder, ".", (*IMAGE_SUFFIXES, *RECORDING_SUFFIXES), is_sample).samples
     if not everything:
         raise ValueError(f"{folder} holds neither images ({', '.join(IMAGE_SUFFIXES)}) nor recordings; give another folder")
     events = sum(name.lower().endswith(tuple(RECORDING_SUFFIXES)) for name in everything) > len(everything) / 2

@@ -1,7 +1,7 @@
 """Folders of samples by class: which files are samples, what is skipped, and in which order the classes come."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +18,14 @@ class FolderFiles(NamedTuple):
     unknown: list[str]
 
 
-def find_files(folder: Path, below: str, suffixes: Iterable[str]) -> FolderFiles:
+def find_files(
+    folder: Path, below: str, suffixes: Iterable[str], is_sample: Callable[[Path], bool] = lambda _path: True
+) -> FolderFiles:
     """The files in folder/below, as names relative to `folder`, in the order of torchvision's ImageFolder.
 
-    suffixes:  of samples, in small letters; a name that begins with a dot, or is in a folder that does, is hidden
-    Raises:    OSError
+    suffixes:   of samples, in small letters; a name that begins with a dot, or is in a folder that does, is hidden
+    is_sample:  whether a file with such a name is a sample
+    Raises:     OSError
     """
     found, skip, suffixes = FolderFiles([], [], []), len(f"{folder}/"), tuple(suffixes)
     for place, folders, names in sorted(os.walk(f"{folder}/{below}", onerror=raise_error)):
@@ -31,7 +34,7 @@ def find_files(folder: Path, below: str, suffixes: Iterable[str]) -> FolderFiles
             file = f"{place[skip:]}/{name}"
             if "/." in file:
                 found.hidden.append(file)
-            elif name.lower().endswith(suffixes) and name not in links:
+            elif name.lower().endswith(suffixes) and name not in links and is_sample(Path(place, name)):
                 found.samples.append(file)
             else:
                 found.unknown.append(file)

@@ -112,6 +112,7 @@ class DatasetEntry(NamedTuple):
     events:          whether samples are event recordings, binned into T frames
     variable_size:   whether images are of any size, and cropped
     class_order:     whether `load` takes class_order: folders of the user's own classes
+    takes_sensor:    whether `load` takes size, (height, width) of the sensor that all recordings share
     split_variants:  names of the ways to split it into train and test, the published one first; () where there is one
     shares_index:    whether `load` takes share, by which several processes read the index together
     has_folds:       whether `load` takes fold and folds, for cross-validation
@@ -125,6 +126,7 @@ class DatasetEntry(NamedTuple):
     events: bool = False
     variable_size: bool = False
     class_order: bool = False
+    takes_sensor: bool = False
     split_variants: tuple[str, ...] = ()
     shares_index: bool = False
     has_folds: bool = False

@@ -1,45 +1,81 @@
-"""What a trained network was shown, and what its outputs are called; and other inputs, made like that."""
+"""What a trained network was shown, and what its outputs are called; and other inputs, made like that.
+
+Pillow is imported when an image is made: a network's file is read without it.
+"""
 
 import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from .events.events import Events
-from .events.formats import FORMATS, read_events
+from .events.formats import SUFFIXES as EVENT_SUFFIXES
+from .events.formats import may_be_recording, read_events
 from .events.frames import FRAME_BINNERS
-from .images.decode import SUFFIXES as IMAGE_SUFFIXES
-from .images.decode import compose_on_black, decode
-from .images.photographs import normalize, resize_center_crop
+from .images.normalize import DEFAULT_SIZE, MEAN, STD, normalize
 
-EVENT_SUFFIXES = tuple(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The input of a trained network: travels with its weights.
+    """The input of a network, and what its outputs are called: `net.input_spec`, which travels with the weights.
 
-    data:         name of the data set
+    A run writes it. Of a network from elsewhere you say it: `net.input_spec = InputSpec(class_names=("cat", "dog"))`.
+
+    data:         name of the data set; "": none of the registry
     kind:         "photographs" of any size, cropped and normalized; "images" of one size, 0 to 1; "events", binned into frames
-    class_names:  of the outputs, by class index; () where they are not known
-    shape:        (C, H, W) of an image or of a frame
-    mean, std:    of photographs: red, green, blue, 1 is white
+    class_names:  of the outputs, by class index, each once; () where they are not known
+    shape:        (C, H, W) of an image or of a frame, sides of 1 to 4096 pixels
+    mean, std:    of photographs: red, green, blue, 1 is white; None: ImageNet's
     num_frames, split_by:  of events
+    Raises:       ValueError for what does not fit
     """
 
-    data: str
-    kind: Literal["photographs", "images", "events"]
-    class_names: tuple[str, ...]
-    shape: tuple[int, int, int]
+    data: str = ""
+    kind: Literal["photographs", "images", "events"] = "photographs"
+    class_names: tuple[str, ...] = ()
+    shape: tuple[int, int, int] = (3, DEFAULT_SIZE, DEFAULT_SIZE)
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     num_frames: int = 0
     split_by: str = "count"
+
+    def __post_init__(self):
+        for name in ("class_names", "shape", "mean", "std"):
+            if isinstance(value := getattr(self, name), list):  # JSON has no tuples
+                object.__setattr__(self, name, tuple(value))
+        self.require("kind", self.kind in ("photographs", "images", "events"), "'photographs', 'images' or 'events'")
+        names, whole = self.class_names, isinstance(self.class_names, tuple)
+        fits = whole and all(isinstance(name, str) for name in names) and len({*names}) == len(names)
+        self.require("class_names", fits, "different names, one for each output, in their order")
+        fits = isinstance(self.shape, tuple) and len(self.shape) == 3
+        fits = fits and all(type(side) is int and 1 <= side <= 4096 for side in self.shape)
+        fits = fits and (self.shape[0] == 3 or self.kind != "photographs")
+        self.require("shape", fits, "(channels, height, width), sides of 1 to 4096 pixels, photographs with 3 channels")
+        if self.kind == "photographs":
+            for name, default in (("mean", MEAN), ("std", STD)):
+                values = getattr(self, name)
+                if values is None:
+                    object.__setattr__(self, name, default)
+                    continue
+                fits = (
+                    isinstance(values, tuple) and len(values) == 3 and all(isinstance(value, float | int) for value in values)
+                )
+                fits = fits and all(0 <= value <= 1 and (value > 0 or name == "mean") for value in values)
+                self.require(name, fits, "three numbers, 0 to 1; white is 1, not 255")
+        if self.kind == "events":
+            self.require("num_frames", type(self.num_frames) is int and self.num_frames >= 1, "1 or more")
+            self.require("split_by", self.split_by in FRAME_BINNERS, " or ".join(map(repr, FRAME_BINNERS)))
+
+    def require(self, name: str, fits: bool, allowed: str) -> None:
+        if not fits:
+            raise ValueError(f"InputSpec: {name}={getattr(self, name)!r} does not fit {self.kind}; use {allowed}")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "InputSpec":
@@ -48,26 +84,23 @@ class InputSpec:
         Raises:  ValueError for what is none
         """
         fields = {field.name for field in dataclasses.fields(cls)}
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in content.items() if key in fields
-        }
         try:
-            spec = cls(**values)
-            sizes = all(isinstance(side, int) and 0 < side <= 4096 for side in spec.shape) and len(spec.shape) == 3
-            names = all(isinstance(name, str) for name in spec.class_names)
-            numbers = all(isinstance(value, float | int) for value in (*(spec.mean or ()), *(spec.std or ())))
-            whole = spec.kind != "photographs" or len(spec.mean or ()) == len(spec.std or ()) == 3
-            whole = whole and (spec.kind != "events" or (spec.num_frames >= 1 and spec.split_by in FRAME_BINNERS))
-            if sizes and names and numbers and whole and spec.kind in ("photographs", "images", "events"):
-                return spec
-        except TypeError:
-            pass
-        raise ValueError("its header's description of the input is damaged")
+            return cls(**{key: value for key, value in content.items() if key in fields})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"its header's description of the input is damaged: {error}") from None
 
     @property
     def suffixes(self) -> tuple[str, ...]:
         """Of files that can be such an input, in small letters."""
-        return EVENT_SUFFIXES if self.kind == "events" else tuple(IMAGE_SUFFIXES)
+        if self.kind == "events":
+            return EVENT_SUFFIXES
+        from .images.decode import SUFFIXES
+
+        return tuple(SUFFIXES)
+
+    def may_be_input(self, path: Path) -> bool:
+        """Whether a file with such a suffix is one: of text, which may be anything, its first bytes tell."""
+        return self.kind != "events" or may_be_recording(path)
 
     def preprocess(self, source: Any) -> np.ndarray:
         """An input as evaluation makes it of a sample: float32 [C, H, W], of events frames [T, 2, H, W].
@@ -78,13 +111,17 @@ class InputSpec:
         """
         if self.kind == "events":
             return self.bin_events(source)
+        from PIL.Image import Resampling
+
+        from .images.photographs import resize_center_crop
+
         image = load_image(source)
         channels, height, width = self.shape
         if self.kind == "photographs":
             assert self.mean is not None and self.std is not None, "photographs are normalized"
             return normalize(np.asarray(resize_center_crop(image, (height, width))), self.mean, self.std)
         if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            image = image.resize((width, height), Resampling.BILINEAR)
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32) / np.float32(255)
         return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -99,8 +136,12 @@ class InputSpec:
         return FRAME_BINNERS[self.split_by](events, self.num_frames).astype(np.float32)
 
 
-def load_image(source: Any) -> Image.Image:
+def load_image(source: Any) -> "Image.Image":
     """An image, RGB and upright, of a path, an image of Pillow or an array."""
+    from PIL import Image
+
+    from .images.decode import compose_on_black, decode
+
     if isinstance(source, str | Path):
         with Path(source).open("rb") as content:
             try:

@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .events.formats import FORMATS, detect_format, read_events
+from ..wording import count
+from .events.formats import FORMATS, detect_format, is_named_as, read_events
 from .images.decode import SUFFIXES, decode, open_image
 from .images.shards import ShardEntry, open_entry
-from .messages import one_line
+from .messages import CHECK_HINT, one_line
 
 MIN_FILES = 64  # below, starting processes takes longer than reading
 CHUNK = 16  # files that a process is given at a time
-Track = Callable[[Iterable["FileFacts"], int], Iterable["FileFacts"]]  # passes facts on, and shows how many of all are there
+Track = Callable[[Iterable[Any], int], Iterable[Any]]  # passes on what was read of files, and shows how many of all are done
 
 
 class FileFacts(NamedTuple):
@@ -81,10 +82,10 @@ def inspect_recording(file: Path, facts: FileFacts) -> FileFacts:
     """
     name = detect_format(file)
     num_events = len(read_events(file, name))
-    facts = facts._replace(amount=num_events, size=f"{num_events:,} events")
+    facts = facts._replace(amount=num_events, size=f"{count(num_events, 'event')}")
     if not num_events:
         return facts._replace(kind="empty", problem="holds no event")
-    if file.suffix.lower() not in FORMATS[name].suffixes:
+    if not is_named_as(file, name):
         return facts._replace(kind="mislabelled", problem=f"is {FORMATS[name].description}")
     return facts
 
@@ -96,4 +97,4 @@ def require_readable(files: Sequence[Path], track: Track = lambda facts, total: 
     """
     for file, facts in zip(files, inspect_files(files, events=False, track=track, processes=processes), strict=True):
         if facts.kind in ("empty", "damaged"):
-            raise ValueError(f"{file} {facts.problem}; `spikewise data check FOLDER` lists all such files")
+            raise ValueError(f"{file} {facts.problem}; {CHECK_HINT}")

@@ -3,6 +3,8 @@
 import functools
 import logging
 
+CHECK_HINT = "`spikewise data check FOLDER` lists all such files"
+
 
 @functools.cache
 def notice(text: str) -> None:

@@ -4,6 +4,8 @@ import hashlib
 
 import numpy as np
 
+from ..wording import count
+
 
 def rng_from(*keys: int | str) -> np.random.Generator:
     """A random generator that depends on `keys` alone, e.g. (seed, epoch, "order"); keys are hashed, never added up."""
@@ -22,7 +24,7 @@ class EpochSampler:
 
     def __init__(self, size: int, batch: int, seed: int):
         if not 0 < batch <= size:
-            raise ValueError(f"a batch of {batch} from {size} samples; use a batch between 1 and {size}")
+            raise ValueError(f"a batch of {batch} from {count(size, 'sample')}; use a batch between 1 and {size}")
         self.size, self.batch, self.seed = size, batch, seed
         self.steps_per_epoch = -(-size // batch)
         self.cached_permutation: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))

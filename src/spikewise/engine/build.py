@@ -7,7 +7,6 @@ import torch
 
 from ..config import Config, Model
 from ..data import DATASETS, Dataset, DatasetEntry, PlaceholderDataset, find_dataset, rng_from
-from ..data.images.photographs import MEAN, STD
 from ..data.input_spec import InputSpec
 from ..data.subset import draw_samples
 from ..models import Network, build_model
@@ -71,15 +70,15 @@ def has_bfloat16(device: torch.device) -> bool:
 def load_data(config: Config, split: str, world: World = ALONE) -> Dataset:
     """A split of the config's data set, whole; where reading its index takes long, the processes share that."""
     entry = dataset_entry(config)
-    share = {"share": world.share} if entry.shares_index else {}
+    share = {"share": world.share} if entry.shares_index and world.size > 1 else {}
     return entry.load(split, config.data.root, **dataset_kwargs(config), **share)
 
 
 def load_run_data(config: Config, split: str, world: World = ALONE) -> Dataset:
     """What a run learns from ("train") or evaluates after each epoch ("test"): the split, or samples drawn from it."""
-    samples = config.data.train_samples if split == "train" else config.data.test_samples
+    number = config.data.train_samples if split == "train" else config.data.test_samples
     data = load_data(config, split, world)
-    return draw_samples(data, samples, config.seed, split) if samples else data
+    return draw_samples(data, number, config.seed, split) if number else data
 
 
 def load_or_placeholder(config: Config) -> tuple[Dataset, bool]:
@@ -96,7 +95,7 @@ def load_or_placeholder(config: Config) -> tuple[Dataset, bool]:
             raise
     shape_kwargs = {name: value for name, value in kwargs.items() if name in ("T", "size", "split_variant", "fold", "folds")}
     data: Dataset = PlaceholderDataset(config.data.name, entry.info, **shape_kwargs)
-    return (draw_samples(data, samples, config.seed, "train") if (samples := config.data.train_samples) else data), False
+    return (draw_samples(data, number, config.seed, "train") if (number := config.data.train_samples) else data), False
 
 
 def dataset_entry(config: Config) -> DatasetEntry:
@@ -121,7 +120,8 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
             "to 0.08 of the area or more: leave it at 0.0"
         )
     view = {name: value for name in PHOTOGRAPH_FIELDS if (value := getattr(data, name)) is not None}
-    for name, value in () if entry.variable_size else view.items():
+    takes = PHOTOGRAPH_FIELDS if entry.variable_size else ("size",) if entry.takes_sensor else ()
+    for name, value in ((name, value) for name, value in view.items() if name not in takes):
         known = ", ".join(name for name, other in DATASETS.items() if other.variable_size)
         raise ValueError(f"data.{name}={value} is for photographs ({known}), not for {data.name}: leave it at None")
     kwargs: dict[str, Any] = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} if entry.events else {}
@@ -158,15 +158,14 @@ def describe_input(config: Config, data: Dataset) -> InputSpec:
         "events" if entry.events else "photographs" if entry.variable_size else "images"
     )
     channels, height, width = data.sample(0).shape[-3:]
-    is_photographs, is_events = kind == "photographs", kind == "events"
     return InputSpec(
         data=config.data.name,
         kind=kind,
         class_names=tuple(data.class_names),
         shape=(channels, height, width),
-        mean=settings.mean or MEAN if is_photographs else None,
-        std=settings.std or STD if is_photographs else None,
-        num_frames=settings.num_frames if is_events else 0,
+        mean=settings.mean,
+        std=settings.std,
+        num_frames=settings.num_frames if kind == "events" else 0,
         split_by=settings.split_by,
     )
 

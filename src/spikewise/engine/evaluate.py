@@ -1,6 +1,6 @@
 """Accuracy and loss of a network on a whole split, and the networks of finished runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,22 +11,25 @@ import torch
 from torch import Tensor
 
 from .. import disk
-from ..config import Config, Data
+from ..config import Config, Data, Optim
 from ..data import Dataset, find_dataset
 from ..data.input_spec import match_classes
 from ..models import Network
 from ..models.network import require_positive
-from ..models.weights import WEIGHTS_FILE, load_pretrained, resolve_weights_file
+from ..models.weights import load_pretrained, resolve_weights_file
 from ..progress import MinuteLines
+from ..wording import count
 from .build import autocast, choose_device, load_data, model_config, weights_channels_last
 from .console import Console
 from .distributed import ALONE, World
-from .loader import EvalBatches, iterate_batches
+from .loader import EvalBatches, fit_workers, iterate_batches
 from .loss import cross_entropy
 from .run.checkpoint import find_corruption, read_state
 from .run.fingerprint import describe_changes, run_fingerprint
 from .run.folder import CHECKPOINTS, CONFIG, read_config
 from .shards import sum_in_order
+
+FILE_BATCH = 64  # samples of a weights file's data computed at once
 
 
 @dataclass
@@ -96,7 +99,6 @@ def evaluate_network(
     mine = range(world.rank, len(batches), world.size)
     sums = torch.zeros(len(batches), 3, dtype=torch.float64)  # loss, correct, correct_top5 of each batch
     seen = 0
-    classes = class_indices(net, data, device)
     if answers is not None:
         answers.sources = getattr(data, "files", range(len(data.labels)))
         names = net.class_names or tuple(data.class_names)
@@ -104,10 +106,9 @@ def evaluate_network(
     lines = MinuteLines(Console(quiet or not world.is_first).minutely, len(data.labels))
     net.eval()
     try:
-        for number, (samples, given) in zip(mine, iterate_batches(batches, mine, device, workers), strict=True):
+        for number, (samples, labels) in zip(mine, labelled_batches(net, batches, mine, device, workers), strict=True):
             with autocast(precision, device):
                 logits = net(samples)
-            labels = given if classes is None else classes[given]
             if answers is not None:
                 answers.add(logits, labels)
             top5 = logits.topk(min(5, logits.shape[1])).indices
@@ -124,23 +125,43 @@ def evaluate_network(
     return Score(int(correct), len(data.labels), loss / len(data.labels), int(correct_top5))
 
 
+def labelled_batches(
+    net: Network, batches: EvalBatches, numbers: range, device: torch.device, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`iterate_batches` for a network: the labels are its class indices.
+
+    Raises:  ValueError for classes that only one of network and data has
+    """
+    classes = class_indices(net, batches.data, device)
+    for samples, labels in iterate_batches(batches, numbers, device, workers):
+        yield samples, labels if classes is None else classes[labels]
+
+
 def class_indices(net: Network, data: Dataset, device: torch.device) -> Tensor | None:
     """The network's class index of each class of the data, matched by name; None where they are the same, or unknown.
 
     Raises:  ValueError for classes that only one of them has
     """
     if not net.class_names and net.num_classes < len(data.class_names):
-        raise ValueError(f"{data.name} has {len(data.class_names)} classes, the network {net.num_classes} without names")
+        raise ValueError(class_mismatch(net, data))
     if not net.class_names or net.class_names == tuple(data.class_names):
         return None
     return torch.tensor(match_classes(net.class_names, tuple(data.class_names), data.name), device=device)
 
 
-def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = None) -> tuple[Network, Config]:
+def class_mismatch(net: Network, data: Dataset) -> str:
+    """What is wrong where a network without class names has another number of classes than the data."""
+    return f"{data.name} has {count(len(data.class_names), 'class')}, the network {net.num_classes:,} without names"
+
+
+def load_run(
+    run: str | Path, checkpoint: str = "last", data_root: str | None = None, **overrides: Any
+) -> tuple[Network, Config]:
     """The network of a run, in evaluation mode, and its config.
 
     checkpoint:  "last" or "best"
     data_root:   where the data is now; None: where the config says
+    overrides:   as of `load_pretrained`
     Raises:      FileNotFoundError for a run without that checkpoint; ValueError for a corrupt one, or one of another config
     """
     config, folder = read_config(Path(run), data_root), disk.follow(Path(run) / CHECKPOINTS / checkpoint)
@@ -155,25 +176,74 @@ def load_run(run: str | Path, checkpoint: str = "last", data_root: str | None = 
     now = run_fingerprint(config, np.empty(0))
     if changes := describe_changes(read_state(folder).get("run"), now, sections=("model", "data")):
         raise ValueError(f"{run}/config.json was changed since {folder.name} was saved: {', '.join(changes)}; undo that")
-    return weights_channels_last(load_pretrained(resolve_weights_file(folder))), config
+    return weights_channels_last(load_pretrained(resolve_weights_file(folder), **overrides)), config
 
 
-def load_weights(path: str | Path, data_name: str | None, data_root: str | None, **overrides: Any) -> tuple[Network, Config]:
-    """The network of a weights file, and the data that it was trained on, or other data of the same kind, as a config.
+def load_weights(
+    path: str | Path, data_name: str | None, data_root: str | None, **overrides: Any
+) -> tuple[Network, Config | None]:
+    """The network of a weights file, and the data that it was trained on, or other data of the same kind, as a config; None
+    where neither the file nor `data_name` says which data.
 
-    Raises:  as `load_pretrained`; ValueError where neither the file nor `data_name` says which data
+    Raises:  as `load_pretrained`
     """
     net = weights_channels_last(load_pretrained(path, **overrides)).float()
     spec = net.input_spec
-    if spec is None and data_name is None:
-        raise ValueError(f"{path} does not say what it was trained on; name the data set: --data.name")
-    fields: dict[str, Any] = {"name": data_name or (spec.data if spec else None), "root": data_root}
-    entry = find_dataset(fields["name"])
+    name = data_name or (spec and spec.data)
+    if not name:
+        return net, None
+    fields: dict[str, Any] = {"name": name, "root": data_root}
+    entry = find_dataset(name)
     if spec is not None and entry.variable_size and spec.kind == "photographs":
         fields |= {"size": spec.shape[1:], "mean": spec.mean, "std": spec.std}
     if spec is not None and entry.events and spec.kind == "events":
         fields |= {"num_frames": spec.num_frames, "split_by": spec.split_by}
-    return net, Config(data=Data(**fields), model=model_config(net))
+    return net, Config(data=Data(**fields), model=model_config(net), optim=Optim(batch=FILE_BATCH))
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a path is that of a run; else it may be a weights file's."""
+    return (Path(path) / CONFIG).is_file()
+
+
+def load_trained(
+    path: str | Path,
+    *,
+    checkpoint: str = "last",
+    data_root: str | None = None,
+    data_name: str | None = None,
+    **overrides: Any,
+) -> tuple[Network, Config | None]:
+    """The network of a run or of a weights file, and its config; None of a file that does not tell its data.
+
+    checkpoint, data_root, data_name, overrides:  as of `evaluate`
+    Raises:  FileNotFoundError, ValueError with what is wrong and what to do
+    """
+    if "T" in overrides:
+        require_positive(T=overrides["T"])
+    if is_run(path):
+        if data_name is not None:
+            raise ValueError(f"data.name={data_name!r} is for weights files; {path} is a run, whose config says its data")
+        return load_run(path, checkpoint, data_root, **overrides)
+    if checkpoint != "last":
+        raise ValueError(f"checkpoint={checkpoint!r} is for runs; {path} is a file of weights")
+    return load_weights(path, data_name, data_root, **overrides)
+
+
+def load_test_split(net: Network, config: Config | None, path: str | Path, T: int | None = None) -> Dataset:
+    """The test split for a network that `load_trained` read from a path.
+
+    T:       that was asked for
+    Raises:  as `load_data`; ValueError where nothing says which data, for a T beside recordings, for another number of classes
+    """
+    if config is None:
+        raise ValueError(f"{path} does not say what it was trained on; name the data set: --data.name")
+    if T is not None and find_dataset(config.data.name).events:
+        raise ValueError(f"T={T} is for images; recordings are cut into frames as in training")
+    data = load_data(config, "test")
+    if not net.class_names and net.num_classes != len(data.class_names):
+        raise ValueError(class_mismatch(net, data))
+    return data
 
 
 def evaluate(
@@ -199,27 +269,17 @@ def evaluate(
     batch:       samples computed at once; None: as in training, of a file 64
     answers:     takes what the network says of each sample
     quiet:       False: where standard error is no terminal, say there once a minute how far it is
-    overrides:   T, the time steps for which an image is shown, and of a weights file what it does not tell (name, connect)
+    overrides:   as of `load_pretrained`: T, the time steps for which an image is shown, and what a file does not tell
     Raises:      FileNotFoundError, ValueError with what is wrong and what to do
     """
     where = choose_device(device)
-    require_positive(**{key: value for key, value in (("batch", batch), ("T", overrides.get("T"))) if value is not None})
-    if (Path(run) / CONFIG).is_file() or (Path(run).is_dir() and not (Path(run) / WEIGHTS_FILE).is_file()):
-        if strange := [name for name in overrides if name != "T"] + (["data_name"] if data_name else []):
-            raise ValueError(f"{strange[0]} is for weights files; {run} is a run, whose config says it")
-        net, config = load_run(run, checkpoint, data_root)
-        net.T = overrides.get("T", net.T)
-        precision, batch = config.optim.eval_precision, batch or config.optim.shard_batch
-    else:
-        if checkpoint != "last":
-            raise ValueError(f"checkpoint={checkpoint!r} is for runs; {run} is a file of weights")
-        net, config = load_weights(run, data_name, data_root, **overrides)
-        precision, batch = "float32", batch or 64
-    if "T" in overrides and find_dataset(config.data.name).events:
-        raise ValueError(f"T={overrides['T']} is for images; recordings are cut into frames as in training")
-    data = load_data(config, "test")
-    if not net.class_names and net.num_classes != len(data.class_names):
-        raise ValueError(f"{data.name} has {len(data.class_names)} classes, the network {net.num_classes} without names")
+    if batch is not None:
+        require_positive(batch=batch)
+    net, config = load_trained(run, checkpoint=checkpoint, data_root=data_root, data_name=data_name, **overrides)
+    data = load_test_split(net, config, run, overrides.get("T"))
+    assert config is not None, "the test split is of its data"
+    precision, batch = config.optim.eval_precision, batch or config.optim.shard_batch
+    workers = fit_workers(workers, data, batch, Console(quiet).line)
     return evaluate_network(
         net.to(where), data, where, precision=precision, batch=batch, workers=workers, quiet=quiet, answers=answers
     )

@@ -1,7 +1,9 @@
 """A run that begins with trained weights: which network they are, what of them is taken, and what does not learn."""
 
+import contextlib
 import dataclasses
 import hashlib
+import json
 import warnings
 from collections.abc import Collection
 from pathlib import Path
@@ -14,7 +16,9 @@ from ..data.input_spec import match_classes
 from ..models import Network
 from ..models.parts import changed_parts
 from ..models.weights import load_pretrained, resolve_weights_file
+from ..wording import count
 from .build import model_config
+from .run.folder import ENVIRONMENT
 
 
 def adopt_network(config: Config, told: Collection[str] = ()) -> Config:
@@ -49,7 +53,8 @@ def load_initial_weights(net: Network, config: Config) -> str:
     assert config.weights is not None
     source = load_source(config.weights, vars(config.model))
     if source.in_channels != net.in_channels:
-        raise ValueError(f"{config.weights} takes {source.in_channels} channels, {config.data.name} has {net.in_channels}")
+        channels = f"{count(source.in_channels, 'channel')}, {config.data.name} has {net.in_channels}"
+        raise ValueError(f"{config.weights} takes {channels}")
     state, ours, head = source.state_dict(), net.state_dict(), f"{net.head_name}."
     of_head = {name: tensor for name, tensor in state.items() if name.startswith(head)}
     keeps_head = {name: tensor.shape for name, tensor in of_head.items()} == {
@@ -66,16 +71,19 @@ def load_initial_weights(net: Network, config: Config) -> str:
     if keeps_head:
         return f"weights of {config.weights}"
     old, new = source.num_classes, net.num_classes
-    return f"weights of {config.weights}, all but its head of {old} classes; the head of {new} is new"
+    return f"weights of {config.weights}, all but its head of {count(old, 'class')}; the head of {new} is new"
 
 
-def describe_weights(config: Config) -> dict[str, str]:
-    """Where the initial weights came from: the file, and its sha256."""
+def describe_weights(config: Config) -> dict[str, Any]:
+    """Where the initial weights came from: the file, its sha256, and under "weights" the same of the run that made it."""
     if config.weights is None:
         return {}
     file = resolve_weights_file(Path(config.weights))
     with file.open("rb") as opened:
-        return {"file": str(file.resolve()), "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+        described: dict[str, Any] = {"file": str(file.resolve()), "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+    with contextlib.suppress(OSError, ValueError, AttributeError, KeyError):  # of no run, or of one that began fresh
+        described["weights"] = json.loads((Path(config.weights) / ENVIRONMENT).read_bytes())["weights"]
+    return described
 
 
 def frozen_modules(net: Network, names: str) -> list[nn.Module]:

@@ -1,10 +1,12 @@
 """Batches, made by any number of worker processes: what is in one is a function of (config, step)."""
 
 import os
+import shutil
 import signal
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,10 @@ SAMPLE_AUGMENTATIONS: dict[str, Callable[..., np.ndarray]] = {
     "rotate": random_rotation,
     "resized_crop": lambda sample, rng, low: random_resized_crop(sample, rng, sample.shape[-2:], (low, 1.0)),
 }
+
+
+SHARED_MEMORY = Path("/dev/shm")
+PREFETCHED = 2  # batches that a DataLoader's worker has ready
 
 
 class TrainingBatches(TorchDataset):
@@ -164,6 +170,30 @@ def resolve_num_workers(workers: int | None, device: torch.device) -> int:
     return 0 if device.type == "cpu" else max(1, min(8, cores // local_size() - 1))
 
 
+def free_shared_memory() -> int | None:
+    """Bytes that are free where processes hand on tensors; None where that is no file system."""
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
+
+
+def fit_workers(workers: int, data: Dataset, batch: int, say: Callable[[str], None]) -> int:
+    """As many of the workers as shared memory has room for: where it is full, a worker dies of a bus error.
+
+    Containers often have 64 MB. The result of a run does not depend on the number.
+    say:  is told where there are fewer
+    """
+    free = free_shared_memory()
+    if not workers or free is None:
+        return workers
+    samples = 2 * PREFETCHED * batch  # the workers of training and those of evaluation have theirs at the same time
+    needed = samples * compact_sample(data, 0).size * 4  # float32 at most
+    fitting = min(workers, free // needed)
+    if fitting < workers:
+        room = f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free, each process that loads data needs {needed / 1e6:,.0f} MB"
+        instead = f"{fitting} in place of {workers}" if fitting else "this process loads the data itself"
+        say(f"{room}: {instead} (of Docker: --shm-size gives more)")
+    return fitting
+
+
 def ignore_signals(worker: int) -> None:
     """Batch systems signal the whole process group: the main process saves, then ends its workers."""
     for number in STOPS:
@@ -181,6 +211,7 @@ def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device,
             batch_size=None,
             sampler=numbers,
             num_workers=workers,
+            prefetch_factor=PREFETCHED if workers else None,
             pin_memory=device.type == "cuda",
             worker_init_fn=ignore_signals if workers else None,
             generator=torch.Generator(),  # its own, so that the caller's random numbers stay untouched
@@ -196,6 +227,11 @@ def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device,
                 for samples, labels in ([batch] if is_one else batch)
             ]
             yield placed[0] if is_one else placed
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        cause = str(error).partition("\n")[0].rstrip(". ")
+        raise MemoryError(f"a process that loads data ended: {cause}; try fewer of them, or --workers 0") from None
     finally:
         del iterator  # ends the workers, which ignore signals, even where a traceback keeps this frame
 

@@ -23,7 +23,7 @@ from .distributed import World, joined
 from .errors import Interrupted
 from .evaluate import evaluate_network
 from .finetune import adopt_network, describe_weights
-from .loader import ShardBatches, TimedIterator, TrainingBatches, iterate_batches, resolve_num_workers
+from .loader import ShardBatches, TimedIterator, TrainingBatches, fit_workers, iterate_batches, resolve_num_workers
 from .memory.allocator import disable_heap_trim
 from .memory.out_of_memory import step_or_oom_hint
 from .metrics import Result, append_epoch_metrics, best_epoch_metrics, read_result
@@ -199,11 +199,16 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
     world = state.world
     console = Console(quiet or not world.is_first)
     console.line(run_header(state))
+    if (optim := config.optim).warmup != optim.warmup_epochs:
+        console.line(
+            f"warm-up is shortened from {optim.warmup_epochs:g} to {optim.warmup:g}, half of {count(optim.epochs, 'epoch')}"
+        )
     if config.weights and not state.steps_done:
         console.line(f"begins with {state.begins_with}")
     if device.type == "cpu":
         disable_heap_trim()
     steps = range(state.steps_done, stop_epoch * steps_per_epoch if stop_epoch else state.num_steps)
+    num_workers = fit_workers(num_workers, state.data, config.optim.batch, console.line)
     batches_of_run = ShardBatches(TrainingBatches(config, state.data, state.order), world.rank, world.size)
     loaded = iterate_batches(batches_of_run, steps, device, num_workers)
     batches = TimedIterator(loaded)
@@ -250,14 +255,14 @@ def run_epochs(state: TrainState, test: Dataset, run: Path, num_workers: int, qu
             elif config.retention.every_steps and state.steps_done % config.retention.every_steps == 0:
                 save_checkpoint(state, run, console, writer)
             if stop := state.signals.agreed if world.size > 1 else state.signals.received:
-                writer.wait()
-                raise Interrupted(stop, world.tell(lambda: save_and_stop(state, run, stop, console)))
+                raise Interrupted(stop, world.tell(lambda: save_and_stop(state, run, stop, console, writer)))
     return told_result(world, run, config)
 
 
-def save_and_stop(state: TrainState, run: Path, stop: int, console: Console) -> str:
+def save_and_stop(state: TrainState, run: Path, stop: int, console: Console, writer: Background) -> str:
     """Save what a signal asked to stop, leave word for processes that a launcher starts again, and say how to go on."""
-    save_checkpoint(state, run, console)
+    save_checkpoint(state, run, console, writer)
+    writer.wait()
     message = f"stopped after step {state.steps_done}, saved; continue with --resume {run}"
     leave_stop(run, Stop(stop, message, state.world.launch))
     return message
@@ -274,7 +279,7 @@ def run_header(state: TrainState) -> str:
     config, optim = state.config, state.config.optim
     return (
         f"{config.model.name} on {config.data.name}: {sum(p.numel() for p in state.net.parameters()):,} parameters, "
-        f"{len(state.data.labels):,} training samples, batch {optim.batch}, peak learning rate {optim.peak_lr:g} "
+        f"{count(len(state.data.labels), 'training sample')}, batch {optim.batch}, peak learning rate {optim.peak_lr:g} "
         f"({optim.lr:g} per {optim.lr_batch}), {optim.precision}, {state.device}, "
         f"{checkpoint_bytes(state) / 1e6:,.1f} MB on disk"
     )

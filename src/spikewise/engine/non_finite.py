@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from ..models import Network
 from ..models.layers import ConvNorm
 from ..models.residual import Block
+from ..neurons import Neuron
 from .loss import cross_entropy
 
 NOT_LOCATED = "outputs and gradients of all blocks are finite when computed again"
@@ -40,6 +41,9 @@ def locate_non_finite(net: Network, samples: Tensor, labels: Tensor) -> str:
     for name, parameter in net.named_parameters():
         if not is_finite(parameter):
             return f"the weight {name!r} was not finite before this step"
+    for name, module in net.named_modules():
+        if isinstance(module, Neuron) and (holds := module.threshold_holds()) is not None and not holds:
+            return f"the learned threshold '{name}.v_th' was not above the resting potential before this step"
     outputs: list[tuple[str, Tensor]] = []
     hooks = [
         module.register_forward_hook(lambda _module, _args, out, name=name: outputs.append((name, out)))

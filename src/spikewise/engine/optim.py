@@ -39,7 +39,7 @@ def build_optimizer(config: Optim, net: Network) -> optim.Optimizer:
 
 def learning_rate(config: Optim, step: int, steps_per_epoch: int) -> float:
     """The learning rate of a step, counted from 0: linear warm-up from 0 times the schedule, which ends with the last epoch."""
-    warmup = config.warmup_epochs * steps_per_epoch
+    warmup = config.warmup * steps_per_epoch
     peak = config.peak_lr * min(1, (step + 1) / warmup) if warmup else config.peak_lr
     epoch = step // steps_per_epoch if config.schedule_every == "epoch" else step / steps_per_epoch
     if config.schedule == "constant":

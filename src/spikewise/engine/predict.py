@@ -14,9 +14,10 @@ from torch import Tensor
 from ..data.class_folders import find_files
 from ..data.input_spec import InputSpec, name_of
 from ..models import Network
-from ..models.network import require_positive
+from ..models.network import INPUT_ADVICE, require_positive
 from ..models.weights import load_pretrained
 from .build import choose_device, weights_channels_last
+from .evaluate import is_run, load_run
 from .loader import to_device
 
 
@@ -59,10 +60,13 @@ class Predictor:
         self.device, self.batch, self.top = choose_device(device), batch, top
         if isinstance(weights, Network) and overrides:
             raise ValueError(f"{min(overrides)} is for weights files; the network is built already")
-        net = copy.deepcopy(weights) if isinstance(weights, Network) else load_pretrained(weights, **overrides)
+        if isinstance(weights, Network):
+            net = copy.deepcopy(weights)
+        else:
+            net = load_run(weights, **overrides)[0] if is_run(weights) else load_pretrained(weights, **overrides)
         net = self.net = weights_channels_last(net).float().to(self.device).eval()
         if net.input_spec is None:
-            raise ValueError(f"{name_of(weights)} does not say what it was trained on; only weights written by a run do")
+            raise ValueError(f"{name_of(weights)} {INPUT_ADVICE}")
         self.spec: InputSpec = net.input_spec
         if T is not None:
             if self.spec.kind == "events":
@@ -113,7 +117,7 @@ def expand_folders(paths: Iterable[Path], spec: InputSpec) -> tuple[list[Path], 
         if not path.is_dir():
             found.append(path)
             continue
-        files = find_files(path.parent, path.name or os.curdir, spec.suffixes)
+        files = find_files(path.parent, path.name or os.curdir, spec.suffixes, spec.may_be_input)
         if not files.samples:
             raise ValueError(f"{path} holds no file of {spec.kind} ({', '.join(spec.suffixes)})")
         found += [path.parent / name for name in files.samples]

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from .. import disk
 from ..models.layers import MaxPool
-from ..models.network import Network, nan_where_not_finite, require_positive
+from ..models.network import Network, require_positive
 from ..models.stream import NeuronStates
 from ..neurons import Neuron
 from ..version import __version__
@@ -48,7 +48,8 @@ class Step(nn.Module):
         for name, spec in zip(self.names, self.specs, strict=True):
             given[name] = tree_unflatten([next(leaves) for _ in range(spec.num_leaves)], spec)
         cells = NeuronStates(given)
-        features = nan_where_not_finite(self.net.forward_features(frame[None], cells, {}), frame[None], mixed=False)[0]
+        features = self.net.forward_features(frame[None], cells, {})
+        features = self.net.nan_where_meaningless(features, frame[None], mixed=False)[0]
         count, total = frames_seen + 1, feature_sum + features
         behind = cells.collected()
         return self.net.head(total / count), count, total, *(t for name in self.names for t in tree_flatten(behind[name])[0])

@@ -143,7 +143,7 @@ def require_no_transform() -> None:
 
 def coefficients(neuron: NeuronParams, device: torch.device) -> Tensor:
     """a, b, c of E1 as one tensor [3], float32."""
-    numbers = neuron[:3]
+    numbers = neuron.a, neuron.b, neuron.c  # not neuron[:3], which stops PyTorch 2.8's compiler
     if not any(isinstance(number, Tensor) for number in numbers):
         if torch.compiler.is_compiling() or in_fake_mode():
             return torch.tensor(numbers, dtype=torch.float32, device=device)

@@ -270,7 +270,7 @@ def save(
     """Keep what backward needs; the shortcut, or the current, as its planes where it has them."""
     ctx.spec, ctx.packed = spec, None
     shortcut = tensors.shortcut if spec.connect > Connect.ADD else None  # the gradient passes ADD unchanged
-    kept = tensors._replace(shortcut=shortcut)
+    kept = replace(tensors, "shortcut", shortcut)
     if input_planes is not None:
         if shortcut is not None and tensors.current is not None:
             raise ValueError("input_planes are those of the shortcut or of the current, not of both")
@@ -278,8 +278,14 @@ def save(
         if name is not None:
             values = getattr(tensors, name)
             ctx.packed = name, values.shape, values.dtype, is_channels_last(values)
-            kept = kept._replace(**{name: input_planes})
+            kept = replace(kept, name, input_planes)
     ctx.save_for_backward(*kept, pool_indices, mean, inverse_std)
+
+
+def replace(tensors: FireTensors, name: str, value: Tensor | None) -> FireTensors:
+    """`tensors._replace(name=value)`, which PyTorch 2.8's compiler does not follow."""
+    values = (value if field == name else x for field, x in zip(FireTensors._fields, tensors, strict=True))
+    return FireTensors(*values)  # type: ignore[arg-type]
 
 
 def load(ctx: Any) -> tuple[FireTensors, Tensor | None, Tensor, Tensor]:
@@ -288,7 +294,7 @@ def load(ctx: Any) -> tuple[FireTensors, Tensor | None, Tensor, Tensor]:
     tensors = FireTensors(*saved)
     if ctx.packed is not None:
         name, shape, dtype, channels_last = ctx.packed
-        tensors = tensors._replace(**{name: ops.unpack(getattr(tensors, name), shape, dtype, channels_last)})
+        tensors = replace(tensors, name, ops.unpack(getattr(tensors, name), shape, dtype, channels_last))
     return tensors, indices, mean, inverse_std
 
 

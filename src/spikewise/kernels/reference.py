@@ -38,11 +38,19 @@ def fire(
     for x_t in currents:
         h = a * v + b * x_t.to(dtype) + c  # E1 charge
         s = heaviside(h - v_th, surrogate, alpha)  # E2 fire; backward uses the slope
-        r = s.detach() if detach_reset else s
-        v = h - r * v_th if v_reset is None else (1 - r) * h + r * v_reset  # E3 reset
+        v = reset(h, s, v_th, v_reset, detach_reset)  # E3 reset
         spikes.append(s.to(x.dtype))
     # cat, not stack: cat keeps the channels-last layout of its parts
     return torch.cat(spikes).unflatten(0, (len(spikes), v.shape[0])), v if return_membrane else None
+
+
+def reset(h: Tensor, s: Tensor, v_th: float | Tensor, v_reset: float | Tensor | None, detach: bool) -> Tensor:
+    """The membrane behind spikes s of the charged membrane h (E3): v_reset, or with None less by v_th.
+
+    detach:  whether backward treats the spike in it as a constant
+    """
+    r = s.detach() if detach else s
+    return h - r * v_th if v_reset is None else (1 - r) * h + r * v_reset
 
 
 def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
@@ -107,7 +115,7 @@ def norm_fire(
         raise ValueError(REPEAT_WITH_CURRENT)
     if norm.mean is None:
         mean, variance = norm_stats(y, y.dim() - 3)
-        norm = norm._replace(mean=mean, variance=variance)
+        norm = NormParams(norm.weight, norm.bias, norm.eps, mean, variance)
     assert norm.mean is not None and norm.variance is not None
     scale, shift, _ = scale_and_shift(norm)
     dtype = compute_dtype(y.dtype)

@@ -83,7 +83,7 @@ class NeuronParams(NamedTuple):
         """Why only the reference computes this neuron; empty where the fused kernels do, too."""
         if SURROGATES.get(self.surrogate) not in SURROGATE_CODES:
             return f"the surrogate {self.surrogate!r} is not one of those built in"
-        if not all(isinstance(value, int | float) for value in (self.v_th, self.v_rest, self.alpha)):
+        if any(isinstance(value, Tensor) for value in (self.v_th, self.v_reset, self.alpha)):
             return "threshold, reset and alpha are tensors, not numbers"
         if any(isinstance(value, Tensor) and value.numel() != 1 for value in (self.a, self.b, self.c)):
             return "its coefficients a, b, c are not one number each"

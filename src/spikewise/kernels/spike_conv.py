@@ -25,7 +25,8 @@ def spike_conv(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> 
     Shapes:  x [N, C, H, W], weight [C', C, k, k] -> [N, C', H', W']
     """
     device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    autocasts = device != "meta" and torch.is_autocast_enabled(device)  # there is no autocast without values
+    dtype = torch.get_autocast_dtype(device) if autocasts else x.dtype
     if torch.is_grad_enabled():
         planes = planes_to_keep(x)
         if planes is not None:

@@ -70,14 +70,18 @@ class _Heaviside(torch.autograd.Function):
         ctx.save_for_forward(u)
 
     @staticmethod
-    def jvp(ctx, *tangents):
-        (u,) = ctx.saved_tensors
-        return tangents[0] * SURROGATES[ctx.surrogate](u, ctx.alpha)
-
-    @staticmethod
     def backward(ctx, *grads: Tensor):
         (u,) = ctx.saved_tensors
         return grads[0] * SURROGATES[ctx.surrogate](u, ctx.alpha), None, None
+
+
+class _HeavisideForwardMode(_Heaviside):
+    """With forward-mode derivatives, which torch.compile does not trace."""
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        (u,) = ctx.saved_tensors
+        return tangents[0] * SURROGATES[ctx.surrogate](u, ctx.alpha)
 
 
 def heaviside(u: Tensor, surrogate: str, alpha: float) -> Tensor:
@@ -85,4 +89,5 @@ def heaviside(u: Tensor, surrogate: str, alpha: float) -> Tensor:
 
     Shapes:  u [...] -> spikes [...], 0.0 or 1.0, same dtype
     """
-    return _Heaviside.apply(u, surrogate, alpha)
+    function = _Heaviside if torch.compiler.is_compiling() else _HeavisideForwardMode
+    return function.apply(u, surrogate, alpha)

@@ -11,6 +11,7 @@ from ..kernels.layout import is_channels_last
 from ..kernels.packing import known, note, unpack
 
 Checkpointing = Literal["none", "block", "stage"]
+COMPILES = torch.__version__ >= "2.11"  # older (2.8) compile the second forward, too: running statistics would move twice
 
 
 def require_checkpointing(word: str) -> None:
@@ -18,6 +19,13 @@ def require_checkpointing(word: str) -> None:
         raise ValueError(f"checkpointing={word!r} is unknown; use {', '.join(get_args(Checkpointing))}")
 
 
+def eager_where_not_compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function that PyTorch's compiler leaves as it is, where it would not compile it right."""
+    reason = "networks with checkpointing are compiled by PyTorch 2.11 and newer"
+    return function if COMPILES else torch.compiler.disable(function, reason=reason)
+
+
+@eager_where_not_compiled
 def checkpointed(segment: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`segment(x)`; for backward x alone is kept, as bit planes where it has them.
 

@@ -104,12 +104,11 @@ def has_connect(metadata: dict[str, Any], overrides: dict[str, Any]) -> bool:
 
 
 def infer_connect(metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """g, which no tensor name tells: from the script's arguments (upper or lower case) or the caller."""
-    if "connect" in overrides:
-        return {}
+    """g, which no tensor name tells: from the script's arguments (upper or lower case), or else from the caller."""
     if not has_connect(metadata, overrides):
         raise ValueError(f"the file doesn't tell how blocks connect; pass connect={' or '.join(repr(g) for g in CONNECT)}")
-    return {"connect": str(metadata["args"]["connect_f"]).upper()}
+    told = metadata.get("args", {}).get("connect_f")
+    return {"connect": told.upper()} if isinstance(told, str) else {}
 
 
 def infer_resnet_depth(tensors: dict[str, Tensor], suffix: str) -> int:

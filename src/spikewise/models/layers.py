@@ -1,4 +1,7 @@
-"""The layers all networks are made of: a convolution, its batch norm, and what fires behind them."""
+"""The layers all networks are made of: a convolution, its batch norm, and what fires behind them.
+
+Public: what `__all__` names; docs/own_networks.md builds networks of it.
+"""
 
 import functools
 import inspect
@@ -17,15 +20,38 @@ from ..kernels.packing import flatten_time, known, note, note_planes, unflatten_
 from ..kernels.reference import compute_dtype, norm_stats, scale_and_shift
 from ..kernels.spec import PoolWindow
 from ..kernels.spike_conv import spike_conv
-from ..neurons import Neuron, StateCell
+from ..neurons import Neuron, StateCell, neuron_kind
+from ..neurons.neuron import require_currents
 from .stream import NeuronStates
 from .threshold_norm import ThresholdNorm2d
 
-NeuronFactory = Callable[[], Neuron]
+__all__ = [
+    "ConvNorm",
+    "ConvNormFire",
+    "ConvNormReLU",
+    "Fire",
+    "MaxPool",
+    "NeuronFactory",
+    "SpikeConv",
+    "SpikeConvNorm",
+    "SpikingLayer",
+    "SpikingSequential",
+    "framewise",
+]
+
+NeuronFactory = str | Callable[..., Neuron]  # a name in NEURONS, or a class or function that makes a layer's neurons
 
 
 def framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a stateless module to every frame at once: [T, N, ...] is seen as [T*N, ...] (no copy); [N, ...] as it is."""
+    """Apply a stateless module to every frame at once.
+
+    Shapes:  x [T, N, C, H, W] or [T, N, F], which the module sees as [T*N, ...] (no copy); images [N, C, H, W] as they are
+    Raises:  ValueError for neurons, which must see time, and for a sequence of no frames
+    """
+    if isinstance(module, Neuron | SpikingLayer):
+        raise ValueError(f"{type(module).__name__} has a state over time: call it with the sequence, not frame by frame")
+    if x.dim() != 4 and not len(x):
+        raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
     return module(x) if x.dim() == 4 else unflatten_time(module(flatten_time(x)), x.shape[0])
 
 
@@ -54,8 +80,18 @@ def takes_states(forward: Callable) -> bool:
 
 
 def run_block(block: Any, x: Tensor, states: NeuronStates | None) -> Tensor:
-    """A block of a stage, or what a user put in its place: PyTorch's own modules see every frame, others the sequence."""
-    if isinstance(block, nn.Module) and type(block).__module__.startswith("torch.nn."):
+    """A block of a stage, or what a user put in its place: PyTorch's own modules see every frame, others the sequence.
+
+    Raises:  ValueError for a container of PyTorch's around spiking layers, which would take frames for samples
+    """
+    if isinstance(block, MaxPool):
+        return pool_framewise(block, x)
+    if isinstance(block, SpikeConv) or (isinstance(block, nn.Module) and type(block).__module__.startswith("torch.nn.")):
+        if holds := next((part for part in block.modules() if isinstance(part, SpikingLayer | Neuron)), None):
+            raise ValueError(
+                f"a {type(block).__name__} of PyTorch's around a {type(holds).__name__} would hide time from it; "
+                "use spikewise.models.layers.SpikingSequential"
+            )
         return framewise(block, x)
     if states is not None and (not isinstance(block, nn.Module) or takes_states(type(block).forward)):
         return block(x, states=states)
@@ -66,6 +102,8 @@ class SpikeConv(nn.Conv2d):
     """nn.Conv2d, by the convolution of `kernels`; square windows. (A bias is there once batch norm is folded.)"""
 
     def forward(self, input: Tensor) -> Tensor:
+        if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(input.device.type):
+            raise ValueError(f"given {input.dtype}, but the weights are {self.weight.dtype}; use .to(...) or autocast")
         usual = self.groups == 1 and self.dilation == (1, 1) and self.padding_mode == "zeros" and self.bias is None
         if not usual or len({*self.stride}) > 1 or len({*self.padding}) > 1:
             return super().forward(input)
@@ -89,7 +127,9 @@ class NormGroup(Protocol):
 class ConvNorm(nn.Module):
     """Convolution and batch norm: a current, no spikes.
 
-    Shapes:  x [T, N, C, H, W] or [N, C, H, W] -> the same with `out_channels`, and H, W divided by `stride`
+    Shapes:  x [T, N, C, H, W] or [N, C, H, W] -> the same with `out_channels`, and H, W divided by `stride`, rounded up
+    kernel_size:  in pixels; the padding is kernel_size // 2, which keeps the size where it is odd
+    conv, norm:   the parts, an nn.Conv2d without bias and an nn.BatchNorm2d, or what you put in their place
     """
 
     conv_class = nn.Conv2d
@@ -153,15 +193,21 @@ class ConvNormReLU(ConvNorm):
 
 
 class SpikingLayer(nn.Module):
-    """What layers with neurons have in common: how these are called, and where a stream keeps their state."""
+    """What layers with neurons have in common: how these are called, and where a stream keeps their state.
 
-    neuron: Any  # a Neuron, or what a user put in its place
-    spikes: nn.Module  # a place for hooks: what the neurons fired
-    state_key: str  # set by the network: the name of these neurons' state in a stream
-    packing: bool  # whether training notes on the output how backward may keep it (kernels/packing.py)
+    neuron:     the neurons, a Neuron or what you put in its place
+    spikes:     a place for hooks: what the neurons fired
+    packing:    whether training may keep outputs for backward as bit planes
+    state_key:  the name of these neurons' state in a stream: set when it begins
+    """
+
+    neuron: Any
+    spikes: nn.Module
+    state_key: str
+    packing: bool
 
     def add_neurons(self, neuron: NeuronFactory) -> None:
-        self.neuron, self.spikes, self.state_key, self.packing = neuron(), nn.Identity(), "", True
+        self.neuron, self.spikes, self.state_key, self.packing = neuron_kind(neuron)(), nn.Identity(), "", True
 
     def neuron_params(self) -> NeuronParams | None:
         """What a kernel must know of the neurons; None where they must be called."""
@@ -169,7 +215,7 @@ class SpikingLayer(nn.Module):
 
     def call_neurons(self, x: Tensor, states: NeuronStates | None) -> Tensor:
         """What the neurons, whatever they are, make of the currents x."""
-        cell = self.cell_of(states, x)
+        cell = self.cell_of(states, x.shape[1:], x.dtype)
         if cell is None:
             return self.neuron(x)
         if not isinstance(self.neuron, Neuron) or not self.neuron.is_ours("forward"):
@@ -179,8 +225,9 @@ class SpikingLayer(nn.Module):
             )
         return self.neuron(x, cell=cell)
 
-    def cell_of(self, states: NeuronStates | None, y: Tensor) -> StateCell | None:
-        return None if states is None else states.cell(self.state_key, y.shape[-4:], compute_dtype(y.dtype))
+    def cell_of(self, states: NeuronStates | None, shape: torch.Size, dtype: torch.dtype) -> StateCell | None:
+        """Where these neurons find their state, of currents of this shape per time step [N, ...]; None without a stream."""
+        return None if states is None else states.cell(self.state_key, shape, compute_dtype(dtype))
 
 
 class Fire(SpikingLayer):
@@ -188,8 +235,10 @@ class Fire(SpikingLayer):
 
     Where a convolution and its norm lie right before them, ConvNormFire is the faster layer.
 
-    Shapes:  x [T, N, C, H, W] currents, in units of the threshold -> spikes of the same shape
+    Shapes:  x [T, N, C, H, W] or [T, N, F] currents, in units of the threshold -> spikes of the same shape
+    neuron:  a name in NEURONS, or a class or function that makes the neurons
     spikes:  a place for hooks
+    Raises:  ValueError for currents of 2 or 4 dimensions, which mostly lack their time, and for integers
     """
 
     def __init__(self, neuron: NeuronFactory):
@@ -197,10 +246,16 @@ class Fire(SpikingLayer):
         self.add_neurons(neuron)
 
     def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
-        params = self.neuron_params()
+        require_currents(x)
+        if x.dim() in (2, 4):
+            raise ValueError(
+                f"given {list(x.shape)}; neurons take sequences [T, N, F] or [T, N, C, H, W]: of one image or vector, "
+                "x.expand(T, *x.shape); of signals [T, N, C, L], x[..., None]"
+            )
+        params = self.neuron_params() if x.dim() == 5 else None  # the operator is of images
         if params is None:
             return self.spikes(self.call_neurons(x.to(compute_dtype(x.dtype)), states).to(x.dtype))
-        backend, cell = get_backend(self.neuron.backend, x), self.cell_of(states, x)
+        backend, cell = get_backend(self.neuron.backend, x), self.cell_of(states, x.shape[1:], x.dtype)
         unseen = is_plain(self.spikes, nn.Identity)
         out, v_last, _, _ = backend.norm_fire(
             x,
@@ -233,12 +288,14 @@ class ConvNormFire(ConvNorm, SpikingLayer):
     the convolution is one operator.
 
     Shapes:        x [T, N, C, H, W] -> spikes [T, N, C', H', W']; or a still image x [N, C, H, W], convolved and normalised
-                   once and read `repeat_steps` times
+                   once and read `repeat_steps` times; padding is kernel_size // 2
+    neuron:        a name in NEURONS, or a class or function that makes the neurons
     connect:       g of E6, a function of (a, s); None where no shortcut arrives
     spikes:        a place for hooks: what the neurons fired, before it is connected
     shortcut:      s of E6 [T, N, C', H', W'], connected after the neurons (SEW)
     current:       added before the neurons (the shortcut of a Spiking block, E8)
     pool:          max pooling of the output
+    Raises:        ValueError for an x that is no sequence, and no still image that is read `repeat_steps` times
     """
 
     conv_class = SpikeConv
@@ -268,6 +325,11 @@ class ConvNormFire(ConvNorm, SpikingLayer):
         repeat_steps: int = 0,
         pool: "MaxPool | None" = None,
     ) -> Tensor:
+        if x.dim() != (4 if repeat_steps else 5):
+            raise ValueError(
+                f"given {list(x.shape)} and repeat_steps={repeat_steps}; this layer takes sequences [T, N, C, H, W], "
+                "or a still image [N, C, H, W] with the number of steps for which it is read"
+            )
         y = framewise(self.conv, x)
         params = self.fusible_params()
         if params is not None and is_plain(self.spikes, nn.Identity) and (pool is None or is_plain(pool, MaxPool)):
@@ -302,7 +364,7 @@ class ConvNormFire(ConvNorm, SpikingLayer):
         emit_planes: bool = False,
     ) -> Tensor:
         """Norm and neurons as one operator, with connection and pooling where these are given."""
-        norm, backend, cell = self.norm, get_backend(self.neuron.backend, y), self.cell_of(states, y)
+        norm, backend, cell = self.norm, get_backend(self.neuron.backend, y), self.cell_of(states, y.shape[-4:], y.dtype)
         stats = norm_params(norm)
         count: int | Tensor = y.numel() // y.shape[-3]
         if not norm.training:
@@ -336,8 +398,8 @@ class ConvNormFire(ConvNorm, SpikingLayer):
     def norm_then_fire(self, y: Tensor, states: NeuronStates | None, current: Tensor | None, repeat_steps: int) -> Tensor:
         """Norm and neurons one after the other, each called as a module: whatever they are, and whatever hooks they carry."""
         wide = compute_dtype(y.dtype)  # of the membranes; a norm whose weights are half takes half
-        weight = next(self.norm.parameters(), None)
-        x = self.normalize(y if weight is not None and weight.dtype == y.dtype else y.to(wide)).to(wide)
+        weights = [weight.dtype for weight in self.norm.parameters()]
+        x = self.normalize(y if weights[:1] == [y.dtype] else y.to(wide)).to(wide)
         if repeat_steps:
             x = x.expand(repeat_steps, *x.shape)
         if current is not None:
@@ -351,7 +413,10 @@ class ConvNormFire(ConvNorm, SpikingLayer):
 
 
 class MaxPool(nn.Module):
-    """Max pooling by the kernels of `backend`. [N, C, H, W] -> [N, C, H', W']"""
+    """Max pooling by the kernels of `backend`, a name in BACKENDS or "auto".
+
+    Shapes:  x [N, C, H, W] -> [N, C, H', W']
+    """
 
     def __init__(self, size: int, stride: int, padding: int = 0, *, backend: str):
         super().__init__()
@@ -363,6 +428,19 @@ class MaxPool(nn.Module):
 
     def extra_repr(self) -> str:
         return "size={}, stride={}, padding={}".format(*self.window)
+
+
+class SpikingSequential(nn.Sequential):
+    """nn.Sequential over time: our layers see the sequence and a stream's states, PyTorch's own modules every frame.
+
+    Shapes:  x [T, N, ...] -> what the last module makes of it
+    Raises:  ValueError for an nn.Sequential around spiking layers
+    """
+
+    def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
+        for module in self:
+            x = run_block(module, x, states)
+        return x
 
 
 def pool_framewise(pool: nn.Module, x: Tensor) -> Tensor:
@@ -381,7 +459,7 @@ def build_pool(kind: str, size: int, stride: int, padding: int, neuron: NeuronFa
     """Pooling of a kind of POOL_KINDS, by the kernels these neurons run on; None: by PyTorch."""
     if kind == "avg":
         return nn.AvgPool2d(size, stride, padding)
-    return MaxPool(size, stride, padding, backend="reference" if neuron is None else neuron().backend)
+    return MaxPool(size, stride, padding, backend="reference" if neuron is None else neuron_kind(neuron)().backend)
 
 
 @torch.no_grad()

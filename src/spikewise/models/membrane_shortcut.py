@@ -1,10 +1,12 @@
-"""The membrane-shortcut block of MS-ResNet (E10): branch and shortcut meet as currents."""
+"""The membrane-shortcut block of MS-ResNet (E10): branch and shortcut meet as currents. Public: `MSBlock`."""
 
 from torch import Tensor
 
 from .layers import ConvNorm, ConvNormFire, Fire, NeuronFactory, SpikeConvNorm
 from .residual import Block
 from .stream import NeuronStates
+
+__all__ = ["MSBlock"]
 
 
 class MSBlock(Block):

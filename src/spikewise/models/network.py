@@ -1,8 +1,8 @@
-"""What all networks share: the check of the input, the head, and a stream of single frames."""
+"""What all networks share: the check of the input, the head, and a stream of single frames; streams through any module."""
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,30 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..neurons import Neuron
+from ..wording import count
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNorm, Fire, LayerOwner, NeuronFactory, NormGroup, SpikingLayer, buffers_kept, run_block
+from .layers import (
+    ConvNorm,
+    ConvNormFire,
+    Fire,
+    LayerOwner,
+    NeuronFactory,
+    NormGroup,
+    SpikingLayer,
+    buffers_kept,
+    run_block,
+    takes_states,
+)
 from .residual import Block
 from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
 
 if TYPE_CHECKING:  # networks are built without readers of images and events
     from ..data.input_spec import InputSpec
 
+INPUT_ADVICE = (
+    "does not say what it was trained on: load it in Python, set net.input_spec = sw.InputSpec(class_names=(...), "
+    "shape=(3, 224, 224)), and keep that by sw.save_pretrained(net, FOLDER)"
+)
 EXPORT_ADVICE = "use torch.export.export(net, (x,)) or torch.compile(net)"
 
 
@@ -29,7 +45,14 @@ class Network(LayerOwner):
 
     Shapes:  still images [N, C, H, W], read T times, or frames [T, N, C, H, W] of any T -> logits [N, num_classes]
     Raises:  ValueError that says what was given and what fits
+
+    A network of your own sets `stem`, `stages` (an nn.ModuleList of lists of layers, blocks or modules of PyTorch),
+    `num_features` and its last layer `fc`; or it says its own `forward_features`.
+    spiking:  whether there are neurons; a network without sees a still image once
     """
+
+    stages: Any  # in the order of depth
+    stem: Any
 
     def __init__(self, *, in_channels: int, num_classes: int, T: int, spiking: bool):
         super().__init__()
@@ -37,8 +60,8 @@ class Network(LayerOwner):
         self.in_channels, self.T, self.spiking = in_channels, T, spiking
         self.num_features = 0  # of each step, before the head: set by the network
         self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
-        self.input_spec: InputSpec | None = None  # what it was trained on, where that is known
-        self.saw_input = False  # in evaluation: its range is looked at once
+        self.input_spec: InputSpec | None = None  # what it is shown and answers, where that is known; checked when it is set
+        self.told_of_range = False  # whether the user knows that pixels lie between 0 and 1
         self.min_image_size = 1  # pixels
         self.checkpointing = "none"
         self.tail: Fire | None = None  # neurons between the last stage and the head, where blocks hand on currents
@@ -48,12 +71,19 @@ class Network(LayerOwner):
 
         taken:  number of a stage -> its output, put there for the numbers that are there
         """
-        raise NotImplementedError(f"{type(self).__name__} must say how it makes features of frames")
+        x = self.forward_stem(x, states)
+        for number, stage in enumerate(self.stages, start=1):
+            x = self.forward_stage(stage, x, states)
+            if number in taken:
+                taken[number] = x
+        return self.average_over_space(x, states)
 
-    @property
-    def stages(self) -> list[Any]:
-        """The stages, in the order of depth."""
-        raise NotImplementedError(f"{type(self).__name__} must say its stages")
+    def forward_stem(self, x: Tensor, states: NeuronStates | None) -> Tensor:
+        """What the first stage is given: of a spiking network [T, N, C, H, W], also where x is a still image."""
+        repeat_steps = self.T if x.dim() == 4 and self.spiking else 0
+        if isinstance(self.stem, ConvNormFire):  # convolves a still image once
+            return self.stem(x, states=states, repeat_steps=repeat_steps)
+        return run_block(self.stem, x.expand(repeat_steps, *x.shape) if repeat_steps else x, states)
 
     def features(
         self, x: Tensor, stages: int | Sequence[int] = (), *, mean: bool = False, batch_first: bool = False
@@ -72,7 +102,7 @@ class Network(LayerOwner):
         x = self.prepare_input(x, batch_first)
         self.forward_features(x, None, taken)
         for number, out in taken.items():
-            marked = nan_where_not_finite(out.flatten(-3), x, mixed=self.training)
+            marked = self.nan_where_meaningless(out.flatten(-3), x, mixed=self.training)
             taken[number] = marked.unflatten(-1, out.shape[-3:])
         return {number: out.mean(0) if mean and out.dim() == 5 else out for number, out in taken.items()}
 
@@ -84,7 +114,22 @@ class Network(LayerOwner):
         return getattr(self, self.head_name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "input_spec" and value is not None:
+            self.require_input_spec(value)
         super().__setattr__(self.head_name if name == "head" else name, value)
+
+    def require_input_spec(self, spec: "InputSpec") -> None:
+        """Refuse the input or the class names of another network.
+
+        Raises:  ValueError
+        """
+        stem = next((getattr(layer.conv, "in_channels", None) for layer in self.conv_layers.values()), None)
+        if spec.shape[0] not in (self.in_channels, stem):  # the stem may be another now
+            channels = count(self.in_channels, "channel")
+            raise ValueError(f"input_spec: shape={spec.shape}, but this network takes {channels}")
+        if spec.class_names and len(spec.class_names) != self.num_classes:
+            given = f"{len(spec.class_names)} class_names"
+            raise ValueError(f"input_spec: {given}, but this network has {self.num_classes} outputs; give each its name")
 
     @property
     def num_classes(self) -> int:
@@ -105,14 +150,17 @@ class Network(LayerOwner):
         Raises:  ValueError where the weights do not say what the network was trained on; as `InputSpec.preprocess`
         """
         if self.input_spec is None:
-            raise ValueError("this network does not say what it was trained on; only weights written by a run do")
+            raise ValueError(f"this network {INPUT_ADVICE}")
         sample = torch.from_numpy(self.input_spec.preprocess(source))
         return sample[:, None] if sample.dim() == 4 else sample[None]
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the first floating-point parameter, as input must be."""
-        return next((p.dtype for p in self.parameters() if p.is_floating_point()), torch.get_default_dtype())
+        for parameter in self.parameters():  # next() with a default stops PyTorch 2.8's compiler
+            if parameter.is_floating_point():
+                return parameter.dtype
+        return torch.get_default_dtype()
 
     @property
     def blocks(self) -> dict[str, Block]:
@@ -127,18 +175,12 @@ class Network(LayerOwner):
     @property
     def spiking_layers(self) -> dict[str, Any]:
         """The spiking layers by name."""
-        return {name: module for name, module in self.named_modules() if isinstance(module, SpikingLayer)}
+        return spiking_layers(self)
 
     @property
     def neurons(self) -> dict[str, nn.Module]:
         """What gives spikes, by name: the place for hooks of spiking layers; neurons that a user's block calls by itself."""
-        layers, found = self.spiking_layers, {}
-        for name, module in self.named_modules():
-            if isinstance(module, SpikingLayer):
-                found[name] = module.spikes
-            elif isinstance(module, Neuron) and name.removesuffix(".neuron") not in layers:
-                found[name] = module
-        return found
+        return neurons(self)
 
     @torch.no_grad()
     def zero_init_(self) -> None:
@@ -199,6 +241,22 @@ class Network(LayerOwner):
         """Features [T, N, F] of the last stage's output [T, N, F, H, W], by way of the tail's neurons, where there are any."""
         return (x if self.tail is None else self.tail(x, states=states)).mean((-2, -1))
 
+    def nan_where_meaningless(self, features: Tensor, x: Tensor, *, mixed: bool) -> Tensor:
+        """Features, NaN where those of this input mean nothing: neurons answer NaN with silence, which looks like any other.
+
+        That is of samples with NaN or infinities, and of all where a learned threshold is not above rest. Without waiting for a
+        GPU.
+        Shapes:  features [T, N, F] or [N, F], x [T, N, C, H, W] or [N, C, H, W]
+        mixed:   whether samples depend on each other
+        """
+        fine = x.isfinite().flatten(-3).all(-1, keepdim=True)
+        fine = fine.all() if mixed else fine
+        for module in self.modules():
+            if isinstance(module, Neuron) and (holds := module.threshold_holds()) is not None:
+                fine = fine & holds
+        zero = features.new_zeros(())
+        return torch.where(fine, features, zero / zero)  # torch.export of PyTorch 2.8 writes no NaN
+
     def _replicate_for_data_parallel(self) -> Any:
         raise ValueError(
             "DataParallel cuts its input along axis 0, which is time in frames [T, N, C, H, W]; use DistributedDataParallel, "
@@ -213,10 +271,11 @@ class Network(LayerOwner):
     def forward(self, x: Tensor, *, batch_first: bool = False) -> Tensor:
         """Logits [N, num_classes] of still images [N, C, H, W] or frames [T, N, C, H, W]; with batch_first, [N, T, C, H, W].
 
-        A sample that holds NaN or infinities gets NaN; in training all get it, as batch norm mixes them.
+        A sample that holds NaN or infinities gets NaN; in training all get it, as batch norm mixes them. So do all where a
+        threshold that is learned is not above rest any more.
         """
         x = self.prepare_input(x, batch_first)
-        features = nan_where_not_finite(self.forward_features(x, None, {}), x, mixed=self.training)
+        features = self.nan_where_meaningless(self.forward_features(x, None, {}), x, mixed=self.training)
         if features.dim() == 3:
             features = sum_in_order(features) / features.shape[0]
         return self.head(features)
@@ -237,20 +296,9 @@ class Network(LayerOwner):
             raise RuntimeError("net.step streams in evaluation mode; call net.eval() first")
         self.check_input(frame, dims=(4,))
         self.check_state(state, frame, memory)
-        self.assign_state_keys()
-        frames, states = frame[None], NeuronStates(None if state is None else state.membranes)
-        features = nan_where_not_finite(self.forward_features(frames, states, {}), frames, mixed=False)[0]
-        membranes = states.collected()
-        if state is not None and set(state.membranes) != set(membranes):
-            raise ValueError("the state has membranes this network does not have: it comes from another network")
-        forgotten = sorted(set(self.spiking_layers) - set(membranes))
-        if len(self.neurons) > len(membranes):  # neurons that a user's block calls by itself name their state as they like
-            forgotten += sorted(set(self.neurons) - set(membranes))
-        if forgotten:
-            raise ValueError(
-                f"{forgotten[0]} was not given the stream's `states`: blocks and hooks must hand them on "
-                "(models/layers.py: Fire holds neurons that stream)"
-            )
+        frames, previous = frame[None], None if state is None else state.membranes
+        features, membranes = run_streamed(self, lambda states: self.forward_features(frames, states, {}), previous)
+        features = self.nan_where_meaningless(features, frames, mixed=False)[0]
         if state is not None:
             state = state.remember(features, membranes)
         else:
@@ -318,11 +366,14 @@ class Network(LayerOwner):
         )
 
     def warn_of_range(self, x: Tensor) -> None:
-        """Say, at the first input in evaluation, that a network of normalized pixels is given pixels from 0 to 1."""
+        """Say once, in evaluation, that a network of normalized pixels is given pixels from 0 to 1.
+
+        Every input is looked at until then, where that costs next to nothing: on the CPU, and not while it is compiled.
+        """
         if torch.compiler.is_compiling() or x.device.type != "cpu" or type(x) is not Tensor:
             return
-        self.saw_input = True
         if self.input_spec is not None and self.input_spec.mean is not None and x.numel() and x.min() >= 0 and x.max() <= 1:
+            self.told_of_range = True
             warnings.warn(
                 "all pixels lie between 0 and 1, but this network was trained on normalized ones (net.input_spec.mean, std): "
                 "use net.preprocess, or normalize them",
@@ -333,9 +384,8 @@ class Network(LayerOwner):
         raise TypeError(f"torch.jit.script cannot take this network; {EXPORT_ADVICE}")
 
     def assign_state_keys(self) -> None:
-        """Tell each spiking layer the name of its neurons' state; for every frame anew, as layers may be the user's."""
-        for name, layer in self.spiking_layers.items():
-            layer.state_key = name
+        """Tell each spiking layer the name of its neurons' state."""
+        assign_state_keys(self)
 
     def prepare_input(self, x: Tensor, batch_first: bool) -> Tensor:
         """Input as the network computes with it: frames with time first."""
@@ -366,7 +416,7 @@ class Network(LayerOwner):
             if x.dim() == 5 and x.shape[-3] != self.in_channels and x.shape[1] == self.in_channels:
                 hint = "; channels come after batch: x.permute(...)"
             raise ValueError(f"given {list(x.shape)}; this network takes {fits}{hint}")
-        if not self.training and not self.saw_input:
+        if not self.training and not self.told_of_range:
             self.warn_of_range(x)
         if x.dim() == 5 and x.shape[0] == 0:
             raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
@@ -383,15 +433,70 @@ class Network(LayerOwner):
             raise ValueError(f"given {x.dtype}, but the weights are {dtype}; use x.to({dtype}), net.to({x.dtype}) or autocast")
 
 
-def nan_where_not_finite(features: Tensor, x: Tensor, *, mixed: bool) -> Tensor:
-    """Features, NaN where those of this input mean nothing: neurons answer NaN with silence, which looks like any other.
+def stream(module: nn.Module, frames: Tensor, states: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    """See the next frames of a sequence through any module that is made of our layers.
 
-    Without waiting for a GPU.
-    Shapes:  features [T, N, F] or [N, F], x [T, N, C, H, W] or [N, C, H, W]
-    mixed:   whether samples depend on each other
+    Piece by piece, the outputs are those of `module(all frames)`, which starts from rest.
+
+    module:   called as module(frames, states=...), and hands `states` on to each spiking layer; a `Network` has `step`, too
+    Shapes:   frames [T, N, ...], any T of 1 or more
+    states:   what the last call returned, a dict of layers' names and their neurons' states; None at the first. It is not
+              changed, and has gradients where these are on (`map_states(torch.Tensor.detach, states)` ends them)
+    Returns:  what the module gives, and the states behind it
+    Raises:   RuntimeError where batch norm in training would see these frames instead of the sequence; ValueError for states of
+              another module, or of frames of another size, and for a layer that was not given `states`
     """
-    fine = x.isfinite().flatten(-3).all(-1, keepdim=True)
-    return torch.where(fine.all() if mixed else fine, features, torch.nan)
+    inner = getattr(module, "_orig_mod", module)  # of torch.compile
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if any(norm.training for norm in norms):
+        raise RuntimeError("streams run with batch norm in evaluation mode; call .eval() first")
+    if states is not None and not isinstance(states, dict):
+        raise ValueError(f"given states of type {type(states).__name__}; pass what the last call returned, or None at first")
+    if not takes_states(type(inner).forward):
+        advice = "use net.step" if isinstance(inner, Network) else "take states=None, and hand it on (SpikingSequential does)"
+        raise ValueError(f"{type(inner).__name__}.forward takes no `states`, which a stream gives to spiking layers: {advice}")
+    return run_streamed(inner, lambda given: module(frames, states=given), states)
+
+
+def run_streamed(
+    module: nn.Module, forward: Callable[[NeuronStates], Any], previous: dict[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    """What `forward(states)` gives, run with the states that the last frames left, and those of all neurons behind it."""
+    assign_state_keys(module)  # for every frame anew, as layers may be the user's
+    states = NeuronStates(previous)
+    out, collected = forward(states), states.collected()
+    if previous is not None and set(previous) != set(collected):
+        raise ValueError("the state has membranes this network does not have: it comes from another network")
+    forgotten, all_neurons = sorted(set(spiking_layers(module)) - set(collected)), neurons(module)
+    if len(all_neurons) > len(collected):  # neurons that a user's block calls by itself name their state as they like
+        forgotten += sorted(set(all_neurons) - set(collected))
+    if forgotten:
+        raise ValueError(
+            f"{forgotten[0] or type(module).__name__} was not given the stream's `states`: blocks and hooks must hand them on "
+            "(models/layers.py: Fire holds neurons that stream)"
+        )
+    return out, collected
+
+
+def assign_state_keys(module: nn.Module) -> None:
+    for name, layer in spiking_layers(module).items():
+        layer.state_key = name
+
+
+def spiking_layers(module: nn.Module) -> dict[str, Any]:
+    """The spiking layers of a module by name."""
+    return {name: part for name, part in module.named_modules() if isinstance(part, SpikingLayer)}
+
+
+def neurons(module: nn.Module) -> dict[str, nn.Module]:
+    """What gives spikes in a module, as `Network.neurons`."""
+    layers, found = spiking_layers(module), {}
+    for name, part in module.named_modules():
+        if isinstance(part, SpikingLayer):
+            found[name] = part.spikes
+        elif isinstance(part, Neuron) and name.removesuffix("neuron").removesuffix(".") not in layers:
+            found[name] = part
+    return found
 
 
 def require_positive(**values: int) -> None:

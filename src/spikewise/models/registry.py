@@ -1,14 +1,14 @@
 """The table of networks, and the one function that builds them."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 
 from .. import aliases
 from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
-from ..neurons import NEURONS, Neuron
+from ..neurons import NEURONS, Neuron, neuron_kind
 from ..wording import unknown_name
 from .chain import ChainNet
 from .event_nets import EventNet
@@ -60,7 +60,11 @@ class ModelEntry(NamedTuple):
     @property
     def options(self) -> set[str]:
         """The options of `build_model` that this network has."""
-        of_block = NEURON_OPTIONS - {"last_surrogate"} if self.block is None else BLOCK_OPTIONS[self.block]
+        of_block = (
+            NEURON_OPTIONS - {"last_surrogate"}
+            if self.block is None
+            else next(BLOCK_OPTIONS[kind] for kind in self.block.__mro__ if kind in BLOCK_OPTIONS)
+        )
         options = FAMILY_OPTIONS[self.family] | of_block | {"num_classes", "in_channels", "width"}
         return options if self.pools else options - {"pool"}
 
@@ -73,32 +77,39 @@ class ModelEntry(NamedTuple):
 
 NEURON_OPTIONS = {"T", "neuron", "v_th", "v_reset", "tau", "decay_input", "surrogate", "alpha", "detach_reset"}
 NEURON_OPTIONS |= {"last_surrogate", "backend"}
-BLOCK_OPTIONS: dict[type[Block], set[str]] = {
+BLOCK_OPTIONS: dict[type[Block], set[str]] = {  # a class that is not here has those of the class it derives from
+    Block: NEURON_OPTIONS | {"zero_init"},
     SEWBlock: NEURON_OPTIONS | {"connect", "zero_init"},
-    SpikingBlock: NEURON_OPTIONS | {"zero_init"},
-    ThresholdNormBlock: NEURON_OPTIONS | {"zero_init"},
     PlainBlock: NEURON_OPTIONS,
-    MSBlock: NEURON_OPTIONS | {"zero_init"},
     ReLUBlock: {"zero_init"},
-    RBABlock: {"zero_init"},
 }
 FAMILY_OPTIONS = {"imagenet": {"stem", "pool"}, "cifar": set(), "chain": set(), "event": {"stem", "pool", "num_blocks"}}
 
 
 def imagenet_entry(block: type[Block], depth: int, widths: tuple[int, ...] = IMAGENET_WIDTHS) -> ModelEntry:
+    """A ResNet of the ImageNet kind of these blocks: depth 18, 34, 50, 101, 104 or 152; widths, the channels of each stage."""
+    require_depth(depth, IMAGENET_DEPTHS)
     return ModelEntry("imagenet", block, IMAGENET_DEPTHS[depth], widths, depth in BOTTLENECK_DEPTHS, ("7x7", "3x3"))
 
 
 def cifar_entry(block: type[Block], depth: int) -> ModelEntry:
+    """A ResNet of the CIFAR kind of these blocks: depth 20, 32, 44, 56 or 110."""
+    require_depth(depth, CIFAR_DEPTHS)
     return ModelEntry("cifar", block, CIFAR_DEPTHS[depth], CIFAR_WIDTHS, stems=("3x3",))
 
 
 def event_entry(block: type[Block], *stages: tuple[int, int]) -> ModelEntry:
+    """A network for event cameras of these blocks: (channels, number of blocks) of each stage."""
     return ModelEntry("event", block, stages, stems=("1x1", "3x3"))
 
 
 def chain_entry(layers: str) -> ModelEntry:
     return ModelEntry("chain", None, (), layers=layers)
+
+
+def require_depth(depth: int, depths: Collection[int]) -> None:
+    if depth not in depths:
+        raise ValueError(f"there is no ResNet of depth {depth}; use {', '.join(map(str, depths))}")
 
 
 MODELS: dict[str, ModelEntry] = {
@@ -191,8 +202,8 @@ def build_model(
     num_classes:     size of the last layer
     T:               time steps for which a still image is shown; frame sequences bring their own
     connect:         g of E6, "ADD", "AND", "IAND" or a function of (a, s); SEW networks
-    neuron:          "IF", "LIF", "PLIF", or a function that makes a neuron of v_th, v_reset, surrogate, alpha, detach_reset
-                     and backend; None is IF for images and PLIF for events, as published
+    neuron:          a name of NEURONS, such as "IF" or "PLIF", or a class or function that makes a neuron of v_th, v_reset,
+                     surrogate, alpha, detach_reset and backend; None is IF for images and PLIF for events, as published
     v_th, v_reset:   threshold and reset potential; v_reset=None is the soft reset
     tau:             membrane time constant in time steps, > 1; LIF and (at the start) PLIF
     decay_input:     whether LIF and PLIF divide their input by tau
@@ -270,6 +281,18 @@ DEFAULTS = {
 }
 
 
+def effective_options(entry: ModelEntry, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of a network with what their None stands for; words of tables as the tables have them."""
+    default = {"neuron": entry.default_neuron, "stem": (entry.stems or (None,))[0], "last_surrogate": options["surrogate"]}
+    default |= (
+        {"in_channels": 2, "num_blocks": sum(blocks for _, blocks in entry.stages)}
+        if entry.family == "event"
+        else {"in_channels": 3}
+    )
+    chosen = options | {key: value for key, value in default.items() if options[key] is None}
+    return chosen | {"connect": table_key(chosen["connect"], CONNECT), "neuron": table_key(chosen["neuron"], NEURONS)}
+
+
 def find_model(name: str) -> ModelEntry:
     if name not in MODELS:
         raise ValueError(unknown_name("model", name, sorted(MODELS), own=True))
@@ -291,15 +314,6 @@ def check_options(name: str, entry: ModelEntry, options: dict[str, Any]) -> None
                 if kind not in NEURONS.values()
                 else f"{table_key(kind, NEURONS)} has no {key!r}, given {options[key]!r}; use neuron='LIF' or 'PLIF'"
             )
-
-
-def neuron_kind(neuron: str | Callable[..., Neuron]) -> Callable[..., Neuron]:
-    """The class that a word of NEURONS stands for; a class or function stands for itself."""
-    if callable(neuron):
-        return neuron
-    if not isinstance(neuron, str) or neuron not in NEURONS:
-        raise ValueError(unknown_name("neuron", neuron, NEURONS, own=True))
-    return NEURONS[neuron]
 
 
 def own_options(kind: Callable[..., Neuron]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The residual blocks (E7-E9)."""
+"""The residual blocks (E7-E9). Public: what `__all__` names."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +13,17 @@ from ..wording import unknown_name
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm, SpikingLayer
 from .stream import NeuronStates
 from .threshold_norm import ThresholdNorm2d
+
+__all__ = [
+    "BOTTLENECK_EXPANSION",
+    "Block",
+    "PlainBlock",
+    "RBABlock",
+    "ReLUBlock",
+    "SEWBlock",
+    "SpikingBlock",
+    "ThresholdNormBlock",
+]
 
 ONE_OF_TWO = 2**-0.5  # alpha of td-BN for each of two currents that are added: their sum then varies as one
 BOTTLENECK_EXPANSION = 4  # a bottleneck's output has this many times the channels of its 3x3 convolution
@@ -30,6 +41,7 @@ class Block(LayerOwner):
                         may say its `last_neurons` and `last_norm` itself; what neither says is not analysed
 
     Shapes:  x [T, N, C, H, W] -> [T, N, C', H', W'], H' = H / stride; C' = channels, or 4 channels in a bottleneck
+    stride:  1, or more to shrink the image
     The bottleneck's stride is on its 3x3 convolution (ResNet v1.5), as in the published networks.
     """
 
@@ -127,8 +139,11 @@ class Block(LayerOwner):
 class SEWBlock(Block):
     """Spike-element-wise block: branch and shortcut meet after the neurons, O[t] = g(SN(F(S[t])), S[t]).
 
-    neuron:       makes the neurons of each layer; last_neuron, those of the branch's last layer (None: the same)
+    neuron:       makes the neurons of each layer (a name in NEURONS, a class or function); last_neuron, those of the branch's
+                  last layer (None: the same)
     connect:      "ADD", "AND", "IAND" or a function of (a, s), a from the branch, s from the shortcut
+    bottleneck:   three convolutions, the last one to 4 channels, in place of two
+    Raises:       ValueError for an unknown name
     Source:       E6, E7; Fang et al. 2021, Eq. 9, Fig. 2(b)
     """
 

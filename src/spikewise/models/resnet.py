@@ -84,16 +84,7 @@ class ResNet(Network):
     def stages(self) -> list[nn.ModuleList]:
         return [getattr(self, f"layer{number}") for number in range(1, self.num_stages + 1)]
 
-    def forward_features(self, x: Tensor, states: NeuronStates | None, taken: dict[int, Tensor]) -> Tensor:
-        x = self.forward_stem(x, states)
-        for number, stage in enumerate(self.stages, start=1):
-            x = self.forward_stage(stage, x, states)
-            if number in taken:
-                taken[number] = x
-        return self.average_over_space(x, states)
-
     def forward_stem(self, x: Tensor, states: NeuronStates | None) -> Tensor:
-        """What the first stage is given: of a spiking network [T, N, C, H, W], also where x is a still image."""
         repeat_steps = self.T if x.dim() == 4 and self.spiking else 0
         if not isinstance(self.stem, SpikingLayer):
             out = pool_framewise(self.pool, self.stem(x, states=states))

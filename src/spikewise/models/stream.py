@@ -83,11 +83,10 @@ class StreamState:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "StreamState":
         """The same state with a function applied to each of its tensors."""
-        apply = lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf  # noqa: E731
         steps = function(self.num_steps) if isinstance(self.num_steps, Tensor) else self.num_steps
         return replace(
             self,
-            membranes=tree_map(apply, self.membranes),
+            membranes=map_states(function, self.membranes),
             feature_sum=function(self.feature_sum),
             num_steps=steps,
             recent=tuple(map(function, self.recent)),
@@ -96,6 +95,11 @@ class StreamState:
 
 
 torch.serialization.add_safe_globals([StreamState])
+
+
+def map_states(function: Callable[[Tensor], Tensor], states: dict[str, Any]) -> dict[str, Any]:
+    """States of neurons with a function applied to each of their tensors: `torch.Tensor.detach`, for example."""
+    return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, states)
 
 
 def sum_in_order(features: Sequence[Tensor] | Tensor) -> Tensor:
@@ -129,7 +133,9 @@ class NeuronStates:
             if isinstance(state, Tensor):  # a membrane
                 fits = v.shape == shape and v.dtype == dtype
             else:  # of a neuron with states of its own: of every pixel, or of something else
-                fits = v.dim() != len(shape) or v.shape[2:] == shape[2:] or v.shape[2:].numel() == 1
+                fits = v.dim() != len(shape) or (
+                    v.shape[0] in (1, shape[0]) and (v.shape[2:] == shape[2:] or v.shape[2:].numel() == 1)
+                )
             if not fits:
                 raise ValueError(
                     f"the state's membrane of {layer!r} is {list(v.shape)} {v.dtype}, this frame needs {list(shape)} {dtype}: "

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 import warnings
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -14,10 +15,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .. import disk
+from ..wording import count
 from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
 from .network import Network, require_positive
 from .parts import build_empty, changed_parts, replace_parts
+from .registry import effective_options, find_model
 from .tensor_file import serialize
 
 WEIGHTS_FILE = "model.safetensors"
@@ -31,6 +34,7 @@ HARMLESS_TYPES: list[Any] = [
     *((PurePosixPath, f"pathlib.{name}") for name in ("PosixPath", "PurePosixPath")),
     *((PureWindowsPath, f"pathlib.{name}") for name in ("WindowsPath", "PureWindowsPath")),
 ]
+FREE_OPTIONS = {"T", "backend", "zero_init"}  # of `load_pretrained`: they contradict no file
 STATE_DICT_KEYS = ("model", "net", "state_dict")  # where checkpoints keep their tensors; "model" and "net": the published ones
 
 
@@ -55,7 +59,10 @@ def serialize_pretrained(net: nn.Module) -> memoryview:
     """The content of the file that `save_pretrained` writes: a copy, which later training does not change."""
     net = unwrap_module(net)
     if not isinstance(net, Network) or not net.spec:
-        raise ValueError("save_pretrained: this network was not built by build_model, so the file could not say what it is")
+        raise ValueError(
+            "save_pretrained: this network was not built by build_model, so the file could not say what it is; "
+            "save net.state_dict() instead"
+        )
     spec = net.spec | {"T": net.T}
     if type(net.head) is nn.Linear:
         spec["num_classes"] = net.num_classes
@@ -90,7 +97,8 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
     path:       a folder of `save_pretrained`, a run folder, a .safetensors file, or a checkpoint written by torch.save: the
                 published ones ("model" or "net" inside, with or without the training script's arguments), torchvision's, or a
                 bare dict of tensors
-    overrides:  options of `build_model`, and `name`: what the file doesn't tell, or what you know better
+    overrides:  options of `build_model`, and `name`: what the file doesn't tell, or what you know better. One that contradicts
+                the file holds, and a line says so; T, backend and zero_init are no properties of weights, and free
     num_classes other than the file's keeps all weights but the head's, and warns that the new head is untrained.
     Kind, depth and classes are read from tensor names and shapes; connect and T from the file's arguments where there are any.
     torchvision's names make the ReLU twin, unless `name` says otherwise. The network comes in evaluation mode.
@@ -108,7 +116,8 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
             )
             if functions:
                 raise ValueError(f"it was saved with a function for {functions[0]!r}, which a file can't hold; pass it again")
-            net, names = build_empty(metadata | overrides), None
+            told, names = metadata, None
+            net = build_empty(told | overrides)
             replace_parts(net, parts, [key for key, value in overrides.items() if value != metadata.get(key)])
             if inputs:
                 from ..data.input_spec import InputSpec  # here, as networks are built without readers of images and events
@@ -116,14 +125,32 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
                 net.input_spec = InputSpec.from_json(inputs)
         else:
             infer, rename = detect_layout(tensors)
-            net = build_empty(infer(tensors, metadata, overrides) | overrides)
+            told = infer(tensors, metadata, overrides)
+            net = build_empty(told | overrides)
             names = rename(net)
         assign_tensors(net, tensors, names)
+        say_contradictions(file, net, overrides, told)
         if num_classes is not None and num_classes != net.num_classes:
             replace_head(net, num_classes, file)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # a hostile header may hold anything
-        raise ValueError(f"{file}: {error}") from None
+        raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
     return net.eval()
+
+
+def say_contradictions(file: Path, net: Network, given: Collection[str], told: dict[str, Any]) -> None:
+    """Say which options the caller gave although the file tells them otherwise: the caller's hold.
+
+    given:  names of options
+    told:   what the file tells
+    """
+    named = [key for key in given if key in told and key not in FREE_OPTIONS]
+    entry, options = find_model(net.spec["name"]), net.spec
+    holds, file_says = (effective_options(entry, {**options, **values}) for values in ({}, told))
+    differing = [f"{key}={holds[key]!r} as given, not {file_says[key]!r}" for key in named if holds[key] != file_says[key]]
+    if differing:
+        from ..data.messages import notice  # here, as networks are built without readers of images and events
+
+        notice(f"{file}: {', '.join(differing)} as the file says")
 
 
 def replace_head(net: Network, num_classes: int, file: Path) -> None:
@@ -134,7 +161,8 @@ def replace_head(net: Network, num_classes: int, file: Path) -> None:
     net.spec["num_classes"] = num_classes
     if net.input_spec is not None:
         net.input_spec = dataclasses.replace(net.input_spec, class_names=())
-    warnings.warn(f"{file}: all but its head of {before} classes; the new head of {num_classes} is untrained", stacklevel=3)
+    old, new = count(before, "class"), num_classes
+    warnings.warn(f"{file}: all but its head of {old}; the new head of {new} is untrained", stacklevel=3)
 
 
 def resolve_weights_file(path: Path) -> Path:
@@ -143,7 +171,10 @@ def resolve_weights_file(path: Path) -> Path:
         for folder in (path, *(disk.follow(path / "checkpoints" / name) for name in ("last", "best"))):
             if (folder / WEIGHTS_FILE).is_file():
                 return folder / WEIGHTS_FILE
-        raise FileNotFoundError(f"{path} holds no {WEIGHTS_FILE}, neither itself nor in checkpoints/last or checkpoints/best")
+        raise FileNotFoundError(
+            f"{path} holds no {WEIGHTS_FILE}, neither itself nor in checkpoints/last or checkpoints/best; give a run folder, a "
+            "folder of save_pretrained or a weights file"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give a weights file, a folder of save_pretrained or a run folder")
     return path
@@ -169,7 +200,7 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             r"(?:Unsupported|Trying to|Can only)[^\n]*?(?= was not an allowed| whose module|\n|$)", str(error)
         ) or re.search(r"[^\n]+", str(error.__cause__ or ""))
         raise ValueError(
-            f"{file} is not a checkpoint of plain tensors: {cause.group(0) if cause else type(error).__name__}"
+            f"{file} is not a checkpoint of plain tensors: {cause.group(0) if cause else 'torch.load cannot read it'}"
         ) from None
     return unwrap_checkpoint(file, content)
 

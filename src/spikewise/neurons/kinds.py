@@ -1,11 +1,14 @@
-"""IF, LIF, PLIF: the coefficients that tell one neuron from another (E1)."""
+"""The kinds of neurons: IF, LIF, PLIF by their coefficients (E1); ALIF (E13) and CUBA (E14) by a step with more state."""
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .neuron import Neuron
+from ..wording import unknown_name
+from .neuron import Neuron, require_number
 
 
 class IF(Neuron):
@@ -28,7 +31,7 @@ class LIF(Neuron):
 
     def __init__(self, tau: float = 2.0, *, decay_input: bool = True, **threshold):
         super().__init__(**threshold)
-        require_tau("LIF", tau)
+        require_tau(self, "tau", tau)
         self._tau, self.decay_input = tau, decay_input
 
     @property
@@ -62,7 +65,7 @@ class PLIF(Neuron):
 
     def __init__(self, tau: float = 2.0, *, decay_input: bool = True, **threshold):
         super().__init__(**threshold)
-        require_tau("PLIF", tau)
+        require_tau(self, "tau", tau)
         self.decay_input = decay_input
         self.w = nn.Parameter(torch.tensor([-math.log(tau - 1)]))
 
@@ -84,9 +87,113 @@ class PLIF(Neuron):
         return f"tau={self.tau:g}, decay_input={self.decay_input}, {super().extra_repr()}"
 
 
-def require_tau(kind: str, tau: float) -> None:
-    if not (math.isfinite(tau) and tau > 1):
-        raise ValueError(f"{kind}: tau={tau} time steps is outside its range; use a finite tau > 1, or IF for no leak")
+class AdaptiveState(NamedTuple):
+    """What ALIF remembers: its membrane, and its past spikes, faded; [N, ...] each."""
+
+    v: Tensor
+    adaptation: Tensor
 
 
-NEURONS: dict[str, type[Neuron]] = {"IF": IF, "LIF": LIF, "PLIF": PLIF}
+class ALIF(LIF):
+    """Adaptive LIF: every spike raises the threshold by `beta`, and the rise decays with `tau_adaptation`.
+
+    tau, decay_input:  as in LIF
+    beta:              rise of the threshold per spike, >= 0, in the units of the threshold; 0 is LIF
+    tau_adaptation:    time constant of the rise, in time steps, > 1
+    Source:            E13; Bellec et al., Long short-term memory and learning-to-learn in networks of spiking neurons, 2018
+    """
+
+    def __init__(
+        self,
+        tau: float = 2.0,
+        *,
+        decay_input: bool = True,
+        beta: float = 0.25,
+        tau_adaptation: float = 8.0,
+        **threshold,
+    ):
+        super().__init__(tau, decay_input=decay_input, **threshold)
+        self.beta, self.tau_adaptation = beta, tau_adaptation
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "beta":
+            require_number(name, value)
+            if value < 0:
+                raise ValueError(f"ALIF: beta={value} would lower the threshold with each spike; use 0 or more")
+        elif name == "tau_adaptation":
+            require_tau(self, name, value)
+        super().__setattr__(name, value)
+
+    def initial_state(self, x: Tensor) -> AdaptiveState:
+        return AdaptiveState(torch.full_like(x, self.v_rest), torch.zeros_like(x))
+
+    def step(self, x: Tensor, state: AdaptiveState) -> tuple[Tensor, AdaptiveState]:
+        a, b, c = self.coefficients()
+        h = a * state.v + b * x + c
+        s = self.spike(h - self.beta * state.adaptation)
+        return s, AdaptiveState(self.reset_membrane(h, s), (1 - 1 / self.tau_adaptation) * state.adaptation + s)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta:g}, tau_adaptation={self.tau_adaptation:g}, {super().extra_repr()}"
+
+
+class SynapticState(NamedTuple):
+    """What CUBA remembers: its synaptic current and its membrane, [N, ...] each."""
+
+    current: Tensor
+    v: Tensor
+
+
+class CUBA(LIF):
+    """Current-based LIF: input adds to a synaptic current that decays with `tau_synapse`; the current charges the membrane.
+
+    tau, decay_input:  as in LIF; what is divided by tau is the synaptic current
+    tau_synapse:       time constant of the current, in time steps, > 1
+    Source:            E14; Gerstner et al., Neuronal Dynamics, 2014, sec. 1.3 and 3.1; Neftci et al. 2019
+    """
+
+    def __init__(self, tau: float = 2.0, *, decay_input: bool = True, tau_synapse: float = 2.0, **threshold):
+        super().__init__(tau, decay_input=decay_input, **threshold)
+        self.tau_synapse = tau_synapse
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "tau_synapse":
+            require_tau(self, name, value)
+        super().__setattr__(name, value)
+
+    def initial_state(self, x: Tensor) -> SynapticState:
+        return SynapticState(torch.zeros_like(x), torch.full_like(x, self.v_rest))
+
+    def step(self, x: Tensor, state: SynapticState) -> tuple[Tensor, SynapticState]:
+        a, b, c = self.coefficients()
+        current = (1 - 1 / self.tau_synapse) * state.current + x
+        h = a * state.v + b * current + c
+        s = self.spike(h)
+        return s, SynapticState(current, self.reset_membrane(h, s))
+
+    def extra_repr(self) -> str:
+        return f"tau_synapse={self.tau_synapse:g}, {super().extra_repr()}"
+
+
+def require_tau(neuron: Neuron, name: str, tau: Any) -> None:
+    if not isinstance(tau, int | float) or not math.isfinite(tau) or not tau > 1:
+        kind, advice = type(neuron).__name__, ", or IF for no leak" if name == "tau" else ""
+        raise ValueError(f"{kind}: {name}={tau} time steps is outside its range; use a finite {name} > 1{advice}")
+
+
+NEURONS: dict[str, type[Neuron]] = {"IF": IF, "LIF": LIF, "PLIF": PLIF, "ALIF": ALIF, "CUBA": CUBA}
+torch.serialization.add_safe_globals([AdaptiveState, SynapticState])  # states of streams in files
+
+
+def neuron_kind(neuron: str | Callable[..., Neuron]) -> Callable[..., Neuron]:
+    """The class that a word of NEURONS stands for; a class or function stands for itself."""
+    if callable(neuron) and not isinstance(neuron, nn.Module):
+        return neuron
+    if isinstance(neuron, nn.Module):
+        raise ValueError(
+            f"neuron is one {type(neuron).__name__}, but every layer makes its own: "
+            "give a class, a name of spikewise.NEURONS or a function, such as lambda: LIF(tau=4.0)"
+        )
+    if not isinstance(neuron, str) or neuron not in NEURONS:
+        raise ValueError(unknown_name("neuron", neuron, NEURONS, own=True))
+    return NEURONS[neuron]

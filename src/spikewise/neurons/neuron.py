@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..aliases import renamed_by_user
 from ..kernels import SURROGATES, Backend, NeuronParams, get_backend, reference
-from ..wording import unknown_name
+from ..kernels.surrogate import heaviside
+from ..wording import count, unknown_name
 
 
 class StateCell:
@@ -25,11 +26,13 @@ class Neuron(nn.Module):
 
     A kind of neuron is written in one of two ways. One whose membrane follows E1 says its `coefficients`; the fused kernels
     compute it. Any other says its `step`, and `initial_state` if that is more than a membrane at rest; its state may be a
-    tensor, a named tuple, tuple or dict of tensors, and is streamed like a membrane.
+    tensor, a named tuple, tuple or dict of tensors, and is streamed like a membrane. A step that fires by `spike` and resets by
+    `reset_membrane` follows threshold, reset, surrogate and gradients as they are set (examples: ALIF, CUBA).
 
     Shapes:        x [T, N, ...] input current, in units of the threshold -> spikes [T, N, ...], 0.0 or 1.0
     v_th:          threshold; above the resting potential. A number, or a tensor of one value, or of one per channel;
-                   an nn.Parameter is learned (on the reference)
+                   an nn.Parameter is learned (on the reference). Checked when it is set or loaded; where learning brings one
+                   down to rest, spikes are NaN, and so are the logits: a GPU is not waited for, and training stops
     v_reset:       membrane after a spike, and at rest (hard reset); None subtracts v_th instead and rests at 0 (soft reset)
     surrogate:     slope of the firing step in backward, a name in SURROGATES
     alpha:         the surrogate's slope parameter, > 0
@@ -84,14 +87,40 @@ class Neuron(nn.Module):
                 return
         super().__setattr__(name, value)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """A threshold of a file is checked, too; `load_state_dict` raises RuntimeError then."""
+        loaded, error_messages = state_dict.get(f"{prefix}v_th"), rest[-1]
+        try:
+            if isinstance(loaded, Tensor):
+                require_threshold(loaded, self.v_reset)
+        except ValueError as error:
+            error_messages.append(f"{prefix}{error}")
+            return
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def threshold_holds(self) -> Tensor | None:
+        """Whether all thresholds lie above rest, as a tensor; None of a number, which was checked when it was set."""
+        return (self.v_th > self.v_rest).all() if isinstance(self.v_th, Tensor) else None
+
     def coefficients(self) -> tuple[float | Tensor, float | Tensor, float | Tensor]:
         """a, b, c of E1: numbers, or tensors that are learned."""
         raise NotImplementedError(f"{type(self).__name__} must say its coefficients a, b, c (E1), or its step")
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """One time step: spikes [N, ...] of the current x [N, ...], and the state behind them."""
+        """One time step: spikes [N, ...] of the current x [N, ...], and the state behind them.
+
+        x is float32 or float64, also where the network computes in half precision.
+        """
         spikes, v = reference.fire(x[None], self.params(x.shape), v=state)
         return spikes[0], v
+
+    def spike(self, h: Tensor) -> Tensor:
+        """Spikes [N, ...] of the charged membrane h [N, ...] (E2), with the surrogate's slope in backward (E4)."""
+        return heaviside(h - per_channel(self.v_th, h.shape), self.surrogate, self.alpha)
+
+    def reset_membrane(self, h: Tensor, s: Tensor) -> Tensor:
+        """The membrane [N, ...] behind spikes s of the charged membrane h (E3), hard or soft as `v_reset` says."""
+        return reference.reset(h, s, per_channel(self.v_th, h.shape), self.v_reset, self.detach_reset)
 
     def initial_state(self, x: Tensor) -> Any:
         """The state before the first step, of the current x [N, ...]; None: membranes at rest."""
@@ -100,15 +129,27 @@ class Neuron(nn.Module):
     def fire(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Spikes of the currents x [T, N, ...] and the state they leave, starting from `state` (None: rest)."""
         require_currents(x)
-        backend = self.backend_for(x)
-        state = self.initial_state(x[0]) if state is None else state
+        backend, holds, wide = self.backend_for(x), self.threshold_holds(), reference.compute_dtype(x.dtype)
+        state = self.initial_state(x[0].to(wide)) if state is None else state  # never in half precision
         if self.is_ours("step"):
-            return backend.fire(x, self.params(x.shape[1:]), v=state)
-        spikes = []
-        for x_t in x:
-            s, state = self.step(x_t, state)
-            spikes.append(s)
-        return torch.cat(spikes).unflatten(0, x.shape[:2]), state
+            spikes, state = backend.fire(x, self.params(x.shape[1:]), v=state)
+        else:
+            steps = []
+            for x_t in x:
+                s, state = self.checked_step(x_t.to(wide), state)
+                steps.append(s.to(x.dtype))
+            spikes = torch.cat(steps).unflatten(0, x.shape[:2])
+        return spikes if holds is None else torch.where(holds, spikes, torch.nan), state
+
+    def checked_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """`step`, where that is a user's own: refused, if it does not return a spike for every current, and a state."""
+        result = self.step(x, state)
+        fits = isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Tensor) and result[0].shape == x.shape
+        if not fits:
+            raise ValueError(
+                f"{type(self).__name__}.step must return spikes {list(x.shape)}, as its currents, and the state behind them"
+            )
+        return result
 
     def forward(self, x: Tensor, cell: StateCell | None = None) -> Tensor:
         """Spikes [T, N, ...] of the currents x [T, N, ...]; from rest, or from the state in `cell`, which is then replaced."""
@@ -159,7 +200,7 @@ class Neuron(nn.Module):
         """The smallest constant current, as float32 has it, that makes the neuron fire at every step (E9)."""
         v_th = float(self.v_th.detach().max()) if isinstance(self.v_th, Tensor) else self.v_th
         current = torch.tensor(v_th - self.v_rest, dtype=torch.float32, device="cpu")
-        if self.is_ours("step"):
+        if not self.is_ours("coefficients"):
             current = current / float(self.coefficients()[1])
         up = torch.tensor(float("inf"), device="cpu")
         for _ in range(64):
@@ -186,7 +227,7 @@ def per_channel(value: float | Tensor, shape: Sequence[int]) -> float | Tensor:
     if not isinstance(value, Tensor) or value.dim() != 1 or value.numel() < 2 or len(shape) < 2:
         return value
     if len(value) != shape[1]:
-        raise ValueError(f"a neuron has {len(value)} values, one per channel, but its currents {shape[1]} channels")
+        raise ValueError(f"a neuron has {len(value)} values, one per channel, but its currents {count(shape[1], 'channel')}")
     return value.reshape(-1, *[1] * (len(shape) - 2))
 
 
@@ -224,5 +265,5 @@ def require_threshold(v_th: float | Tensor, v_reset: float | None) -> None:
 
 
 def require_currents(x: Tensor) -> None:
-    if x.dim() < 2 or not x.is_floating_point():
-        raise ValueError(f"neurons take floating-point currents [T, N, ...], given {list(x.shape)} {x.dtype}")
+    if x.dim() < 2 or not x.is_floating_point() or not len(x):
+        raise ValueError(f"neurons take floating-point currents [T, N, ...], T at least 1, given {list(x.shape)} {x.dtype}")

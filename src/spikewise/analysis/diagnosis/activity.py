@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...models.network import Network
 from ...models.recorder import record_activity
 from ...neurons import Neuron
+from ...wording import count
 from ..block_stats import preserving_state
 from ..structure import convolutions, last_neurons_name, owning_block
 from .finding import Finding
@@ -91,7 +92,7 @@ def check_silent(net: Network, trace: ActivityTrace) -> Finding | None:
         block, later = owning_block(net, name), blocks_behind(net, trace, name)
         is_last = block is not None and name == last_neurons_name(net, block)
         if rate < MIN_LAYER_RATE and not is_identity_layer(net, name):
-            follows = f", {len(later)} blocks behind it"
+            follows = f", {count(len(later), 'block')} behind it"
             if block is not None and not trace.output[block] < MIN_BLOCK_RATE:
                 path = "branch" if name.endswith(".shortcut") else "shortcut"
                 follows = f"; {block} passes on what comes along its {path}"
@@ -99,7 +100,7 @@ def check_silent(net: Network, trace: ActivityTrace) -> Finding | None:
             evidence = f"{rate:.2g} spikes per neuron and step{follows}"
             return Finding("silent", location, evidence, silent_advice(net, block if is_last else None))
         if block and is_last and trace.output[block] < MIN_BLOCK_RATE and not fires_again(trace, later):
-            evidence = f"output {trace.output[block]:.2g} spikes per neuron and step, {len(later)} blocks behind it"
+            evidence = f"output {trace.output[block]:.2g} spikes per neuron and step, {count(len(later), 'block')} behind it"
             advice = "lower v_th, or raise the norm's bias there; use ADD or IAND in place of AND; zero_init in a SEW network"
             return Finding("silent", block, evidence, advice)
     return None
@@ -169,6 +170,6 @@ def check_static_output(trace: ActivityTrace, images: Tensor) -> Finding | None:
     still = images.dim() == 4 or bool((images == images[:1]).all())
     if not still or trace.steps < 2 or not alive or trace.moving[alive[0]] > MIN_TEMPORAL_CHANGE:
         return None
-    evidence = f"{100 * trace.moving[alive[0]]:.2g} % of its values change over {trace.steps} steps"
+    evidence = f"{100 * trace.moving[alive[0]]:.2g} % of its values change over {count(trace.steps, 'step')}"
     advice = "membranes carry nothing over: raise tau, check v_th against the currents, or take T = 1"
     return Finding("state that never evolves", alive[0], evidence, advice)

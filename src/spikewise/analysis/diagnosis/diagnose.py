@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...config import Config
 from ...models.network import Network
+from ...wording import count
 from ..block_stats import measure_blocks
 from ..structure import unknown_parts
 from .activity import ActivityTrace, check_dead_channels, check_overflow, check_saturated, check_silent, check_static_output
@@ -80,7 +81,7 @@ def check_untrained(steps: int, steps_of_run: int) -> Finding | None:
     """Weights of a trained run whose norms have counted no batch."""
     if steps or not steps_of_run:
         return None
-    evidence = f"the run took {steps_of_run:,} steps, the weights' norms have seen no batch"
+    evidence = f"the run took {count(steps_of_run, 'step')}, the weights' norms have seen no batch"
     return Finding("weights of an untrained network", "network", evidence, "take the run's own checkpoint")
 
 
@@ -100,7 +101,7 @@ def check_chance(net: Network, score: tuple[int, int] | None) -> Finding | None:
     chance = 1 / net.num_classes
     if correct > total * chance + 2 * math.sqrt(total * chance * (1 - chance)):
         return None
-    evidence = f"{correct:,} of {total:,} right, guessing among {net.num_classes} classes gets {total * chance:,.0f}"
+    evidence = f"{correct:,} of {total:,} right, guessing among {count(net.num_classes, 'class')} gets {total * chance:,.0f}"
     advice = "check the data (spikewise data check) and the labels, then try --optim.lr ten times smaller and larger"
     return Finding("accuracy is at chance", "network", evidence, advice)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...models.network import Network
 from ...models.recorder import training_mode
+from ...wording import count
 from .finding import Finding
 from .progress import MIN_TRAINED_STEPS, batch_norms, batches_seen, is_initial
 
@@ -28,7 +29,7 @@ def check_norm_updates(net: Network, steps: int) -> Finding | None:
             (negative > 0, f"{negative} of {norm.num_features} running variances are below 0"),
             (norm.momentum == 0, "momentum 0: its running estimates never move"),
             (net.training and not norm.training, "in evaluation mode while the network trains"),
-            (trained and initial, f"mean 0 and variance 1 in all channels after {steps:,} steps: they have never moved"),
+            (trained and initial, f"mean 0 and variance 1 in all channels after {count(steps, 'step')}: they have never moved"),
             (trained and counted and seen < steps / 2, f"it has seen {seen:,} batches, others {steps:,}"),
             (steps == 0 and not initial, "they have moved, though no batch was seen and others have not"),
         )

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from pathlib import Path, PurePosixPath
 
+from ...wording import count
 from ..dataset import DatasetEntry, DatasetInfo, PrepareSpec, require_split
 from ..events.events import Events
 from ..events.formats import read_events
@@ -50,7 +51,7 @@ def cifar10_dvs(
             num_train = min(-(-len(recordings) * TRAIN_PER_CLASS // PER_CLASS), len(recordings) - 1)
             files[name] = recordings[:num_train] if split == "train" else recordings[num_train:]
         if not files[name]:
-            raise ValueError(f"{folder / name} has {len(recordings)} recordings, too few for a {split} split")
+            raise ValueError(f"{folder / name} has {count(len(recordings), 'recording')}, too few for a {split} split")
     return dataset_by_class("cifar10-dvs", folder, files, T=T, split_by=split_by, cache=cache, read=read_published_orientation)
 
 

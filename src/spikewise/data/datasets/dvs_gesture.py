@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import disk
+from ...wording import count
 from ..dataset import MANIFEST, DatasetEntry, DatasetInfo, PrepareSpec, ProgressCallback, require_split
 from ..events.events import Events
 from ..events.formats import read_events
@@ -129,7 +130,7 @@ def list_trials(source: Path, split: str, *, allow_partial: bool) -> list[tuple[
     missing = [path for pair in pairs for path in pair if not path.is_file()]
     if missing and not allow_partial:
         raise ValueError(
-            f"{missing[0]} is missing ({len(missing)} files of the {split} split are); or use what is there: --partial"
+            f"{missing[0]} is missing ({count(len(missing), 'file')} of {split} in all); or use what is there: --partial"
         )
     pairs = [pair for pair in pairs if all(path.is_file() for path in pair)]
     if not pairs:

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ... import disk
+from ...progress import told_each_minute
+from ...wording import count
 from ..class_folders import order_classes
 from ..dataset import DatasetEntry, require_split
+from ..events.events import Events
 from ..events.formats import read_events
 from ..events.recordings import EventDataset, dataset_by_class, recordings_by_class, seeded_split
 from ..files import data_root
+from ..messages import CHECK_HINT
 
 SENSOR_FILE = ".sensor.json"
 TEST_EVERY = 5  # without a test folder, one recording of this many is for testing
@@ -27,16 +31,19 @@ def event_folder(
     split_by: str = "count",
     cache: bool = False,
     class_order: str = "natural",
+    size: int | tuple[int, int] | None = None,
 ) -> EventDataset:
     """A folder with the folders `train` and `test`, each with a folder per class; or with a folder per class alone.
 
     Without `train` and `test`, a fifth of each class, drawn with a fixed seed from the sorted names, is the test split. Every
-    format of `spikewise events` is read. The sensor is as large as that of the largest recording, for which all recordings
-    are read once.
+    format of `spikewise events` is read. The sensor is the one that the recordings say, or as large as the largest needs; for
+    this all of them are read once.
 
     T, split_by, cache:  as of `nmnist`
     class_order:         "natural": classes that are all numbers by number (1, 2, 10); "text": always as text (1, 10, 2)
-    Raises:              FileNotFoundError or ValueError for a folder that is missing, or has no recordings
+    size:                the sensor that all recordings share, in pixels: a square's side, or (height, width); None: as above
+    Raises:              FileNotFoundError or ValueError for a folder that is missing, or has no recordings; ValueError for
+                         recordings that say different sensors while no size is given
     """
     require_split(split, "event-folder")
     folder = data_root(root)
@@ -52,14 +59,25 @@ def event_folder(
         recordings = [file for part in by_class.values() for file in part]
         files = {name: seeded_split(part, split, f"event-folder/{name}", 1 / TEST_EVERY) for name, part in by_class.items()}
     files = {name: files[name] for name in order_classes(files, class_order, folder)}
-    read = functools.partial(read_events, size=sensor_size(folder, recordings))
+    size = (size, size) if isinstance(size, int) else size
+    read = functools.partial(read_recording, size=size or sensor_size(folder, recordings))
     return dataset_by_class("event-folder", folder, files, T=T, split_by=split_by, cache=cache, read=read)
+
+
+def read_recording(file: Path, size: tuple[int, int] | None = None) -> Events:
+    """As `read_events`; of a damaged file with the command that finds all of them."""
+    try:
+        return read_events(file, size=size)
+    except ValueError as error:
+        raise ValueError(f"{error}; {CHECK_HINT}") from None
 
 
 def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
     """(height, width) of a sensor that fits every recording: many formats do not store it, and events need not reach its edge.
 
     It is kept in the folder, where that is writable, until a recording changes.
+
+    Raises:  ValueError for recordings that say different sensors, or lie beyond the one that the others say
     """
     stats = [(path, path.stat()) for path in files]
     names = "".join(f"{path.relative_to(folder)}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for path, stat in stats)
@@ -68,11 +86,32 @@ def sensor_size(folder: Path, files: Sequence[Path]) -> tuple[int, int]:
         known = json.loads(sensor_file.read_text())
         if known["stamp"] == stamp:
             return int(known["height"]), int(known["width"])
-    sizes = [read_events(path).size for path in files]
+    told: dict[tuple[int, int], list[Path]] = {}
+    needed: dict[tuple[int, int], list[Path]] = {}
+    for path in told_each_minute(files, "event-folder: read the sensor of {} of {} recordings"):
+        events = read_recording(path)
+        (told if events.is_size_told else needed).setdefault(events.size, []).append(path)
+    sizes = {*told, *needed}
     height, width = max(height for height, _ in sizes), max(width for _, width in sizes)
+    if told and {*told} != {(height, width)}:
+        found = "; ".join(describe_sensor(size, told.get(size, []) + needed.get(size, []), folder) for size in sorted(sizes))
+        raise ValueError(
+            f"{folder} mixes sensors: {found}; keep the recordings of one, or say the sensor that all share: size=(height, "
+            f"width), on the command line --data.size {height},{width}"
+        )
     with contextlib.suppress(OSError):
         disk.atomic_write(sensor_file, json.dumps({"stamp": stamp, "height": height, "width": width}).encode())
     return height, width
 
 
-ENTRY = DatasetEntry(event_folder, "any folder of recordings by class, in train and test or not", events=True, class_order=True)
+def describe_sensor(size: tuple[int, int], files: Sequence[Path], folder: Path) -> str:
+    return f"{size[1]} x {size[0]} pixels in {count(len(files), 'recording')} (such as {files[0].relative_to(folder)})"
+
+
+ENTRY = DatasetEntry(
+    event_folder,
+    "any folder of recordings by class, in train and test or not",
+    events=True,
+    class_order=True,
+    takes_sensor=True,
+)

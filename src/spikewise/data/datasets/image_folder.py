@@ -8,6 +8,7 @@ from typing import BinaryIO, Unpack
 import numpy as np
 from PIL import Image
 
+from ...wording import count
 from ..class_folders import describe_skipped, find_files, order_classes
 from ..dataset import DatasetEntry, require_split
 from ..files import PathArray, find_folder
@@ -81,7 +82,7 @@ def list_classes(folder: Path) -> list[str]:
     images = sorted(path.name for path in entries if path.name.lower().endswith(suffixes) and path.name not in classes)
     if images:
         raise ValueError(
-            f"{folder} holds {len(images):,} images that are in no class, such as {images[0]}; move each into a folder of its "
+            f"{folder} holds {count(len(images), 'image')} in no class, such as {images[0]}; move each into a folder of its "
             "class (for ImageNet's, use `spikewise data prepare imagenet`)"
         )
     if not classes:
@@ -104,7 +105,7 @@ def find_images(folder: Path, part: str, classes: list[str]) -> list[list[str]]:
     if hidden or unknown:
         notice(f"{folder}: skipped {describe_skipped(hidden, unknown)}; images end in {', '.join(SUFFIXES)}")
     if animations := sum(name.lower().endswith(".gif") for of_class in found for name in of_class.samples):
-        notice(f"{folder}: {animations:,} GIFs in {part}; of animations the first image is read")
+        notice(f"{folder}: {count(animations, 'GIF')} in {part}; of animations the first image is read")
     return [of_class.samples for of_class in found]
 
 

@@ -3,7 +3,8 @@
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Unpack
 
@@ -110,7 +111,7 @@ def write_shards(
 
     megabytes:    approximate size of a shard, 1 to 100,000
     class_order:  as of `image_folder`; shards.json keeps it
-    track:        as of `check_folder`, for each split; processes, too
+    track:        as of `check_folder`, for each split when it is read and when it is written; processes, too
     Returns:      the path of shards.json, which is written last
     Raises:       ValueError for another size, or an image that training would refuse; what `image_folder` raises; OSError
     """
@@ -128,16 +129,18 @@ def write_shards(
         sizes = np.array([data.files[i].stat().st_size + 2048 for i in order])
         shard_numbers, begins = np.unique(np.cumsum(sizes) // (megabytes * 10**6), return_index=True)
         shard_lists[split] = [f"{split}-{shard:06}.tar" for shard in range(len(shard_numbers))]
+        samples = iter(track(enumerate(order), len(order)))
         for name, begin, end in zip(shard_lists[split], begins, [*begins[1:], len(order)], strict=True):
-            disk.write_stream(folder / name, iter_tar_bytes(data, order[begin:end], begin))
+            disk.write_stream(folder / name, iter_tar_bytes(data, islice(samples, end - begin)))
+        next(samples, None)  # ends the progress that is shown
     shard_lists["classes"] = list(data.class_names)
     disk.atomic_write(folder / SHARD_LIST, (json.dumps(shard_lists, indent=1) + "\n").encode())
     return folder / SHARD_LIST
 
 
-def iter_tar_bytes(data: ImageFiles, indices: np.ndarray, first_key: int) -> Iterator[bytes]:
-    """The bytes of a tar file, a sample at a time: the same on every machine."""
-    for key, i in enumerate(indices, start=first_key):
+def iter_tar_bytes(data: ImageFiles, samples: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """The bytes of a tar file of samples (key, index), one at a time: the same on every machine."""
+    for key, i in samples:
         file = data.files[i]
         for suffix, content in ((file.suffix.lower(), file.read_bytes()), (".cls", str(int(data.labels[i])).encode())):
             info = tarfile.TarInfo(f"{key:09}{suffix}")

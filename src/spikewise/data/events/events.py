@@ -14,6 +14,7 @@ class Events:
     polarity:  0 (OFF, darker) or 1 (ON, brighter), uint8 [n]
     size:      (height, width) of the sensor in pixels
     notes:     what a file's reader skipped, dropped, mended or doubts, in words
+    is_size_told:  whether file, user or the format's usual camera say the sensor; False: it is the smallest that fits
     """
 
     t: np.ndarray
@@ -22,13 +23,15 @@ class Events:
     polarity: np.ndarray
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    is_size_told: bool = True
 
     def __len__(self) -> int:
         return len(self.t)
 
     def __getitem__(self, part: slice | np.ndarray) -> "Events":
         """Some of the events: a slice of them (a view), or those where a mask is true."""
-        return Events(self.t[part], self.x[part], self.y[part], self.polarity[part], self.size, self.notes)
+        columns = (self.t[part], self.x[part], self.y[part], self.polarity[part])
+        return Events(*columns, self.size, self.notes, self.is_size_told)
 
     def between(self, start: int, end: int) -> "Events":
         """The events with start <= t < end, in microseconds; a view where they are contiguous."""

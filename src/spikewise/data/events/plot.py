@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from ...wording import count
 from .events import Events
 from .frames import frames_by_duration
 
@@ -134,7 +135,7 @@ def plot_event_cloud(ax: Any, events: Events) -> None:
         axis.pane.set_visible(False)
     ax.grid(visible=False)
     shown = f"one in {step} of " if step > 1 else ""
-    ax.set_title(f"{shown}{len(events):,} events: ON (vermilion), OFF (blue)", fontsize=8)
+    ax.set_title(f"{shown}{count(len(events), 'event')}: ON (vermilion), OFF (blue)", fontsize=8)
 
 
 def contact_sheet(samples: Sequence[np.ndarray], titles: Sequence[str], path: Path, *, columns: int = 5) -> None:

@@ -8,18 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from ...wording import count
+from ..class_folders import describe_skipped
 from ..dataset import MapStyleDataset
 from ..files import PathArray
 from ..messages import notice
 from ..sampler import rng_from
 from .events import Events
-from .formats import FORMATS
+from .formats import SHOWN_SUFFIXES, may_be_recording
 from .frames import FRAME_BINNERS
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
-READERS_VERSION = 2  # raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended
+READERS_VERSION = (
+    3  # raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended; 3, DAVIS upright
+)
 _NOTED: set[str] = set()  # names of data sets of which a reader's notes were said, once per process
-SUFFIXES = frozenset(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
 
 
 @dataclass(frozen=True)
@@ -124,19 +127,24 @@ def write_cached_frames(path: Path, frames: np.ndarray, version: bytes) -> None:
 
 
 def recordings_by_class(folder: Path) -> dict[str, list[Path]]:
-    """The recordings in each class folder, sorted by name; hidden files and folders are skipped.
+    """The recordings in each class folder, sorted by name; other files, and hidden ones, are skipped, and that is said.
 
     Raises:  FileNotFoundError or ValueError for a folder that is missing, or a class without recordings
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; say where the recordings are with --data.root")
-    found = {}
+    found, unknown = {}, []
     for path in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        found[path.name] = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != ".")
+        visible = sorted(file for file in path.iterdir() if file.name[0] != ".")
+        found[path.name] = [file for file in visible if file.is_file() and may_be_recording(file)]
+        recordings = {*found[path.name]}
+        unknown += [f"{path.name}/{file.name}" for file in visible if file not in recordings]
         if not found[path.name]:
-            raise ValueError(f"the class {path} has no recording ({', '.join(sorted(SUFFIXES))}); remove it, or fill it")
+            raise ValueError(f"the class {path} has no recording ({SHOWN_SUFFIXES}); remove it, or fill it")
     if len(found) < 2:
-        raise ValueError(f"{folder} has {len(found)} classes, where there should be a folder for each of two or more")
+        raise ValueError(f"{folder} has {count(len(found), 'class')}, where there should be a folder for each of two or more")
+    if unknown:
+        notice(f"{folder}: skipped {describe_skipped([], unknown)}; recordings end in {SHOWN_SUFFIXES}")
     return found
 
 

@@ -11,9 +11,10 @@ def summarize_events(events: Events) -> dict[str, Any]:
     """Statistics of a recording.
 
     Returns:  events, their number; duration_s, from the first to the last; rate, events per second; sensor, "width x height"
-              in pixels; on_fraction, the fraction of ON events (polarity 1); active_pixels, the fraction of pixels with an
-              event; most_active_pixel, its place and number of events, None without events; is_time_sorted, whether times
-              never run backwards; notes, what the file's reader skipped, dropped, mended or doubts, in words
+              in pixels; is_sensor_told, False where it is the smallest that fits; on_fraction, the fraction of ON events
+              (polarity 1); active_pixels, the fraction of pixels with an event; most_active_pixel, its place and number of
+              events, None without events; is_time_sorted, whether times never run backwards; notes, what the file's reader
+              skipped, dropped, mended or doubts, in words
     """
     height, width = events.size
     n, seconds = len(events), events.duration / 1e6
@@ -25,6 +26,7 @@ def summarize_events(events: Events) -> dict[str, Any]:
         "duration_s": seconds,
         "rate": n / seconds if seconds else 0.0,
         "sensor": f"{width} x {height}",
+        "is_sensor_told": events.is_size_told,
         "on_fraction": float(np.mean(events.polarity)) if n else 0.0,
         "active_pixels": float(np.count_nonzero(per_pixel)) / max(height * width, 1),
         "most_active_pixel": place,

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ... import disk
 from ...progress import MinuteLines
-from ...wording import did_you_mean
+from ...wording import count, did_you_mean
 from ..dataset import MANIFEST, PrepareSpec, ProgressCallback
 from ..registry import DATASETS
 
@@ -62,7 +62,7 @@ def prepare(
             spec.write_files(source, work, advance, partial)
         for leftover in work.rglob(".*.new"):
             leftover.unlink()
-        write_manifest(work, spec, partial)
+        write_manifest(work, spec, partial, log)
         if target.exists():
             target.rmdir()
         disk.rename(work, target)
@@ -111,15 +111,15 @@ def verify_manifest(folder: Path, spec: PrepareSpec, partial: bool, log: Callabl
             "all of it, or use it as it is: --partial"
         )
     if log:
-        log(f"{folder} is there; comparing its {manifest['files']:,} files with {MANIFEST}")
-    if (now := folder_digest(folder, spec)) != {key: manifest[key] for key in now}:
+        log(f"{folder} is there; comparing its {count(manifest['files'], 'file')} with {MANIFEST}")
+    if (now := folder_digest(folder, spec, log)) != {key: manifest[key] for key in now}:
         raise ValueError(
-            f"{folder} has changed since it was prepared: {now['files']:,} files of {filesize.decimal(now['bytes'])}, "
+            f"{folder} has changed since it was prepared: {count(now['files'], 'file')} of {filesize.decimal(now['bytes'])}, "
             f"{manifest['files']:,} of {filesize.decimal(manifest['bytes'])} were; remove it, and give the same command again"
         )
 
 
-def write_manifest(work: Path, spec: PrepareSpec, partial: bool) -> None:
+def write_manifest(work: Path, spec: PrepareSpec, partial: bool, log: Callable[[str], None] | None) -> None:
     """Count the files, compute the checksum, and write both into the folder.
 
     Raises:  ValueError for counts that differ from the published ones; with `partial`, only for a count of 0
@@ -135,15 +135,18 @@ def write_manifest(work: Path, spec: PrepareSpec, partial: bool) -> None:
             "or use it as it is: --partial"
         )
     complete = counts == spec.expected_counts
-    manifest = {"counts": counts, "published": spec.expected_counts, "complete": complete} | folder_digest(work, spec)
+    manifest = {"counts": counts, "published": spec.expected_counts, "complete": complete} | folder_digest(work, spec, log)
     disk.atomic_write(work / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     disk.remove_tree(work / SOURCE_FILE)
 
 
-def folder_digest(folder: Path, spec: PrepareSpec) -> dict[str, Any]:
-    """Number and bytes of a folder's files, and one checksum of them all."""
+def folder_digest(folder: Path, spec: PrepareSpec, log: Callable[[str], None] | None) -> dict[str, Any]:
+    """Number and bytes of a folder's files, and one checksum of them all; said once a minute."""
     digest, files, size = hashlib.sha256(), 0, 0
-    for path in sorted(path for path in iter_files(folder) if path != folder / MANIFEST):
+    paths = sorted(path for path in iter_files(folder) if path != folder / MANIFEST)
+    lines = MinuteLines(log, len(paths))
+    for path in paths:
+        lines.at(files, lambda: f"{folder}: checksum of {files:,} of {count(len(paths), 'file')}")  # noqa: B023  # called at once
         content = f"{path.stat().st_size}"
         if spec.hash_contents:
             with path.open("rb") as file:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from ... import disk
+from ...wording import count
 from ..dataset import ProgressCallback
 from ..messages import one_line
 
@@ -155,7 +156,7 @@ def unpack_or_copy(
     archives = find_archives(source, names)
     missing = [name for name in names if source / name not in archives]
     if archives and missing and not allow_partial:
-        raise ValueError(f"{source} has no {missing[0]} ({len(missing)} of {len(names)} archives are missing)")
+        raise ValueError(f"{source} has no {missing[0]} (missing: {len(missing)} of {count(len(names), 'archive')})")
     for archive in archives:
         unpack(archive, lambda name: target_path(work, name), advance)
     if not archives:

@@ -1,6 +1,5 @@
 """Image files of any size as samples: decoded when asked for, cropped, normalized."""
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypedDict
@@ -10,12 +9,11 @@ from PIL import Image
 
 from ..augment import random_crop_box
 from ..dataset import MapStyleDataset
+from ..messages import CHECK_HINT
 from .decode import decode, require_pixels
+from .normalize import DEFAULT_SIZE, MEAN, RGB, STD, normalize
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue, 1 is white
-DEFAULT_SIZE = 224
 CROP_SCALE = (0.08, 1.0)
-RGB = tuple[float, float, float]
 
 
 class View(TypedDict, total=False):
@@ -90,7 +88,7 @@ class ImageFiles(MapStyleDataset):
             try:
                 return np.asarray(crop(self.decode(content)))
             except ValueError as error:
-                raise ValueError(f"{file} {error}; replace it, or take it out of the data set") from None
+                raise ValueError(f"{file} {error}; replace it, or take it out of the data set; {CHECK_HINT}") from None
 
     def normalize(self, image: np.ndarray) -> np.ndarray:
         return normalize(image, self.mean, self.std)
@@ -120,16 +118,3 @@ def random_resized_crop(
     top, left, height, width = random_crop_box(image.height, image.width, rng, scale, (3 / 4 * aspect, 4 / 3 * aspect))
     part = image.crop((left, top, left + width, top + height))
     return part.resize(size[::-1], Image.Resampling.BILINEAR)
-
-
-def normalize(image: np.ndarray, mean: RGB = MEAN, std: RGB = STD) -> np.ndarray:
-    """(x / 255 - mean) / std in float32, from a table: uint8 [H, W, 3] -> [3, H, W]."""
-    table = normalization_table(mean, std)
-    return np.stack([values.take(image[..., channel]) for channel, values in enumerate(table)])
-
-
-@functools.cache
-def normalization_table(mean: RGB, std: RGB) -> np.ndarray:
-    """The normalized value of each byte in each channel, float32 [3, 256]."""
-    means, stds = (np.array(values, np.float32)[:, None] for values in (mean, std))
-    return (np.arange(256, dtype=np.float32) / np.float32(255) - means) / stds

@@ -21,6 +21,7 @@ import fsspec
 import numpy as np
 
 from ... import disk
+from ...progress import told_each_minute
 from ..files import LazySequence
 from ..messages import one_line
 from .decode import SUFFIXES
@@ -100,7 +101,7 @@ def open_entry(entry: ShardEntry) -> BinaryIO:
 
 def read_all(shards: list[str], read: Callable[[str], Index]) -> list[Index]:
     """The index of each shard, read by this process."""
-    return [read(shard) for shard in shards]
+    return [read(shard) for shard in told_each_minute(shards, "image-shards: indexed {} of {} shards")]
 
 
 def load_shard_index(shard: str) -> Index:

@@ -17,6 +17,7 @@ import torch
 from ... import disk
 from ...config import Config, from_json, to_json
 from ...kernels import describe_backend
+from ...native.processor import cpu_name
 from ...version import __version__
 from ..distributed import World
 
@@ -42,7 +43,7 @@ def require_empty(path: Path) -> None:
         )
 
 
-def create(path: Path, config: Config, device: torch.device, weights: dict[str, str], world: World) -> None:
+def create(path: Path, config: Config, device: torch.device, weights: dict[str, Any], world: World) -> None:
     """Create a run folder: environment, with where its first weights came from, folder of checkpoints, and last the config."""
     beginning = {"weights": weights} if weights else {}
     launch = {"launch": world.launch} if world.launch else {}
@@ -148,16 +149,6 @@ def record_resume(path: Path, device: torch.device, config: Config, world: World
     disk.atomic_write(file, encode_json({**first, "resumed": [*resumed, now]}))
     differences = [f"{field} {values[0]!r} -> {now[field]!r}" for field, values in others.items() if values]
     return differences, earlier[-1]["processes"]
-
-
-def cpu_name() -> str:
-    """The processor's name, where Linux tells it, and the instruction set that torch uses."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].partition(":")[2].strip() if lines else name
-    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def append(path: Path, record: dict[str, Any]) -> None:

@@ -14,17 +14,19 @@ EVENT_BYTES = 8
 UPRIGHT = 0x7F  # 127 - column is column ^ 0x7f
 MIN_SWAPPED_BYTES = 4 * EVENT_BYTES  # fewer words tell little of the order of its bytes
 DVS128_SIZE = CAMERA_SIZES[b"128"]
+V2E_MARK = re.compile(rb"^#[^\n]*\bv2e\b", re.M)  # which writes a DAVIS's addresses, and names no chip
 HEADER_END = b"#End Of ASCII Header"  # of newer files; in older ones events begin at the first line without #
 
 
 def read_aedat2(path: Path, *, raw: bool = False) -> reading.FileEvents:
     """Events of a DVS128 or a DAVIS, after a text header: address and time, 32 bits each, big-endian.
 
-    DVS128: column in bits 1 to 7, row in 8 to 14, polarity in 0, of which the camera counts columns from the right, rows from
-    below, and 0 as ON (jAER's convention); they are turned upright. DAVIS, where AEChip in the header names one: bits 12 to 21,
-    22 to 30, and 11. Marks of an external signal (bit 15 of a DVS128, 10 of a DAVIS) and a DAVIS's other measurements (bit 31)
-    are skipped and counted. The clock has 32 bits: where it falls by more than half its range, it has overflowed. Words that
-    fit the camera only if they are little-endian are read so, and that is noted.
+    DVS128: column in bits 1 to 7, row in 8 to 14, polarity in 0, with 0 as ON. DAVIS: bits 12 to 21, 22 to 30, and 11,
+    with 1 as ON; where AEChip in the header names one, where v2e wrote the file, or where every address has such bits
+    alone. Both count columns from the right and rows from below (jAER's convention), and are turned upright. Marks of an
+    external signal (bit 15 of a DVS128, 10 of a DAVIS) and a DAVIS's other measurements (bit 31) are skipped and counted.
+    The clock has 32 bits: where it falls by more than half its range, it has overflowed. Words that fit the camera only
+    if they are little-endian are read so, and that is noted.
 
     raw:     columns, rows and polarities as the addresses have them
     Source:  https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-2.0.html
@@ -33,25 +35,47 @@ def read_aedat2(path: Path, *, raw: bool = False) -> reading.FileEvents:
     content = reading.map_file(path)
     begin = reading.header_end(path, content, b"#", last=HEADER_END)
     reading.require_whole_events(path, len(content), EVENT_BYTES, begin)
-    body = content[begin:]
-    if chip := re.search(rb"^# *AEChip:[^\n]*(davis|sbret)\D*(\d*)", content[:begin].tobytes(), re.I | re.M):
+    body, header = content[begin:], content[:begin].tobytes()
+    if chip := re.search(rb"^# *AEChip:[^\n]*(davis|sbret)\D*(\d*)", header, re.I | re.M):
         # an SBret10 is the first DAVIS240
-        size = CAMERA_SIZES.get(chip[2]) if chip[1].lower() == b"davis" else CAMERA_SIZES[b"240"]
-        decoded, swapped = decode_either(body, decode_davis, size)
-        notes = reading.skipped_notes(decoded, "external signal", "other measurement")
-        return reading.FileEvents(decoded.columns, size, notes=swapped + notes)
+        return read_davis(body, CAMERA_SIZES.get(chip[2]) if chip[1].lower() == b"davis" else CAMERA_SIZES[b"240"], raw=raw)
+    if V2E_MARK.search(header):
+        return read_davis(body, None, raw=raw)
     flip = 0 if raw else UPRIGHT
     numpy = partial(decode_numpy, flip=flip)
     decoded, swapped = decode_either(
         body, lambda words: reading.decode("aedat2", words, EVENT_BYTES, numpy, flip=flip), None
     )  # seven bits lie on its sensor
+    if decoded.error and b"AEChip:" not in header and has_davis_addresses(body):
+        found = read_davis(body, None, raw=raw)
+        return found._replace(notes=("the header names no camera; its addresses are those of a DAVIS", *found.notes))
     if decoded.error:
-        raise ValueError(
+        raise reading.DamagedFile(
             f"{path}: the address at byte {begin + decoded.at:,} has more than 16 bits; only those of a DVS128 are read, and "
-            "of a DAVIS where the header names it (convert others to AEDAT 4 with their camera's software)"
+            "of a DAVIS where the header names it (convert others to AEDAT 4 with their camera's software)",
+            begin + decoded.at,
         )
     notes = swapped + reading.skipped_notes(decoded, "external signal")
     return reading.FileEvents(decoded.columns, DVS128_SIZE, notes=notes, in_order=decoded.in_order)
+
+
+def read_davis(body: np.ndarray, size: Size | None, *, raw: bool) -> reading.FileEvents:
+    """Events of a DAVIS's words; of a sensor of which nothing is said, the DAVIS346's where they lie beyond a DAVIS240's."""
+    decoded, swapped = decode_either(body, decode_davis, size or CAMERA_SIZES[b"346"])
+    _, x, y, _ = decoded.columns
+    small = CAMERA_SIZES[b"240"]
+    notes = swapped + reading.skipped_notes(decoded, "external signal", "other measurement")
+    if size is None and (x.max(initial=0) >= small[1] or y.max(initial=0) >= small[0]):
+        size = CAMERA_SIZES[b"346"]
+        notes = (*notes, f"sensor taken as a DAVIS346's, {size[1]} x {size[0]} pixels, as events lie beyond a DAVIS240's")
+    return reading.FileEvents(decoded.columns, size, notes=notes, is_rotated=not raw)
+
+
+def has_davis_addresses(body: np.ndarray) -> bool:
+    """Whether addresses have more than a DVS128's 16 bits, in either order of bytes, and events only those of a DAVIS."""
+    address = body.view(">u4")[::2]
+    events = address[address >> 31 == 0]
+    return bool((events >> 16).any() and (body.view("<u4")[::2] >> 16).any()) and not (events & 0x3FF).any()
 
 
 def decode_either(

@@ -1,6 +1,8 @@
 """AEDAT 4, what DV writes, through the package aedat."""
 
+import contextlib
 import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,35 +20,48 @@ MAX_ZSTD_BLOCK = 1 << 17  # unpacked bytes
 MAX_ZSTD_WINDOW = 13  # 8 MiB, as 2 ** (10 + 13): what a decoder should support
 
 
-def read_aedat4(path: Path) -> reading.FileEvents:
-    """Events of the file's first stream of events; other streams are skipped.
+def read_aedat4(path: Path, *, stream: str | None = None) -> reading.FileEvents:
+    """Events of the file's stream of events; streams of frames, inertia and triggers are skipped.
 
-    Raises:  ValueError for a damaged file, one without events, or where the package is missing; OSError
+    stream:  the number of the stream, where several are of events, as of two cameras
+    Raises:  ValueError for a damaged file, one without events, several streams of events, or where the package is missing;
+             OSError
     """
     aedat = reading.import_optional("aedat", path)
     require_valid(path, raw := reading.map_file(path))
+    with refuse_damage(path):
+        decoder = aedat.Decoder(path)
+        streams = {str(number): info for number, info in sorted(decoder.id_to_stream().items())}
+    cameras = [number for number, info in streams.items() if info["type"] == "events"]
+    if not cameras:
+        others = ", ".join(sorted({str(info["type"]) for info in streams.values()})) or "nothing"
+        raise ValueError(f"{path} has no stream of events; it holds {others}")
+    chosen = reading.choose_stream(path, cameras, stream)
+    packets, allowed = [], max(MAX_EXPANSION * len(raw), MIN_ALLOWED_BYTES)
+    with refuse_damage(path):
+        for packet in decoder:
+            if str(packet["stream_id"]) == chosen:
+                packets.append(packet["events"])
+                allowed -= packets[-1].nbytes
+            if allowed < 0:
+                raise ValueError(f"its events take more than {MAX_EXPANSION} times the file's {len(raw):,} bytes")
+    events = np.concatenate(packets) if packets else np.empty(0, [("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
+    size = require_sensor_size(path, streams[chosen]["height"], streams[chosen]["width"])
+    notes = tuple(f"camera {other} skipped" for other in cameras if other != chosen)
+    t, x, y, on = (events[name] for name in events.dtype.names or ())
+    return reading.FileEvents((t.astype(np.int64), x.copy(), y.copy(), on.astype(np.uint8)), size, notes=notes)
+
+
+@contextlib.contextmanager
+def refuse_damage(path: Path) -> Iterator[None]:
+    """Errors of the library as one line; it writes some to standard error by itself."""
     try:
         with reading.suppress_stderr():
-            decoder = aedat.Decoder(path)
-            streams = {stream: info for stream, info in decoder.id_to_stream().items() if info["type"] == "events"}
-            if not streams:
-                raise ValueError("it has no stream of events")
-            stream, info = min(streams.items())
-            packets, allowed = [], max(MAX_EXPANSION * len(raw), MIN_ALLOWED_BYTES)
-            for packet in decoder:
-                if packet["stream_id"] == stream:
-                    packets.append(packet["events"])
-                    allowed -= packets[-1].nbytes
-                if allowed < 0:
-                    raise ValueError(f"its events take more than {MAX_EXPANSION} times the file's {len(raw):,} bytes")
+            yield
     except BaseException as error:  # a panic of the library, written in Rust, is not an Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError | OSError):
             raise
         raise ValueError(f"{path} is damaged: {one_line(error)}; copy it again") from None
-    events = np.concatenate(packets) if packets else np.empty(0, [("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
-    size = require_sensor_size(path, info["height"], info["width"])
-    t, x, y, on = (events[name] for name in events.dtype.names or ())
-    return reading.FileEvents((t.astype(np.int64), x.copy(), y.copy(), on.astype(np.uint8)), size)
 
 
 def require_valid(path: Path, raw: np.ndarray) -> None:
@@ -59,6 +74,9 @@ def require_valid(path: Path, raw: np.ndarray) -> None:
     def damaged(at: int, what: str) -> ValueError:
         return ValueError(f"{path} is damaged at byte {min(max(at, 0), len(raw)):,}: {what}; copy it again")
 
+    def damaged_packet(at: int, what: str) -> reading.DamagedFile:
+        return reading.DamagedFile(str(damaged(at, what)), at)
+
     def number(at: int, kind: str = "<u4") -> int:
         end = at + np.dtype(kind).itemsize
         if at < 0 or end > len(raw):
@@ -70,10 +88,7 @@ def require_valid(path: Path, raw: np.ndarray) -> None:
         raise damaged(0, "it does not begin like AEDAT 4")
     at = begin + number(len(MAGIC))
     table = begin + number(begin)
-    fields = table - number(table, "<i4")
-    if number(fields, "<u2") < 10:
-        raise damaged(fields, "the header tells nothing of its streams")
-    packing, position, about = (number(fields + 4 + 2 * field, "<u2") for field in range(3))
+    packing, position, about = header_fields(number, table, damaged)
     compression = number(table + packing, "<i4") if packing else 0
     text = table + about + number(table + about)
     try:
@@ -83,18 +98,45 @@ def require_valid(path: Path, raw: np.ndarray) -> None:
     end = number(table + position, "<i8") if position else -1
     end = len(raw) if end < 0 else end
     while at < end:
+        if at + 8 > len(raw):
+            raise damaged_packet(at, "the packet there is cut")
         length = number(at + 4)
         if at + 8 + length > min(end, len(raw)):
-            raise damaged(at, f"the packet there promises {length:,} bytes")
+            raise damaged_packet(at, f"the packet there promises {length:,} bytes")
         try:
             unpacked = max_unpacked_bytes(raw[at + 8 : at + 8 + length].tobytes(), compression)
         except ValueError as error:
-            raise damaged(at, str(error)) from None
+            raise damaged_packet(at, str(error)) from None
         if unpacked > max(MAX_EXPANSION * length, MIN_ALLOWED_BYTES):
-            raise damaged(at, f"the packet there would become up to {unpacked:,} bytes, of {length:,}")
+            raise damaged_packet(at, f"the packet there would become up to {unpacked:,} bytes, of {length:,}")
         at += 8 + length
     if at != end:
-        raise damaged(at, f"the packets end there, not at {end:,}")
+        raise damaged_packet(at, f"the packets end there, not at {end:,}")
+
+
+def header_fields(number: Callable[..., int], table: int, damaged: Callable[[int, str], ValueError]) -> tuple[int, int, int]:
+    """Where compression, the end of the packets and the text about the streams lie in the header's table; 0: nowhere."""
+    fields = table - number(table, "<i4")
+    if number(fields, "<u2") < 10:
+        raise damaged(fields, "the header tells nothing of its streams")
+    packing, position, about = (number(fields + 4 + 2 * field, "<u2") for field in range(3))
+    return packing, position, about
+
+
+def end_packets(path: Path) -> None:
+    """Let the header of a file that was cut behind a packet, or in the data behind them, say that they end where it does."""
+    with path.open("r+b") as file:
+        content = file.read(2**16)
+
+        def number(at: int, kind: str = "<u4") -> int:
+            return int(np.frombuffer(content, kind, 1, at)[0])
+
+        begin = len(MAGIC) + 4
+        table = begin + number(begin)
+        _, position, _ = header_fields(number, table, lambda _at, what: ValueError(what))
+        if position and number(table + position, "<i8"):  # it lies in the file
+            file.seek(table + position)
+            file.write(path.stat().st_size.to_bytes(8, "little"))
 
 
 def max_unpacked_bytes(packet: bytes, compression: int) -> int:

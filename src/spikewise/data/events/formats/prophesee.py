@@ -110,7 +110,8 @@ def read_prophesee(path: Path, *, encoding: str) -> reading.FileEvents:
     decoded = reading.decode(encoding, body, 8 if encoding == "dat" else 4 if encoding == "evt2" else 0, decode)
     if decoded.error:
         polarity = int(body[decoded.at + 7]) >> 4
-        raise ValueError(f"{path}: the event at byte {begin + decoded.at:,} has polarity {polarity}; the file is damaged")
+        at = begin + decoded.at
+        raise reading.DamagedFile(f"{path}: the event at byte {at:,} has polarity {polarity}; the file is damaged", at)
     return reading.FileEvents(
         decoded.columns, size, notes=reading.skipped_notes(decoded, *KINDS[encoding]), in_order=decoded.in_order
     )

@@ -7,17 +7,17 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ....wording import count
 from ..events import Events
-from .sensor import Size, guess_size, outside
+from .sensor import SAY_IT, Size, guess_size, outside
 from .times import JITTER_US, mend_clock, require_plausible
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
@@ -25,6 +25,14 @@ COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
 MAX_EVENTS_IN_MEMORY = 2**25  # more of them, above 400 MB, are mapped from a temporary file
 
 # Files -----------------------------------------------------------------------------------------------------------------------
+
+
+class DamagedFile(ValueError):
+    """A file that is damaged, or was cut: its bytes before `at` are whole, and can be read without the rest."""
+
+    def __init__(self, message: str, at: int):
+        super().__init__(message)
+        self.at = at
 
 
 def import_optional(module: str, path: Path) -> ModuleType:
@@ -44,8 +52,8 @@ def printable_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        printable = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(error))
-        raise ValueError("".join(printable)) from None
+        printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(error))
+        raise DamagedFile(printable, error.at) if isinstance(error, DamagedFile) else ValueError(printable) from None
 
 
 @contextlib.contextmanager
@@ -103,9 +111,24 @@ def require_whole_events(path: Path, file_bytes: int, event_bytes: int, begin: i
     if not file_bytes:
         raise ValueError(f"{path} is empty; copy it again")
     if rest := (file_bytes - begin) % event_bytes:
-        raise ValueError(
-            f"{path} was cut: the event at byte {file_bytes - rest:,} has {rest} of {event_bytes} bytes; copy it again"
-        )
+        at = file_bytes - rest
+        raise DamagedFile(f"{path} was cut: the event at byte {at:,} has {rest} of {event_bytes} bytes; copy it again", at)
+
+
+def choose_stream(path: Path, streams: Sequence[str], stream: str | None) -> str:
+    """The camera of a file, or the recording of an archive, that is to be read.
+
+    stream:  its name, or a part of it between slashes; None: there is one
+    Raises:  ValueError where there are several or none, or none of that name
+    """
+    found = [name for name in streams if stream is None or stream == name]
+    found = found or [name for name in streams if stream in name.split("/")]
+    if len(found) == 1 or (stream is None and not streams):
+        return found[0] if found else ""
+    shown = ", ".join(name[:60] for name in streams[:8]) + (f" and {len(streams) - 8:,} more" if len(streams) > 8 else "")
+    if stream is None:
+        raise ValueError(f"{path} holds {len(streams)} streams of events, {shown}; say which with stream=, or --stream")
+    raise ValueError(f"{path} has {'several streams' if found else 'no stream'} {stream!r}; it holds {shown or 'none'}")
 
 
 # Columns ---------------------------------------------------------------------------------------------------------------------
@@ -139,16 +162,18 @@ class FileEvents(NamedTuple):
     size:           (height, width) of the sensor as the file says; None: it says nothing
     usual:          that of the camera that most such files are from, if it says nothing
     notes:          what was skipped or is doubtful, for the user, with numbers
-    is_unit_known:  whether format, file or user say that times are microseconds
+    assumed_unit:   of times, where neither format, file nor user says it: they should be plausible; "": it is known
     in_order:       whether the decoder saw that times never fall; False: they may
+    is_rotated:     whether columns are counted from the right and rows from below: then it needs a sensor, and is turned
     """
 
     columns: Columns
     size: Size | None = None
     usual: Size | None = None
     notes: tuple[str, ...] = ()
-    is_unit_known: bool = True
+    assumed_unit: str = ""
     in_order: bool = False
+    is_rotated: bool = False
 
 
 def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside: bool) -> Events:
@@ -159,20 +184,31 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     """
     t, x, y, polarity = found.columns
     notes = found.notes if found.in_order else (*found.notes, *mend_clock(t))
-    if not found.is_unit_known:
-        require_plausible(path, t)
+    if found.assumed_unit:
+        require_plausible(path, t, found.assumed_unit)
     known = size or found.size
+    if found.is_rotated and known is None:
+        raise ValueError(
+            f"{path} counts columns from the right and rows from below, and does not say of which sensor; {SAY_IT} "
+            "(260,346 or 180,240), or leave them so with raw=True, --raw"
+        )
     if drop_outside and known is None and found.usual is None:
         raise ValueError(f"{path}: drop_outside needs a sensor, and the file says none; say size=(height, width), or --sensor")
     needed = (int(y.max(initial=0)) + 1, int(x.max(initial=0)) + 1)
+    is_told = known is not None
     known = known or (found.usual if drop_outside else guess_size(path, x, y, needed, found.usual))
     assert known is not None
-    events = Events(t, x, y, polarity, known, notes)
+    events = Events(t, x, y, polarity, known, notes, is_told or known == found.usual)
     beyond = outside(path, x, y, needed, known, drop=drop_outside)
-    if beyond is None:
-        return events
-    dropped = count(int(np.count_nonzero(beyond)), "event")
-    return replace(events[~beyond], notes=(*notes, f"{dropped} outside the sensor of {known[1]} x {known[0]} pixels dropped"))
+    if beyond is not None:
+        dropped = (
+            f"{count(int(np.count_nonzero(beyond)), 'event')} outside the sensor of {known[1]} x {known[0]} pixels dropped"
+        )
+        events = replace(events[~beyond], notes=(*notes, dropped))
+    if found.is_rotated:
+        np.subtract(known[1] - 1, events.x, out=events.x, casting="unsafe")
+        np.subtract(known[0] - 1, events.y, out=events.y, casting="unsafe")
+    return events
 
 
 # Decoders --------------------------------------------------------------------------------------------------------------------
@@ -205,6 +241,9 @@ class DecodeArgs(ctypes.Structure):
         ("skipped", ctypes.c_int64 * 3),
         ("flip", ctypes.c_uint16),
         ("fall", ctypes.c_int64),
+        ("columns", ctypes.c_int64 * 5),
+        ("exponent", ctypes.c_int64),
+        ("takes_parts", ctypes.c_int64),
     )
 
 
@@ -215,24 +254,24 @@ def has_native() -> bool:
 
 
 def decode(
-    name: str, body: np.ndarray, event_bytes: int, decode_numpy: Callable[[np.ndarray], Decoded], *, flip: int = 0
+    name: str, body: np.ndarray, event_bytes: int, decode_numpy: Callable[[np.ndarray], Decoded], **more: Any
 ) -> Decoded:
     """Decode bytes in C where the library is there, else by the definition `decode_numpy`.
 
-    event_bytes:  of an event; 0: a word may hold several, so that they are counted before memory is made for them
-    flip:         of AEDAT 2.0, see events.inc; the definition knows it
+    event_bytes:  of an event; 0: it is not the same for all, so that they are counted before memory is made for them
+    more:         other fields of events_args, in events.inc; the definition knows them
     """
     if not has_native():
         return decode_numpy(body)
-    return decode_native(name, body, len(body) // event_bytes if event_bytes else None, flip)
+    return decode_native(name, body, len(body) // event_bytes if event_bytes else None, **more)
 
 
-def decode_native(name: str, raw: np.ndarray, max_events: int | None, flip: int = 0) -> Decoded:
+def decode_native(name: str, raw: np.ndarray, max_events: int | None, **more: Any) -> Decoded:
     """Run the decoder `decode_NAME` of the library on bytes that hold at most so many events; None: `count_NAME` tells."""
     from ....native import load as native
 
     library, raw = native.load(native.selected_variant()), np.ascontiguousarray(raw)
-    args = DecodeArgs(raw=raw.ctypes.data, bytes=len(raw), flip=flip)
+    args = DecodeArgs(raw=raw.ctypes.data, bytes=len(raw), **more)
     if max_events is None:
         getattr(library, f"count_{name}")(ctypes.byref(args))
         max_events = args.events

@@ -8,6 +8,7 @@ import numpy as np
 from ....wording import count
 
 MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # per unit
+UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 MAX_TIME = 2**62
 JITTER_US = 100_000  # times of neighbouring events may run backwards by so much: packets that came late
 CLOCK_RANGE = 2**32  # microseconds; a fall by more than half of it is an overflow
@@ -63,21 +64,24 @@ def to_microseconds(path: Path, t: np.ndarray, unit: str | None, offset: int = 0
     return t + offset if offset else t, notes
 
 
-def require_plausible(path: Path, t: np.ndarray) -> None:
-    """Refuse times that are taken for microseconds and hardly are.
+def require_plausible(path: Path, t: np.ndarray, unit: str) -> None:
+    """Refuse times, in microseconds, that were taken for ones of a unit and hardly are.
 
     Raises:  ValueError that asks for the unit
     """
-    if doubt := doubt_microseconds(t):
-        raise ValueError(f"{path}: {doubt}, if t is in microseconds; {ask_for_unit()}")
+    if doubt := doubt_microseconds(t, coarse=unit != "us"):
+        raise ValueError(f"{path}: {doubt}, if t is in {UNIT_NAMES[unit]}; {ask_for_unit()}")
 
 
 def ask_for_unit() -> str:
     return "say which unit: time_unit='s', 'ms', 'us' or 'ns', on the command line --time-unit"
 
 
-def doubt_microseconds(t: np.ndarray) -> str:
-    """Why times, int64 [n], are hardly microseconds; empty where they may be."""
+def doubt_microseconds(t: np.ndarray, *, coarse: bool = False) -> str:
+    """Why times, int64 [n], are hardly microseconds; empty where they may be.
+
+    coarse:  whether they may all be multiples of 1,000
+    """
     if not len(t):
         return ""
     first, last = int(t.min()), int(t.max())
@@ -88,7 +92,7 @@ def doubt_microseconds(t: np.ndarray) -> str:
         return f"{count(len(t), 'event')} take {seconds:,.0f} s"
     if len(t) >= 1000 and len(t) > 5e7 * seconds and last > first:
         return f"{count(len(t), 'event')} take {1e6 * seconds:,.0f} microseconds"
-    if len(t) >= 100 and last > first and not (t[:1000] % 1000).any() and not (t % 1000).any():
+    if not coarse and len(t) >= 100 and last > first and not (t[:1000] % 1000).any() and not (t % 1000).any():
         return "all times are multiples of 1,000"
     return ""
 
@@ -134,7 +138,7 @@ def mend_clock(t: np.ndarray) -> tuple[str, ...]:
 
 
 def first_and_count(places: list[str]) -> str:
-    return places[0] if len(places) == 1 else f"{places[0]}, and {len(places) - 1:,} times more"
+    return places[0] if len(places) == 1 else f"{places[0]}, and {count(len(places) - 1, 'time')} more"
 
 
 def find_falls(t: np.ndarray) -> np.ndarray:

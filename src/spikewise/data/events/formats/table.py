@@ -1,0 +1,189 @@
+"""Tables of events: which column is t, x, y and p, by name, by what the user says, or by what the numbers can be."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import reading
+from .sensor import MAX_SENSOR_SIDE, Size
+from .times import require_time_unit, to_microseconds
+
+COLUMN_ALIASES = {
+    "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
+    "x": ("x", "xs", "col", "column"),
+    "y": ("y", "ys", "row"),
+    "p": ("p", "ps", "pol", "pols", "polarity", "polarities", "on"),
+}
+UNIT_ALIASES = {
+    "s": ("s", "sec", "second", "seconds"),
+    "ms": ("ms", "msec", "millisecond", "milliseconds"),
+    "us": ("us", "usec", "microsecond", "microseconds", "\u00b5s", "\u03bcs"),
+    "ns": ("ns", "nsec", "nanosecond", "nanoseconds"),
+}
+POLARITIES = ((0, 1), (-1, 1), (1, 2), (0, 255))  # OFF and ON; of a file whose values fit several, the first
+OTHER = "_"  # a column that is none of t, x, y, p
+SAY_COLUMNS = "say which with columns='t,x,y,p', on the command line --columns (_ for any other column)"
+MAX_NAME = 40  # letters of a column's name
+SAMPLE_ROWS = 2000  # rows from which the order of columns is told
+Order = tuple[int, int, int, int]  # the columns of t, x, y, p
+
+
+def column_name(name: str) -> tuple[str, str | None]:
+    """What a column's name stands for, t, x, y or p, and a unit that it says: `time_us`, `t [s]`; "" and None for others."""
+    name = name.strip().strip("\"'").lower()
+    if len(name) > MAX_NAME:
+        return "", None
+    stem, unit = name, None
+    if named := re.fullmatch(r"(.+?)(?:[ _-]+|\s*(?=[\[(]))[\[(]?([^\W\d_]+)[\])]?", name):
+        unit = next((unit for unit, aliases in UNIT_ALIASES.items() if named[2] in aliases), None)
+        stem = named[1] if unit or named[2] in ("px", "pixel", "pixels") else name
+    meaning = next((column for column, aliases in COLUMN_ALIASES.items() if stem in aliases), "")
+    return meaning, unit if meaning == "t" else None
+
+
+def parse_columns(columns: str, num_columns: int, path: Path) -> Order:
+    """The order that the user says, such as t,x,y,p.
+
+    Raises:  ValueError for anything but one each of t, x, y and p, or another number of columns
+    """
+    names = [name.strip() for name in columns.split(",")]
+    if sorted(name for name in names if name != OTHER) != ["p", "t", "x", "y"]:
+        raise ValueError(f"{path}: columns={columns!r} should name t, x, y and p once each, and {OTHER} for any other column")
+    if len(names) != num_columns:
+        raise ValueError(f"{path} has {num_columns} columns, and columns={columns!r} names {len(names)}")
+    return as_order(names)
+
+
+def as_order(names: Sequence[str]) -> Order:
+    t, x, y, p = (names.index(name) for name in COLUMN_ALIASES)
+    return t, x, y, p
+
+
+def guess_order(path: Path, rows: np.ndarray) -> tuple[Order, str]:
+    """Which columns are t, x, y and p, by what the first rows hold, float64 [n, 4]; and a note that says so.
+
+    Time is the one column with fractions, or with more than a sensor's pixels, or else the one that rises and never falls;
+    polarity the one with two values of POLARITIES at most; x is before y.
+
+    Raises:  ValueError where that is not one column each
+    """
+    if rows.shape[1] != 4:
+        raise ValueError(f"{path} has {rows.shape[1]} columns without names; {SAY_COLUMNS}")
+    rows = rows[:SAMPLE_ROWS]
+    kinds = [set(np.unique(column).tolist()) for column in rows.T]
+    binary = np.array([any(values <= set(pair) for pair in POLARITIES) for values in kinds])
+    large = (rows != np.trunc(rows)).any(axis=0) | (rows >= MAX_SENSOR_SIDE).any(axis=0)
+    rising = ~binary & (np.diff(rows, axis=0) >= 0).all(axis=0) & (rows[-1:] > rows[:1]).any(axis=0)
+    times = np.flatnonzero(large if large.any() else rising)
+    polarities = np.flatnonzero(binary)
+    if len(times) != 1 or len(polarities) != 1 or times[0] == polarities[0]:
+        raise ValueError(f"{path}: its numbers don't tell which columns are t, x, y and p; {SAY_COLUMNS}")
+    x, y = (column for column in range(4) if column not in (times[0], polarities[0]))
+    order = int(times[0]), x, y, int(polarities[0])
+    return order, f"columns taken as {describe_order(order)}; columns= or --columns says otherwise"
+
+
+def describe_order(order: Order) -> str:
+    return ",".join(name for _, name in sorted(zip(order, "txyp", strict=True)))
+
+
+def arrays_from_table(path: Path, table: np.ndarray, columns: str | None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The columns t, x, y, p of a table of numbers [n, columns], or [4, n], and notes.
+
+    Raises:  ValueError where it can't be told which is which
+    """
+    if table.dtype.kind not in "iufb":
+        raise ValueError(f"{path}: its table holds {table.dtype}, not numbers")
+    if table.shape[1] != 4 and table.shape[0] == 4:
+        table = table.T
+    if columns is not None:
+        order, notes = parse_columns(columns, table.shape[1], path), tuple[str, ...]()
+    elif not len(table):
+        order, notes = (0, 1, 2, 3), ()
+    else:
+        order, note = guess_order(path, table[:SAMPLE_ROWS].astype(np.float64))
+        notes = (note,)
+    return {name: table[:, column] for name, column in zip("txyp", order, strict=True)}, notes
+
+
+def summarize_names(names: list[str]) -> str:
+    """The first names of a list that may be of any length."""
+    shown = ", ".join(name[:40] for name in names[:8]) or "nothing"
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8:,} more"
+
+
+def events_from_arrays(
+    path: Path,
+    arrays: Mapping[str, Any],
+    size: Size | None,
+    time_unit: str | None,
+    offset: int = 0,
+    notes: tuple[str, ...] = (),
+    assumed_unit: str = "us",
+) -> reading.FileEvents:
+    """A recording from arrays by name.
+
+    time_unit:     of t; None: nobody says it
+    offset:        added to all times, in microseconds
+    assumed_unit:  of t, where nobody says it
+    Raises:        ValueError for missing or ragged arrays, and values that are not a time, pixel or polarity
+    """
+    require_time_unit(time_unit, path)
+    columns = {}
+    for name, aliases in COLUMN_ALIASES.items():
+        present = next((alias for alias in aliases if alias in arrays), None)
+        if present is None:
+            raise ValueError(f"{path} has no array {name}; it holds {summarize_names(list(arrays))}")
+        columns[name] = np.asarray(arrays[present])
+    lengths = [column.shape for column in columns.values()]
+    if any(len(shape) != 1 or shape != lengths[0] for shape in lengths):
+        raise ValueError(f"{path}: t, x, y and p of shapes {', '.join(map(str, lengths))} are no recording")
+    # microseconds are what nobody needs to say of whole numbers; of fractions they are asked for
+    unit = time_unit or (None if assumed_unit == "us" else assumed_unit)
+    t, time_notes = to_microseconds(path, columns["t"], unit, offset)
+    for name in "xyp":
+        column = columns[name]
+        if column.dtype.kind not in "iub" and not (column.dtype.kind == "f" and np.array_equal(column, np.trunc(column))):
+            raise ValueError(f"{path}: {name} holds {column.dtype}, not whole numbers")
+        wrong = (column < 0) | (column > 65_535) if name != "p" and column.dtype != bool else np.zeros(0, bool)
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            raise ValueError(f"{path}: event {first:,} has {name}={column[first]}, outside 0 to 65535")
+    polarity, polarity_notes = to_polarity(path, columns["p"])
+    x, y = columns["x"].astype(np.uint16), columns["y"].astype(np.uint16)
+    notes = (*notes, *time_notes, *polarity_notes)
+    return reading.FileEvents((t, x, y, polarity), size, notes=notes, assumed_unit="" if time_unit else assumed_unit)
+
+
+def to_polarity(path: Path, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Polarities of any of the pairs in POLARITIES as 0 and 1, uint8 [n], and what is to be said of them.
+
+    Raises:  ValueError for other values, or of several pairs
+    """
+    if values.dtype == bool:
+        return values.astype(np.uint8), ()
+    known = sorted({value for pair in POLARITIES for value in pair})
+    counts = [int(np.count_nonzero(values == value)) for value in known]
+    if sum(counts) != len(values):
+        first = int(np.argmin(np.isin(values, known)))
+        raise ValueError(f"{path}: event {first:,} has p={values[first]}, which is no polarity; {describe_polarities()}")
+    pair, notes = polarity_pair(path, {value for value, number in zip(known, counts, strict=True) if number})
+    return (values == pair[1]).astype(np.uint8), notes
+
+
+def polarity_pair(path: Path, present: set[int]) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """The values of OFF and ON in a file with these polarities, and what is to be said of them.
+
+    Raises:  ValueError where they are of several pairs
+    """
+    pair = next((pair for pair in POLARITIES if present <= set(pair)), None)
+    if pair is None:
+        raise ValueError(f"{path} mixes the polarities {', '.join(map(str, sorted(present)))}; {describe_polarities()}")
+    return pair, (f"polarity {pair[0]} taken as OFF, {pair[1]} as ON",) if pair[1] > 1 else ()
+
+
+def describe_polarities() -> str:
+    return f"OFF and ON may be {', '.join(f'{off} and {on}' for off, on in POLARITIES)}"
