@@ -1,5 +1,7 @@
 """A process that ends in the middle of what it does to the disk."""
 
+import copy
+import itertools  # its counter is one for all threads
 import os
 
 
@@ -14,19 +16,22 @@ class Dying:
     """The `os` of a process that ends before its n-th change of the disk; a write counts twice, as it may end half done."""
 
     def __init__(self, at):
-        self.at, self.num_changes, self.dead = at, 0, False
+        self.at, self.changes, self.dead = at, itertools.count(1), False
 
     def __getattr__(self, name):
         real = getattr(os, name)
         return self.count(name, real) if name in CALLS else real
+
+    @property
+    def num_changes(self):
+        return next(copy.copy(self.changes)) - 1
 
     def count(self, name, real):
         def call(*args, **kwargs):
             if self.dead:
                 raise Crash
             for part in ("before", "half")[: 1 + (name == "write")]:
-                self.num_changes += 1
-                if self.num_changes == self.at:
+                if next(self.changes) == self.at:
                     self.dead = True
                     if part == "half":
                         descriptor, content = args

@@ -165,7 +165,8 @@ class Optim:
     lr: PositiveFloat = 0.1  # at a batch of `lr_batch`; scaled linearly to the real one, and printed
     lr_batch: PositiveInt = 256  # samples
     batch: PositiveInt = 256  # samples per step, over all processes
-    shards: PositiveInt = 1  # parts of the batch, computed one by one or by several processes; batch norm sees one of them
+    shards: PositiveInt = 1  # parts of the batch, computed one by one or by several processes
+    norm_over: Literal["shard", "batch"] = "shard"  # what batch norm takes its statistics over in training; batch: all shards
     # of shards. exact: 64-bit integers, the same bits for any number of processes; float32: half the bytes, other last digits
     gradient_sum: Literal["exact", "float32"] = "exact"
     epochs: PositiveInt = 320

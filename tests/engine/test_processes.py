@@ -65,8 +65,13 @@ def files_of(run):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"class_weights": "balanced", "clip_grad_norm": 0.5, "optimizer": "adam", "lr": 0.01}, {"precision": "bfloat16"}],
-    ids=["plain", "weighted, clipped, adam", "bfloat16"],
+    [
+        {},
+        {"class_weights": "balanced", "clip_grad_norm": 0.5, "optimizer": "adam", "lr": 0.01},
+        {"precision": "bfloat16"},
+        {"norm_over": "batch"},
+    ],
+    ids=["plain", "weighted, clipped, adam", "bfloat16", "norms over the batch"],
 )
 def test_one_two_three_and_four_processes_write_the_same_bytes(changes, tmp_path):
     config = with_optim(SHARDED, **changes)

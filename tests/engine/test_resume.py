@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from spikewise.engine.errors import Interrupted
 from spikewise.engine.loader import TrainingBatches
 from spikewise.engine.loop import resume, train
 from spikewise.engine.run import checkpoint
+from spikewise.engine.run.background import Background, run
 from spikewise.engine.run.fingerprint import describe_changes, run_fingerprint
 from spikewise.engine.run.folder import read_config, read_lines
 from spikewise.engine.step import TrainState
@@ -51,6 +53,31 @@ def few_samples(config, split, *_world):
     data = load_data(config, split)
     few = 96 if split == "train" else 64
     return dataclasses.replace(data, images=data.images[:few], labels=data.labels[:few])
+
+
+class AtOnce(Background):
+    """A thread that is always faster than training."""
+
+    def begin(self, *job):
+        run(*job)
+
+
+class AtTheLast(Background):
+    """A thread that does nothing until it is waited for."""
+
+    def begin(self, *job):
+        self.waited_for = threading.Event()
+        threading.Thread(target=lambda waited_for: waited_for.wait() and run(*job), args=(self.waited_for,)).start()
+
+    def wait(self):
+        if self.job is not None:
+            self.waited_for.set()
+        super().wait()
+
+    def __exit__(self, *error):
+        if self.job is not None:
+            self.waited_for.set()
+        super().__exit__(*error)
 
 
 def start_or_resume(config, folder):
@@ -128,8 +155,14 @@ def test_a_run_may_stop_after_an_epoch_and_continue(unbroken, tmp_path):
     assert resume(run, quiet=True, stop_epoch=2) == result  # finished: only the result
 
 
-def test_a_run_that_dies_at_any_change_of_the_disk_continues_as_if_nothing_had_happened(unbroken, tmp_path, monkeypatch):
-    """Every opening, write, sync, rename, truncation, link, making and removal in turn."""
+@pytest.mark.parametrize("schedule", [AtOnce, AtTheLast])
+def test_a_run_that_dies_at_any_change_of_the_disk_continues_as_if_nothing_had_happened(
+    schedule, unbroken, tmp_path, monkeypatch
+):
+    """Every opening, write, sync, rename, truncation, link, making and removal in turn, those of the thread that writes
+    checkpoints before and after all that training writes meanwhile.
+    """
+    monkeypatch.setattr(loop, "Background", schedule)
     num_changes = die_at(10**9, SMALL, tmp_path / "count", monkeypatch)
     assert num_changes > 100
     for number in range(1, num_changes + 1):

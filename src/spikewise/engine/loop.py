@@ -21,7 +21,7 @@ from .build import choose_device, choose_precision, load_run_data
 from .console import Console
 from .distributed import World, joined
 from .errors import Interrupted
-from .evaluate import evaluate_network
+from .evaluate import Score, evaluate_network
 from .finetune import adopt_network, describe_weights
 from .loader import ShardBatches, TimedIterator, TrainingBatches, fit_workers, iterate_batches, resolve_num_workers
 from .memory.allocator import disable_heap_trim
@@ -30,6 +30,7 @@ from .metrics import Result, append_epoch_metrics, best_epoch_metrics, read_resu
 from .preflight import check_first_batch, checkpoint_bytes, require_disk, require_stop_epoch
 from .restart import Stop, forget_stop, is_begun, leave_stop, obey_stop
 from .run import checkpoint
+from .run.background import Background
 from .run.fingerprint import describe_changes, run_fingerprint
 from .run.folder import (
     CHECKPOINTS,
@@ -211,15 +212,8 @@ def run_epochs(
     config, device, steps_per_epoch = state.config, state.device, state.order.steps_per_epoch
     world = state.world
     console = Console(quiet or not world.is_first)
-    console.line(run_header(state))
-    if (optim := config.optim).warmup != optim.warmup_epochs:
-        console.line(
-            f"warm-up is shortened from {optim.warmup_epochs:g} to {optim.warmup:g}, half of {count(optim.epochs, 'epoch')}"
-        )
-    if "validation" in held_out:
-        console.line(f"{count(len(held_out['validation'].labels), 'sample')} held out for validation choose the best epoch")
-    if config.weights and not state.steps_done:
-        console.line(f"begins with {state.begins_with}")
+    for line in opening_lines(state, held_out):
+        console.line(line)
     if device.type == "cpu":
         disable_heap_trim()
     steps = range(state.steps_done, stop_epoch * steps_per_epoch if stop_epoch else state.num_steps)
@@ -231,9 +225,10 @@ def run_epochs(
     start, num_seen = time.perf_counter(), 0
     progress = console.progress(state.num_steps, state.steps_done)
     curves = TensorBoard(run) if world.is_first else nullcontext()
-    with closing(loaded), curves as board, progress as advance, state.signals.installed():
+    with closing(loaded), curves as board, progress as advance, state.signals.installed(), Background() as writer:
         for shards in batches:
             loss = step_or_oom_hint(state, shards)
+            writer.check()
             if state.probe_record and board is not None:
                 append(run / PROBE, state.probe_record)
                 board.add_probe(state.probe_record)
@@ -245,39 +240,56 @@ def run_epochs(
             done, epoch = state.steps_done, (state.steps_done - 1) // steps_per_epoch + 1
             lines.at(done, partial("epoch {:3}/{}  step {}/{}  {}".format, epoch, epochs, done, state.num_steps, where))
             if state.steps_done % steps_per_epoch == 0:
-                scores = {
-                    split: evaluate_network(
-                        state.eval_net,
-                        data,
-                        device,
-                        precision=config.optim.eval_precision,
-                        batch=config.optim.shard_batch,
-                        workers=num_workers,
-                        quiet=quiet,
-                        world=world,
-                    )
-                    for split, data in held_out.items()
-                }
+                writer.wait()  # metrics.jsonl is one line ahead at most; and evaluation may fork, best without threads
+                scores = {split: score_epoch(state, data, num_workers, quiet) for split, data in held_out.items()}
                 if board is not None:
                     metrics = append_epoch_metrics(run, epoch, state.steps_done, state.meter, **scores)
                     timing = {"epoch": epoch, "seconds": seconds, "samples_per_second": speed, "data_wait_s": batches.seconds}
                     append(run / TIMING, timing)
                     board.add_epoch(metrics)
                 state.meter = EpochMeter()
-                save_checkpoint(state, run, console)
+                save_checkpoint(state, run, console, writer)
                 if board is not None:
                     console.epoch(metrics, config.optim.epochs, speed)
                 start, num_seen, batches.seconds = time.perf_counter(), 0, 0.0
             elif config.retention.every_steps and state.steps_done % config.retention.every_steps == 0:
-                save_checkpoint(state, run, console)
+                save_checkpoint(state, run, console, writer)
             if stop := state.signals.agreed if world.size > 1 else state.signals.received:
-                raise Interrupted(stop, world.tell(lambda: save_and_stop(state, run, stop, console)))
+                raise Interrupted(stop, world.tell(lambda: save_and_stop(state, run, stop, console, writer)))
     return told_result(world, run, config)
 
 
-def save_and_stop(state: TrainState, run: Path, stop: int, console: Console) -> str:
+def opening_lines(state: TrainState, held_out: dict[str, Dataset]) -> Iterator[str]:
+    """What is to be known of a run before its first step."""
+    optim = state.config.optim
+    yield run_header(state)
+    if optim.warmup != optim.warmup_epochs:
+        yield f"warm-up is shortened from {optim.warmup_epochs:g} to {optim.warmup:g}, half of {count(optim.epochs, 'epoch')}"
+    if "validation" in held_out:
+        yield f"{count(len(held_out['validation'].labels), 'sample')} held out for validation choose the best epoch"
+    if state.config.weights and not state.steps_done:
+        yield f"begins with {state.begins_with}"
+
+
+def score_epoch(state: TrainState, data: Dataset, num_workers: int, quiet: bool) -> Score:
+    """The network of an epoch on data that it did not learn from, shared by the processes."""
+    optim = state.config.optim
+    return evaluate_network(
+        state.eval_net,
+        data,
+        state.device,
+        precision=optim.eval_precision,
+        batch=optim.shard_batch,
+        workers=num_workers,
+        quiet=quiet,
+        world=state.world,
+    )
+
+
+def save_and_stop(state: TrainState, run: Path, stop: int, console: Console, writer: Background) -> str:
     """Save what a signal asked to stop, leave word for processes that a launcher starts again, and say how to go on."""
-    save_checkpoint(state, run, console)
+    save_checkpoint(state, run, console, writer)
+    writer.wait()
     message = f"stopped after step {state.steps_done}, saved; continue with --resume {run}"
     leave_stop(run, Stop(stop, message, state.world.launch))
     return message
@@ -300,11 +312,15 @@ def run_header(state: TrainState) -> str:
     )
 
 
-def save_checkpoint(state: TrainState, run: Path, console: Console | None = None) -> None:
-    """Write a checkpoint, update the links `last` and `best`, and remove the checkpoints that are not kept: rank 0 does."""
+def save_checkpoint(state: TrainState, run: Path, console: Console | None = None, writer: Background | None = None) -> None:
+    """Write a checkpoint, update the links `last` and `best`, and remove the checkpoints that are not kept: rank 0 does.
+
+    writer:  writes while training goes on; None: all is on the disk on return
+    """
     if not state.world.is_first:
         return
-    folder, keep = run / CHECKPOINTS, state.config.retention
+    if writer is not None:
+        writer.wait()  # one copy in memory at a time
     saved = checkpoint.CheckpointState(
         step=state.steps_done,
         meter=vars(state.meter),
@@ -314,15 +330,28 @@ def save_checkpoint(state: TrainState, run: Path, console: Console | None = None
         run=run_fingerprint(state.config, state.data.labels),
         scaler=state.scaler.state_dict() if state.scaler.is_enabled() else None,
     )
-    newest = checkpoint.save(folder, state.eval_net, state.net, state.optimizer, saved)
+    snapshot = checkpoint.snapshot(state.eval_net, state.net, state.optimizer, saved)
+    lines = read_lines(run / METRICS)  # now: the thread must not see later ones
+    best_step = best_epoch_metrics(lines)["step"] if state.config.retention.best and lines else None
+    write = partial(write_checkpoint, state, run / CHECKPOINTS, snapshot, best_step, console)
+    if writer is None:
+        write()
+    else:
+        writer.start(write)
+
+
+def write_checkpoint(
+    state: TrainState, folder: Path, snapshot: checkpoint.Snapshot, best_step: int | None, console: Console | None
+) -> None:
+    """The part of `save_checkpoint` that goes to the disk: of `state` it reads what no step changes."""
+    keep = state.config.retention
+    newest = checkpoint.write(folder, snapshot)
     links = disk.point(folder / "last", newest.name)
-    paths, lines = checkpoint.list_checkpoints(folder), read_lines(run / METRICS)
+    paths = checkpoint.list_checkpoints(folder)
     kept = set(paths[-keep.last :])
-    if keep.best and lines:
-        best = checkpoint.path_of_step(folder, best_epoch_metrics(lines)["step"])
-        if best.is_dir():
-            kept.add(best)
-            disk.point(folder / "best", best.name)
+    if best_step is not None and (best := checkpoint.path_of_step(folder, best_step)).is_dir():
+        kept.add(best)
+        disk.point(folder / "best", best.name)
     if keep.every_epochs:
         every = keep.every_epochs * state.order.steps_per_epoch
         kept |= {path for path in paths if checkpoint.step_number(path) % every == 0}

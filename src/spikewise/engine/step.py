@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from .distributed import ALONE, World
 from .ema import update_ema
 from .errors import NonFiniteError
 from .finetune import frozen_modules, load_initial_weights
-from .loader import build_order
+from .loader import build_order, compact_sample, stack_samples, to_device
+from .lockstep import Lockstep, require_usual_norms
 from .loss import balanced_class_weights, cross_entropy
 from .non_finite import NOT_LOCATED, BufferSnapshot, locate_non_finite
 from .optim import build_optimizer, learning_rate, set_learning_rate
@@ -79,6 +81,9 @@ class TrainState:
         self.frozen = frozen_modules(self.net, config.freeze)
         balanced = config.optim.class_weights == "balanced"
         self.class_weights = balanced_class_weights(data.labels, len(data.class_names)).to(device) if balanced else None
+        self.joint_norms = config.optim.norm_over == "batch" and config.optim.shards > 1
+        if self.joint_norms:
+            require_usual_norms(self.net)
         self.optimizer = build_optimizer(config.optim, self.net)
         self.ema_net = self.copy_net() if config.optim.ema_decay else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.optim.precision == "float16")
@@ -138,24 +143,71 @@ class TrainState:
         exact = config.gradient_sum == "exact"
         sums = ExactSum(parameters, config.shards, world) if exact else Float32Sum(parameters, world)
         scores = torch.full((config.shards, 4), -torch.inf, dtype=torch.float64)
-        problem, watches = "", None
-        for number, (samples, labels) in enumerate(shards):
-            with record_activity(self.net) if probing and number == 0 and world.is_first else nullcontext(watches) as watches:
-                score = self.differentiate(samples, labels)
-            if not math.isfinite(score[0]):
-                problem = f"the loss is {float(score[0])}"
-                break
-            scores[world.rank + number * world.size] = score
-            if config.shards > 1:
-                sums.add([p.grad for p in parameters], float(score[3]))
-                if number == 0:  # the running statistics are those of the first shard, as of the first device under DDP
-                    self.first_shard.save()
+        differentiate_all = self.differentiate_together if self.joint_norms else self.differentiate_apart
+        problem, watches = differentiate_all(shards, sums, scores, probing=probing and world.is_first)
         if config.shards > 1:
             scores = self.exchange(sums, scores, problem, shards)
         elif problem:
             self.raise_non_finite(problem, shards)
         self.apply_gradients(parameters, shards)
         return scores, watches
+
+    def differentiate_apart(self, shards: list[Shard], sums: GradientSum, scores: Tensor, *, probing: bool) -> tuple[str, Any]:
+        """Put the gradients of this process's shards into `sums`, and their scores in their places, one shard after the other;
+        what is wrong with a loss, and what was recorded of the first shard.
+        """
+        world, watches = self.world, None
+        for number, (samples, labels) in enumerate(shards):
+            with record_activity(self.net) if probing and number == 0 else nullcontext(watches) as watches:
+                score = self.differentiate(samples, labels)
+            if not math.isfinite(score[0]):
+                return f"the loss is {float(score[0])}", watches
+            scores[world.rank + number * world.size] = score
+            if self.config.optim.shards > 1:
+                sums.add([p.grad for p in sums.parameters], float(score[3]))
+                if number == 0:  # the running statistics are those of the first shard, as of the first device under DDP
+                    self.first_shard.save()
+        return "", watches
+
+    def differentiate_together(
+        self, shards: list[Shard], sums: GradientSum, scores: Tensor, *, probing: bool
+    ) -> tuple[str, Any]:
+        """The same, all shards at once, with norms over the whole batch. What one shard does to the statistics reaches the loss
+        of the others: each loss counts with its weight before backward, in units of a whole shard's, which keeps it near 1.
+        """
+        config, lockstep, world = self.config.optim, self.lockstep, self.world
+        unit = config.batch / config.shards
+        if not shards:
+            sample = stack_samples([compact_sample(self.data, 0)] * 2)
+            lockstep.accompany(to_device(torch.from_numpy(sample), self.device))
+            return "", None
+
+        def forward(net: Network, shard: Shard) -> tuple[Tensor, Tensor]:
+            with autocast(config.precision, self.device):
+                logits = net(shard[0])
+            return logits, cross_entropy(logits, shard[1], config.label_smoothing, self.class_weights)
+
+        weights = [self.shard_weight(labels) for _, labels in shards]
+        lockstep.clear_gradients()
+        with record_activity(lockstep.first) if probing else nullcontext() as watches:
+            results = lockstep.forward(shards, forward)
+            losses = [loss * (weight / unit) for (_, loss), weight in zip(results, weights, strict=True)]
+            torch.autograd.backward([self.scaler.scale(loss) for loss in losses])  # also where one is not finite: others wait
+        self.first_shard.save()
+        problem = ""
+        for number, ((logits, loss), (_, labels), weight) in enumerate(zip(results, shards, weights, strict=True)):
+            sums.add(lockstep.gradients(number), unit)
+            score = shard_score(float(loss.detach()), logits, labels, weight)
+            if math.isfinite(score[0]):
+                scores[world.rank + number * world.size] = score
+            else:
+                problem = f"the loss is {float(score[0])}"
+        return problem, watches
+
+    @cached_property
+    def lockstep(self) -> Lockstep:
+        """Copies of the network for shards with joint norms; made when the network is in training."""
+        return Lockstep(self.net, self.config.optim.shards, self.world)
 
     def exchange(self, sums: GradientSum, scores: Tensor, problem: str, shards: list[Shard]) -> Tensor:
         """Mean gradients and running statistics as all processes have them from here on; the scores of all shards.

@@ -21,6 +21,7 @@ def unused_fields(config: Config) -> dict[str, str]:
         ("data.temporal_delete_per", "data.temporal_delete", data.temporal_delete > 0),
         ("data.folds", "cross-validation, data.fold", data.fold is not None),
         ("model.T", "still images: recordings bring data.num_frames frames", not events),
+        ("optim.norm_over", "optim.shards above 1", optim.shards > 1),
         ("optim.gradient_sum", "batches of several shards, optim.shards", optim.shards > 1),
         ("optim.momentum", "optim.optimizer=sgd", optim.optimizer == "sgd"),
         ("optim.nesterov", "optim.optimizer=sgd", optim.optimizer == "sgd"),

@@ -23,16 +23,24 @@ class Backend(NamedTuple):
     fire: Callable
     norm_fire: Callable
     norm_stats: Callable
+    with_stats: Callable
     max_pool: Callable
     supports_packing: bool
     unavailable_reason: Callable[[Tensor | None], str]
 
 
-FUSED = (fused.fire, fused.norm_fire, fused.norm_stats, fused.max_pool, True)
+FUSED = (fused.fire, fused.norm_fire, fused.norm_stats, fused.with_stats, fused.max_pool, True)
 BACKENDS: dict[str, Backend] = {
     # autograd keeps every step of the reference: bit planes would save nothing
     "reference": Backend(
-        "reference", reference.fire, reference.norm_fire, reference.norm_stats, reference.max_pool, False, lambda _: ""
+        "reference",
+        reference.fire,
+        reference.norm_fire,
+        reference.norm_stats,
+        reference.with_stats,
+        reference.max_pool,
+        False,
+        lambda _: "",
     ),
     "cpu": Backend("cpu", *FUSED, cpu.unavailable_reason),
     "triton": Backend("triton", *FUSED, triton.unavailable_reason),

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from . import reference
 from .connect import ConnectFn, max_connected_value
 from .layout import is_channels_last, supports_fused_pool
-from .ops import MaxPool, NormFire, ops
+from .ops import MaxPool, NormFire, NormStats, ops
 from .packing import known, note, note_planes, num_planes, planes_to_keep
 from .reference import REPEAT_WITH_CURRENT
 from .spec import CONNECT_CODES, SURROGATE_CODES, Connect, FireSpec, NeuronParams, NormParams, PoolWindow
@@ -41,6 +41,12 @@ def fire(
 def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     """As `reference.norm_stats`; without gradients, which `norm_fire` has."""
     return ops.norm_stats(y, channel_axis)
+
+
+def with_stats(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `reference.with_stats`; only `norm_fire` may be given the values."""
+    require_no_transform()
+    return NormStats.apply(y)
 
 
 def norm_fire(

@@ -157,11 +157,35 @@ def once_differentiable(backward: Backward) -> Backward:
     return run
 
 
+class NormStats(torch.autograd.Function):
+    """Values as they are, their mean and their variance, for a `NormFire` that normalises these values with more than theirs.
+
+    Backward adds what comes back along mean and variance to the gradient of the values, in its place: only `NormFire` may have
+    them, which makes a gradient that nobody else sees.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor) -> tuple[Tensor, ...]:
+        mean, variance = ops.norm_stats(y, y.dim() - 3)
+        ctx.save_for_backward(y, mean)
+        return y.view_as(y), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_y, grad_mean, grad_variance = grads
+        y, mean = ctx.saved_tensors
+        one, sums = torch.ones_like(mean), -torch.stack([grad_mean, 2 * grad_variance])
+        ops.batch_norm_backward_(grad_y, y, mean, one, one, sums, y.numel() // len(mean))
+        return (grad_y,)
+
+
 class NormFire(torch.autograd.Function):
     """Batch norm, neurons, connection and pooling as one node of autograd.
 
     spec:          what to compute
-    norm:          as in `NormParams`, weight and bias in float32; without statistics, those of this batch are taken
+    norm:          as in `NormParams`, weight and bias in float32; without statistics, those of this batch are taken, with them
+                   gradients flow to these
     input_planes:  bit planes of the shortcut, or of the current, to be kept for backward in its place
     Returns:       output, membrane after the last step, bit planes of the output, mean, variance
     """
@@ -189,6 +213,8 @@ class NormFire(torch.autograd.Function):
         tensors = FireTensors(y, scale, shift, coefficients, shortcut, current, v)
         output = FireOutput(*ops.norm_fire(*tensors, *spec))
         save(ctx, tensors, spec, input_planes, output.pool_indices if spec.pool else None, mean, inverse_std)
+        if not ctx.batch_stats:
+            mean, variance = mean.detach(), variance.detach()
         ctx.mark_non_differentiable(output.planes, mean, variance)
         ctx.set_materialize_grads(False)
         return output.out, output.v_last, output.planes, mean, variance
@@ -226,7 +252,10 @@ class NormFire(torch.autograd.Function):
             "current": found.grad_current,
             "v": found.grad_v,
         }
-        return (*[None] * 5, *(by_name[name] if need else None for name, need in needs.items()))
+        of_statistics: tuple[Tensor | None, ...] = (None, None)
+        if any(ctx.needs_input_grad[3:5]):  # out = scale (y - mean) + bias, scale = weight / sqrt(variance + eps)
+            of_statistics = -tensors.scale * grad_bias, -tensors.scale * inverse_std.square() * centered / 2
+        return (None, None, None, *of_statistics, *(by_name[name] if need else None for name, need in needs.items()))
 
 
 def save(

@@ -63,6 +63,15 @@ def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
+def with_stats(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The values, for `norm_fire`, and their statistics, through which gradients flow: for norms over more than these values,
+    whose `norm_fire` is given the statistics of all.
+
+    Shapes:  y [..., C, H, W] -> y, mean [C], variance [C]
+    """
+    return y, *norm_stats(y, y.dim() - 3)
+
+
 def scale_and_shift(norm: NormParams) -> tuple[Tensor, Tensor, Tensor]:
     """Batch norm with given statistics as one product and one sum per channel, and 1 / standard deviation: [C] each."""
     assert norm.mean is not None and norm.variance is not None, "statistics are taken first"

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from ..kernels import NeuronParams, NormParams, get_backend
 from ..kernels.connect import ConnectFn, max_connected_value
 from ..kernels.packing import flatten_time, known, note, note_planes, unflatten_time
-from ..kernels.reference import compute_dtype
+from ..kernels.reference import compute_dtype, norm_stats, scale_and_shift
 from ..kernels.spec import PoolWindow
 from ..kernels.spike_conv import spike_conv
 from ..neurons import Neuron, StateCell, neuron_kind
@@ -110,6 +110,20 @@ class SpikeConv(nn.Conv2d):
         return spike_conv(input, self.weight, self.stride[0], int(self.padding[0]))
 
 
+class NormGroup(Protocol):
+    """Batches whose batch norms take their statistics over all of them: here one of them meets the others.
+
+    moves_statistics:  whether this one moves the running statistics
+    """
+
+    moves_statistics: bool
+
+    def combine(self, norm: nn.Module, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, int | Tensor]:
+        """Mean and biased variance [C] over all batches, given those of this one and the values per channel they are of;
+        gradients flow through them to all batches.
+        """
+
+
 class ConvNorm(nn.Module):
     """Convolution and batch norm: a current, no spikes.
 
@@ -120,6 +134,7 @@ class ConvNorm(nn.Module):
 
     conv_class = nn.Conv2d
     norm: Any  # a batch norm, or what a user put in its place
+    norm_group: NormGroup | None = None  # while the norm takes its statistics over more than what the layer is given
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
         super().__init__()
@@ -132,9 +147,35 @@ class ConvNorm(nn.Module):
     def normalize(self, y: Tensor) -> Tensor:
         """What `norm` makes of every frame of y."""
         if self.norm.training and isinstance(self.norm, nn.modules.batchnorm._BatchNorm):
+            if self.norm_group is not None:
+                return self.normalize_in_group(y, self.norm_group)
             require_batch_norm_size(y)
         with buffers_kept(self.norm.modules()):
             return framewise(self.norm, y)
+
+    def normalize_in_group(self, y: Tensor, group: NormGroup) -> Tensor:
+        """What the norm, a usual one, makes of y with the statistics of all batches of the group."""
+        mean, variance, count = group.combine(self.norm, *norm_stats(y, y.dim() - 3), y.numel() // y.shape[-3])
+        self.move_running_stats(mean, variance, count)
+        scale, shift, _ = scale_and_shift(norm_params(self.norm)._replace(mean=mean, variance=variance))
+        return (y.to(scale.dtype) * scale[:, None, None] + shift[:, None, None]).to(y.dtype)
+
+    def move_running_stats(self, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
+        """Once per step: not where activations are computed again, and by one batch of a group."""
+        if not is_recomputing() and (self.norm_group is None or self.norm_group.moves_statistics):
+            update_running_stats(self.norm, mean, variance, count)
+
+
+def norm_params(norm: nn.BatchNorm2d | ThresholdNorm2d) -> NormParams:
+    """What a kernel must know of a usual norm, but its statistics."""
+    weight = norm.scaled_weight if isinstance(norm, ThresholdNorm2d) else norm.weight
+    return NormParams(weight, norm.bias, norm.eps)
+
+
+def is_usual_norm(norm: nn.Module) -> bool:
+    """Whether a norm is one of ours, as built and seen by nobody, so that others may compute what it would."""
+    ours = is_plain(norm, nn.BatchNorm2d) or is_plain(norm, ThresholdNorm2d)
+    return ours and norm.affine and norm.track_running_stats and norm.momentum is not None  # type: ignore[return-value]
 
 
 class SpikeConvNorm(ConvNorm):
@@ -308,10 +349,7 @@ class ConvNormFire(ConvNorm, SpikingLayer):
         """What a kernel must know of the neurons, where norm and neurons are ours, as built: one operator computes what their
         calls would. None where they must be called.
         """
-        norm = self.norm
-        usual = is_plain(norm, nn.BatchNorm2d) or is_plain(norm, ThresholdNorm2d)
-        usual = usual and norm.affine and norm.track_running_stats and norm.momentum is not None
-        return self.neuron_params() if usual else None
+        return self.neuron_params() if is_usual_norm(self.norm) else None
 
     def norm_fire(
         self,
@@ -327,14 +365,19 @@ class ConvNormFire(ConvNorm, SpikingLayer):
     ) -> Tensor:
         """Norm and neurons as one operator, with connection and pooling where these are given."""
         norm, backend, cell = self.norm, get_backend(self.neuron.backend, y), self.cell_of(states, y.shape[-4:], y.dtype)
-        if norm.training:
+        stats = norm_params(norm)
+        count: int | Tensor = y.numel() // y.shape[-3]
+        if not norm.training:
+            stats = stats._replace(mean=norm.running_mean, variance=norm.running_var)
+        elif self.norm_group is None:
             require_batch_norm_size(y)
-        weight = norm.weight if type(norm) is nn.BatchNorm2d else norm.scaled_weight
+        else:
+            y, mean, variance = backend.with_stats(y)
+            mean, variance, count = self.norm_group.combine(norm, mean, variance, y.numel() // y.shape[-3])
+            stats = stats._replace(mean=mean, variance=variance)
         out, v_last, mean, variance = backend.norm_fire(
             y,
-            NormParams(weight, norm.bias, norm.eps)
-            if norm.training
-            else NormParams(weight, norm.bias, norm.eps, norm.running_mean, norm.running_var),
+            stats,
             params,
             shortcut=shortcut,
             connect=connect,
@@ -346,8 +389,8 @@ class ConvNormFire(ConvNorm, SpikingLayer):
             packing=self.packing and self.training and backend.supports_packing and torch.is_grad_enabled(),
             emit_planes=self.emit_planes and emit_planes,
         )
-        if norm.training and not is_recomputing():
-            update_running_stats(norm, mean, variance, y.numel() // y.shape[-3])
+        if norm.training:
+            self.move_running_stats(mean, variance, count)
         if cell is not None:
             cell.state = v_last
         return out
@@ -420,7 +463,7 @@ def build_pool(kind: str, size: int, stride: int, padding: int, neuron: NeuronFa
 
 
 @torch.no_grad()
-def update_running_stats(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int) -> None:
+def update_running_stats(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
     """Move the running statistics by `momentum` towards this batch's; the running variance is the unbiased one."""
     running_mean, running_var, batches, momentum = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
     assert running_mean is not None and running_var is not None and batches is not None and momentum is not None

@@ -15,7 +15,18 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ..neurons import Neuron
 from ..wording import count
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import ConvNorm, ConvNormFire, Fire, LayerOwner, NeuronFactory, SpikingLayer, buffers_kept, run_block, takes_states
+from .layers import (
+    ConvNorm,
+    ConvNormFire,
+    Fire,
+    LayerOwner,
+    NeuronFactory,
+    NormGroup,
+    SpikingLayer,
+    buffers_kept,
+    run_block,
+    takes_states,
+)
 from .residual import Block
 from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
 
@@ -186,6 +197,11 @@ class Network(LayerOwner):
     def packing(self, on: bool) -> None:
         for layer in self.spiking_layers.values():
             layer.packing = on
+
+    def join_norms(self, group: NormGroup | None) -> None:
+        """Let all layers' norms take their statistics in training over this group; None: over what the network is given."""
+        for layer in self.conv_layers.values():
+            layer.norm_group = group
 
     @property
     def checkpointing(self) -> Checkpointing:

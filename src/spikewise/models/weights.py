@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from .. import disk
@@ -22,6 +21,7 @@ from .key_maps import published_names, torchvision_names
 from .network import Network, require_positive
 from .parts import build_empty, changed_parts, replace_parts
 from .registry import effective_options, find_model
+from .tensor_file import serialize
 
 WEIGHTS_FILE = "model.safetensors"
 FORMAT_VERSION = (
@@ -57,8 +57,8 @@ def save_pretrained(net: nn.Module, folder: str | Path) -> Path:
     return path
 
 
-def serialize_pretrained(net: nn.Module) -> bytes:
-    """The content of the file that `save_pretrained` writes."""
+def serialize_pretrained(net: nn.Module) -> memoryview:
+    """The content of the file that `save_pretrained` writes: a copy, which later training does not change."""
     net = unwrap_module(net)
     if not isinstance(net, Network) or not net.spec:
         raise ValueError(
@@ -77,12 +77,12 @@ def serialize_pretrained(net: nn.Module) -> bytes:
         header |= {"format_version": 2, "parts": parts}
     if net.input_spec is not None and net.input_spec.needs_format_3:
         header["format_version"] = 3
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    tensors = net.state_dict()
     owners: dict[int, str] = {}
     for name, tensor in tensors.items():
         if tensor.numel() and (other := owners.setdefault(tensor.data_ptr(), name)) != name:
             raise ValueError(f"save_pretrained: {name} is the same tensor as {other}, which would come back as two")
-    return save(tensors, metadata={"spikewise": json.dumps(header)})
+    return serialize(tensors, metadata={"spikewise": json.dumps(header)})
 
 
 def unwrap_module(net: nn.Module) -> nn.Module:

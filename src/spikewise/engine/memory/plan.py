@@ -105,7 +105,8 @@ class Plan:
 def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool = True) -> Plan:
     """Memory from shapes, and time from a few training steps.
 
-    Of a batch in shards, one is planned; the gradients of the others, kept until the last is done, come on top.
+    Of a batch in shards, one is planned, under optim.norm_over='batch' all; the gradients of the others, kept until the last
+    is done, come on top.
 
     measure:  steps that are timed, after one that is not; 0: none
     quiet:    False: where standard error is no terminal, say there once a minute what is being done
@@ -117,7 +118,8 @@ def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool 
     torch_device = choose_device(device)
     config = choose_precision(config, torch_device)
     if config.optim.shards > 1:  # what is computed at once
-        shard = dataclasses.replace(config.optim, batch=config.optim.batch // config.optim.shards, shards=1)
+        at_once = config.optim.batch // (1 if config.optim.norm_over == "batch" else config.optim.shards)
+        shard = dataclasses.replace(config.optim, batch=at_once, shards=1)
         config = dataclasses.replace(config, optim=shard)
     data, data_available = load_or_placeholder(config)
     free, batch = free_memory(torch_device), config.optim.batch
@@ -153,7 +155,8 @@ def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool 
 def process_bytes(use: MemoryUse, device: torch.device) -> int:
     """What a process takes for the tensors of a step: more than their sizes."""
     if device.type == "cpu":
-        return use.peak + HEAP_BYTES + int(HEAP_OVERHEAD * (use.peak - use.persistent))
+        written = use.weights + use.optimizer + use.average  # the copy of a checkpoint that goes to the disk meanwhile
+        return use.peak + written + HEAP_BYTES + int(HEAP_OVERHEAD * (use.peak - use.persistent))
     return int((1 + CUDA_OVERHEAD) * use.peak)
 
 

@@ -4,10 +4,13 @@ A checkpoint is a folder `step-NNNNNNNN` of three files: model.safetensors (the 
 builds it), training.safetensors (what else training needs), state.json (scalars, and a hash over everything).
 """
 
+import copy
 import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from torch import Tensor, nn, optim
 
 from ... import disk
 from ...models import Network
+from ...models.tensor_file import serialize
 from ...models.weights import WEIGHTS_FILE, serialize_pretrained
 from .folder import encode_json
 
@@ -47,40 +51,52 @@ class CheckpointState:
     probe_bytes: int = 0
 
 
-def save(folder: Path, eval_net: Network, net: Network, optimizer: optim.Optimizer, state: CheckpointState) -> Path:
-    """Write the checkpoint of `state.step` into `folder`, and return its path.
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a checkpoint will hold, in host memory: training may go on before it is written."""
+
+    files: dict[str, memoryview]
+    content: dict[str, Any]  # of state.json, but the hash
+
+    @property
+    def step(self) -> int:
+        return self.content["step"]
+
+
+def snapshot(eval_net: Network, net: Network, optimizer: optim.Optimizer, state: CheckpointState) -> Snapshot:
+    """A copy of what training needs to go on from here.
 
     eval_net:  the network that is evaluated: `net` itself, or the moving average of its weights
     """
-    path = path_of_step(folder, state.step)
     tensors, scalars = optimizer_state(net, optimizer)
     if eval_net is not net:
         tensors |= {f"net/{name}": tensor for name, tensor in net.state_dict().items()}
-    files = {WEIGHTS_FILE: serialize_pretrained(eval_net), TRAINING_FILE: safetensors.torch.save(to_storage(tensors))}
-    content = {"format_version": FORMAT_VERSION, **vars(state), "optimizer": scalars}
-    content["hash"] = content_hash(files, content)
-    if path.is_dir() and find_corruption(path) is None and read_state(path)["hash"] == content["hash"]:
-        return path
-    files[STATE_FILE] = encode_json(content)
-    temporary = disk.temporary_path(path)
-    disk.ensure_folder(folder)
-    disk.remove_tree(temporary)
-    disk.ensure_folder(temporary)
-    try:
-        for name, file_content in files.items():
-            disk.write(temporary / name, file_content)
-        disk.sync_folder(temporary)
-        disk.remove_tree(path)  # an earlier, corrupt one
-        disk.rename(temporary, path)
-    except OSError:
-        disk.remove_tree(temporary)  # frees a full disk again
-        raise
+    files = {WEIGHTS_FILE: serialize_pretrained(eval_net), TRAINING_FILE: serialize(tensors)}
+    return Snapshot(files, copy.deepcopy({"format_version": FORMAT_VERSION, **vars(state), "optimizer": scalars}))
+
+
+def write(folder: Path, saved: Snapshot) -> Path:
+    """Write a checkpoint into `folder`, and return its path; nothing where the same one is there already."""
+    path = path_of_step(folder, saved.step)
+    with ThreadPoolExecutor(1) as beside:  # the disk is waited for meanwhile
+        content_hash = beside.submit(hash_content, saved.files, saved.content)
+        if path.is_dir() and find_corruption(path) is None and read_state(path)["hash"] == content_hash.result():
+            return path
+        temporary = disk.temporary_path(path)
+        disk.ensure_folder(folder)
+        disk.remove_tree(temporary)
+        disk.ensure_folder(temporary)
+        try:
+            for name, file_content in saved.files.items():
+                disk.write(temporary / name, file_content)
+            disk.write(temporary / STATE_FILE, encode_json(saved.content | {"hash": content_hash.result()}))
+            disk.sync_folder(temporary)
+            disk.remove_tree(path)  # an earlier, corrupt one
+            disk.rename(temporary, path)
+        except OSError:
+            disk.remove_tree(temporary)  # frees a full disk again
+            raise
     return path
-
-
-def to_storage(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as they are stored: on the CPU, contiguous, in a fixed order."""
-    return {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
 
 
 def optimizer_state(net: nn.Module, optimizer: optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -97,7 +113,7 @@ def optimizer_state(net: nn.Module, optimizer: optim.Optimizer) -> tuple[dict[st
     return tensors, scalars
 
 
-def content_hash(files: dict[str, bytes], content: dict[str, Any]) -> str:
+def hash_content(files: Mapping[str, bytes | memoryview], content: dict[str, Any]) -> str:
     """A hash over the tensor files and everything in state.json except the hash itself."""
     total = hashlib.sha256(json.dumps({k: v for k, v in content.items() if k != "hash"}, sort_keys=True).encode())
     for name in (WEIGHTS_FILE, TRAINING_FILE):
@@ -146,7 +162,7 @@ def find_corruption(path: Path) -> str | None:
     version = content.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ValueError(f"{path} has format {version}, newer than {FORMAT_VERSION}; update spikewise")
-    return None if content.get("hash") == content_hash(files, content) else "wrong hash: incomplete or changed"
+    return None if content.get("hash") == hash_content(files, content) else "wrong hash: incomplete or changed"
 
 
 def load(path: Path, eval_net: Network, net: Network, optimizer: optim.Optimizer) -> CheckpointState:
