@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Network
+from ..models.chain import TimeDropout
 from ..models.layers import is_recomputing, is_usual_norm
 from .distributed import ALONE, World
 
@@ -102,9 +103,15 @@ def meet_at_norms(
 
 
 def require_usual_norms(net: Network) -> None:
-    """Refuse a network with batch norms that would see a shard: those of another class than ours, or outside our layers."""
+    """Refuse a network with batch norms that would see a shard: those of another class than ours, or outside our layers; and
+    one with dropout, whose random numbers would depend on which shards a process has.
+    """
     ours = {layer.norm for layer in net.conv_layers.values() if is_usual_norm(layer.norm)}
     for name, module in net.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd | TimeDropout) and module.p:
+            raise ValueError(
+                f"optim.norm_over='batch': {name}, a {type(module).__name__}, draws at random; use 'shard', or p=0"
+            )
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module not in ours:
             raise ValueError(
                 f"optim.norm_over='batch': {name}, a {type(module).__name__}, would take its statistics over a shard; "

@@ -16,6 +16,7 @@ from ..data import Dataset
 from ..models import Network
 from ..models.recorder import record_activity, step_summary
 from .build import autocast, build_network, describe_input
+from .chance import drawn_from
 from .distributed import ALONE, World
 from .ema import update_ema
 from .errors import NonFiniteError
@@ -158,11 +159,13 @@ class TrainState:
         """
         world, watches = self.world, None
         for number, (samples, labels) in enumerate(shards):
-            with record_activity(self.net) if probing and number == 0 else nullcontext(watches) as watches:
+            shard = world.rank + number * world.size
+            chance = drawn_from(self.device, self.config.seed, self.steps_done, shard, "torch")
+            with chance, record_activity(self.net) if probing and number == 0 else nullcontext(watches) as watches:
                 score = self.differentiate(samples, labels)
             if not math.isfinite(score[0]):
                 return f"the loss is {float(score[0])}", watches
-            scores[world.rank + number * world.size] = score
+            scores[shard] = score
             if self.config.optim.shards > 1:
                 sums.add([p.grad for p in sums.parameters], float(score[3]))
                 if number == 0:  # the running statistics are those of the first shard, as of the first device under DDP
