@@ -1,34 +1,36 @@
 """Dropout in a run: drawn anew in every step, and the same after a stop; the caller's random numbers stay untouched."""
 
-import dataclasses
-
 import pytest
 import torch
-from tiny import CPU, TINY, with_optim
+from tiny import CPU, with_optim
 from torch import nn
 
 from spikewise.engine.chance import drawn_from
 from spikewise.engine.loop import resume, train
-from spikewise.models import build_model
-from spikewise.models.weights import save_pretrained
+from spikewise.engine.step import TrainState
+
+CONFIG = with_optim(shards=2)
 
 
-@pytest.fixture
-def with_dropout(tmp_path):
-    """A run that begins with weights whose head has dropout."""
-    model = dataclasses.asdict(TINY.model)
-    net = build_model(num_classes=10, in_channels=1, **model)
-    net.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(net.num_features, 10))
-    weights = save_pretrained(net, tmp_path / "weights")
-    return dataclasses.replace(TINY, weights=str(weights), optim=dataclasses.replace(TINY.optim, shards=2))
+@pytest.fixture(autouse=True)
+def _with_dropout(monkeypatch):
+    """Networks of runs have dropout before their last layer, as those of modules that a user imports may."""
+    build = TrainState.build_net
+
+    def build_with_dropout(self):
+        net = build(self)
+        net.head = nn.Sequential(nn.Dropout(0.5), net.head)
+        return net
+
+    monkeypatch.setattr(TrainState, "build_net", build_with_dropout)
 
 
-def test_a_stopped_run_draws_what_the_whole_one_drew(with_dropout, tmp_path):
+def test_a_stopped_run_draws_what_the_whole_one_drew(tmp_path):
     torch.manual_seed(5)
     expected = torch.get_rng_state()
-    train(with_dropout, tmp_path / "whole", quiet=True)
+    train(CONFIG, tmp_path / "whole", quiet=True)
     assert torch.equal(torch.get_rng_state(), expected)
-    train(with_dropout, tmp_path / "cut", quiet=True, stop_epoch=1)
+    train(CONFIG, tmp_path / "cut", quiet=True, stop_epoch=1)
     torch.manual_seed(99)
     resume(tmp_path / "cut", quiet=True)
     for file in ("metrics.jsonl", "checkpoints/last/model.safetensors"):
@@ -45,6 +47,6 @@ def test_every_shard_of_every_step_has_its_own_numbers():
         assert torch.rand(4).tolist() == draws[0, 1, 0]
 
 
-def test_joint_norms_refuse_dropout(with_dropout, tmp_path):
+def test_joint_norms_refuse_dropout(tmp_path):
     with pytest.raises(ValueError, match="a Dropout, draws at random"):
-        train(with_optim(with_dropout, norm_over="batch"), tmp_path / "run", quiet=True)
+        train(with_optim(CONFIG, norm_over="batch"), tmp_path / "run", quiet=True)
