@@ -72,6 +72,9 @@ def test_own_parts_train_and_are_imported_again_by_what_opens_the_run(file, tmp_
         assert "importing" not in capsys.readouterr().err
         sys.modules.pop("elsewhere")
     assert json.loads((tmp_path / "run-2" / "config.json").read_text())["imports"] == [str(moved)]
+    forget()
+    assert main(["train", "--resume", run, "--epochs", "9", "--stop-epoch", "4", "--quiet", "--import", str(moved)]) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["imports"] == [str(moved)]
 
 
 @pytest.mark.parametrize("args", [["--import", "{}", "list"], ["list", "--import={}"], ["list", "neurons", "--import", "{}"]])

@@ -172,6 +172,8 @@ def run_command(args: list[str]) -> int:
         call = bind(name, f"spikewise {name}", rest)
         if "run" in call.keywords and not imports:  # else they were named anew
             import_of_run(call.keywords["run"])
+        if imports and COMMANDS[name].function is resume:
+            call = partial(call, imports=imports)
     processes = call.keywords.pop("processes", None)
     if processes is not None:
         from ..engine.launch import launch, require_processes

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 from .. import disk
 from ..config import Config
@@ -69,6 +69,7 @@ def resume(
     quiet: Quiet = False,
     as_json: Json = False,
     processes: Processes = None,
+    imports: Annotated[tuple[str, ...], Suppress] = (),
 ) -> None:
     """Continue a run that was stopped, bit for bit on the same machine.
 
@@ -86,6 +87,7 @@ def resume(
         workers=workers,
         stop_epoch=stop_epoch,
         quiet=quiet or as_json,
+        imports=imports,
     )
     print_result(result, device, quiet=quiet, as_json=as_json, data_root=data_root)
 

@@ -122,16 +122,19 @@ def resume(
     workers: int | None = None,
     quiet: bool = False,
     stop_epoch: int | None = None,
+    imports: tuple[str, ...] = (),
 ) -> Result:
     """Continue an interrupted run, bit-identical on the machine where it began; of a finished run, only return the result.
 
     epochs:      train for more epochs than the run was begun with (which changes its learning rates)
     data_root:   where the data is now
     stop_epoch:  stop after this epoch
+    imports:     where the modules are now that the run imports; kept in its config. They are imported by the caller
     Raises:      what `train` raises; FileNotFoundError for a folder that is not a run
     """
     run = Path(run)
     config = read_config(run, data_root)
+    config = dataclasses.replace(config, imports=imports or config.imports)
     torch_device = choose_device(device)
     num_workers = resolve_num_workers(workers, torch_device)
     with joined(torch_device) as world:
