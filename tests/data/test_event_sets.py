@@ -262,3 +262,10 @@ def test_classes_that_are_numbers_are_in_their_order(tmp_path):
     assert (natural.class_names, text.class_names) == (("1", "2", "10"), ("1", "10", "2"))
     assert [file.parent.name for file in natural.files] == ["1", "2", "10"]
     assert np.array_equal(natural.sample(1), text.sample(2))
+
+
+@pytest.mark.parametrize("field", [{"max_count": 3}, {"event_drop": 0.5}], ids=str)
+def test_what_is_for_counts_is_refused_of_other_frames(field):
+    config = Config(data=Data(name="digits-events", representation="time_surface", **field))
+    with refused(f"data.{next(iter(field))}=.* is for counts of events, not for time_surface"):
+        load_data(config, "train")

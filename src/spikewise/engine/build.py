@@ -145,10 +145,11 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
         value, default = getattr(data, name), getattr(Data(), name)
         if value != default:
             raise ValueError(f"data.{name}={value!r} is for {others}; {data.name} holds {contents}: leave it at {default!r}")
-    if data.event_drop and data.representation != "counts":
-        raise ValueError(
-            f"data.event_drop={data.event_drop!r} is for counts of events, not for {data.representation}: leave it at 0.0"
-        )
+    for name in ("event_drop", "max_count") if data.representation != "counts" else ():
+        if value := getattr(data, name):
+            default = getattr(Data(), name)
+            reason = f"is for counts of events, not for {data.representation}: leave it at {default}"
+            raise ValueError(f"data.{name}={value!r} {reason}")
     if entry.variable_size and data.resized_crop:
         raise ValueError(
             f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "
