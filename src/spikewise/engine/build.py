@@ -140,21 +140,7 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
     Raises:  ValueError for a field of the config that does not apply to this data set
     """
     entry, data = dataset_entry(config), config.data
-    contents, others = ("event recordings", "still images") if entry.events else ("still images", "event recordings")
-    for name in ("affine", "resized_crop") if entry.events else RECORDING_FIELDS:
-        value, default = getattr(data, name), getattr(Data(), name)
-        if value != default:
-            raise ValueError(f"data.{name}={value!r} is for {others}; {data.name} holds {contents}: leave it at {default!r}")
-    for name in ("event_drop", "max_count") if data.representation != "counts" else ():
-        if value := getattr(data, name):
-            default = getattr(Data(), name)
-            reason = f"is for counts of events, not for {data.representation}: leave it at {default}"
-            raise ValueError(f"data.{name}={value!r} {reason}")
-    if entry.variable_size and data.resized_crop:
-        raise ValueError(
-            f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "
-            "to 0.08 of the area or more: leave it at 0.0"
-        )
+    refuse_foreign_fields(entry, data)
     view = {name: value for name in PHOTOGRAPH_FIELDS if (value := getattr(data, name)) is not None}
     if entry.events:
         view.pop("size", None)  # see view_events
@@ -184,6 +170,25 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
             raise ValueError(f"data.fold={data.fold} is for {known}; {data.name} has one split: leave it at None")
         kwargs |= {"fold": data.fold, "folds": data.folds}
     return kwargs
+
+
+def refuse_foreign_fields(entry: DatasetEntry, data: Data) -> None:
+    """Refuse fields that are for data of another kind, or for other frames."""
+    contents, others = ("event recordings", "still images") if entry.events else ("still images", "event recordings")
+    for name in ("affine", "resized_crop") if entry.events else RECORDING_FIELDS:
+        value, default = getattr(data, name), getattr(Data(), name)
+        if value != default:
+            raise ValueError(f"data.{name}={value!r} is for {others}; {data.name} holds {contents}: leave it at {default!r}")
+    for name in ("event_drop", "max_count") if data.representation != "counts" else ():
+        if value := getattr(data, name):
+            default = getattr(Data(), name)
+            reason = f"is for counts of events, not for {data.representation}: leave it at {default}"
+            raise ValueError(f"data.{name}={value!r} {reason}")
+    if entry.variable_size and data.resized_crop:
+        raise ValueError(
+            f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "
+            "to 0.08 of the area or more: leave it at 0.0"
+        )
 
 
 def frame_options(data: Data) -> dict[str, Any]:
