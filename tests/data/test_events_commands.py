@@ -31,7 +31,7 @@ def files(tmp_path):
 def test_info_goes_on_behind_a_bad_file(files, capsys):
     assert status_of("events", "info", *files) == 1
     out, error = capsys.readouterr()
-    assert out.count("events     300") == 2
+    assert out.count("events       300") == 2
     assert "columns taken as t,x,y,p" in out
     assert error.count("b.bin was cut") == 1
     assert "1 of 3 files could not be read" in error

@@ -71,7 +71,7 @@ def test_photographs_are_fine_tuned_from_a_published_checkpoint_by_one_command(p
     ]
     assert main(words) == 0
     captured = capsys.readouterr()
-    assert "all but its head of 1000 classes; the head of 2 is new" in captured.err
+    assert "all but its head of 1,000 classes; the head of 2 is new" in captured.err
     net = sw.load_pretrained(tmp_path / "run")
     assert (net.spec["name"], net.T, net.spec["connect"], net.num_classes) == ("sew_resnet18", 2, "AND", 2)
     state, theirs = net.state_dict(), source.state_dict()

@@ -138,6 +138,7 @@ def test_a_kill_counts_more_than_what_it_did_to_the_others(capsys):
     assert status_of({0: 2, 1: -9}) == 128 + 9
     assert "rank 1 was ended by signal 9" in capsys.readouterr().err
     assert status_of({0: 3, 1: 3}) == 3
+    assert status_of({0: 2, 1: -15}) == 2  # the launcher ended rank 1, before it could handle that
 
 
 def test_mistakes_are_told_once_before_processes_are_started(capsys, monkeypatch):

@@ -190,13 +190,12 @@ def test_a_shard_that_fails_ends_the_others():
     net, x, labels = build("ADD")
     batches = cut(x, labels)
     batches[1] = (batches[1][0][:, :, :, :0], batches[1][1])
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     with pytest.raises(ValueError, match="given"):
         Lockstep(net, SHARDS).forward(batches, forward)
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join(5)
-    assert threading.active_count() == min(before, 1)
+    for thread in {*threading.enumerate()} - before:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_threads_of_shards_compute_with_as_many_cores():

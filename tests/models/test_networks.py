@@ -252,7 +252,7 @@ def test_streams_refuse_training_mode_and_foreign_states():
         ("sew_7b", {"stem": "7x7"}, r"stem='7x7' is unknown; use '1x1' or '3x3'"),
         ("sew_resnet18", {"pool": "min"}, r"pool='min' is unknown; use 'max' or 'avg'"),
         ("sew_resnet18", {"connect": "or"}, r"no connection named 'or'"),
-        ("sew_resnet18", {"neuron": "ALIF"}, r"no neuron named 'ALIF'; did you mean 'LIF'\? known: IF, LIF, PLIF; .*--import"),
+        ("sew_resnet18", {"neuron": "LIFF"}, r"no neuron named 'LIFF'; did you mean 'LIF'\? known: IF, LIF, PLIF, .*--import"),
         ("sew_resnet18", {"tau": 3.0, "neuron": "IF"}, r"IF has no 'tau'"),
         ("sew_resnet18", {"tau": 3.0}, r"IF has no 'tau'"),
         ("sew_resnet18", {"surrogate": "relu"}, r"no surrogate named 'relu'"),

@@ -70,7 +70,11 @@ def end_all(number: int, _frame: Any) -> None:
 
 
 def status_of(codes: dict[int, int]) -> int:
-    """The exit status of processes that failed, by rank: of one that a signal ended, which is told, before the others'."""
+    """The exit status of processes that failed, by rank: of one that a signal ended, which is told, before the others'.
+
+    Not of those that the launcher itself ended with SIGTERM, before they could handle it, since another one had failed.
+    """
+    codes = {rank: code for rank, code in codes.items() if code != -signal.SIGTERM} or codes
     for rank, code in codes.items():
         if code < 0:
             Console(quiet=False).line(f"spikewise: rank {rank} was ended by signal {-code}")
