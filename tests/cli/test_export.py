@@ -38,6 +38,8 @@ def test_an_onnx_file(weights, options, tmp_path, capsys):
         (["net.pt"], "use NAME.onnx, or NAME.spk"),
         (["net.spk", "--step"], "--step is for ONNX"),
         (["net.spk", "--size", "0"], "needs at least"),
+        (["net.spk", "--T", "3"], "--T is for ONNX"),
+        (["net.onnx", "--step", "--T", "3"], "--T is for a sequence"),
     ],
 )
 def test_what_cannot_be_written_is_one_line(arguments, message, weights, tmp_path, monkeypatch, capsys):
@@ -45,6 +47,15 @@ def test_what_cannot_be_written_is_one_line(arguments, message, weights, tmp_pat
     assert main(["export", weights, *arguments]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("net.*"))
+
+
+def test_nobody_is_warned_of_the_samples_that_a_network_is_traced_with(tmp_path):
+    """Warnings are errors here."""
+    net = build_model("sew_resnet20", num_classes=2, width=0.25, T=1)
+    net.input_spec = InputSpec(class_names=("a", "b"), shape=(3, 8, 8))
+    file = save_pretrained(net, tmp_path)
+    for name in ("net.spk", "step.onnx"):
+        assert main(["export", str(file), str(tmp_path / name), *(["--step"] if name == "step.onnx" else [])]) == 0
 
 
 def test_weights_that_do_not_say_their_input_ask_for_it(tmp_path, capsys):

@@ -207,6 +207,18 @@ def test_from_long_recordings_to_a_trained_network(tmp_path, capsys):
     assert main(["predict", str(tmp_path / "run"), str(next(out.rglob("*.npz"))), "--device", "cpu"]) == 0
 
 
+def test_labels_in_seconds_are_asked_for_and_a_cut_without_windows_can_be_made_again(tmp_path, capsys):
+    file = source(tmp_path, n=3000, last=24_000_000, first=0)
+    (tmp_path / "labels.csv").write_text("class,start,end\nright,0,2\nleft,2,24\n")
+    command = [file, tmp_path / "out", "--every", "2s", "--labels", tmp_path / "labels.csv"]
+    assert cut_command(*command) == 2
+    assert "take 24 us of 24 s, in microseconds; say their unit: --labels-unit s" in capsys.readouterr().err
+    assert cut_command(*command, "--labels-unit", "us") == 2
+    assert "nothing was cut into" in capsys.readouterr().err
+    assert cut_command(*command, "--labels-unit", "s") == 0
+    assert "12 windows of 1 recording" in capsys.readouterr().out
+
+
 def test_labels_of_several_recordings_lie_in_a_folder(tmp_path, capsys):
     files = [source(tmp_path, name, "session", seed=k) for k, name in enumerate("ab")]
     for file, rows in zip(files, ("1,1000,5000\n2,5000,9000\n", "2,2000,4000\n"), strict=True):

@@ -132,6 +132,14 @@ def test_no_sum_overflows_at_the_largest_input(name, how):
                 np.testing.assert_array_equal(runner.buffers[operation.target], exact.numpy())
 
 
+@pytest.mark.parametrize(
+    "frame", [np.full((1, 2, SIDE, SIDE), 0.5), np.zeros((2, SIDE, SIDE), int)], ids=["fractions", "shape"]
+)
+def test_the_runner_takes_whole_numbers_of_its_shape(frame):
+    with pytest.raises(ValueError, match=r"a frame is whole numbers \[N, 2, 16, 16\]"):
+        Runner(to_integers(network("plain_7b"), shape=(SIDE, SIDE))).step(frame)
+
+
 def test_images_are_quantised_by_their_unit():
     assert quantize_input(torch.tensor([0.0, 0.5, 1.0, 2.0]), 1 / 255).tolist() == [0, 128, 255, 255]
 

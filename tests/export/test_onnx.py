@@ -1,6 +1,7 @@
 """ONNX files in onnxruntime, which has no PyTorch: equal to the network, for any batch."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,18 @@ def test_what_is_not_finite_gives_nan(tmp_path):
     logits = stream(path, x)
     assert logits[0].isnan().all()
     assert not logits[1].isnan().any()
+
+
+def test_the_pages_program_runs(tmp_path, monkeypatch):
+    """The Python of docs/onnx.md, as it stands."""
+    net = network("sew_7b")
+    export_onnx(net, tmp_path / "step.onnx", shape=(SIDE, SIDE), step=True)
+    code = (Path(__file__).parents[2] / "docs" / "onnx.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    x = frames(net, batch=1)
+    found = {"frames": x.numpy()}
+    exec(code, found)
+    torch.testing.assert_close(torch.from_numpy(found["logits"]), net(x), rtol=1e-5, atol=1e-6)
 
 
 def test_other_names_are_refused(tmp_path):

@@ -337,7 +337,9 @@ def cut(
     how = Cut("events" if every is None else "us", length, step(stride) if stride else None, min_events, size, crop)
     files, skipped = list_recordings(paths[:-1])
     sources = [(file, parts_of(file, class_name, labels, labels_unit, alone=len(files) == 1)) for file in files]
-    reports = list(track_files(cut_recordings(sources, paths[-1], how, reading.read), len(sources)))
+    is_unit_told = labels is None or labels_unit is not None
+    cutting = cut_recordings(sources, paths[-1], how, reading.read, is_unit_told=is_unit_told)
+    reports = list(track_files(cutting, len(sources)))
     windows, few, seconds = (sum(getattr(report, name) for report in reports) for name in ("windows", "few", "seconds"))
     classes = len({part.label for _, parts in sources for part in parts})
     facts = {"folder": str(paths[-1]), "recordings": len(files), "classes": classes, "windows": windows, "seconds": seconds}
@@ -349,12 +351,15 @@ def cut(
         for note in report.notes:
             print(f"note: {file}: {note}")
         if not report.windows:
-            print(f"note: {file} gives no window: it is shorter, or has too few events")
+            few_here = f"{count(report.few, 'window')} with too few events" if report.few else "no part as long as a window"
+            print(f"note: {file} gives no window: it has {few_here}")
     few_events = f"{count(few, 'window')} with too few events" if few else ""
     rest = f"{facts['rest_seconds']:.6g} s at ends, shorter than a window" if facts["rest_seconds"] else ""
     others = f"{count(skipped, 'file')} of unknown kinds" if skipped else ""
     if left_out := ", ".join(filter(None, (few_events, rest, others))):
         print(f"left out: {left_out}")
+    if not windows:
+        raise ValueError(f"nothing was cut into {paths[-1]}: take shorter windows (--every, --events), or fewer --min-events")
     print(
         f"{paths[-1]}: {count(windows, 'window')} of {count(len(files), 'recording')}, {seconds:.6g} s, in "
         f"{count(classes, 'class')}; {MANIFEST} says where each is from"

@@ -37,6 +37,8 @@ def export(
     if out.suffix == ".onnx":
         from ..export.onnx import export_onnx
 
+        if step and T is not None:
+            raise ValueError("--T is for a sequence; a step is one frame: leave it out, or leave out --step")
         export_onnx(net, out, shape=shape, T=net_steps(net, T), step=step)
         what = "one step, with its states" if step else "a sequence"
     else:
@@ -44,6 +46,8 @@ def export(
 
         if step:
             raise ValueError("--step is for ONNX; an integer network is run frame by frame as it is: leave it out")
+        if T is not None:
+            raise ValueError("--T is for ONNX; an integer network takes any number of frames: leave it out")
         unit, bound = input_range(net)
         export_integers(net, out, shape=shape, input_unit=unit, input_bound=bound)
         what = f"whole numbers; of the input 1 is {unit:.6g}, at most {bound}"

@@ -78,7 +78,9 @@ class TrainState:
         self.order = build_order(config, data)
         self.net = self.build_net()
         self.net.input_spec = describe_input(config, data)
-        self.begins_with = load_initial_weights(self.net, config) if fresh and config.weights else "fresh weights"
+        self.begins_with = f"the weights of {config.weights}" if config.weights else "fresh weights"
+        if fresh and config.weights:
+            self.begins_with = load_initial_weights(self.net, config)
         self.frozen = frozen_modules(self.net, config.freeze)
         balanced = config.optim.class_weights == "balanced"
         self.class_weights = balanced_class_weights(data.labels, len(data.class_names)).to(device) if balanced else None

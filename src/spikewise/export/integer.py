@@ -38,6 +38,7 @@ from .integer_runner import (
     Program,
     write_program,
 )
+from .shape import require_size
 
 LARGEST_WEIGHT = 127
 MAX_BITS = 8
@@ -219,7 +220,7 @@ def to_integers(net: Network, *, shape: tuple[int, int], input_unit: float = 1.0
             raise ValueError(f"{name}: the integer runner knows {known}, no {type(block).__name__}{reason}")
     if type(net.head) is not nn.Linear:
         raise ValueError(f"the integer runner knows a linear last layer, not {type(net.head).__name__}")
-    net.check_input(torch.zeros(1, 1, net.in_channels, *shape, dtype=net.dtype), dims=(5,))
+    require_size(net, shape)
     if not input_unit > 0 or not 1 <= input_bound <= 2**15:
         raise ValueError(
             f"input_unit={input_unit!r}, input_bound={input_bound!r}; use a unit above 0, a bound of 1 to {2**15:,}"

@@ -74,8 +74,15 @@ class Runner:
     def step(self, frame: np.ndarray) -> np.ndarray:
         """See one more frame: logits int64 [N, classes] of all so far, in a unit that is the same for every class.
 
-        frame:  whole numbers [N, C, H, W]
+        frame:   whole numbers [N, C, H, W], in units of the input: see docs/integer.md
+        Raises:  ValueError for other numbers, or another shape
         """
+        if frame.shape[1:] != self.program.shape or not np.issubdtype(frame.dtype, np.integer):
+            whole = np.issubdtype(frame.dtype, np.floating) and np.array_equal(frame, np.rint(frame))
+            if frame.shape[1:] != self.program.shape or not whole:
+                wanted = ", ".join(map(str, self.program.shape))
+                given = f"{list(frame.shape)} {frame.dtype}"
+                raise ValueError(f"given {given}; a frame is whole numbers [N, {wanted}]: round(x / unit), docs/integer.md")
         buffers = self.buffers = {0: frame.astype(np.int32)}
         for number, operation in enumerate(self.program.operations):
             x, other = buffers[operation.source], buffers.get(operation.other)

@@ -18,6 +18,7 @@ from ..models.network import Network, require_positive
 from ..models.stream import NeuronStates
 from ..neurons import Neuron
 from ..version import __version__
+from .shape import require_size
 
 OPSET = 20
 
@@ -70,7 +71,7 @@ def export_onnx(net: Network, path: str | Path, *, shape: tuple[int, int], T: in
     require_packages()
     if path.suffix != ".onnx":
         raise ValueError(f"{path} does not end in .onnx")
-    net.check_input(torch.zeros(1, 1, net.in_channels, *shape, dtype=net.dtype), dims=(5,))
+    require_size(net, shape)
     net = on_reference_kernels(net)
     steps = net.T if T is None else T
     require_positive(T=steps)
@@ -101,6 +102,7 @@ def require_packages() -> None:
 def on_reference_kernels(net: Network) -> Network:
     """A copy in evaluation mode, on the CPU, of operations that ONNX knows."""
     net = copy.deepcopy(net).cpu().eval()
+    net.told_of_range = True  # the samples that it is traced with are not the user's
     for module in net.modules():
         if isinstance(module, Neuron | MaxPool):
             module.backend = "reference"

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import disk
+from ...durations import format_duration
 from ...wording import count
 from .downsample import Crop, downsample
 from .events import Events
@@ -168,7 +169,14 @@ def in_order(events: Events) -> Events:
 
 
 def cut_recording(
-    source: Path, name: str, parts: Sequence[Part], out: Path, cut: Cut, read: Callable[[Path], Events]
+    source: Path,
+    name: str,
+    parts: Sequence[Part],
+    out: Path,
+    cut: Cut,
+    read: Callable[[Path], Events],
+    *,
+    is_unit_told: bool = True,
 ) -> CutReport:
     """Write the windows of one recording, OUT/CLASS/NAME.window-NNNNNN.npz, and then its line of the manifest.
 
@@ -177,9 +185,13 @@ def cut_recording(
 
     name:    of the recording, in the names of its windows
     read:    the recording's reader
+    is_unit_told:  whether the unit of the parts' times was said; else parts that hardly fit the recording are refused
+    A recording without a window leaves no line, so that it can be cut in another way.
     Raises:  ValueError for a part without events; what `read` raises; OSError
     """
     events = in_order(read(source))
+    if not is_unit_told:
+        require_plausible_parts(source, events, parts)
     written, few, rest, number = [], 0, 0, 0
     for part in parts:
         windows, behind = cut_windows(events, part, cut)
@@ -197,8 +209,24 @@ def cut_recording(
                 few += 1
             number += 1
     line = {"recording": name, **describe(source, parts, cut), "windows": written, "few": few, "rest_us": rest}
-    disk.append(out / MANIFEST, (json.dumps(line | {"notes": events.notes}) + "\n").encode())
+    if written:
+        disk.append(out / MANIFEST, (json.dumps(line | {"notes": events.notes}) + "\n").encode())
     return as_report(line, events.notes)
+
+
+def require_plausible_parts(source: Path, events: Events, parts: Sequence[Part]) -> None:
+    """Refuse labels, taken for microseconds, that are a thousandth of the recording, or behind it.
+
+    Raises:  ValueError that asks for their unit
+    """
+    spans = [(part.start, part.end) for part in parts if part.start is not None and part.end is not None]
+    if not spans or not len(events):
+        return
+    first, last = int(events.t[0]), int(events.t[-1])
+    labelled = sum(end - start for start, end in spans)
+    if 1000 * labelled < last - first or min(start for start, _ in spans) > last:
+        takes, lasts = (format_duration(time / 1e6) for time in (labelled, last - first))
+        raise ValueError(f"the labels of {source} take {takes} of {lasts}, in microseconds; say their unit: --labels-unit s")
 
 
 def make_parent(path: Path) -> Path:
@@ -252,7 +280,12 @@ def summarize_windows(folder: Path, names: Sequence[str]) -> dict[str, Any] | No
 
 
 def cut_recordings(
-    sources: Sequence[tuple[Path, Sequence[Part]]], out: Path, cut: Cut, read: Callable[[Path], Events]
+    sources: Sequence[tuple[Path, Sequence[Part]]],
+    out: Path,
+    cut: Cut,
+    read: Callable[[Path], Events],
+    *,
+    is_unit_told: bool = True,
 ) -> Iterator[CutReport]:
     """Cut recordings into windows, a report each; called again, it goes on where it was stopped.
 
@@ -275,13 +308,15 @@ def cut_recordings(
     for (source, parts), name in zip(sources, names, strict=True):
         before = next((known[name, part.label] for part in parts if (name, part.label) in known), None)
         if before is None:
-            yield cut_recording(source, name, parts, out, cut, read)
+            yield cut_recording(source, name, parts, out, cut, read, is_unit_told=is_unit_told)
             continue
         now = describe(source, parts, cut)
         if changed := [key for key in now if before.get(key) != now[key]]:
+            was, is_now = (f"{facts.get(changed[0])}" for facts in (before, now))
+            was, is_now = (text if len(text) <= 60 else f"{text[:57]}..." for text in (was, is_now))
             raise ValueError(
-                f"{out} holds windows of another {name} or cut in another way ({changed[0]}: {before.get(changed[0])}, now "
-                f"{now[changed[0]]}); give another folder, or remove this one"
+                f"{out} holds windows of another {name} or cut in another way ({', '.join(changed)}: {was}, now {is_now}); "
+                "give another folder, or remove this one"
             )
         if missing := [window["file"] for window in before["windows"] if not (out / window["file"]).is_file()]:
             lost = f"{out / missing[0]} was removed, {count(len(missing), 'window')} of {name} in all"

@@ -195,6 +195,9 @@ def read_names(path: Path, line: bytes, at: int, *, first: bool) -> list[tuple[s
     Raises:  ValueError for a line that holds neither names nor numbers
     """
     names = split_names(line)
+    meanings = [column_name(name)[0] for name in names]
+    if first and {"t", "x", "y"} <= {*meanings} and "p" not in meanings:
+        raise ValueError(f"{path} names its columns {', '.join(names)}: none is the polarity, which events have; add it")
     if not first or len(names) < 4 or any(NUMBER.fullmatch(name.encode()) for name in names):
         shown = line[:60].decode(errors="replace")
         raise DamagedFile(f"{path}: the line at byte {at:,} is no event: {shown!r}; remove it, or mend it", at)
