@@ -1,0 +1,52 @@
+"""Accuracy of a run's network as whole numbers, beside that of the network, on its whole test split.
+
+.venv/bin/python benchmarks/integer_accuracy.py RUN [RUN ...]
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spikewise.data.dataset import Dataset
+from spikewise.engine.build import load_data
+from spikewise.engine.loader import EvalBatches
+from spikewise.engine.run.folder import read_config
+from spikewise.export.integer import input_range, quantize_input, to_integers
+from spikewise.export.integer_runner import Runner
+from spikewise.models import Network
+from spikewise.models.weights import load_pretrained
+
+BATCH = 64
+
+
+def predict_both(net: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The classes of every sample: of the network, and of its integer program."""
+    unit, bound = input_range(net)
+    batches, ours, integers = EvalBatches(data, BATCH), [], []
+    for number in range(len(batches)):
+        x = batches[number][0].float()
+        program = to_integers(net, shape=tuple(x.shape[-2:]), input_unit=unit, input_bound=bound)
+        with torch.no_grad():
+            ours.append(net(x).argmax(1).numpy())
+        whole = quantize_input(x, unit, bound)
+        frames = whole if whole.ndim == 5 else np.broadcast_to(whole, (net.T, *whole.shape))
+        integers.append(Runner(program).run(frames).argmax(1))
+    return np.concatenate(ours), np.concatenate(integers)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    for run in parser.parse_args().runs:
+        config, net = read_config(run), load_pretrained(run)
+        data = load_data(config, "test")
+        ours, integers = predict_both(net, data)
+        right, right_integers = (100 * float((found == data.labels).mean()) for found in (ours, integers))
+        same = f"{int((ours == integers).sum()):,} of {len(ours):,} alike"
+        print(f"{run}: {config.model.name} on {data.name}: {right:.2f} %, as integers {right_integers:.2f} %, {same}")
+
+
+if __name__ == "__main__":
+    main()
