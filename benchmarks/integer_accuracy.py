@@ -25,14 +25,15 @@ def predict_both(net: Network, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """The classes of every sample: of the network, and of its integer program."""
     unit, bound = input_range(net)
     batches, ours, integers = EvalBatches(data, BATCH), [], []
+    height, width = data.sample(0).shape[-2:]
+    runner = Runner(to_integers(net, shape=(height, width), input_unit=unit, input_bound=bound))
     for number in range(len(batches)):
         x = batches[number][0].float()
-        program = to_integers(net, shape=tuple(x.shape[-2:]), input_unit=unit, input_bound=bound)
         with torch.no_grad():
             ours.append(net(x).argmax(1).numpy())
         whole = quantize_input(x, unit, bound)
         frames = whole if whole.ndim == 5 else np.broadcast_to(whole, (net.T, *whole.shape))
-        integers.append(Runner(program).run(frames).argmax(1))
+        integers.append(runner.run(frames).argmax(1))
     return np.concatenate(ours), np.concatenate(integers)
 
 

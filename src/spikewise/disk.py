@@ -1,9 +1,11 @@
 """File system changes that survive a crash. Every change goes through here, one system call at a time."""
 
 import errno
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
@@ -58,6 +60,20 @@ def _write_all(descriptor: int, content: bytes | memoryview, path: Path) -> None
             raise
         message = f"no space left for {path}; free some, then give the same command again (a run: `spikewise train --resume`)"
         raise OSError(errno.ENOSPC, message) from None
+
+
+def read_json_lines(path: Path, remedy: str) -> list[Any]:
+    """The records of a file of JSON lines, without a last line that was not written whole; none where there is no file.
+
+    remedy:  what a user can do where the file is damaged
+    Raises:  ValueError for a damaged one
+    """
+    if not path.is_file():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; {remedy}") from None
 
 
 def rename(old: Path, new: Path) -> None:

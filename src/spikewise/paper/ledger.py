@@ -20,7 +20,7 @@ ELSEWHERE = ("data.root", "data.cache")  # fields that change nothing that is co
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
     """The lines of a ledger; none where there is no file yet."""
-    return read_lines(path) if path.is_file() else []
+    return disk.read_json_lines(path, "restore the file, as it was committed")
 
 
 def runs_of(lines: list[dict[str, Any]], config: Config) -> list[dict[str, Any]]:

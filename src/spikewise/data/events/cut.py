@@ -250,13 +250,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
 
     Raises:  ValueError for a damaged one
     """
-    file = folder / MANIFEST
-    if not file.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}; remove it with the folders beside it, and cut again") from None
+    return disk.read_json_lines(folder / MANIFEST, "remove it with the folders beside it, and cut again")
 
 
 def summarize_windows(folder: Path, names: Sequence[str]) -> dict[str, Any] | None:

@@ -162,13 +162,8 @@ def file_size(path: Path) -> int:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file of JSON lines, without an incomplete last line."""
-    if not path.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; restore the file, or begin a new run") from None
+    """The records of a run's file of JSON lines, without an incomplete last line."""
+    return disk.read_json_lines(path, "restore the file, or begin a new run")
 
 
 def read_object(path: Path) -> dict[str, Any]:
