@@ -1,6 +1,7 @@
 """From the names in a config to objects: device, precision, data, network."""
 
 import dataclasses
+import os
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 def choose_device(name: str) -> torch.device:
     """The device of a name; "auto" is a GPU, or the CPU if there is none. Each of several processes takes a GPU of its own.
+    On a GPU float32 is float32 from here on (`set_arithmetic`).
 
     Raises:  ValueError for an unknown name, a device that is not there, and more processes than GPUs
     """
@@ -35,6 +37,7 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"no device named {name!r}; use auto, cpu, cuda or mps")
     if not available[name]:
         raise ValueError(f"device {name!r} was asked for by name, but torch {torch.__version__} sees none; use auto or cpu")
+    set_arithmetic(torch.device(name))
     if name != "cuda" or world_size() == 1:
         return torch.device(name)
     number, gpus = local_rank(), torch.cuda.device_count()
@@ -45,6 +48,22 @@ def choose_device(name: str) -> torch.device:
         )
     torch.cuda.set_device(number)
     return torch.device(name, number)
+
+
+def set_arithmetic(device: torch.device, *, tf32: bool = False, deterministic: bool = False) -> None:
+    """How a GPU computes, for the whole process: PyTorch by itself takes TF32 in convolutions, and sums in any order.
+
+    deterministic:  the same sums in the same order each time; operations that can't raise PyTorch's RuntimeError
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = False
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a pass over every new tensor
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -19,6 +19,7 @@ from ..wording import count
 from .agreement import require_same_setup, require_same_state
 from .build import choose_device, choose_precision, load_run_data
 from .console import Console
+from .deferred import begin_training
 from .distributed import World, joined
 from .errors import Interrupted
 from .evaluate import Score, evaluate_network
@@ -91,7 +92,7 @@ def train(
         if world.tell(lambda: str(is_begun(run, config, world.launch))) == "True":
             return go_on(world, run, config, torch_device, num_workers, quiet, stop_epoch)
         data, held_out = load_run_data(config, "train", world), load_held_out(config, world)
-        state = TrainState(config, data, torch_device, fresh=True, world=world)
+        state = begin_training(config, data, torch_device, fresh=True, world=world)
         require_same_state(state)
         check_first_batch(state)
         if world.is_first:
@@ -159,7 +160,7 @@ def go_on(
     console = Console(quiet or not world.is_first)
     obey_stop(world, run)
     data, held_out = load_run_data(config, "train", world), load_held_out(config, world)
-    state = TrainState(config, data, device, world=world)
+    state = begin_training(config, data, device, world=world)
     with locked(run, console.line) if world.is_first else nullcontext():
         saved = restore_checkpoint(state, run, console)
         require_same_state(state)
@@ -189,6 +190,8 @@ def reopen(state: TrainState, run: Path, saved: checkpoint.CheckpointState | Non
     if differences:
         changes = "; ".join(differences)
         console.line(f"resumed on a different setup ({changes}): no longer bit-identical to an uninterrupted run")
+    elif state.device.type == "cuda" and not config.optim.deterministic:
+        console.line("on a GPU without --optim.deterministic the last digits may differ from those of an uninterrupted run")
     elif processes != world.size:
         console.line(f"processes {processes} -> {world.size}: the same run, bit for bit")
 
@@ -232,6 +235,8 @@ def run_epochs(
         for shards in batches:
             loss = step_or_oom_hint(state, shards)
             writer.check()
+            while state.notes:
+                console.line(state.notes.pop(0))
             if state.probe_record and board is not None:
                 append(run / PROBE, state.probe_record)
                 board.add_probe(state.probe_record)
@@ -320,6 +325,7 @@ def save_checkpoint(state: TrainState, run: Path, console: Console | None = None
 
     writer:  writes while training goes on; None: all is on the disk on return
     """
+    state.look()
     if not state.world.is_first:
         return
     if writer is not None:
