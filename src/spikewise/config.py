@@ -8,8 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from tyro.conf import Suppress, arg
-from tyro.constructors import PrimitiveConstructorSpec
+try:
+    from tyro.conf import Suppress, arg
+    from tyro.constructors import PrimitiveConstructorSpec
+except ImportError:  # only the command line needs them; networks are measured where nothing but PyTorch is
+    Suppress, arg, PrimitiveConstructorSpec = Any, dict, dict  # type: ignore[assignment,misc]
 
 from . import aliases
 from .durations import format_duration, parse_duration
