@@ -21,7 +21,7 @@ from .capture import Recording, restored
 from .chance import drawn_from
 from .distributed import ALONE, World
 from .ema import ema_weight, update_ema
-from .loader import ShardBatches, TrainingBatches, to_device
+from .loader import ShardBatches, TrainingBatches, place
 from .loss import cross_entropy
 from .optim import build_optimizer, learning_rate, set_learning_rate
 from .step import Shard, TrainState
@@ -218,6 +218,7 @@ class DeferredTrainState(TrainState):
             problem = f"the norm of the gradient is {norm}"
         self.steps_done = int(step)
         self.meter.learning_rate = learning_rate(self.config.optim, self.steps_done, self.order.steps_per_epoch)
-        batch = ShardBatches(TrainingBatches(self.config, self.data, self.order))[self.steps_done]
+        batches = ShardBatches(TrainingBatches(self.config, self.data, self.order))
+        shards = place(batches[self.steps_done], self.device, batches.table)
         with self.chance():
-            self.raise_non_finite(problem, [(to_device(x, self.device), labels.to(self.device)) for x, labels in batch])
+            self.raise_non_finite(problem, shards)

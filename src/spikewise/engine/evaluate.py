@@ -22,7 +22,7 @@ from ..wording import count
 from .build import autocast, choose_device, load_data, model_config, weights_channels_last
 from .console import Console
 from .distributed import ALONE, World
-from .loader import EvalBatches, fit_workers, iterate_batches
+from .loader import EvalBatches, fit_workers, iterate_batches, resolve_num_workers
 from .loss import cross_entropy
 from .run.checkpoint import find_corruption, read_state
 from .run.fingerprint import describe_changes, run_fingerprint
@@ -97,7 +97,8 @@ def evaluate_network(
     """
     training, batches = net.training, EvalBatches(data, batch)
     mine = range(world.rank, len(batches), world.size)
-    sums = torch.zeros(len(batches), 3, dtype=torch.float64)  # loss, correct, correct_top5 of each batch
+    there = device if device.type == "cuda" else torch.device("cpu")  # others have no float64
+    sums = torch.zeros(len(batches), 3, dtype=torch.float64, device=there)  # loss, correct, correct_top5 of each batch
     seen = 0
     if answers is not None:
         answers.sources = getattr(data, "files", range(len(data.labels)))
@@ -112,17 +113,19 @@ def evaluate_network(
             if answers is not None:
                 answers.add(logits, labels)
             top5 = logits.topk(min(5, logits.shape[1])).indices
-            sums[number, 0] = float(cross_entropy(logits, labels)) * len(labels)
+            sums[number, 0] = cross_entropy(logits, labels).to(there, torch.float64) * len(labels)
             sums[number, 1] = (logits.argmax(1) == labels).sum()
             sums[number, 2] = (top5 == labels[:, None]).sum()
             seen += len(labels)
-            at, total, mean_loss = min((number + 1) * batch, len(data.labels)), len(data.labels), float(sums[:, 0].sum()) / seen
-            line = partial("evaluating {}: {:,} of {:,} samples, loss {:.3f}".format, data.name, at, total, mean_loss)
-            lines.at(at, line)
+            lines.at(at := min((number + 1) * batch, len(data.labels)), partial(describe_progress, data, at, sums, seen))
     finally:
         net.train(training)
-    loss, correct, correct_top5 = (sum_in_order(column) for column in world.join(sums).T)
+    loss, correct, correct_top5 = (sum_in_order(column) for column in world.join(sums.cpu()).T)
     return Score(int(correct), len(data.labels), loss / len(data.labels), int(correct_top5))
+
+
+def describe_progress(data: Dataset, at: int, sums: Tensor, seen: int) -> str:
+    return f"evaluating {data.name}: {at:,} of {len(data.labels):,} samples, loss {float(sums[:, 0].sum()) / seen:.3f}"
 
 
 def labelled_batches(
@@ -253,7 +256,7 @@ def evaluate(
     *,
     device: str = "auto",
     checkpoint: str = "last",
-    workers: int = 0,
+    workers: int | None = None,
     data_root: str | None = None,
     data_name: str | None = None,
     batch: int | None = None,
@@ -266,7 +269,7 @@ def evaluate(
     run:         the run folder, or a weights file
     checkpoint:  which of a run's checkpoints: "last", or "best" (chosen on samples held out for validation or, without them, on
                  the test split, as the paper did)
-    workers:     data loading processes; 0: this process
+    workers:     data loading processes; 0: this process; None: chosen by device
     data_root:   where the data is now; None: where the config says
     data_name:   of a weights file: another data set than it was trained on. Classes are matched by name
     batch:       samples computed at once; None: as in training, of a file 64
@@ -282,7 +285,7 @@ def evaluate(
     data = load_test_split(net, config, run, overrides.get("T"))
     assert config is not None, "the test split is of its data"
     precision, batch = config.optim.eval_precision, batch or config.optim.shard_batch
-    workers = fit_workers(workers, data, batch, Console(quiet).line)
+    workers = fit_workers(resolve_num_workers(workers, where), data, batch, Console(quiet).line)
     return evaluate_network(
         net.to(where), data, where, precision=precision, batch=batch, workers=workers, quiet=quiet, answers=answers
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..config import Config
 from ..wording import count
-from .loader import ShardBatches, TrainingBatches, to_device
+from .loader import ShardBatches, TrainingBatches, place
 from .step import TrainState
 
 
@@ -22,7 +22,7 @@ def require_stop_epoch(stop_epoch: int | None, epochs_done: int, config: Config)
 def check_first_batch(state: TrainState) -> None:
     """Refuse samples that the network can't take."""
     batches = TrainingBatches(state.config, state.data, state.order)
-    samples = to_device(ShardBatches(batches, state.world.rank, state.world.size)[0][0][0], state.device)
+    ((samples, _), *_) = place(ShardBatches(batches, state.world.rank, state.world.size)[0][:1], state.device, batches.table)
     state.net.check_input(samples, dims=(4, 5))
     if len(state.order.batch_indices(state.order.steps_per_epoch - 1)) == 1:
         # batch norm may need more than one value, deep down where an image has become a pixel

@@ -48,7 +48,7 @@ def framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Shapes:  x [T, N, C, H, W] or [T, N, F], which the module sees as [T*N, ...] (no copy); images [N, C, H, W] as they are
     Raises:  ValueError for neurons, which must see time, and for a sequence of no frames
     """
-    if isinstance(module, Neuron | SpikingLayer):
+    if isinstance(module, (Neuron, SpikingLayer)):  # no union of types: PyTorch 2.8 does not compile one
         raise ValueError(f"{type(module).__name__} has a state over time: call it with the sequence, not frame by frame")
     if x.dim() != 4 and not len(x):
         raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
