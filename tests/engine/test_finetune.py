@@ -143,12 +143,12 @@ def test_training_says_which_options_contradict_its_weights(photographs, tmp_pat
     words = ["train", "images", *common, "--weights", str(file), "--model.connect", "ADD", "--model.T", "1"]
     assert main([*words, "--model.neuron", "IF", "--device", "cpu", "--out", str(first)]) == 0
     assert [message for message in caplog.messages if str(file) in message] == [
-        f"{file}: connect='ADD' as given, not 'IAND' as the file says"
+        f"{file}: --model.connect ADD as given, not 'IAND' as the file says"
     ]
     caplog.clear()
     words = ["train", "--from", str(first), "--model.alpha", "2", "--device", "cpu", "--out", str(second), "--quiet"]
     assert main(words) == 0
-    assert ["alpha=2.0 as given, not 3.0" in message for message in caplog.messages] == [True]
+    assert ["--model.alpha 2.0 as given, not 3.0" in message for message in caplog.messages] == [True]
     spec = sw.load_pretrained(second).spec
     assert (spec["connect"], spec["alpha"], spec["T"]) == ("ADD", 2.0, 1)
 

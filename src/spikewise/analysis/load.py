@@ -16,6 +16,7 @@ from ..engine.run.folder import METRICS, read_lines
 from ..models import Network
 from ..models.event_nets import EventNet
 from ..models.network import require_positive
+from ..wording import option
 from .sample_images import load_sample_images
 
 BATCH_SIZE = 8
@@ -63,14 +64,14 @@ def load_analysis_input(
     net = net.to(where)
     if images is not None or config is None:
         if data_name is not None:
-            raise ValueError(f"give images={str(images)!r} or data.name={data_name!r}, not both")
+            raise ValueError(f"give {option('images', str(images))} or {option('data_name', data_name)}, not both")
         if isinstance(net, EventNet):
-            raise ValueError(f"{path} holds a network for event recordings; name their data set: --data.name")
+            raise ValueError(f"{path} holds a network for event recordings; name their data set: {option('data_name')}")
         side = default_size if size is None else size
         batch = load_sample_images(images, size=side, batch=samples, in_channels=net.in_channels).to(where)
         return AnalysisInput(net, ((part, None) for part in batch.split(BATCH_SIZE)), None)
     if size is not None:
-        raise ValueError(f"size={size} is for images; samples of {config.data.name} have their own")
+        raise ValueError(f"{option('size', size)} is for images; samples of {config.data.name} have their own")
     data = load_test_split(net, config, path, overrides.get("T"))
     test = EvalBatches(Subset(data, spread_over_classes(data.labels, samples)), min(BATCH_SIZE, samples))
     batches = labelled_batches(net, test, range(min(-(-samples // test.batch), len(test))), where)

@@ -16,7 +16,7 @@ from ..data.input_spec import match_classes
 from ..models import Network
 from ..models.parts import changed_parts
 from ..models.weights import load_pretrained, resolve_weights_file
-from ..wording import count
+from ..wording import count, option
 from .build import model_config
 from .run.folder import ENVIRONMENT
 
@@ -97,8 +97,8 @@ def frozen_modules(net: Network, names: str) -> list[nn.Module]:
             modules.append(net.get_submodule(name))
         except AttributeError:
             known = ", ".join(child for child, _ in net.named_children())
-            raise ValueError(f"freeze={names!r}: there is no {name!r}; use {known}, or parts of these") from None
+            raise ValueError(f"{option('freeze', names)}: there is no {name!r}; use {known}, or parts of these") from None
         modules[-1].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in net.parameters()):
-        raise ValueError(f"freeze={names!r} leaves nothing to learn; leave out the head at least")
+        raise ValueError(f"{option('freeze', names)} leaves nothing to learn; leave out the head at least")
     return modules

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..neurons import Neuron
-from ..wording import count
+from ..wording import count, option
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .layers import (
     ConvNorm,
@@ -425,8 +425,8 @@ class Network(LayerOwner):
         if min(x.shape[-2:]) < self.min_image_size:
             least = self.min_image_size
             raise ValueError(
-                f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, as each block halves them: "
-                "pass a smaller num_blocks (--model.num-blocks)"
+                f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, as its layers halve them"
+                + (f": use a smaller {option('num_blocks')}" if "num_blocks" in self.spec else "")
             )
         dtype = self.dtype
         if not x.is_floating_point():
@@ -509,7 +509,7 @@ def require_state(state: object, advice: str) -> None:
 def require_positive(**values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+            raise ValueError(f"{option(name, value)} must be a whole number of at least 1")
 
 
 def scaled_channels(channels: int, width: float) -> int:
@@ -518,5 +518,7 @@ def scaled_channels(channels: int, width: float) -> int:
     Raises:  ValueError for a width that leaves none
     """
     if not (isinstance(width, int | float) and math.isfinite(width) and round(channels * width) >= 1):
-        raise ValueError(f"width={width!r} leaves no channel of {channels}; use a number above 0, 1 for the published channels")
+        raise ValueError(
+            f"{option('width', width)} leaves no channel of {channels}; use a number above 0, 1 for the published channels"
+        )
     return round(channels * width)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .. import disk
-from ..wording import count
+from ..wording import count, option
 from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
 from .network import Network, require_positive
@@ -119,7 +119,9 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
                 [key for key in metadata.pop("functions") if key not in overrides],
             )
             if functions:
-                raise ValueError(f"it was saved with a function for {functions[0]!r}, which a file can't hold; pass it again")
+                raise ValueError(
+                    f"it was saved with a function, which a file can't hold; give it again: {option(functions[0])}"
+                )
             told, names = metadata, None
             net = build_empty(told | overrides)
             replace_parts(net, parts, [key for key, value in overrides.items() if value != metadata.get(key)])
@@ -150,7 +152,7 @@ def say_contradictions(file: Path, net: Network, given: Collection[str], told: d
     named = [key for key in given if key in told and key not in FREE_OPTIONS]
     entry, options = find_model(net.spec["name"]), net.spec
     holds, file_says = (effective_options(entry, {**options, **values}) for values in ({}, told))
-    differing = [f"{key}={holds[key]!r} as given, not {file_says[key]!r}" for key in named if holds[key] != file_says[key]]
+    differing = [f"{option(key, holds[key])} as given, not {file_says[key]!r}" for key in named if holds[key] != file_says[key]]
     if differing:
         from ..data.messages import notice  # here, as networks are built without readers of images and events
 
