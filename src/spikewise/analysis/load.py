@@ -10,9 +10,9 @@ from torch import Tensor
 from ..config import Config
 from ..data.subset import Subset
 from ..engine.build import choose_device
-from ..engine.evaluate import is_run, labelled_batches, load_test_split, load_trained
+from ..engine.evaluate import labelled_batches, load_test_split, load_trained
 from ..engine.loader import EvalBatches
-from ..engine.run.folder import METRICS, read_lines
+from ..engine.run.folder import METRICS, is_run, read_lines, run_of_checkpoint
 from ..models import Network
 from ..models.event_nets import EventNet
 from ..models.network import require_positive
@@ -75,7 +75,9 @@ def load_analysis_input(
     data = load_test_split(net, config, path, overrides.get("T"))
     test = EvalBatches(Subset(data, spread_over_classes(data.labels, samples)), min(BATCH_SIZE, samples))
     batches = labelled_batches(net, test, range(min(-(-samples // test.batch), len(test))), where)
-    return AnalysisInput(net, batches, config, *recorded_progress(Path(path))) if of_run else AnalysisInput(net, batches, None)
+    if of_run:
+        return AnalysisInput(net, batches, config, *recorded_progress(Path(path)))
+    return AnalysisInput(net, batches, config if data_name is None and run_of_checkpoint(path) else None)
 
 
 def recorded_progress(run: Path) -> tuple[int, tuple[int, int] | None]:

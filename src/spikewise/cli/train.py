@@ -147,7 +147,7 @@ def evaluate(
     """
     from ..engine.evaluate import Answers
     from ..engine.evaluate import evaluate as evaluate_run
-    from ..engine.evaluate import is_run as is_run_folder
+    from ..engine.run.folder import is_run as is_run_folder
 
     require_folders(csv_file)
     answers = Answers()

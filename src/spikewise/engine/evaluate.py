@@ -26,7 +26,7 @@ from .loader import EvalBatches, fit_workers, iterate_batches
 from .loss import cross_entropy
 from .run.checkpoint import find_corruption, read_state
 from .run.fingerprint import describe_changes, run_fingerprint
-from .run.folder import CHECKPOINTS, CONFIG, read_config
+from .run.folder import CHECKPOINTS, is_run, read_config, run_of_checkpoint
 from .shards import sum_in_order
 
 FILE_BATCH = 64  # samples of a weights file's data computed at once
@@ -203,11 +203,6 @@ def load_weights(
     return net, Config(data=Data(**fields), model=model_config(net), optim=Optim(batch=FILE_BATCH))
 
 
-def is_run(path: str | Path) -> bool:
-    """Whether a path is that of a run; else it may be a weights file's."""
-    return (Path(path) / CONFIG).is_file()
-
-
 def load_trained(
     path: str | Path,
     *,
@@ -231,6 +226,8 @@ def load_trained(
         return load_run(path, checkpoint, data_root, **overrides)
     if checkpoint != "last":
         raise ValueError(f"{option('checkpoint', checkpoint)} is for runs; {path} is a file of weights")
+    if data_name is None and (found := run_of_checkpoint(path)):
+        return load_run(*found, data_root, **overrides)
     return load_weights(path, data_name, data_root, **overrides)
 
 

@@ -18,8 +18,9 @@ from ..models.network import INPUT_ADVICE, require_positive
 from ..models.weights import load_pretrained
 from ..wording import option
 from .build import choose_device, weights_channels_last
-from .evaluate import is_run, load_run
+from .evaluate import load_run
 from .loader import to_device
+from .run.folder import is_run
 
 
 @dataclass(frozen=True)
