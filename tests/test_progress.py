@@ -107,3 +107,13 @@ def test_an_option_is_spelt_as_its_reader_gives_it():
         assert (option("zero_init", True), option("zero_init", False)) == ("--model.zero-init", "--model.no-zero-init")
         assert option("neuron", "IF").startswith("neuron='IF' (in Python")
     assert option("connect") == "'connect'"
+
+
+def test_diagnosis_and_energy_say_where_they_are(always, tmp_path, capsys):
+    sw.save_pretrained(sw.build_model("sew_resnet20", num_classes=2, in_channels=1), tmp_path)
+    options = [str(tmp_path), "--size", "16", "--samples", "3", "--device", "cpu"]
+    for command, line in (("diagnose", "gradients are measured"), ("energy", "operations of 3 samples are counted")):
+        assert main([command, *options]) == 0
+        assert line in capsys.readouterr().err
+        assert main([command, *options, "--json"]) == 0
+        assert capsys.readouterr().err == ""

@@ -81,7 +81,7 @@ def diagnose(
     opened = load_analysis_input(run, samples=samples, default_size=64, **options.keywords())
     net, (batch, labels) = opened.net, next(opened.batches)
     labels = random_labels(net, batch) if labels is None else labels
-    findings = diagnose_network(net, batch, labels, opened.config, steps_of_run=opened.steps, score=opened.score)
+    findings = diagnose_network(net, batch, labels, opened.config, steps_of_run=opened.steps, score=opened.score, quiet=as_json)
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings]))
         return
@@ -107,7 +107,7 @@ def energy(
 
     values = EnergyConstants.read(constants) if constants else EnergyConstants()
     opened = load_analysis_input(run, samples=samples, default_size=224, **options.keywords())
-    counts = count_operations(opened.net, (batch for batch, _ in opened.batches), values)
+    counts = count_operations(opened.net, (batch for batch, _ in opened.batches), values, quiet=as_json)
     if as_json:
         result = counts._asdict() | {"constants": vars(values), "sources": constant_sources(values)}
         result["verdict"] = compare_with_twin(counts)

@@ -48,6 +48,7 @@ class Network(LayerOwner):
 
     A network of your own sets `stem`, `stages` (an nn.ModuleList of lists of layers, blocks or modules of PyTorch),
     `num_features` and its last layer `fc`; or it says its own `forward_features`.
+    Layers that halve the image need `min_image_size` pixels: set it, and smaller images are refused in words.
     spiking:  whether there are neurons; a network without sees a still image once
     """
 

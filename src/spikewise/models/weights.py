@@ -68,7 +68,7 @@ def serialize_pretrained(net: nn.Module) -> memoryview:
     if not isinstance(net, Network) or not net.spec:
         raise ValueError(
             "save_pretrained: this network was not built by build_model, so the file could not say what it is; "
-            "save net.state_dict() instead"
+            "save net.state_dict() instead, and load it into a network of the same class by net.load_state_dict"
         )
     spec = net.spec | {"T": net.T}
     if type(net.head) is nn.Linear:
@@ -203,11 +203,11 @@ def resolve_weights_file(path: Path) -> Path:
             f"{path} holds no {WEIGHTS_FILE}, neither itself nor in checkpoints/last or checkpoints/best; give a run folder, a "
             "folder of save_pretrained or a weights file"
         )
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give a weights file, a folder of save_pretrained or a run folder")
     if path.suffix.lower() in OTHER_PROGRAMS:
         what = OTHER_PROGRAMS[path.suffix.lower()]
         raise ValueError(f"{path} is {what}; give the run, or the weights file, that it was exported from")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give a weights file, a folder of save_pretrained or a run folder")
     return path
 
 
