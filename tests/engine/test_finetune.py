@@ -288,6 +288,8 @@ def test_a_checkpoint_inside_a_run_knows_the_runs_data(run, monkeypatch, tmp_pat
     for path in (newest, newest / "model.safetensors", run / "checkpoints" / "last" / "model.safetensors"):
         assert main(["evaluate", str(path), "--device", "cpu", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["accuracy"] == score
+    assert main(["train", "--from", str(newest)]) == 2
+    assert "its run is run" in capsys.readouterr().err
     for command in ("analyze", "diagnose", "energy"):
         assert main([command, str(newest / "model.safetensors"), "--device", "cpu"]) == 0
 

@@ -108,7 +108,12 @@ def read_config(path: Path, data_root: str | None = None) -> Config:
     if not file.is_file():
         saved = path.suffix == ".safetensors" or (path / "model.safetensors").is_file()
         what = "holds a network without a run, and does not say which data is its" if saved else "is no run folder"
-        raise FileNotFoundError(f"{path} {what}: it has no {CONFIG}; give a folder that `spikewise train` made")
+        advice = "give a folder that `spikewise train` made" + (
+            ", or begin a new run: train RECIPE --weights FILE" if saved else ""
+        )
+        if found := run_of_checkpoint(path):
+            advice = f"its run is {os.path.relpath(found[0])}"
+        raise FileNotFoundError(f"{path} {what}: it has no {CONFIG}; {advice}")
     try:
         config = from_json(file.read_text())
     except ValueError as error:
