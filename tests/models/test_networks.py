@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_refused_in_words(x, message):
 
 
 def test_frames_too_small_for_the_blocks_are_refused():
-    with pytest.raises(ValueError, match=r"needs at least 128 x 128 pixels, .* smaller num_blocks"):
+    with pytest.raises(ValueError, match=r"needs at least 128 x 128 pixels, .* smaller 'num_blocks'"):
         build_model("sew_7b", num_classes=11)(torch.zeros(2, 1, 2, 64, 64))
 
 

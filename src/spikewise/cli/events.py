@@ -297,7 +297,11 @@ def require_another_file(file: Path, out: Path) -> None:
 def cut(
     paths: Annotated[  # one argument: tyro can't tell the last of several words from those before where an option follows
         Positional[tuple[Path, ...]],
-        arg(metavar="FILE... OUT", help="recordings, or folders of them; and last the folder of the windows, OUT/CLASS/*.npz"),
+        arg(
+            metavar="FILE... OUT",
+            help="recordings, or folders of them; and last the folder of the windows, OUT/CLASS/*.npz",
+            help_behavior_hint="(required)",
+        ),
     ],
     every: Annotated[str | None, arg(metavar="TIME", help="length of a window: 200ms, 0.5s, 1500us")] = None,
     events: Annotated[int | None, arg(metavar="INT", help="length of a window as a number of events")] = None,

@@ -17,13 +17,13 @@ import tyro
 
 from .. import aliases
 from ..config import Config
-from ..wording import did_you_mean, unknown_name
+from ..wording import did_you_mean, options_as_flags, unknown_name
 from . import data, events
 from .analysis import analyze, diagnose, energy
 from .export import export
 from .imports import FLAG, import_modules, import_of_run, take_imports
 from .info import doctor, list_tables
-from .options import NUMBERS
+from .options import NUMBERS, flags_of
 from .paper import reproduce
 from .plan import plan
 from .predict import predict
@@ -165,11 +165,19 @@ def run_command(args: list[str]) -> int:
         raise ValueError(
             f"`spikewise {name}` is for one process, and WORLD_SIZE={os.environ['WORLD_SIZE']}; leave torchrun out"
         )
-    imports = import_modules(modules)
+    with options_as_flags(flags_of(COMMANDS[name].function)):
+        return call_command(name, rest, import_modules(modules), given)
+
+
+def call_command(name: str, args: list[str], imports: tuple[str, ...], given: list[str]) -> int:
+    """Run a command with the arguments after its name; the exit status.
+
+    given:  the whole command line, for processes that are started with it
+    """
     if COMMANDS[name].start:
-        call = bind_with_config(name, rest, imports)
+        call = bind_with_config(name, args, imports)
     else:
-        call = bind(name, f"spikewise {name}", rest)
+        call = bind(name, f"spikewise {name}", args)
         if "run" in call.keywords and not imports:  # else they were named anew
             import_of_run(call.keywords["run"])
         if imports and COMMANDS[name].function is resume:

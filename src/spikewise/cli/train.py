@@ -136,7 +136,7 @@ def evaluate(
     batch: Annotated[int | None, arg(help="samples computed at once; default as in training")] = None,
     by_class: Annotated[bool, arg(help="accuracy of each class, and what it is taken for")] = False,
     csv_file: Annotated[Path | None, arg(name="csv", metavar="FILE", help="write the answer to each sample")] = None,
-    model: ModelName = None,
+    name: ModelName = None,
     connect: Connect = None,
     as_json: Json = False,
 ) -> None:
@@ -147,7 +147,7 @@ def evaluate(
     """
     from ..engine.evaluate import Answers
     from ..engine.evaluate import evaluate as evaluate_run
-    from ..engine.evaluate import is_run as is_run_folder
+    from ..engine.run.folder import is_run as is_run_folder
 
     require_folders(csv_file)
     answers = Answers()
@@ -160,7 +160,7 @@ def evaluate(
         batch=batch,
         answers=answers,
         quiet=as_json,
-        **given(T=T, name=model, connect=connect),
+        **given(T=T, name=name, connect=connect),
     )
     is_run = is_run_folder(run)
     config, done = progress(run) if is_run else (None, 0)

@@ -5,7 +5,7 @@ Pillow is imported when an image is made: a network's file is read without it.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -225,12 +225,21 @@ def match_classes(ours: tuple[str, ...], theirs: tuple[str, ...], where: str) ->
 
     Raises:  ValueError that names the classes that one of them lacks
     """
-    unknown, missing = ([name for name in these if name not in set(those)] for these, those in ((theirs, ours), (ours, theirs)))
-    if unknown or missing:
-        said = "; ".join(
-            f"{words} {', '.join(map(repr, names[:3]))}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-            for names, words in ((unknown, "the network does not know"), (missing, "the data has no class"))
-            if names
-        )
+    if said := class_changes(ours, theirs, added="the network does not know", missing="the data has no class"):
         raise ValueError(f"{where}: the classes are not those the network was trained on: {said}")
     return tuple(ours.index(name) for name in theirs)
+
+
+def class_changes(before: Collection[str], now: Collection[str], *, added: str = "new", missing: str = "missing") -> str:
+    """Which classes only one of two lists has, by name; "" where both have the same.
+
+    added, missing:  words before those that only `now`, and only `before`, has
+    """
+    pairs = (now, before, added), (before, now, missing)
+    differing = [(words, [name for name in these if name not in set(those)]) for these, those, words in pairs]
+    said = "; ".join(
+        f"{words} {', '.join(map(repr, names[:3]))}{f' and {len(names) - 3:,} more' if len(names) > 3 else ''}"
+        for words, names in differing
+        if names
+    )
+    return f"{said} (renamed?)" if [len(names) for _, names in differing] == [1, 1] else said

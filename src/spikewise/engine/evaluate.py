@@ -18,7 +18,7 @@ from ..models import Network
 from ..models.network import require_positive
 from ..models.weights import load_pretrained, resolve_weights_file
 from ..progress import MinuteLines
-from ..wording import count
+from ..wording import count, option
 from .build import autocast, choose_device, load_data, model_config, weights_channels_last
 from .console import Console
 from .distributed import ALONE, World
@@ -26,7 +26,7 @@ from .loader import EvalBatches, fit_workers, iterate_batches, resolve_num_worke
 from .loss import cross_entropy
 from .run.checkpoint import find_corruption, read_state
 from .run.fingerprint import describe_changes, run_fingerprint
-from .run.folder import CHECKPOINTS, CONFIG, read_config
+from .run.folder import CHECKPOINTS, is_run, read_config, run_of_checkpoint
 from .shards import sum_in_order
 
 FILE_BATCH = 64  # samples of a weights file's data computed at once
@@ -206,11 +206,6 @@ def load_weights(
     return net, Config(data=Data(**fields), model=model_config(net), optim=Optim(batch=FILE_BATCH))
 
 
-def is_run(path: str | Path) -> bool:
-    """Whether a path is that of a run; else it may be a weights file's."""
-    return (Path(path) / CONFIG).is_file()
-
-
 def load_trained(
     path: str | Path,
     *,
@@ -228,10 +223,14 @@ def load_trained(
         require_positive(T=overrides["T"])
     if is_run(path):
         if data_name is not None:
-            raise ValueError(f"data.name={data_name!r} is for weights files; {path} is a run, whose config says its data")
+            raise ValueError(
+                f"{option('data_name', data_name)} is for weights files; {path} is a run, whose config says its data"
+            )
         return load_run(path, checkpoint, data_root, **overrides)
     if checkpoint != "last":
-        raise ValueError(f"checkpoint={checkpoint!r} is for runs; {path} is a file of weights")
+        raise ValueError(f"{option('checkpoint', checkpoint)} is for runs; {path} is a file of weights")
+    if data_name is None and (found := run_of_checkpoint(path)):
+        return load_run(*found, data_root, **overrides)
     return load_weights(path, data_name, data_root, **overrides)
 
 
@@ -242,9 +241,9 @@ def load_test_split(net: Network, config: Config | None, path: str | Path, T: in
     Raises:  as `load_data`; ValueError where nothing says which data, for a T beside recordings, for another number of classes
     """
     if config is None:
-        raise ValueError(f"{path} does not say what it was trained on; name the data set: --data.name")
+        raise ValueError(f"{path} does not say what it was trained on; name the data set: {option('data_name')}")
     if T is not None and find_dataset(config.data.name).events:
-        raise ValueError(f"T={T} is for images; recordings are cut into frames as in training")
+        raise ValueError(f"{option('T', T)} is for images; recordings are cut into frames as in training")
     data = load_data(config, "test")
     if not net.class_names and net.num_classes != len(data.class_names):
         raise ValueError(class_mismatch(net, data))

@@ -14,6 +14,8 @@ import torch
 from .. import disk
 from ..config import Config, Model, to_json
 from ..data import Dataset
+from ..data.input_spec import class_changes
+from ..models.weights import WEIGHTS_FILE, read_class_names
 from ..progress import MinuteLines
 from ..wording import count
 from .agreement import require_same_setup, require_same_state
@@ -40,6 +42,7 @@ from .run.folder import (
     PROBE,
     TIMING,
     append,
+    clear,
     create,
     file_size,
     locked,
@@ -98,13 +101,15 @@ def train(
         if world.is_first:
             require_disk(state, run)
         console = Console(quiet or not world.is_first)
+        is_new = not run.exists()
         with locked(run, console.line) if world.is_first else nullcontext():
             if world.is_first:
                 require_empty(run)  # another process may have come and gone meanwhile
-                create(run, config, torch_device, describe_weights(config), world)
-            if config.weights:
-                save_checkpoint(state, run, console)  # from here on the run does not need their file
-            with told_where_to_go_on(run):
+            with taken_back_unless_begun(state, run, is_new=is_new):
+                if world.is_first:
+                    create(run, config, torch_device, describe_weights(config), world)
+                if config.weights:
+                    save_checkpoint(state, run, console)  # from here on the run does not need their file
                 return run_epochs(state, held_out, run, num_workers, quiet, stop_epoch)
 
 
@@ -197,12 +202,32 @@ def reopen(state: TrainState, run: Path, saved: checkpoint.CheckpointState | Non
 
 
 @contextmanager
-def told_where_to_go_on(run: Path) -> Iterator[None]:
-    """A full disk, told with the way on."""
+def taken_back_unless_begun(state: TrainState, run: Path, *, is_new: bool) -> Iterator[None]:
+    """A new run that fails before the end of its first step leaves nothing behind; a later one is told the way on.
+
+    is_new:  whether the folder itself was made for it
+    """
+    try:
+        with told_where_to_go_on(run, state):
+            yield
+    except Exception:
+        if state.world.is_first and not state.steps_done:
+            clear(run)
+            if is_new:
+                run.rmdir()
+        raise
+
+
+@contextmanager
+def told_where_to_go_on(run: Path, begun: TrainState | None = None) -> Iterator[None]:
+    """A full disk, told with the way on.
+
+    begun:  a new run, which goes on once it has done a step; None: it was begun before
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or (begun and not begun.steps_done):
             raise
         message = f"{error.strerror}: make room, then go on with spikewise train --resume {run}"
         raise OSError(error.errno, message) from None
@@ -410,7 +435,11 @@ def choose_checkpoint(state: TrainState, run: Path, console: Console) -> str:
         console.line(f"{run} has no intact checkpoint: starting over")
         return ""
     fingerprint = checkpoint.read_state(path).get("run")
-    if changes := describe_changes(fingerprint, run_fingerprint(state.config, state.data.labels)):
+    changes = describe_changes(fingerprint, run_fingerprint(state.config, state.data.labels))
+    classes, classes_now = read_class_names(path / WEIGHTS_FILE), tuple(state.data.class_names)
+    if classes and classes != classes_now:  # a renamed class may keep its place, and all labels
+        changes.append(f"classes: {class_changes(classes, classes_now) or 'in another order'}")
+    if changes:
         raise ValueError(
             f"{run} was changed since its checkpoint of step {checkpoint.step_number(path)}: {', '.join(changes)}; "
             "undo that, or begin a new run"

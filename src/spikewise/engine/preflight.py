@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from ..config import Config
-from ..wording import count
+from ..wording import count, option
 from .loader import ShardBatches, TrainingBatches, place
 from .step import TrainState
 
@@ -14,7 +14,7 @@ def require_stop_epoch(stop_epoch: int | None, epochs_done: int, config: Config)
     epochs = config.optim.epochs
     if stop_epoch is not None and not epochs_done < stop_epoch <= epochs:
         raise ValueError(
-            f"stop_epoch={stop_epoch} is out of range; use {epochs_done + 1} to {epochs}: "
+            f"{option('stop_epoch', stop_epoch)} is out of range; use {epochs_done + 1} to {epochs}: "
             f"{epochs_done} of {count(epochs, 'epoch')} are done"
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ... import disk
 from ...durations import format_duration
-from ...wording import count, unknown_name
+from ...wording import choice, count, option, unknown_name
 from .events import Events
 from .filters import apply_filters, parse_filters
 
@@ -228,23 +228,26 @@ class FrameSpec:
 
     def __post_init__(self):
         if self.split_by not in SPLITS:
-            raise ValueError(f"split_by={self.split_by!r} is unknown; use {' or '.join(SPLITS)}")
+            raise ValueError(f"{option('split_by', self.split_by)} is unknown; use {choice(SPLITS)}")
         if self.representation not in REPRESENTATIONS:
             raise ValueError(unknown_name("representation", self.representation, REPRESENTATIONS))
         for split_by, split in SPLITS.items():
             size = getattr(self, split.size)
             if size is not None and split_by != self.split_by:
-                raise ValueError(f"{split.size}={size} is for split_by={split_by!r}, given {self.split_by!r}; use both alike")
+                raise ValueError(
+                    f"{option(split.size)} is for {option('split_by', split_by)}, given {self.split_by!r}; use both alike"
+                )
             if size is not None and size < 1:
-                raise ValueError(f"{split.size}={size}; use 1 or more")
+                raise ValueError(f"{option(split.size, size)}; use 1 or more")
         if self.T is None and self.size is None:
             raise ValueError(f"say how many frames (T, --num-frames), or their size ({SPLITS[self.split_by].size})")
         if self.T is not None and self.T < 1:
             raise ValueError(f"T={self.T} frames; use 1 or more")
         if not self.tau > 0:
-            raise ValueError(f"tau={self.tau}; use microseconds above 0")
+            raise ValueError(f"{option('tau', self.tau)}; use microseconds above 0")
         if self.representation == "voxel_grid" and (self.split_by != "duration" or self.size):
-            raise ValueError("a voxel_grid divides time into T equal parts: use split_by='duration', without time_window")
+            needed = f"use {option('split_by', 'duration')}, without {option('time_window')}"
+            raise ValueError(f"a voxel_grid divides time into T equal parts: {needed}")
         parse_filters(self.filter)
 
     @property
