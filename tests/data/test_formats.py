@@ -304,8 +304,11 @@ THREE = np.arange(3)
         ),
         ({"t": THREE, "x": -THREE, "y": THREE, "p": THREE % 2}, r"event 1 has x=-1, outside 0 to 65535"),
         ({"t": THREE, "x": THREE * 4000, "y": THREE, "p": THREE % 2}, r"no sensor is that large"),
-        ({"t": THREE / 2, "x": THREE, "y": THREE, "p": THREE % 2}, r"t holds float64, not whole numbers"),
-        ({"t": np.array(["a"] * 3), "x": THREE, "y": THREE, "p": THREE}, r"t holds <U1, not whole numbers"),
+        (
+            {"t": THREE / 2, "x": THREE, "y": THREE, "p": THREE % 2},
+            r"3 events take 1 s if t is in seconds, or 1 ms in milliseconds",
+        ),
+        ({"t": np.array(["a"] * 3), "x": THREE, "y": THREE, "p": THREE}, r"t holds <U1, not numbers"),
         ({"t": np.array([{}] * 3), "x": THREE, "y": THREE, "p": THREE}, r"t\.npy holds Python objects"),
         ({"t": THREE, "x": THREE, "y": THREE, "p": THREE % 2, "height": -1, "width": 4}, r"height and width should be whole"),
     ],

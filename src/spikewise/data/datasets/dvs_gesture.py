@@ -49,7 +49,7 @@ def dvs_gesture(
         raise ValueError(f"{folder / split / next(iter(found))} is not the folder of a gesture; prepare the data again")
     if split_variant == "one-per-gesture":
         files = {name: keep_last_of_trial(recordings) for name, recordings in files.items()}
-    read = functools.partial(read_events, format="npz", size=SIZE)
+    read = functools.partial(read_events, format="npz", size=SIZE, time_unit="us")
     return dataset_by_class("dvs-gesture", folder, files, T=T, split_by=split_by, cache=cache, read=read, **options)
 
 

@@ -71,7 +71,12 @@ FORMATS: dict[str, Format] = {
     ),
     "aedat4": Format(read_aedat4, "AEDAT 4 (DV)", (".aedat4",), has_magic(b"#!AER-DAT4"), options=("stream",), end=end_packets),
     "atis": Format(read_atis, "five bytes per event (N-MNIST, N-Caltech101)", (".bin",), None),
-    "dat": Format(functools.partial(read_prophesee, encoding="dat"), "Prophesee DAT (N-CARS)", (".dat",), is_dat),
+    "dat": Format(
+        functools.partial(read_prophesee, encoding="dat"),
+        "Prophesee DAT (N-CARS)",
+        (".dat",),
+        lambda head: is_dat(head) and not looks_like_events(head),  # text may begin with comments after %, too
+    ),
     "evt2": Format(
         functools.partial(read_prophesee, encoding="evt2"),
         "Prophesee EVT 2.0",

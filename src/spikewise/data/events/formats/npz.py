@@ -13,8 +13,9 @@ import numpy as np
 from ...messages import one_line
 from ..events import Events
 from . import reading
-from .sensor import require_sensor_size
-from .table import arrays_from_table, events_from_arrays, summarize_names
+from .sensor import size_from_facts
+from .table import Order, arrays_from_table, events_from_arrays, find_columns, summarize_names
+from .times import unit_of_facts
 
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError)
 HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -24,9 +25,10 @@ MAX_EXPANSION = 64  # bytes of the arrays per byte of the file; events compress 
 def read_npz(path: Path, *, time_unit: str | None = None, columns: str | None = None) -> reading.FileEvents:
     """Arrays of the same length, t, x, y and p; or one array with these fields; or one table of four columns.
 
-    `height` and `width`, if there are any, are the sensor's, and `time_unit` that of t. Nothing is unpickled.
+    `height` and `width` or `sensor_size` (see `size_from_facts`), if there are any, are the sensor's, and `time_unit`, or the
+    name of t (`t_us`, `timestamp_ns`), says its unit. Nothing is unpickled.
 
-    time_unit:  of t, "s", "ms", "us" or "ns"; None: as the file says, or else microseconds
+    time_unit:  of t, "s", "ms", "us" or "ns"; None: as the file says, or else it is taken for the usual one where it may be
     columns:    the order of a table's columns, such as "t,x,y,p"; None: it is told by the numbers
     Raises:  ValueError for other contents, a damaged file, or one that would unpack to far more than it holds; OSError
     """
@@ -39,17 +41,16 @@ def read_npz(path: Path, *, time_unit: str | None = None, columns: str | None = 
             arrays = {member.filename.removesuffix(".npy"): read_member(archive, member) for member in archive.infolist()}
     except READ_ERRORS as error:
         raise ValueError(f"{path} is not a file of events: {one_line(error)}") from None
-    notes: tuple[str, ...] = ()
+    order = None
     events = [name for name, array in arrays.items() if array.dtype.names or is_table(array)]
-    if len(events) == 1 and not {"x", "xs"} & arrays.keys():
-        fields, notes = split_array(path, arrays[events[0]], columns)
+    if len(events) == 1 and "x" not in find_columns(arrays):
+        fields, order = split_array(path, arrays[events[0]], columns)
         arrays |= fields
     elif columns is not None:
         raise ValueError(f"{path} holds {summarize_names(list(arrays))}, and not one table; leave out columns=, or --columns")
-    told = {"height", "width"} <= arrays.keys()
-    size = require_sensor_size(path, arrays["height"], arrays["width"]) if told else None
-    time_unit = time_unit or (str(arrays["time_unit"]) if "time_unit" in arrays else None)
-    return events_from_arrays(path, arrays, size, time_unit, notes=notes)
+    found = events_from_arrays(path, arrays, None, time_unit or unit_of_facts(path, arrays), order=order)
+    size, notes = size_from_facts(path, {name.lower(): array for name, array in arrays.items()}, *found.columns[1:3])
+    return found._replace(size=size, notes=(*found.notes, *notes))
 
 
 def read_npy(path: Path, *, time_unit: str | None = None, columns: str | None = None) -> reading.FileEvents:
@@ -68,16 +69,16 @@ def read_npy(path: Path, *, time_unit: str | None = None, columns: str | None = 
         raise ValueError(f"{path} holds {dtype} of shape {shape}; give an array with the fields t, x, y, p, or of four columns")
     empty = 0 in shape  # of no bytes, which can't be mapped
     array = np.empty(shape, dtype) if empty else np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
-    arrays, notes = split_array(path, array, columns)
-    return events_from_arrays(path, arrays, None, time_unit, notes=notes)
+    arrays, order = split_array(path, array, columns)
+    return events_from_arrays(path, arrays, None, time_unit, order=order)
 
 
 def is_table(array: np.ndarray) -> bool:
     return array.ndim == 2 and 4 in array.shape
 
 
-def split_array(path: Path, array: np.ndarray, columns: str | None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The fields of an array by name, or the columns of a table as t, x, y, p; and notes.
+def split_array(path: Path, array: np.ndarray, columns: str | None) -> tuple[dict[str, np.ndarray], Order | None]:
+    """The fields of an array by name, or the columns of a table as t, x, y, p; and their order, if it was guessed.
 
     Raises:  ValueError for columns that can't be told, or said of an array that has names
     """
@@ -85,7 +86,7 @@ def split_array(path: Path, array: np.ndarray, columns: str | None) -> tuple[dic
         return arrays_from_table(path, array, columns)
     if columns is not None:
         raise ValueError(f"{path} names its fields, {', '.join(array.dtype.names)}; leave out columns=, or --columns")
-    return {name.lower(): array[name] for name in array.dtype.names}, ()
+    return {name.lower(): array[name] for name in array.dtype.names}, None
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
