@@ -89,6 +89,9 @@ class Data:
     # height,width; None: 224, of events the sensor's
     size: Side = None
     sensor: Sensor = None  # that all recordings of an event-folder share, height,width in pixels; None: as they say
+    # of text, NPZ, NPY and HDF5 in an event-folder that do not say it: the unit of time, and the order of columns, as t,x,y,p
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    columns: Annotated[str | None, arg(metavar="T,X,Y,P")] = None
     # of events, before size: the whole sensor (none), its largest part of the size's proportions (centre), or a region of it,
     # top,left,height,width
     crop: Crop = "none"

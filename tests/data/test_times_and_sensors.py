@@ -1,7 +1,11 @@
 """What a file says, or does not say, of its times and its sensor: taken as it is, asked for, mended and said, or refused."""
 
 import contextlib
+import dataclasses
 import logging
+import re
+import subprocess
+import sys
 
 import encoders
 import h5py
@@ -14,6 +18,8 @@ from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events import recordings
 from spikewise.data.events.formats import read_events, times, write_events
 from spikewise.data.messages import notice
+from spikewise.engine.build import load_run_data
+from spikewise.recipes import RECIPES
 
 N = 400
 T, X, Y, P = encoders.random_events(N, height=100, width=120, last=900_000)
@@ -348,6 +354,52 @@ def test_hdf5_says_its_sensor(attributes, arrays, tmp_path):
     assert read_events(hdf5(tmp_path / "a.h5", attributes=attributes, **arrays)).size == (260, 346)
 
 
+@pytest.mark.parametrize(
+    ("facts", "size"),
+    [
+        ({"height": 260, "width": 346}, (260, 346)),
+        ({"Sensor_Height": 260, "Sensor_Width": 346}, (260, 346)),
+        ({"sensor_size": (346, 260, 2)}, (260, 346)),  # tonic's
+        ({"sensor_size": (346, 260)}, (260, 346)),
+        ({"sensor_size": (260, 346)}, (260, 346)),
+        ({"resolution": [346, 260]}, (260, 346)),
+        ({"geometry": "346x260"}, (260, 346)),
+        ({"resolution": "(346, 260)"}, (260, 346)),
+        ({"sensor_resolution": (260, 346)}, (260, 346)),
+        ({"sensor_resolution": (110, 100)}, (100, 110)),  # as only that fits
+        ({"sensor_size": (100, 110)}, (100, 110)),
+        ({"sensor_size": (128, 128)}, (128, 128)),
+    ],
+)
+def test_spellings_of_a_sensor_are_read_alike_in_npz_and_hdf5(facts, size, tmp_path):
+    x, y = X % 110, Y % 100
+    (tmp_path / "a.npz").write_bytes(encoders.npz(T, x, y, P, **facts))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, column in zip("txyp", (T, x, y, P), strict=True):
+            file[f"events/{name}"] = column
+        file.attrs.update(facts)
+    for name in ("a.npz", "a.h5"):
+        found = read_events(tmp_path / name)
+        assert (found.size, found.is_size_told) == (size, True)
+
+
+def test_an_order_of_height_and_width_that_was_guessed_is_said(tmp_path):
+    assert "sensor_size 260, 346 taken as a sensor of 346 x 260 pixels" in str(
+        read_events(npz(tmp_path / "a.npz", T, sensor_size=(260, 346))).notes
+    )
+
+
+def test_convert_says_a_sensor_that_was_guessed(tmp_path, capsys):
+    assert main(["events", "convert", str(npz(tmp_path / "a.npz", T)), str(tmp_path / "b.npz")]) == 0
+    assert (
+        f"{X.max() + 1} x {Y.max() + 1} pixels (the smallest that fits all events; the file says none"
+        in capsys.readouterr().out
+    )
+    said = npz(tmp_path / "a.npz", T, sensor_size=(260, 346))
+    assert main(["events", "convert", str(said), str(tmp_path / "b.npz")]) == 0
+    assert capsys.readouterr().out.endswith("400 events, 346 x 260 pixels\n")
+
+
 @pytest.mark.parametrize("facts", [{"geometry": "wide"}, {"height": 0, "width": 3}, {"sensor_resolution": 5}])
 def test_a_sensor_that_is_none_is_refused(facts, tmp_path):
     refuse("height and width should be whole", read_events, hdf5(tmp_path / "a.h5", attributes={"/": facts}))
@@ -427,3 +479,80 @@ def test_notes_go_with_the_events(tmp_path, capsys):
     assert "note: 5 invalid events skipped" in capsys.readouterr().out
     write_events(as_events(T, X, Y, P, (100, 120)), tmp_path / "b.npz")
     assert read_events(tmp_path / "b.npz").notes == ()
+
+
+# Data sets -------------------------------------------------------------------------------------------------------------------
+
+
+def milliseconds_by_class(folder, order="txyp"):
+    t, x, y, p = LIVELY
+    columns = dict(zip("txyp", (t // 1000, x, y, p), strict=True))
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for k in range(5):
+            np.save(folder / name / f"{k}.npy", np.stack([columns[column] for column in order], axis=1))
+    return folder
+
+
+def test_a_folder_of_recordings_is_told_unit_and_columns(tmp_path):
+    folder = milliseconds_by_class(tmp_path / "data", order="yxtp")
+    refuse(r"or 899 ms in milliseconds.*--data.time-unit", event_folder, "train", folder)
+    options = {"split_by": "duration", "time_window": 100_000, "cache": True, "T": 9}
+    said = {"time_unit": "ms", "columns": "y,x,t,p"}
+    data = event_folder("train", folder, **options, **said)
+    frames = data.sample(0)
+    assert frames.shape == (9, 2, 100, 120)
+    assert frames.sum() == len(LIVELY[0])
+    assert np.array_equal(frames.sum((1, 2, 3)), np.bincount(LIVELY[0] // 100_000))
+    swapped = event_folder("train", folder, **options, **(said | {"columns": "x,y,t,p"}))  # neither sensor nor frames of before
+    assert np.array_equal(swapped.sample(0), frames.transpose(0, 1, 3, 2))
+    assert event_folder("train", folder, sensor=(128, 128), **options, **said).sample(0).shape == (9, 2, 128, 128)
+
+
+def test_unit_and_columns_are_refused_where_the_data_knows_them(tmp_path):
+    config = RECIPES["digits"]()
+    for fields in ({"time_unit": "ms"}, {"columns": "t,x,y,p"}):
+        told = dataclasses.replace(config, data=dataclasses.replace(config.data, **fields))
+        refuse(f"data.{next(iter(fields))}=.* is for event-folder; digits knows its own", load_run_data, told, "train")
+    events = RECIPES["events"]()
+    said = dataclasses.replace(events.data, root=str(milliseconds_by_class(tmp_path)), time_unit="ms", columns="t,x,y,p")
+    assert len(load_run_data(dataclasses.replace(events, data=dataclasses.replace(said, validation=0)), "train")) == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no folder .*: make the folders train/CLASS"),
+        ([], "is empty; make the folders train/CLASS"),
+        (["a.aedat", "b.aedat"], "holds 2 files and no folder of a class"),
+        (["one/readme.md"], "the class .*one has no recording"),
+    ],
+)
+def test_a_folder_that_can_not_be_trained_on_is_refused(content, message, tmp_path, capsys):
+    for name in content or ():
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_text("hello")
+    if content == []:
+        (tmp_path / "data").mkdir()
+    assert main(["train", "events", "--data.root", str(tmp_path / "data"), "--out", str(tmp_path / "run")]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_folder_is_refused_before_torch_is_imported(tmp_path):
+    code = "import sys; from spikewise.cli.main import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "train", "events", "--data.root", str(tmp_path), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "is empty; make the folders" in done.stderr
+    assert not done.returncode
+
+
+def test_what_cut_leaves_in_a_folder_is_not_of_an_unknown_kind(tmp_path, capsys):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            file = npz(tmp_path / f"{split}-{name}.npz", T, np.roll(X, ord(name) * len(split)), time_unit="us")
+            cut = ["events", "cut", str(file), str(tmp_path / "out" / split), "--every", "200ms", "--class", name]
+            assert main(cut) == 0
+    capsys.readouterr()
+    main(["data", "check", str(tmp_path / "out")])
+    assert "unknown" not in capsys.readouterr().out

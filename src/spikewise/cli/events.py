@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Time = Annotated[int | None, DURATION]
 DEFAULTS = Data()
+GUESSED_SENSOR = " (the smallest that fits all events; the file says none, --sensor does)"
 Salvage = Annotated[bool, arg(help="of a damaged file, take the events before the damage, and say how much that is")]
 CanvasSize = Annotated[
     int | tuple[int, int] | None,
@@ -46,7 +47,9 @@ class Reading:
     )
     time_unit: Annotated[
         str | None,
-        arg(metavar="UNIT", help="of times in NPZ, NPY, HDF5 and text: s, ms, us, ns; default as the file tells, else us"),
+        arg(
+            metavar="UNIT", help="of times in NPZ, NPY, HDF5 and text: s, ms, us, ns; default as the file tells, or numbers do"
+        ),
     ] = None
     columns: Annotated[
         str | None,
@@ -128,7 +131,7 @@ def describe_facts(facts: dict[str, Any]) -> Iterator[str]:
     yield f"{facts['file']}: {FORMATS[facts['format']].description}"
     yield f"  events       {facts['events']:,}, {100 * facts['on_fraction']:.1f} % of them ON (brighter)"
     yield f"  duration     {format_duration(facts['duration_s'])}, {format_rate(facts['rate'])}"
-    guess = "" if facts["is_sensor_told"] else " (the smallest that fits; the file says none)"
+    guess = "" if facts["is_sensor_told"] else GUESSED_SENSOR
     yield f"  sensor       {facts['sensor']} pixels{guess}, {100 * facts['active_pixels']:.1f} % of them with events"
     if pixel := facts["most_active_pixel"]:
         yield f"  most active  x={pixel['x']}, y={pixel['y']} with {count(pixel['events'], 'event')}"
@@ -219,7 +222,8 @@ def convert(
         print_notes(events)
         if cut_away := len(events) - len(seen):
             print(f"note: {count(cut_away, 'event')} outside the crop left out")
-        print(f"{targets[file]}: {count(len(seen), 'event')}, {seen.size[1]} x {seen.size[0]} pixels")
+        sensor = f"{seen.size[1]} x {seen.size[0]} pixels{'' if events.is_size_told else GUESSED_SENSOR}"
+        print(f"{targets[file]}: {count(len(seen), 'event')}, {sensor}")
 
     each_file(files, write)
 

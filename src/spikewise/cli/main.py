@@ -27,7 +27,7 @@ from .options import NUMBERS, flags_of
 from .paper import reproduce
 from .plan import plan
 from .predict import predict
-from .train import evaluate, resume, train
+from .train import evaluate, require_data_root, resume, train
 
 
 class Command(NamedTuple):
@@ -291,6 +291,8 @@ def bind_with_config(name: str, args: list[str], imports: tuple[str, ...]) -> pa
     start = command.start(args[0], imports)
     call = bind(name, f"spikewise {name} {args[0]}", args[1:], config=start)
     config = call.keywords["config"]
+    if command.function is train:
+        require_data_root(config)
     if config.weights and config.weights != start.weights:
         from ..engine.finetune import adopt_network
 

@@ -59,6 +59,17 @@ def train(
     print_result(result, device, quiet=quiet, as_json=as_json)
 
 
+def require_data_root(config: Config) -> None:
+    """Refuse a folder that can't be the data set's, before torch is imported, which takes seconds.
+
+    Raises:  what the data set's `require_root` raises
+    """
+    from ..data.registry import DATASETS
+
+    if (entry := DATASETS.get(config.data.name)) and entry.require_root:
+        entry.require_root(config.data.root)
+
+
 def resume(
     run: Run,
     epochs: Annotated[int | None, arg(metavar="INT")] = None,

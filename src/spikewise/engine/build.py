@@ -172,10 +172,7 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
         options = frame_options(data)
         _ = FrameSpec(data.num_frames, data.split_by, **options)  # refuses what does not fit together
         kwargs = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} | options
-    if data.sensor is not None and not entry.takes_sensor:
-        known = ", ".join(name for name, other in DATASETS.items() if other.takes_sensor)
-        raise ValueError(f"data.sensor={data.sensor} is for {known}; {data.name} knows its own: leave it at None")
-    kwargs |= {"sensor": data.sensor} if data.sensor is not None else {}
+    kwargs |= reading_options(entry, data)
     kwargs |= view | ({"class_order": data.class_order} if entry.class_order else {})
     if data.split_variant != "published":
         if data.split_variant not in entry.split_variants:
@@ -189,6 +186,22 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
             raise ValueError(f"data.fold={data.fold} is for {known}; {data.name} has one split: leave it at None")
         kwargs |= {"fold": data.fold, "folds": data.folds}
     return kwargs
+
+
+def reading_options(entry: DatasetEntry, data: Data) -> dict[str, Any]:
+    """What a config says of recordings that do not say it themselves.
+
+    Raises:  ValueError for a data set that knows it
+    """
+    options = {}
+    for name, taken_by in (("sensor", "takes_sensor"), ("time_unit", "takes_columns"), ("columns", "takes_columns")):
+        if (value := getattr(data, name)) is None:
+            continue
+        if not getattr(entry, taken_by):
+            known = ", ".join(name for name, other in DATASETS.items() if getattr(other, taken_by))
+            raise ValueError(f"data.{name}={value!r} is for {known}; {data.name} knows its own: leave it at None")
+        options[name] = value
+    return options
 
 
 def refuse_foreign_fields(entry: DatasetEntry, data: Data) -> None:

@@ -40,6 +40,7 @@ class EventDataset(MapStyleDataset):
     max_count: of events in a pixel of a frame; larger counts become it; 0: no limit
     cache:     a folder for cached frames, in the smallest type that holds them; None: they are computed each time
     options:   further fields of `FrameSpec`: representation, time_window, event_count, tau, filter
+    reading:   what was said to `read` of recordings, by name, on which cached frames depend
     Raises:    ValueError for what `FrameSpec` refuses, or files and labels of different numbers
     """
 
@@ -56,6 +57,7 @@ class EventDataset(MapStyleDataset):
     crop: Crop = "none"
     max_count: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         _ = self.frame_spec
@@ -92,7 +94,8 @@ class EventDataset(MapStyleDataset):
     @property
     def cache_name(self) -> str:
         """Of the folder of cached frames: what they depend on."""
-        options = "".join(f"-{name}={self.options[name]}" for name in sorted(self.options))
+        said = {**self.options, **self.reading}
+        options = "".join(f"-{name}={said[name]}" for name in sorted(said))
         name = f"{self.T}-{self.split_by}{options}" + (f"-{self.max_count}" if self.max_count else "")
         if self.size is None and self.crop == "none":
             return name
@@ -210,10 +213,12 @@ def dataset_by_class(
     split_by: str,
     cache: bool,
     read: Callable[[Path], Events],
+    reading: Mapping[str, str] | None = None,
     **options: Any,
 ) -> EventDataset:
     """The data set of files below `folder`, given by class name, in the order of the class indices.
 
+    reading:  as of `EventDataset`
     options:  further fields of `FrameSpec`
     """
     return EventDataset(
@@ -226,4 +231,5 @@ def dataset_by_class(
         split_by=split_by,
         cache=folder / CACHE_FOLDER if cache else None,
         options=options,
+        reading=reading or {},
     )

@@ -128,6 +128,8 @@ FORMATS: dict[str, Format] = {
 }
 
 
+MAYBE_WITHOUT_HEADER = ("dat", "evt2", "evt21", "evt3")  # as some programs write them
+
 # of files that may be recordings, in small letters; also packed
 UNPACKED_SUFFIXES = tuple(dict.fromkeys(suffix for entry in FORMATS.values() for suffix in entry.suffixes))
 SUFFIXES = (*UNPACKED_SUFFIXES, *(suffix + end for suffix in UNPACKED_SUFFIXES for end in packed.PACKED_SUFFIXES), ".zip")
@@ -223,7 +225,7 @@ def read_events(
     given = {option: value for option, value in options.items() if value}
     with unpacked(path, given, salvage=salvage) as (file, shown, note):
         try:
-            name = format or detect_format(file)
+            name = require_format(file, shown, format) if format else detect_format(file)
             for option in given.keys() - set(FORMATS[name].options):
                 others = ", ".join(other for other, entry in FORMATS.items() if option in entry.options)
                 raise ValueError(
@@ -236,6 +238,28 @@ def read_events(
             text = str(error).replace(str(file), shown)
             raise DamagedFile(text, error.at) if isinstance(error, DamagedFile) else ValueError(text) from None
     return replace(events, notes=(note, *events.notes)) if note else events
+
+
+def require_format(path: Path, shown: str, format: str) -> str:
+    """The format that is said of a file, unless the first bytes are of another one, or of none that begins so.
+
+    Raises:  ValueError
+    """
+    with path.open("rb") as file:
+        head = file.read(SNIFF_BYTES)
+    entry = FORMATS[format]
+    if not head or (entry.matches and entry.matches(head)):
+        return format
+    begins_like = next((name for name, other in FORMATS.items() if other.matches and other.matches(head)), None)
+    what = f"begins like {FORMATS[begins_like].description}" if begins_like else ""
+    if not what and (other := describe_other(head, path.name)):
+        what = f"is {other}"
+    if not what and entry.matches and format not in MAYBE_WITHOUT_HEADER:
+        what = f"begins with {head[:8].hex(' ')}"
+    if what:
+        better = f"use --format {begins_like}, or leave the format out" if begins_like else "leave the format out"
+        raise ValueError(f"{shown} is not of the format {format}, {entry.description}: it {what}; {better}")
+    return format
 
 
 @contextmanager

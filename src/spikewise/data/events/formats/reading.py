@@ -22,6 +22,7 @@ from .times import JITTER_US, mend_clock, require_plausible
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
 COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
+MAX_STREAM_NAME = 200  # letters of a stream's name in messages
 TALL = 1.2  # times its width: sensors are hardly that high
 MAX_EVENTS_IN_MEMORY = 2**25  # more of them, above 400 MB, are mapped from a temporary file
 
@@ -119,17 +120,24 @@ def require_whole_events(path: Path, file_bytes: int, event_bytes: int, begin: i
 def choose_stream(path: Path, streams: Sequence[str], stream: str | None) -> str:
     """The camera of a file, or the recording of an archive, that is to be read.
 
-    stream:  its name, or a part of it between slashes; None: there is one
+    stream:  its name, or parts of it between slashes; None: there is one
     Raises:  ValueError where there are several or none, or none of that name
     """
     found = [name for name in streams if stream is None or stream == name]
-    found = found or [name for name in streams if stream in name.split("/")]
+    found = found or [name for name in streams if f"/{stream}/" in f"/{name}/"]
     if len(found) == 1 or (stream is None and not streams):
         return found[0] if found else ""
-    shown = ", ".join(name[:60] for name in streams[:8]) + (f" and {len(streams) - 8:,} more" if len(streams) > 8 else "")
+    shown = ", ".join(shorten(name) for name in streams[:8]) + (f" and {len(streams) - 8:,} more" if len(streams) > 8 else "")
     if stream is None:
         raise ValueError(f"{path} holds {len(streams)} streams of events, {shown}; say which with stream=, or --stream")
     raise ValueError(f"{path} has {'several streams' if found else 'no stream'} {stream!r}; it holds {shown or 'none'}")
+
+
+def shorten(name: str) -> str:
+    """A name that may be of any length: as it is, or its last parts between slashes, which `choose_stream` takes, too."""
+    while len(name) > MAX_STREAM_NAME and "/" in name:
+        name = name.partition("/")[2]
+    return name if len(name) <= MAX_STREAM_NAME else f"{name[:MAX_STREAM_NAME]}..."
 
 
 # Columns ---------------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ....wording import count
 from . import reading
 from .sensor import MAX_SENSOR_SIDE, Size
 from .times import UNIT_ALIASES, find_unit, to_microseconds, usual_unit
@@ -19,8 +20,12 @@ COLUMN_ALIASES = {
 }
 POLARITIES = ((0, 1), (-1, 1), (1, 2), (0, 255))  # OFF and ON; of a file whose values fit several, the first
 JOINED_UNIT = re.compile(rf"(t|ts|time|timestamp)({'|'.join(alias for aliases in UNIT_ALIASES.values() for alias in aliases)})")
+PIXEL_WORDS = ("px", "pixel", "pixels", "pos", "position", "addr", "address", "coord", "coordinate")  # x_addr, x [px]
 OTHER = "_"  # a column that is none of t, x, y, p
-SAY_COLUMNS = "say which with columns='t,x,y,p', on the command line --columns (_ for any other column)"
+SAY_COLUMNS = (
+    "say which with columns='t,x,y,p', on the command line --columns (_ for any other column; of a data set --data.columns; "
+    "elsewhere `spikewise events convert` it first)"
+)
 MAX_NAME = 40  # letters of a column's name
 SAMPLE_ROWS = 2000  # rows from which the order of columns is told
 Order = tuple[int, int, int, int]  # the columns of t, x, y, p
@@ -37,7 +42,7 @@ def column_name(name: str) -> tuple[str, str | None]:
     if named := re.fullmatch(r"(.+?)(?:[ _-]+|\s*(?=[\[(]))[\[(]?([^\W\d_]+)[\])]?", name) or JOINED_UNIT.fullmatch(name):
         stem, word = named[1], named[2]
     unit = find_unit(word)
-    if unit is None and word not in ("px", "pixel", "pixels"):
+    if unit is None and word not in PIXEL_WORDS:
         return "", None
     meaning = next((column for column, aliases in COLUMN_ALIASES.items() if stem in aliases), "")
     return meaning, unit if meaning == "t" else None
@@ -86,7 +91,7 @@ def guess_order(path: Path, rows: np.ndarray) -> Order:
     Raises:  ValueError where that is not one column each
     """
     if rows.shape[1] != 4:
-        raise ValueError(f"{path} has {rows.shape[1]} columns without names; {SAY_COLUMNS}")
+        raise ValueError(f"{path} has {count(rows.shape[1], 'column')} without names; {SAY_COLUMNS}")
     rows = rows[:SAMPLE_ROWS]
     kinds = [set(np.unique(column).tolist()) for column in rows.T]
     binary = np.array([any(values <= set(pair) for pair in POLARITIES) for values in kinds])

@@ -32,11 +32,12 @@ HEAD_BYTES = 2**18  # of a file, in which its first events are looked for
 MARKS = (b"#", b"%")  # lines that begin so are comments
 RPG_MARK = b"#!events.txt"  # v2e's first line: columns and seconds as of the Event Camera Dataset
 BOM = b"\xef\xbb\xbf"
+NEWLINE = b"\n"
 WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
 SPACES = b" \t\r\n"
 SEPARATOR = re.compile(rb"[ \t\r]*[,;][ \t\r]*|[ \t\r]+")
 NUMBER = re.compile(rb"([+-]?)(?=[\d.]*\d)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,40}))?")
-DATE = re.compile(rb"^\d{1,4}:\d\d(:\d\d)?|^\d{4}-\d\d-\d\d")  # 12:30:05.1, 2024-05-01T12:30:05
+DATE = re.compile(rb"\d{1,2}:\d\d(:\d\d)?(\.\d*)?|\d{4}-\d\d-\d\d.*")  # 12:30:05.1, 2024-05-01T12:30:05
 COMMA = re.compile(rb"[+-]?\d+,\d+([eE][+-]?\d+)?")
 MAX_DIGITS, MAX_EXPONENT = 60, 999
 EXPONENTS = {"s": 6, "ms": 3, "us": 0, "ns": -3}  # a unit is 10^exponent microseconds
@@ -142,10 +143,12 @@ def read_layout(path: Path, head: bytes, num_bytes: int, columns: str | None, ti
     """
     if head.startswith(WIDE_BOMS):
         raise ValueError(f"{path} is text of 16-bit characters; save it as UTF-8")
+    if b"\r" in head and b"\n" not in head:
+        raise ValueError(f"{path}: its lines end in a carriage return alone; write them with a line feed (tr '\\r' '\\n')")
     begin = at = len(BOM) if head.startswith(BOM) else 0
     names: Sequence[str] = ()
-    notes: tuple[str, ...] = ()
-    size, unit, is_rpg = None, time_unit, head.startswith(RPG_MARK, begin)
+    comments: list[bytes] = []
+    size, is_rpg = None, head.startswith(RPG_MARK, begin)
     rows: list[list[bytes]] = []
     for line in re.findall(rb"[^\n]*\n?", head[at:]):
         line_at, at, text = at, at + len(line), line.strip(SPACES)
@@ -153,8 +156,7 @@ def read_layout(path: Path, head: bytes, num_bytes: int, columns: str | None, ti
             break
         if text[:1] in MARKS or not text:
             names = named_columns(text) or names
-            if unit is None and not rows and (unit := unit_in_comment(text.decode(errors="replace"))):
-                notes = (f"times in {UNIT_NAMES[unit]}, as the comment {show(text)} says",)
+            comments += [] if rows else [text]
             continue
         fields = split(text)
         if not rows and not all(number(field) is not None or not field for field in fields):
@@ -164,9 +166,10 @@ def read_layout(path: Path, head: bytes, num_bytes: int, columns: str | None, ti
         else:
             begin = begin if rows else line_at
             rows.append(fields)
+            if advice := "" if rows[1:] else odd_numbers(text):
+                raise ValueError(f"{path}: line {head[:line_at].count(NEWLINE) + 1:,} is {show(text)}; {advice}")
     if not rows and at < num_bytes:
         raise ValueError(f"{path}: its first {HEAD_BYTES:,} bytes hold no line of numbers; it is no text of events")
-    notes = (*notes, f"sensor of {size[1]} x {size[0]} pixels, as the first line says") if size else notes
     num_columns = len(rows[0]) if rows else len(names)
     order = order_by_names(path, names, num_columns, columns)
     if order is None and is_rpg and num_columns in (0, 4):
@@ -175,10 +178,21 @@ def read_layout(path: Path, head: bytes, num_bytes: int, columns: str | None, ti
         raise ValueError(f"{path} holds no events, and names no columns")
     is_guessed = order is None
     order = order or guess_order(path, to_numbers(path, rows))
-    unit = time_unit or next((unit for _, unit in map(column_name, names) if unit), None) or unit or ("s" if is_rpg else None)
+    unit, notes = (time_unit, ()) if time_unit else told_unit(names, comments, is_rpg=is_rpg)
     times = [value for row in rows if len(row) > order[0] and (value := number(row[order[0]])) is not None]
     assumed = "" if unit else usual_unit(np.array(times))
+    notes = (*notes, f"sensor of {size[1]} x {size[0]} pixels, as the first line says") if size else notes
     return Layout(begin, order, num_columns, unit or assumed, assumed, size, notes, is_guessed)
+
+
+def told_unit(names: Sequence[str], comments: Sequence[bytes], *, is_rpg: bool) -> tuple[str | None, tuple[str, ...]]:
+    """The unit of time that a column's name says, or else a comment before the events; None: neither. And a note."""
+    if unit := next((unit for _, unit in map(column_name, names) if unit), None):
+        return unit, ()
+    for comment in comments:
+        if unit := unit_in_comment(comment.decode(errors="replace")):
+            return unit, (f"times in {UNIT_NAMES[unit]}, as the comment {show(comment)} says",)
+    return "s" if is_rpg else None, ()
 
 
 def order_by_names(path: Path, names: Sequence[str], num_columns: int, columns: str | None) -> Order | None:
@@ -219,7 +233,7 @@ def read_names(path: Path, head: bytes, line: bytes, at: int, *, first: bool) ->
 
     Raises:  ValueError for a line that holds neither names nor numbers
     """
-    names = split_names(line)
+    names = split_names(line.lstrip(b"/"))
     meanings = [column_name(name)[0] for name in names]
     if first and {"t", "x", "y"} <= {*meanings} and "p" not in meanings:
         raise ValueError(f"{path} names its columns {summarize_names(names)}: none is the polarity, which events have; add it")
@@ -232,7 +246,7 @@ def read_names(path: Path, head: bytes, line: bytes, at: int, *, first: bool) ->
 
 def odd_numbers(line: bytes) -> str:
     """What to do with a line whose numbers are written in another way; "" where they are not."""
-    if any(DATE.search(field) for field in split(line)):
+    if any(DATE.fullmatch(field) for field in split(line)):
         return "times of day and dates are not read: write times as one number, such as seconds since the start"
     fields = re.split(rb"[ \t]*[;\t][ \t]*" if re.search(rb"[;\t]", line) else rb" +", line.strip(SPACES))
     if len(fields) >= 4 and any(COMMA.fullmatch(field) for field in fields):
@@ -249,7 +263,8 @@ def to_numbers(path: Path, rows: Sequence[Sequence[bytes]]) -> np.ndarray:
     values = [[number(field) for field in row] for row in rows if len(row) == len(rows[0])]
     whole = [row for row in values if None not in row]
     if not whole:
-        raise ValueError(f"{path}: its first lines are no events; {SAY_COLUMNS}")
+        ends = "end in a separator, which makes a column more" if not rows[0][-1] else "are no events"
+        raise ValueError(f"{path}: its first lines {ends}; {SAY_COLUMNS}")
     return np.array(whole, np.float64)
 
 

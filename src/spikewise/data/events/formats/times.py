@@ -144,7 +144,10 @@ def require_plausible(path: Path, t: np.ndarray, unit: str, num_pixels: int) -> 
 
 
 def ask_for_unit() -> str:
-    return "say which unit: time_unit='s', 'ms', 'us' or 'ns', on the command line --time-unit"
+    return (
+        "say which unit: time_unit='s', 'ms', 'us' or 'ns', on the command line --time-unit (of a data set --data.time-unit; "
+        "elsewhere `spikewise events convert` it first)"
+    )
 
 
 def duration(t: np.ndarray) -> float:
