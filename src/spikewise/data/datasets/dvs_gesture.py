@@ -163,7 +163,7 @@ def cut_trial(recording: Path, label_file: Path, folder: Path) -> None:
             raise ValueError(f"{label_file}: {recording.name} has no events from {label.start} to {label.end} microseconds")
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            disk.write_stream(target, [encode_npz(part)])
+            disk.write_stream(target, [encode_npz(part, time_unit="us")])
 
 
 def required_bytes(source: Path) -> int:

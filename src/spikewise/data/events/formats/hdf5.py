@@ -152,8 +152,9 @@ def read_facts(h5py: Any, file: Any, group: str) -> dict[str, Any]:
                 facts[name] = node.attrs[said[name]]
             elif isinstance(child := get_child(h5py, node, name), h5py.Dataset) and 1 <= (child.size or 0) <= MAX_FACT:
                 facts[name] = read_dataset(child, file_bytes=0)
-        facts |= {name: True for name in MICROSECOND_FACTS if get_child(h5py, node, name) is not None}
-        if step is not None and isinstance(node, h5py.Group) and "t" in (columns := find_columns(node.keys())):
+        names = node.keys() if isinstance(node, h5py.Group) else ()
+        facts |= {name: True for name in MICROSECOND_FACTS if name in names}
+        if (columns := find_columns(names)).keys() == COLUMN_ALIASES.keys():
             attributes = getattr(get_child(h5py, node, columns["t"][0]), "attrs", {})
             for name in (*UNIT_NAMES_OF_FACTS, "unit", "units"):
                 facts |= {"time_unit": attributes[name]} if name in attributes else {}

@@ -12,7 +12,7 @@ from ....wording import count
 Size = tuple[int, int]  # height, width
 MAX_SENSOR_SIDE = 4096  # pixels
 CAMERA_SIZES = {b"128": (128, 128), b"208": (192, 208), b"240": (180, 240), b"346": (260, 346), b"640": (480, 640)}
-SIDE_NAMES = (("height", "width"), ("sensor_height", "sensor_width"), ("sizey", "sizex"), ("h", "w"))  # in small letters
+SIDE_NAMES = (("height", "width"), ("sensor_height", "sensor_width"), ("sizey", "sizex"))  # in small letters
 PAIR_NAMES = ("geometry", "sensor_resolution", "resolution", "sensor_size", "sensorsize", "image_size", "img_size")
 MANY_EVENTS = 100  # of fewer, none is said to be far from the others
 SAY_IT = "say the sensor with size=(height, width), on the command line --sensor HEIGHT,WIDTH"
