@@ -442,6 +442,7 @@ def test_hdf5_as_others_write_it(name, tmp_path):
     require_equal(found, small[0] + (1_500_000_000_000_000 if name == "mvsec" else 0), *small[1:])
     assert found.size == {"m3ed": (720, 1280), "mvsec": (260, 346)}.get(name, (30, 40))
     assert any("taken as seconds" in note for note in found.notes) == (name in ("e2vid", "mvsec"))
+    assert any("times taken as" in note for note in found.notes) == (name not in ("dsec", "m3ed"))  # whose layout says it
 
 
 @pytest.mark.parametrize("encode", [encoders.mvsec, encoders.m3ed])
@@ -476,10 +477,21 @@ def test_a_filter_that_is_missing_is_named(number, message, tmp_path, monkeypatc
     refuse(message, read_events, tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("packing", ["Blosc", "Zstd", "LZ4", "Blosc2"])
-def test_packings_of_hdf5plugin_are_read(packing, tmp_path):
+@pytest.mark.parametrize(
+    ("packing", "options"),
+    [
+        ("Blosc", {}),
+        ("Blosc", {"cname": "zstd", "clevel": 1, "shuffle": 1}),  # DSEC's
+        ("Blosc2", {}),
+        ("Zstd", {}),
+        ("LZ4", {}),
+        ("BZip2", {}),
+        ("Bitshuffle", {}),
+    ],
+)
+def test_packings_of_hdf5plugin_are_read(packing, options, tmp_path):
     plugins = pytest.importorskip("hdf5plugin")
-    (tmp_path / "a.h5").write_bytes(encoders.hdf5(*EVENTS, chunks=(257,), **getattr(plugins, packing)()))
+    (tmp_path / "a.h5").write_bytes(encoders.hdf5(*EVENTS, chunks=(257,), **getattr(plugins, packing)(**options)))
     require_equal(read_events(tmp_path / "a.h5"), *EVENTS)
 
 
