@@ -471,6 +471,22 @@ def test_a_data_set_says_once_what_its_readers_noted(tmp_path, caplog, monkeypat
     assert "invalid event" in caplog.text
 
 
+def test_a_note_of_another_kind_is_said_of_a_later_recording(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(recordings, "_SAID", set())
+    notice.cache_clear()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for k in range(5):
+            t = np.concatenate([T[:200] + 5_000_000, T[200:]]) if (name, k) == ("b", 4) else T
+            npz(tmp_path / name / f"{k}.npz", t)
+    data = event_folder("train", tmp_path, T=2)
+    data = dataclasses.replace(data, files=sorted(tmp_path.glob("*/*.npz")), labels=np.zeros(10, np.int64))
+    with caplog.at_level(logging.WARNING, "spikewise"):
+        [data.sample(k) for k in range(len(data))]
+    assert [record.getMessage().count("times taken as") for record in caplog.records] == [1, 0]
+    assert "the clock was reset" in caplog.records[1].getMessage()
+
+
 def test_notes_go_with_the_events(tmp_path, capsys):
     (tmp_path / "a.aedat").write_bytes(encoders.aedat3(T, X, Y, P, valid=np.arange(N) > 4))
     found = read_events(tmp_path / "a.aedat")

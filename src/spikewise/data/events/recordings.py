@@ -1,6 +1,7 @@
 """Event recordings as samples: read and binned into frames when asked for; frames are cached on disk where wanted."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,12 +121,17 @@ class EventDataset(MapStyleDataset):
 
 
 def say_notes_of_first(name: str, source: object, notes: tuple[str, ...]) -> None:
-    """Say a recording's notes, if it is the first with any among those of this name."""
-    if notes and say_once(name, "notes"):
+    """Say a recording's notes, each if it is the first of its kind among those of this name."""
+    if new := [note for note in notes if say_once(name, note_kind(note))]:
         notice(
-            f"{name}: {source}: {'; '.join(notes)} (said of the first such recording alone; "
+            f"{name}: {source}: {'; '.join(new)} (said of the first such recording alone; "
             "`spikewise events info FILE` says it of any)"
         )
+
+
+def note_kind(note: str) -> str:
+    """A note without what differs between recordings: its numbers, their nouns' endings, and all behind the first clause."""
+    return re.split(r"[:,;]", re.sub(r"s\b", "", re.sub(r"\d[\d,.]*", "#", note)))[0]
 
 
 def say_once(name: str, what: str) -> bool:
