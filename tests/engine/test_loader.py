@@ -256,8 +256,8 @@ def test_a_workers_error_arrives_as_it_was():
 
 @pytest.mark.parametrize("changes", [{}, {"flip": True}, {"flip": True, "rotate": 10.0}, {"mixup": 0.2}])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_photographs_travel_as_bytes_and_are_the_same_to_the_bit(changes, workers, rng):
-    pixels = rng.integers(0, 256, (6, 20, 30, 3), np.uint8)
+def test_photographs_travel_as_bytes_and_are_the_same_to_the_bit(changes, workers):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), np.uint8)
     opened = {"open": contextlib.nullcontext, "decode": Image.fromarray}
     data = ImageFiles("photographs", [*pixels], np.arange(6) % 2, ("a", "b"), size=16, **opened)
     config = dataclasses.replace(TINY, data=Data(name="image-folder", **changes), optim=Optim(batch=6, lr_batch=6))

@@ -250,7 +250,12 @@ def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device,
         )
         iterator = iter(loader)
     try:
-        yield from one_ahead(iterator, lambda batch: place(batch, device, table), device)
+        ahead = OneAhead(device)
+        for batch in iterator:
+            if isinstance(batch, Exception):  # raised here: a traceback through another frame would keep the workers
+                raise batch
+            yield from ahead.start(partial(place, batch, device, table))
+        yield from ahead.rest()
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -260,38 +265,35 @@ def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device,
         del iterator  # ends the workers, which ignore signals, even where a traceback keeps this frame
 
 
-def one_ahead(batches: Iterator[Any], start: Callable[[Any], Any], device: torch.device) -> Iterator[Any]:
-    """What `start` makes of each batch; for a GPU it begins, on a stream of its own, before the last one is handed over."""
-    if device.type != "cuda":
-        yield from map(start, batches)
-        return
-    beside, waiting = torch.cuda.Stream(device), None
-    for batch in batches:
-        with torch.cuda.stream(beside):
-            started = start(batch)
-        if waiting is not None:
-            yield hand_over(waiting, beside)
-        waiting = started
-    if waiting is not None:
-        yield hand_over(waiting, beside)
+class OneAhead:
+    """Batches on their way to a GPU: each starts, on a stream of its own, before the one before it is handed over."""
 
+    def __init__(self, device: torch.device):
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.waiting: list[Any] = []
 
-def hand_over(placed: Any, stream: torch.cuda.Stream) -> Any:
-    """A batch that was made on another stream, for the one that computes."""
-    now = torch.cuda.current_stream()
-    now.wait_stream(stream)
-    for tensor in tree_leaves(placed):
-        tensor.record_stream(now)
-    return placed
+    def start(self, make: Callable[[], Any]) -> list[Any]:
+        """Start what `make` gives, and return what is ready; without a GPU that is the same."""
+        if self.stream is None:
+            return [make()]
+        with torch.cuda.stream(self.stream):
+            started = make()
+        ready = self.rest()
+        self.waiting = [started]
+        return ready
+
+    def rest(self) -> list[Any]:
+        """What was started and not handed over yet."""
+        ready, self.waiting = self.waiting, []
+        if self.stream is not None:
+            torch.cuda.current_stream().wait_stream(self.stream)
+            for tensor in tree_leaves(ready):
+                tensor.record_stream(torch.cuda.current_stream())
+        return ready
 
 
 def place(batch: Any, device: torch.device, table: Tensor | None = None) -> Any:
-    """A batch (samples, labels) on the device, or a list of them.
-
-    Raises:  the error that a worker sent in its place
-    """
-    if isinstance(batch, Exception):
-        raise batch
+    """A batch (samples, labels) on the device, or a list of them."""
     if not batch or not isinstance(batch[0], Tensor):  # a list of shards, and a process may have none
         return [place(shard, device, table) for shard in batch]
     samples, labels = batch
