@@ -23,7 +23,7 @@ from .aedat3 import read_aedat3
 from .aedat4 import end_packets, read_aedat4
 from .atis import read_atis
 from .hdf5 import read_hdf5, write_hdf5
-from .npz import read_npy, read_npz, write_npz
+from .npz import end_npz, read_npy, read_npz, write_npz
 from .others import describe_other
 from .packed import SNIFF_BYTES
 from .prophesee import has_evt_version, is_dat, read_prophesee
@@ -102,6 +102,7 @@ FORMATS: dict[str, Format] = {
         packed.is_npz,
         write_npz,
         options=("time_unit", "columns"),
+        end=end_npz,
     ),
     "npy": Format(
         read_npy,
@@ -268,7 +269,7 @@ def unpacked(path: Path, given: dict[str, Any], *, salvage: bool) -> Iterator[tu
 
     given:  the options, from which the one is taken that names a file in a zip file
     """
-    inside = packed.look_inside(path, given.get("stream"))
+    inside = packed.look_inside(path, given.get("stream"), salvage=salvage)
     if inside is None:
         yield path, str(path), ""
         return
@@ -287,7 +288,7 @@ def read_before_damage(path: Path, entry: Format, read: Callable[[Path], FileEve
         return read(path)
     except DamagedFile as error:
         num_bytes = path.stat().st_size
-        at, why = min(error.at, num_bytes), str(error).removeprefix(str(path)).lstrip(" :")
+        at, why = min(error.at, num_bytes), str(error).replace(str(path), "the file")
     with tempfile.TemporaryDirectory(prefix="spikewise-") as folder:
         part = Path(folder, path.name)
         shutil.copyfile(path, part)
@@ -301,7 +302,7 @@ def read_before_damage(path: Path, entry: Format, read: Callable[[Path], FileEve
     share = (
         f"{count(len(found.columns[0]), 'event')} from the first {at:,} of {num_bytes:,} bytes ({100 * at / num_bytes:.1f} %)"
     )
-    return found._replace(notes=(f"salvaged {share}; the file {why}", *found.notes))
+    return found._replace(notes=(f"salvaged {share}; {why}", *found.notes))
 
 
 def require_writable(path: Path, format: str | None = None) -> Callable[[Events, Path], None]:

@@ -33,6 +33,7 @@ FILTER_NAMES = {
 }  # fmt: skip
 ECF_FILTER = 36559
 MAX_FACT = 3  # numbers of an array that says something of all events
+TRUNCATED = re.compile(r"truncated file: eof = (\d+), .*stored_eof = (\d+)")  # how HDF5 says it
 INSTALL_PLUGINS = "pip install hdf5plugin"
 INSTALL_ECF = (
     "install Prophesee's codec (https://github.com/prophesee-ai/hdf5_ecf) and set HDF5_PLUGIN_PATH to its folder, or "
@@ -71,6 +72,11 @@ def read_hdf5(
         raise ValueError(f"{path}: {one_line(error)}") from None
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, zlib.error) as error:
         text = one_line(error)
+        if cut := TRUNCATED.search(text):
+            text = (
+                f"{path} was cut: it has {int(cut[1]):,} of {int(cut[2]):,} bytes; nothing of it can be salvaged, as HDF5 "
+                "notes all over the file where its arrays lie; copy it again"
+            )
         raise ValueError(text if str(path) in text else f"{path} is not a file of events: {text}") from None
     offset, order = np.asarray(facts.get("t_offset", 0)), None
     if offset.size != 1 or offset.dtype.kind not in "iu" or not -MAX_TIME < int(offset.item()) < MAX_TIME:
