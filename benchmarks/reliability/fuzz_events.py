@@ -40,7 +40,7 @@ from spikewise.data.events import Events
 from spikewise.data.events.formats import FORMATS, read_events, write_events
 
 ROOM = 64 * 2**20  # bytes more than the process has at its start
-PATIENCE = 5  # seconds per file
+PATIENCE = 5  # seconds of the processor per file
 BATCH = 2000
 ENCODED = ("aedat2", "aedat3", "atis", "dat", "evt2", "evt21", "evt3", "text", "npy")  # formats with an encoder of their name
 
@@ -193,7 +193,7 @@ def work(first: int, last: int, made: dict[str, list[bytes]], results: "multipro
             read(name, content)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, size + ROOM))
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)
     found: Counter[str] = Counter()
     for seed in range(first, last):
         results.put(("at", seed)) if seed % 50 == 0 else None
@@ -201,12 +201,12 @@ def work(first: int, last: int, made: dict[str, list[bytes]], results: "multipro
         name = rng.choice(list(made))
         change = repacked if name == "npz" and rng.random() < 0.5 else changed
         content = change(rng.choice(made[name]), rng)
-        signal.alarm(PATIENCE)
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)
         try:
             outcome = read(name if rng.random() < 0.7 else None, content, salvage=rng.random() < 0.3)
         except BaseException as error:
             outcome = f"{type(error).__name__}: {str(error)[:200]}"
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         found[f"{name} {outcome if outcome in ('events', 'refused') else 'WRONG'}"] += 1
         if outcome not in ("events", "refused"):
             results.put(("wrong", seed, f"{name}: {outcome}"))
