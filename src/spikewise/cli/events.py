@@ -220,8 +220,7 @@ def convert(
         seen = downsample(events, size, crop, in_place=True)
         write_events(seen, targets[file])
         print_notes(events)
-        if cut_away := len(events) - len(seen):
-            print(f"note: {count(cut_away, 'event')} outside the crop left out")
+        print_cut_away(len(events) - len(seen))
         sensor = f"{seen.size[1]} x {seen.size[0]} pixels{'' if events.is_size_told else GUESSED_SENSOR}"
         print(f"{targets[file]}: {count(len(seen), 'event')}, {sensor}")
 
@@ -256,16 +255,18 @@ def choose_targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
 
 def frames(
     file: Recording,
-    out: Annotated[Positional[Path], arg(metavar="OUT", help="ends with .npy or .npz")],
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="ends with .npy or .npz; or .png, a picture of the frames")],
     num_frames: Annotated[int | None, arg(metavar="INT")] = None,
     split_by: str = DEFAULTS.split_by,
     representation: str = DEFAULTS.representation,
     time_window: Time = None,
     event_count: Annotated[int | None, arg(metavar="INT")] = None,
     tau: Time = DEFAULTS.tau,
+    size: CanvasSize = None,
+    crop: SensorCrop = "none",
     reading: ReadingOptions = Reading(),
 ) -> None:
-    """Write a recording as frames [T, 2, H, W] of NumPy: counts, time surfaces or a voxel grid.
+    """Write a recording as frames [T, 2, H, W] of NumPy, or draw them: counts, time surfaces or a voxel grid.
 
     Args:
         num_frames: default 16, as in runs; with a time window or an event count as many as it takes
@@ -275,6 +276,7 @@ def frames(
         event_count: events of each frame; split by count
         tau: by which time surfaces decay
     """
+    from ..data.events.downsample import downsample
     from ..data.events.frames import FrameSpec, require_frames_file, smallest_type, write_frames
 
     if num_frames is None and time_window is None and event_count is None:
@@ -282,12 +284,15 @@ def frames(
     if tau != DEFAULTS.tau and representation != "time_surface":
         raise ValueError(f"--tau changes nothing in {representation}; it is for --representation time_surface")
     spec = FrameSpec(num_frames, split_by, representation, time_window, event_count, tau or 0)
+    require_size_of_centre(size, crop)
     require_another_file(file, out)
     require_frames_file(out)
-    events = spec.select(reading.read(file))
+    whole = spec.select(reading.read(file))
+    events = downsample(whole, size, crop)
     found = smallest_type(spec.frames(events))
     write_frames(found, out)
-    print_notes(events)
+    print_notes(whole)
+    print_cut_away(len(whole) - len(events))
     T, channels, height, width = found.shape
     print(f"{out}: {count(T, 'frame')} [{T}, {channels}, {height}, {width}] {found.dtype} of {count(len(events), 'event')}")
 
@@ -435,3 +440,8 @@ def parts_of(file: Path, class_name: str | None, labels: Path | None, unit: str 
 def print_notes(events: "Events") -> None:
     for note in events.notes:
         print(f"note: {note}")
+
+
+def print_cut_away(events: int) -> None:
+    if events:
+        print(f"note: {count(events, 'event')} outside the crop left out")

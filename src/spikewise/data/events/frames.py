@@ -15,6 +15,7 @@ from ...wording import choice, count, option, unknown_name
 from .events import Events
 from .filters import apply_filters, parse_filters
 
+FRAMES_SUFFIXES = (".npy", ".npz", ".png")
 MAX_BYTES = 2**34  # of all frames of a recording
 
 # Division: which events are in which frame -----------------------------------------------------------------------------------
@@ -317,17 +318,22 @@ def require_frames_file(path: Path) -> None:
 
     Raises:  ValueError, FileNotFoundError
     """
-    if path.suffix.lower() not in (".npy", ".npz"):
-        raise ValueError(f"{path.name} has no format that frames are written in; end it with .npy or .npz")
+    if path.suffix.lower() not in FRAMES_SUFFIXES:
+        raise ValueError(f"{path.name} has no format that frames are written in; end it with one of {', '.join(FRAMES_SUFFIXES)}")
     disk.require_folder_of(path)
 
 
 def write_frames(frames: np.ndarray, path: Path) -> None:
-    """Write frames, completely or not at all: .npy, one array; .npz, compressed, under the name `frames`.
+    """Write frames, completely or not at all: .npy, one array; .npz, compressed, under the name `frames`; .png, a picture.
 
     Raises:  as `require_frames_file`; OSError
     """
     require_frames_file(path)
+    if path.suffix.lower() == ".png":
+        from .plot import plot_frame_sheet
+
+        plot_frame_sheet(frames, path)
+        return
     with io.BytesIO() as content:
         rest: list[memoryview] = []
         if path.suffix.lower() == ".npz":
