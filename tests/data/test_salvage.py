@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from checks import as_events, refuse, require_equal
 
-from spikewise.data.events.formats import read_events, write_events
+from spikewise.data.events.formats import aedat4, read_events, write_events
 
 EVENTS = encoders.random_events(N := 20_000, height=30, width=40)
 TEXT, WORDS = encoders.text(*EVENTS), encoders.aedat3(*EVENTS)
@@ -134,3 +134,36 @@ def test_members_that_take_far_more_than_the_file_has(tmp_path):
     many = in_zip(dict.fromkeys(map(str, range(1200)), b""))
     (tmp_path / "b.zip").write_bytes(many[: many.index(b"PK\x01\x02")])
     refuse("holds 1000 streams", read_events, tmp_path / "b.zip", salvage=True)
+
+
+@pytest.mark.parametrize("name", ["aedat2", "atis", "dat", "evt2", "evt21", "evt3"])
+@pytest.mark.parametrize("zeros", [4096, 4099, 30_000])
+def test_zeros_at_the_end_are_no_events(name, zeros, tmp_path):
+    suffix = {"aedat2": "aedat", "atis": "bin", "dat": "dat"}.get(name, "raw")
+    content = getattr(encoders, name)(*(column[:500] for column in EVENTS))
+    (tmp_path / f"a.{suffix}").write_bytes(content)
+    whole = read_events(tmp_path / f"a.{suffix}")
+    (tmp_path / f"a.{suffix}").write_bytes(content + bytes(zeros))
+    refuse("ends in .* zeros, from byte .*: it was not written to its end", read_events, tmp_path / f"a.{suffix}")
+    found = read_events(tmp_path / f"a.{suffix}", salvage=True)
+    require_equal(found, whole.t, whole.x, whole.y, whole.polarity)
+    assert f"from the first {len(content):,} of {len(content) + zeros:,} bytes" in found.notes[0]
+
+
+def test_a_file_of_zeros_is_none(tmp_path):
+    (tmp_path / "a.bin").write_bytes(bytes(5000))
+    refuse("ends in 5,000 zeros, from byte 0 on", read_events, tmp_path / "a.bin")
+    refuse("nothing can be salvaged", read_events, tmp_path / "a.bin", salvage=True)
+
+
+def test_a_packet_of_aedat_4_that_does_not_unpack_is_where_a_file_ends(tmp_path):
+    pytest.importorskip("aedat")
+    content = encoders.aedat4([column[:500] for column in EVENTS], at_once=100)
+    (tmp_path / "a.aedat4").write_bytes(content)
+    starts = aedat4.find_packets(tmp_path / "a.aedat4", np.frombuffer(content, np.uint8))
+    damaged = bytearray(content)
+    damaged[starts[3] + 8 : starts[3] + 16] = b"\xff" * 8
+    for end in (None, -7):  # and the last packet is cut
+        (tmp_path / "a.aedat4").write_bytes(damaged[:end])
+        refuse("is damaged at byte", read_events, tmp_path / "a.aedat4")
+        require_equal(read_events(tmp_path / "a.aedat4", salvage=True), *(column[:300] for column in EVENTS))

@@ -20,6 +20,7 @@ from ..config import Config
 from ..wording import did_you_mean, options_as_flags, unknown_name
 from . import data, events
 from .analysis import analyze, diagnose, energy
+from .cut import cut
 from .export import export
 from .imports import FLAG, import_modules, import_of_run, take_imports
 from .info import doctor, list_tables
@@ -89,7 +90,7 @@ COMMANDS = {
     "events show": Command(events.show, "FILE"),
     "events convert": Command(events.convert, "FILE... OUT"),
     "events frames": Command(events.frames, "FILE OUT"),
-    "events cut": Command(events.cut, "FILE... OUT"),
+    "events cut": Command(cut, "FILE... OUT"),
     "doctor": Command(doctor, ""),
     "list": Command(list_tables, "[TOPIC]"),
 }

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .events.bins import SPLITS
 from .events.downsample import Crop, downsample, pixel_tables
 from .events.events import Events
 from .events.formats import SUFFIXES as EVENT_SUFFIXES
 from .events.formats import may_be_recording, read_events
-from .events.frames import SPLITS, FrameSpec, clip_counts
+from .events.frames import FrameSpec, clip_counts
 from .events.recordings import say_notes_of_first
 from .images.normalize import DEFAULT_SIZE, MEAN, STD, normalize
 
@@ -161,6 +162,20 @@ class InputSpec:
         frames = self.frame_spec.frames(self.fit_sensor(events, source))
         return clip_counts(frames, self.max_count).astype(np.float32, copy=False)
 
+    def frame(self, events: Events) -> np.ndarray:
+        """The latest events of a camera as one frame for `net.step`: float32 [1, 2, H, W], counts as frames in training hold.
+
+        events:  as many, or of as much time, as a frame in training
+        Raises:  ValueError for other frames than counts, which need the events before, too, and for a filter; for a larger
+                 sensor than that of training
+        """
+        self.require("kind", self.kind == "events", "a network of recordings")
+        options = self.frame_options
+        if options.get("representation", "counts") != "counts" or options.get("filter"):
+            raise ValueError(f"frames of {dict(options)} can't be made one by one; make those of a whole recording: preprocess")
+        frame = FrameSpec(1, self.split_by).frames(self.fit_sensor(events))
+        return clip_counts(frame, self.max_count).astype(np.float32, copy=False)
+
     def fit_sensor(self, events: Events, source: Any = None) -> Events:
         """A recording, or a part of a stream, on the pixels that the network was trained on, cropped and binned as then.
 
@@ -174,7 +189,7 @@ class InputSpec:
                 name = name_of(events if source is None else source)
                 raise ValueError(
                     f"{name} has a sensor of {have} pixels, this network was trained on {need}; to see it as such, bin it with "
-                    "`spikewise events convert --size`"
+                    "`spikewise events convert --size`, or say --sensor there, if its sensor is smaller than the file tells"
                 )
             events = dataclasses.replace(events, size=trained)
         own = isinstance(source, str | Path)  # read from a file, and nobody else's

@@ -211,11 +211,14 @@ def refuse_foreign_fields(entry: DatasetEntry, data: Data) -> None:
         value, default = getattr(data, name), getattr(Data(), name)
         if value != default:
             raise ValueError(f"data.{name}={value!r} is for {others}; {data.name} holds {contents}: leave it at {default!r}")
-    for name in ("event_drop", "max_count") if data.representation != "counts" else ():
-        if value := getattr(data, name):
-            default = getattr(Data(), name)
-            reason = f"is for counts of events, not for {data.representation}: leave it at {default}"
-            raise ValueError(f"data.{name}={value!r} {reason}")
+    counted = [name for name in ("event_drop", "max_count") if data.representation != "counts" and getattr(data, name)]
+    if counted:
+        set_ = " and ".join(f"data.{name}={getattr(data, name)!r}" for name in counted)
+        unset = " ".join(f"--data.{name.replace('_', '-')} 0" for name in counted)
+        are = "is" if len(counted) == 1 else "are"
+        raise ValueError(
+            f"{set_} {are} for counts of events, not for {data.representation}; where the recipe says so, say {unset}"
+        )
     if entry.variable_size and data.resized_crop:
         raise ValueError(
             f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "

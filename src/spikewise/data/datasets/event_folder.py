@@ -60,7 +60,13 @@ def event_folder(
     require_split(split, "event-folder")
     folder = require_class_folders(root)
     if (folder / "train").is_dir():
-        splits = {name: recordings_by_class(folder / name) for name in ("train", "test")}
+        splits = {"train": recordings_by_class(folder / "train")}
+        if not (folder / "test").is_dir():
+            raise FileNotFoundError(
+                f"{folder} has the folder train, and no folder test: put other recordings there, test/CLASS, or give "
+                f"--data.root {folder / 'train'}, of which a fifth is then taken for testing"
+            )
+        splits["test"] = recordings_by_class(folder / "test")
         if differing := sorted(splits["train"].keys() ^ splits["test"].keys()):
             raise ValueError(
                 f"{folder}: the class {differing[0]} is in train or in test, not in both; give both the same classes"

@@ -145,7 +145,7 @@ def plot_frame_sheet(frames: np.ndarray, path: Path) -> None:
         )
     titles, shown = [f"{k}" for k in range(len(frames))], shrink(frames, MAX_SMALL_SIDE)
     try:
-        contact_sheet(shown[:, None], titles, path, columns=min(8, len(frames)), max_count=color_scale(shown))
+        contact_sheet(list(shown[:, None]), titles, path, columns=min(8, len(frames)), max_count=color_scale(shown))
     except OSError as error:
         raise OSError(error.errno, f"{path} can't be written: {error.strerror or error}") from None
 

@@ -292,13 +292,19 @@ def read_before_damage(path: Path, entry: Format, read: Callable[[Path], FileEve
     with tempfile.TemporaryDirectory(prefix="spikewise-") as folder:
         part = Path(folder, path.name)
         shutil.copyfile(path, part)
-        os.truncate(part, at)
-        try:
-            if entry.end:
-                entry.end(part)
-            found = read(part)
-        except ValueError as error:
-            raise ValueError(f"{path}: nothing can be salvaged ({why}): {str(error).replace(str(part), 'the rest')}") from None
+        while True:
+            os.truncate(part, at)
+            try:
+                if entry.end:
+                    entry.end(part)
+                found = read(part)
+                break
+            except ValueError as error:
+                if isinstance(error, DamagedFile) and error.at < at:
+                    at = error.at  # something before is damaged, too
+                    continue
+                rest = str(error).replace(str(part), "the rest")
+                raise ValueError(f"{path}: nothing can be salvaged ({why}): {rest}") from None
     share = (
         f"{count(len(found.columns[0]), 'event')} from the first {at:,} of {num_bytes:,} bytes ({100 * at / num_bytes:.1f} %)"
     )

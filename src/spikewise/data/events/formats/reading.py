@@ -24,6 +24,7 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, pola
 COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
 MAX_STREAM_NAME = 200  # letters of a stream's name in messages
 TALL = 1.2  # times its width: sensors are hardly that high
+MIN_ZEROS = 4096  # bytes at the end of a file that no camera writes: a block of most file systems
 MAX_EVENTS_IN_MEMORY = 2**25  # more of them, above 400 MB, are mapped from a temporary file
 
 # Files -----------------------------------------------------------------------------------------------------------------------
@@ -115,6 +116,25 @@ def require_whole_events(path: Path, file_bytes: int, event_bytes: int, begin: i
     if rest := (file_bytes - begin) % event_bytes:
         at = file_bytes - rest
         raise DamagedFile(f"{path} was cut: the event at byte {at:,} has {rest} of {event_bytes} bytes; copy it again", at)
+
+
+def require_written(path: Path, raw: np.ndarray, event_bytes: int, begin: int = 0) -> None:
+    """Refuse a file that ends in zeros: room was made for it, and its writer was stopped.
+
+    They would be read as thousands of events of one pixel, or, in EVT 3.0, as nothing.
+
+    Raises:  DamagedFile
+    """
+    if len(raw) - begin < MIN_ZEROS or raw[-MIN_ZEROS:].any():
+        return
+    starts = range(len(raw) - MIN_ZEROS, begin - MIN_ZEROS, -MIN_ZEROS)
+    block = next((max(start, begin) for start in starts if raw[max(start, begin) : start + MIN_ZEROS].any()), begin)
+    written = np.flatnonzero(raw[block : block + MIN_ZEROS])
+    last = block + int(written[-1]) + 1 if len(written) else begin
+    at = begin + -(-(last - begin) // event_bytes) * event_bytes
+    raise DamagedFile(
+        f"{path} ends in {count(len(raw) - at, 'zero')}, from byte {at:,} on: it was not written to its end; copy it again", at
+    )
 
 
 def choose_stream(path: Path, streams: Sequence[str], stream: str | None) -> str:
