@@ -61,7 +61,7 @@ def test_frames_are_those_of_python(ending, read, file, capsys, tmp_path):
         ("convert {} {}.npz --filter noise", "no filter named 'noise'"),
         ("convert {0} {0}", "would replace itself; name another file"),
         ("frames {0} {0}", "is the recording itself"),
-        ("frames {} {}.txt", "end it with .npy or .npz"),
+        ("frames {} {}.txt", "end it with one of .npy, .npz, .png"),
         ("frames {} {}/nowhere/a.npy", "make it first"),
         ("frames {} {}.npy --time-window 5ms", "--time-window is for --split-by duration"),
         ("frames {} {}.npy --tau 5ms", "--tau changes nothing in counts"),
