@@ -212,7 +212,7 @@ def test_from_long_recordings_to_a_trained_network(tmp_path, capsys):
     page = (Path(__file__).parents[2] / "docs" / "recordings.md").read_text()
     code = page.split("```python\n")[1].split("```")[0].replace("300_000", "2_000")
     capsys.readouterr()
-    exec(code.replace("runs/mine", str(tmp_path / "run")).replace("friday.npz", str(tmp_path / "long" / "cup" / "onecup.npz")))
+    exec(code.replace("runs/mine", str(tmp_path / "run")).replace("friday.raw", str(tmp_path / "long" / "cup" / "onecup.npz")))
     assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} <= {"cup", "pen"}
 
 
