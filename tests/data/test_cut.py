@@ -197,6 +197,9 @@ def test_from_long_recordings_to_a_trained_network(tmp_path, capsys):
     assert facts["seconds"] == pytest.approx(0.054)
     assert main(["data", "info", "event-folder", "--data.root", str(out), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)["windows"]
+    with pytest.raises(SystemExit, match="1"):  # windows of both classes are the same here
+        main(["data", "check", str(out)])
+    assert "skipped" not in capsys.readouterr().out  # what `events cut` wrote is all of use
     assert info["train"]["windows"] + info["test"]["windows"] == 54
     assert info["train"]["seconds"] == pytest.approx(0.044)  # 27 of each class, a fifth of them 5
     of_class = {split: {recording_of(file.name)[0] for file in event_folder(split, out).files} for split in ("train", "test")}

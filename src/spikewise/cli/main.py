@@ -263,7 +263,8 @@ def bind(name: str, prog: str, args: list[str], **values: Any) -> partial[None]:
     if not word.startswith("-"):
         raise ValueError(f"{word!r} is one argument too many: spikewise {name} {COMMANDS[name].usage}".strip())
     if not COMMANDS[name].start and word.partition(".")[0].removeprefix("--") in SECTIONS:
-        raise ValueError(f"{word} is an option of a new run; `{prog}` takes a run as its config says")
+        takes = "looks at data as they lie there" if name.startswith("data ") else "takes a run as its config says"
+        raise ValueError(f"{word} is an option of a new run; `{prog}` {takes}")
     advice = did_you_mean(word, [FLAG, *known_flags(held)])
     if word == "--recipe" and COMMANDS[name].start:
         advice = f"the recipe comes first: spikewise {name} RECIPE; "

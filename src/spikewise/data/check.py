@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .class_folders import describe_skipped, find_files
+from .class_folders import WINDOWS_MANIFEST, describe_skipped, find_files
 from .datasets.image_folder import SPLIT_FOLDERS
 from .datasets.image_shards import SHARD_LIST, image_shards, read_shard_list
 from .events.cut import MANIFEST
@@ -117,7 +117,7 @@ class Scan:
         for name in (path.relative_to(folder).as_posix() for path in entries if not path.is_dir()):
             if name.lower().endswith(suffixes) and is_sample(folder / name):
                 self.findings.append(Finding("stray", f"{name} is in no class", (name,)))
-            else:
+            elif Path(name).name != WINDOWS_MANIFEST:
                 self.unknown.append(name)
         for label in self.classes[split]:
             where = Path(split, label).as_posix()

@@ -156,7 +156,7 @@ def sensor_size(
         found = "; ".join(describe_sensor(size, told.get(size, []) + needed.get(size, []), folder) for size in sorted(sizes))
         raise ValueError(
             f"{folder} mixes sensors: {found}; keep the recordings of one, or say the sensor that all share: "
-            f"sensor=(height, width), on the command line --data.sensor {height},{width}"
+            f"sensor=(height, width), in training --data.sensor {height},{width}"
         )
     with contextlib.suppress(OSError):
         disk.atomic_write(sensor_file, json.dumps({"stamp": stamp, "height": height, "width": width}).encode())
