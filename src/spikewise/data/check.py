@@ -10,14 +10,13 @@ from typing import NamedTuple
 from .class_folders import WINDOWS_MANIFEST, describe_skipped, find_files
 from .datasets.image_folder import SPLIT_FOLDERS
 from .datasets.image_shards import SHARD_LIST, image_shards, read_shard_list
-from .events.cut import MANIFEST
 from .events.formats import SUFFIXES as RECORDING_SUFFIXES
 from .events.formats import may_be_recording
 from .images.decode import SUFFIXES as IMAGE_SUFFIXES
 from .images.shards import ShardEntry
 from .inspection import FileFacts, Track, inspect_files
 
-OWN_FILES = (MANIFEST,)  # that commands of ours leave beside samples
+OWN_FILES = (WINDOWS_MANIFEST,)  # that commands of ours leave beside samples
 SIZE_FACTOR = 16  # a file this many times larger or smaller than the median is far from the rest
 
 
@@ -117,7 +116,7 @@ class Scan:
         for name in (path.relative_to(folder).as_posix() for path in entries if not path.is_dir()):
             if name.lower().endswith(suffixes) and is_sample(folder / name):
                 self.findings.append(Finding("stray", f"{name} is in no class", (name,)))
-            elif Path(name).name != WINDOWS_MANIFEST:
+            else:
                 self.unknown.append(name)
         for label in self.classes[split]:
             where = Path(split, label).as_posix()
