@@ -87,7 +87,10 @@ def test_a_config_keeps_them():
         ("digits-events --data.filter noise=5ms", "no filter named 'noise'"),
         ("digits-events --data.representation voxel_grid", "use --data.split-by duration"),
         ("digits-events --data.representation time_surface --data.event-drop 0.1", "data.event_drop=0.1 is for counts"),
-        ("events --data.representation time_surface", "say --data.event-drop 0 --data.max-count 0"),
+        (
+            "digits-events --data.representation time_surface --data.event-drop 0.1 --data.max-count 8",
+            "say --data.event-drop 0 --data.max-count 0",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(words, message, tmp_path, capsys):
