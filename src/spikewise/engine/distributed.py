@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, distributed
 
 from .errors import RankLostError
+from .signals import stopped_with_parent
 
 MESSAGE = 2**22  # numbers in one: larger ones are no faster, and take memory
 TIMEOUT = datetime.timedelta(minutes=5)  # for all processes to come together
@@ -201,6 +202,13 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     if not distributed.is_available():
         raise ValueError(f"WORLD_SIZE={size}, but this PyTorch was built without torch.distributed; train in one process")
+    with stopped_with_parent() if has_launcher else nullcontext(), connected(device, size, has_launcher=has_launcher) as world:
+        yield world
+
+
+@contextmanager
+def connected(device: torch.device, size: int, *, has_launcher: bool) -> Iterator[World]:
+    """The part of `joined` that makes the process group."""
     rank, backend = whole_number("RANK"), "nccl" if device.type == "cuda" else "gloo"
     if rank >= size:
         raise ValueError(f"RANK={rank} is out of range; use 0 to {size - 1}, below WORLD_SIZE={size}")
