@@ -126,6 +126,7 @@ def kill_ranks(config: Path, expected: list[bytes], duration: float, options: Op
     kills = finished = same = 0
     while kills < options.kills:
         run = config.with_name(f"run{finished}")
+        forget_ranks(config)
         process = start(config, run, options.processes)
         while process.poll() is None:
             victim = config.with_name(f"rank{rng.randrange(options.processes)}")
@@ -137,13 +138,18 @@ def kill_ranks(config: Path, expected: list[bytes], duration: float, options: Op
                 with contextlib.suppress(ProcessLookupError):  # it may have ended just now
                     os.kill(int(victim.read_text()), signal.SIGKILL)
                     kills += 1
-                for rank in range(options.processes):
-                    config.with_name(f"rank{rank}").unlink(missing_ok=True)
+                forget_ranks(config)
         wait_for(process)
         finished += 1
         same += content(run) == expected
         shutil.rmtree(run)
     return {"processes": options.processes, "kills": kills, "runs_finished": finished, "runs_identical": same}
+
+
+def forget_ranks(config: Path) -> None:
+    """Numbers of processes that have ended belong to nobody, or to others."""
+    for file in config.parent.glob("rank*"):
+        file.unlink()
 
 
 def cut_checkpoints(uninterrupted: Path, options: Options, rng: random.Random) -> dict[str, int]:
