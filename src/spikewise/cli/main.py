@@ -162,7 +162,8 @@ def run_command(args: list[str]) -> int:
     rest, notices = aliases.rename_flags(name, rest)
     for notice in notices:
         print(f"spikewise: {notice}", file=sys.stderr)
-    if rank_prefix() and COMMANDS[name].function not in (train, resume):
+    trains = COMMANDS[name].function in (train, resume)
+    if rank_prefix() and not trains:
         raise ValueError(
             f"`spikewise {name}` is for one process, and WORLD_SIZE={os.environ['WORLD_SIZE']}; leave torchrun out"
         )
@@ -183,7 +184,7 @@ def call_command(name: str, args: list[str], imports: tuple[str, ...], given: li
             import_of_run(call.keywords["run"])
         if imports and COMMANDS[name].function is resume:
             call = partial(call, imports=imports)
-    processes = call.keywords.pop("processes", None)
+    processes = call.keywords.pop("processes", None) if trains else None
     if processes is not None:
         from ..engine.launch import launch, require_processes
 

@@ -13,17 +13,25 @@ from .step import TrainState
 LOCAL_FIELDS = ("data.root", "data.cache", "weights", "imports", "recipe")  # names and places: what they hold is compared
 
 
+def require_shards(processes: int, config: Config) -> None:
+    """Refuse more processes than shards.
+
+    Raises:  ValueError
+    """
+    if processes > config.optim.shards:
+        raise ValueError(
+            f"{processes} processes for optim.shards={config.optim.shards}, the parts of a batch: each computes one or more; "
+            f"start at most {config.optim.shards}, or set --optim.shards to {processes} or more "
+            f"(a divisor of optim.batch={config.optim.batch})"
+        )
+
+
 def require_same_setup(world: World, command: str, config: Config) -> None:
     """Refuse more processes than shards, and processes with other commands, versions or configs.
 
     Raises:  ValueError in every process
     """
-    if world.size > config.optim.shards:
-        raise ValueError(
-            f"{world.size} processes for optim.shards={config.optim.shards}, the parts of a batch: each computes one or more; "
-            f"start at most {config.optim.shards}, or set --optim.shards to {world.size} or more "
-            f"(a divisor of optim.batch={config.optim.batch})"
-        )
+    require_shards(world.size, config)
     facts = {"command": command, "spikewise": __version__, "torch": torch.__version__}
     fields = {name: value for name, value in flatten_config(config).items() if name not in LOCAL_FIELDS}
     require_same(world, facts | fields)
