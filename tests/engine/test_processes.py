@@ -24,7 +24,7 @@ from spikewise.data.datasets.image_shards import write_shards
 from spikewise.data.images import shards
 from spikewise.engine import build, loop
 from spikewise.engine.build import load_data
-from spikewise.engine.distributed import ALONE, joined
+from spikewise.engine.distributed import ALONE, MESSAGE, joined
 from spikewise.engine.errors import NonFiniteError, RankLostError
 from spikewise.engine.evaluate import evaluate_network
 from spikewise.engine.loader import ShardBatches, TrainingBatches
@@ -262,6 +262,7 @@ def exchange(rank):
         copies = [torch.full((2, 3), rank + 0.5).to(memory_format=torch.contiguous_format), torch.tensor(rank)]
         world.broadcast(copies)
         sums = [torch.full((3, 2, 2, 2), rank + 1).to(memory_format=torch.channels_last), torch.tensor([2**40 + rank])]
+        sums.append(torch.arange(3 * MESSAGE).view(3, 2, 1, -1).contiguous(memory_format=torch.channels_last))
         world.sum_all(sums)
         texts = world.gather(b"x" * rank), world.tell(lambda: f"of {rank}")
         arrays = world.share(["a", "bb", "ccc", "dddd"], lambda word: {"length": np.array([len(word)]), "by": np.array(rank)})
@@ -273,6 +274,7 @@ def test_collective_calls_give_every_process_the_same():
         assert joint == [0.1, 0.2, 0.1 * 3]
         assert torch.equal(copies[0], torch.full((2, 3), 0.5)) and int(copies[1]) == 0
         assert torch.equal(sums[0], torch.full((3, 2, 2, 2), 6)) and int(sums[1]) == 3 * 2**40 + 3
+        assert torch.equal(sums[2], 3 * torch.arange(3 * MESSAGE).view_as(sums[2]))
         assert texts == ([b"", b"x", b"xx"], "of 0")
         assert arrays == [(1, 0), (2, 1), (3, 2), (4, 0)]
 

@@ -22,7 +22,7 @@ from torch import Tensor, distributed
 from .errors import RankLostError
 from .signals import stopped_with_parent
 
-MESSAGE = 2**22  # numbers in one: larger ones are no faster, and take memory
+MESSAGE = 2**16  # numbers, from which on a tensor is a message of its own, summed where it is
 TIMEOUT = datetime.timedelta(minutes=5)  # for all processes to come together
 
 
@@ -64,16 +64,16 @@ class World:
         return x
 
     def sum_all(self, tensors: Sequence[Tensor]) -> None:
-        """`sum` of many tensors of one type, in few messages; dense ones, of the same layouts in all processes."""
+        """`sum` of many tensors of one type, small ones in one message; dense ones, of the same layouts in all processes."""
         if self.size == 1:
             return
         flat = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors]  # in the order of memory, whatever the layout
-        while flat:
-            sizes = np.cumsum([len(part) for part in flat])
-            count = max(1, int(np.searchsorted(sizes, MESSAGE, side="right")))
-            group, flat = flat[:count], flat[count:]
-            total = self.sum(torch.cat(group))
-            torch._foreach_copy_(group, list(total.split([len(part) for part in group])))
+        for part in flat:
+            if len(part) >= MESSAGE:
+                self.sum(part)
+        if small := [part for part in flat if len(part) < MESSAGE]:
+            total = self.sum(torch.cat(small))
+            torch._foreach_copy_(small, list(total.split([len(part) for part in small])))
 
     def join(self, x: Tensor) -> Tensor:
         """Float64 numbers of which each process has filled in its own and left the others 0: all of them, to the bit."""
