@@ -30,6 +30,7 @@ from spikewise.engine.evaluate import evaluate_network
 from spikewise.engine.loader import ShardBatches, TrainingBatches
 from spikewise.engine.loop import resume, train
 from spikewise.engine.non_finite import BufferSnapshot
+from spikewise.engine.run import folder
 from spikewise.engine.step import TrainState
 
 FILES = ("metrics.jsonl", "probe.jsonl", "checkpoints/last/model.safetensors", "checkpoints/last/training.safetensors")
@@ -224,6 +225,20 @@ def test_processes_that_see_different_things_are_refused_by_all(function, messag
         assert isinstance(error, ValueError)
         assert re.search(message, str(error))
     assert not (tmp_path / "run").exists()
+
+
+def on_another_processor(rank, config, run):
+    name = folder.cpu_name()
+    folder.cpu_name = lambda: name if rank == 0 else "Another CPU"
+    return train_some(rank, config, run, 1)
+
+
+def test_a_rank_on_another_processor_is_told_in_a_line(tmp_path, capfd):
+    results = in_processes(2, on_another_processor, SHARDED, tmp_path / "run")
+    assert not [result for result in results if isinstance(result, Exception)]
+    assert (
+        re.findall(r"rank 1 differs from rank 0: cpu '.*' -> 'Another CPU': right, but another", capfd.readouterr().err) != []
+    )
 
 
 def test_more_processes_than_shards_are_refused(tmp_path):

@@ -6,8 +6,9 @@ import torch
 
 from ..config import Config
 from ..version import __version__
-from .distributed import World, require_same
+from .distributed import World, first_difference, require_same
 from .run.fingerprint import flatten_config, run_fingerprint
+from .run.folder import BITWISE_FIELDS, environment
 from .step import TrainState
 
 LOCAL_FIELDS = ("data.root", "data.cache", "weights", "imports", "recipe")  # names and places: what they hold is compared
@@ -51,3 +52,10 @@ def require_same_state(state: TrainState) -> None:
             total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     facts = {"samples": data["samples"], "labels": data["labels"], "weights": total.hexdigest()[:16]}
     require_same(state.world, facts | {"steps": state.steps_done})
+
+
+def describe_mixed_machines(state: TrainState) -> str:
+    """On what of their machines, which may differ, the last digits depend; "" where all processes have the same."""
+    found = environment(state.device, state.config.model.backend)
+    difference = first_difference(state.world, {name: found[name] for name in BITWISE_FIELDS})
+    return difference and f"{difference}: right, but another number of processes, or a resume, gives other last digits"

@@ -169,20 +169,28 @@ def whole_number(name: str, default: int | None = None) -> int:
     return int(value)
 
 
-def require_same(world: World, facts: dict[str, Any]) -> None:
-    """Refuse processes that differ in what they were given.
+def first_difference(world: World, facts: dict[str, Any]) -> str:
+    """The first rank that differs from rank 0, and in what, the same in every process; "" where none does.
 
-    facts:   what has to be the same, by the name that a user knows it by
-    Raises:  ValueError in all of them, which names the first rank that differs, and in what
+    facts:  of this process, by the name that a user knows them by
     """
     first, *others = [json.loads(content) for content in world.gather(json.dumps(facts).encode())]
     for rank, theirs in enumerate(others, start=1):
         names = [name for name in {**first, **theirs} if first.get(name) != theirs.get(name)]
         if names:
             differences = ", ".join(f"{name} {first.get(name)!r} -> {theirs.get(name)!r}" for name in names[:3])
-            raise ValueError(
-                f"rank {rank} differs from rank 0: {differences}; start all processes with the same command, data and versions"
-            )
+            return f"rank {rank} differs from rank 0: {differences}"
+    return ""
+
+
+def require_same(world: World, facts: dict[str, Any]) -> None:
+    """Refuse processes that differ in what they were given.
+
+    facts:   what has to be the same, by the name that a user knows it by
+    Raises:  ValueError in all of them, which names the first rank that differs, and in what
+    """
+    if difference := first_difference(world, facts):
+        raise ValueError(f"{difference}; start all processes with the same command, data and versions")
 
 
 @contextmanager

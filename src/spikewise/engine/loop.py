@@ -18,7 +18,7 @@ from ..data.input_spec import class_changes
 from ..models.weights import WEIGHTS_FILE, read_class_names
 from ..progress import MinuteLines
 from ..wording import count
-from .agreement import require_same_setup, require_same_state
+from .agreement import describe_mixed_machines, require_same_setup, require_same_state
 from .build import choose_device, choose_precision, load_run_data
 from .console import Console
 from .deferred import begin_training
@@ -302,6 +302,8 @@ def opening_lines(state: TrainState, held_out: dict[str, Dataset]) -> Iterator[s
         yield f"{count(len(held_out['validation'].labels), 'sample')} held out for validation choose the best epoch"
     if state.config.weights and not state.steps_done:
         yield f"begins with {state.begins_with}"
+    if mixed := describe_mixed_machines(state):
+        yield mixed
 
 
 def score_epoch(state: TrainState, data: Dataset, num_workers: int, quiet: bool) -> Score:
