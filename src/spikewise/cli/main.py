@@ -162,8 +162,7 @@ def run_command(args: list[str]) -> int:
     rest, notices = aliases.rename_flags(name, rest)
     for notice in notices:
         print(f"spikewise: {notice}", file=sys.stderr)
-    trains = COMMANDS[name].function in (train, resume)
-    if rank_prefix() and not trains:
+    if rank_prefix() and COMMANDS[name].function not in (train, resume):
         raise ValueError(
             f"`spikewise {name}` is for one process, and WORLD_SIZE={os.environ['WORLD_SIZE']}; leave torchrun out"
         )
@@ -184,6 +183,7 @@ def call_command(name: str, args: list[str], imports: tuple[str, ...], given: li
             import_of_run(call.keywords["run"])
         if imports and COMMANDS[name].function is resume:
             call = partial(call, imports=imports)
+    trains = COMMANDS[name].function in (train, resume)
     processes = call.keywords.pop("processes", None) if trains else None
     if processes is not None:
         from ..engine.launch import launch, require_processes
