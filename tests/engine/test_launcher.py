@@ -182,6 +182,7 @@ def test_a_kill_counts_more_than_what_it_did_to_the_others(capsys):
 def test_mistakes_are_told_once_before_processes_are_started(capsys, monkeypatch):
     for variables, words, message in (
         ({}, ["--processes", "0"], "--processes 0 is out of range; use 1 or more"),
+        ({}, ["--processes", "3", "--optim.batch", "24", "--optim.shards", "2"], "3 processes for optim.shards=2"),
         ({"WORLD_SIZE": "2", "RANK": "1"}, ["--processes", "2"], "rank 1: --processes 2 starts a launcher, and WORLD_SIZE=2"),
     ):
         with monkeypatch.context() as patch:

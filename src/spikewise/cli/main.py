@@ -186,9 +186,12 @@ def call_command(name: str, args: list[str], imports: tuple[str, ...], given: li
     trains = COMMANDS[name].function in (train, resume)
     processes = call.keywords.pop("processes", None) if trains else None
     if processes is not None:
+        from ..engine.agreement import require_shards
         from ..engine.launch import launch, require_processes
 
         require_processes(processes)
+        if "config" in call.keywords:  # of a run that goes on each process reads it
+            require_shards(processes, call.keywords["config"])
         if processes > 1:
             return launch(processes, without_option(given, "--processes"))
     call()

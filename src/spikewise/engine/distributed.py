@@ -269,5 +269,5 @@ def connection_problem(error: Exception, address: str, size: int) -> str:
     """Why the processes do not find each other, in words."""
     if "EADDRINUSE" in str(error) or "already in use" in str(error):
         return f"the port of {address} is in use by another program; set another MASTER_PORT, or use torchrun --standalone"
-    reason = str(error).strip().partition("\n")[0][:160]
+    reason = str(error).strip().partition("\n")[0].partition(". This is")[0][:160]
     return f"{size} processes should meet at {address}, which failed: {reason}; are MASTER_ADDR and MASTER_PORT right?"
