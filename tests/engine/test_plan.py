@@ -128,6 +128,7 @@ def test_persistent_memory_is_what_real_tensors_take(optimizer):
     assert {name: getattr(use, name) for name in real} == {name: storage_bytes(tensors) for name, tensors in real.items()}
 
 
+@pytest.mark.filterwarnings("ignore:.*Profiler clears events")  # of PyTorch 2.11
 @pytest.mark.parametrize("packing", [True, False], ids=["packed", "unpacked"])
 @pytest.mark.parametrize("checkpointing", ["none", "block", "stage"])
 def test_the_peak_is_what_the_allocator_saw(packing, checkpointing):
