@@ -22,6 +22,13 @@ def test_an_integer_network_of_the_size_that_the_weights_say(weights, tmp_path, 
     assert "8 x 8 pixels, whole numbers; of the input 1 is 1, at most 255" in capsys.readouterr().out
 
 
+def test_a_nir_file(tmp_path, capsys):
+    pytest.importorskip("nir")
+    net = build_model("sew_7b", num_classes=3, num_blocks=1, width=0.25, pool="avg")
+    assert main(["export", str(save_pretrained(net, tmp_path)), str(tmp_path / "net.nir"), "--size", "8,16"]) == 0
+    assert "sew_7b, 8 x 16 pixels, one step of 0.0001 s" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("options", [[], ["--step", "--size", "16,8"]], ids=["sequence", "step"])
 def test_an_onnx_file(weights, options, tmp_path, capsys):
     onnx = pytest.importorskip("onnx")
@@ -35,8 +42,10 @@ def test_an_onnx_file(weights, options, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["net.pt"], "use NAME.onnx, or NAME.spk"),
+        (["net.pt"], "use NAME.onnx, NAME.nir, or NAME.spk"),
         (["net.spk", "--step"], "--step is for ONNX"),
+        (["net.nir", "--step"], "--step is for ONNX; a NIR graph is one step"),
+        (["net.nir"], "NIR has no max pooling; train with average pooling (--model.pool avg)"),
         (["net.spk", "--size", "0"], "needs at least"),
         (["net.spk", "--T", "3"], "--T is for ONNX"),
         (["net.onnx", "--step", "--T", "3"], "--T is for a sequence"),

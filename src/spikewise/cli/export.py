@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 def export(
     run: RunOrFile,
-    out: Annotated[Positional[Path], arg(metavar="OUT", help="NAME.onnx, or NAME.spk: an integer network, docs/integer.md")],
+    out: Annotated[
+        Positional[Path],
+        arg(metavar="OUT", help="NAME.onnx; NAME.nir, docs/nir.md; or NAME.spk: an integer network, docs/integer.md"),
+    ],
     step: bool = False,
     size: Annotated[
         int | tuple[int, int] | None, arg(metavar="INT|H,W", help="pixels of the input; default as the file says")
@@ -22,15 +25,18 @@ def export(
     name: ModelName = None,
     connect: Connect = None,
 ) -> None:
-    """Write a network for other programs: ONNX, or whole numbers of 8 and 32 bits.
+    """Write a network for other programs: ONNX, NIR, or whole numbers of 8 and 32 bits.
 
     Args:
         step: ONNX: one step of a stream, with the neurons' states going in and out, in place of a whole sequence
     """
     from ..models.weights import load_pretrained
 
-    if out.suffix not in (".onnx", ".spk"):
-        raise ValueError(f"OUT={out} has another ending; use NAME.onnx, or NAME.spk for an integer network")
+    if out.suffix not in (".onnx", ".nir", ".spk"):
+        raise ValueError(f"OUT={out} has another ending; use NAME.onnx, NAME.nir, or NAME.spk for an integer network")
+    if out.suffix != ".onnx" and (step or T is not None):
+        what = "an integer network is run frame by frame" if out.suffix == ".spk" else "a NIR graph is one step"
+        raise ValueError(f"{'--step' if step else '--T'} is for ONNX; {what}, for any number of frames: leave it out")
     require_folders(out)
     net = load_pretrained(run, **given(T=T, name=name, connect=connect))
     shape = input_size(net, size)
@@ -41,13 +47,14 @@ def export(
             raise ValueError("--T is for a sequence; a step is one frame: leave it out, or leave out --step")
         export_onnx(net, out, shape=shape, T=net_steps(net, T), step=step)
         what = "one step, with its states" if step else "a sequence"
+    elif out.suffix == ".nir":
+        from ..export.nir import DT, export_nir
+
+        export_nir(net, out, shape=shape)
+        what = f"one step of {DT:g} s; the logits are the mean of its scores over the frames"
     else:
         from ..export.integer import export_integers, input_range
 
-        if step:
-            raise ValueError("--step is for ONNX; an integer network is run frame by frame as it is: leave it out")
-        if T is not None:
-            raise ValueError("--T is for ONNX; an integer network takes any number of frames: leave it out")
         unit, bound = input_range(net)
         export_integers(net, out, shape=shape, input_unit=unit, input_bound=bound)
         what = f"whole numbers; of the input 1 is {unit:.6g}, at most {bound}"

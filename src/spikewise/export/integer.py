@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from .. import disk
 from ..kernels import CONNECT
 from ..models.chain import TimeDropout
-from ..models.event_nets import EventNet
 from ..models.folding import fold_norms
 from ..models.layers import ConvNorm, ConvNormFire, MaxPool
 from ..models.membrane_shortcut import MSBlock
 from ..models.network import Network
 from ..models.residual import PlainBlock, SEWBlock, SpikingBlock, ThresholdNormBlock
-from ..models.resnet import ResNet
 from ..neurons import IF, LIF, PLIF
+from .description import require_size
 from .integer_runner import (
     ADD,
     AND,
@@ -38,7 +37,7 @@ from .integer_runner import (
     Program,
     write_program,
 )
-from .shape import require_size
+from .walk import require_known_layout, walk
 
 LARGEST_WEIGHT = 127
 MAX_BITS = 8
@@ -211,8 +210,7 @@ def to_integers(net: Network, *, shape: tuple[int, int], input_unit: float = 1.0
     input_bound:  the largest magnitude of these numbers
     Raises:       ValueError for what has no integer form, by the name of the layer
     """
-    if not isinstance(net, ResNet | EventNet) or not net.spiking:
-        raise ValueError(f"the integer runner knows spiking ResNets and event networks, not {type(net).__name__}")
+    require_known_layout(net, "the integer runner")
     for name, block in net.blocks.items():
         if type(block) not in (SEWBlock, SpikingBlock, ThresholdNormBlock, PlainBlock):
             reason = ", whose shortcuts carry currents" if isinstance(block, MSBlock) else ""
@@ -226,18 +224,7 @@ def to_integers(net: Network, *, shape: tuple[int, int], input_unit: float = 1.0
             f"input_unit={input_unit!r}, input_bound={input_bound!r}; use a unit above 0, a bound of 1 to {2**15:,}"
         )
     net, build = fold_norms(net).double().cpu(), Builder()
-    x = Buffer(0, np.full(net.in_channels, input_unit), input_bound, shape)
-    if isinstance(net, ResNet):
-        x = build.pool(net.pool, build.layer(net.stem, x, "stem"), "pool")
-        for number, blocks in enumerate(net.stages, start=1):
-            for place, residual in enumerate(blocks):
-                x = build.block(residual, x, f"layer{number}.{place}")
-    else:
-        for number, stage in enumerate(net.stages, start=1):
-            x = build.layer(stage.widen, x, f"stage{number}.widen")
-            for place, residual in enumerate(stage.blocks):
-                x = build.block(residual, x, f"stage{number}.blocks.{place}")
-                x = build.pool(stage.pool, x, f"stage{number}.pool")
+    x = walk(net, build, Buffer(0, np.full(net.in_channels, input_unit), input_bound, shape))
     build.emit(FEATURES, (x,), unit=x.unit, bound=x.bound)
     weights = net.head.weight.numpy() * x.unit / math.prod(x.size)
     unit = np.abs(weights).max() / LARGEST_WEIGHT or 1.0

@@ -1,7 +1,6 @@
 """ONNX files: a network over whole sequences, or one step of a stream with its state going in and out."""
 
 import copy
-import dataclasses
 import json
 import logging
 import warnings
@@ -17,8 +16,7 @@ from ..models.layers import MaxPool
 from ..models.network import Network, require_positive
 from ..models.stream import NeuronStates
 from ..neurons import Neuron
-from ..version import __version__
-from .shape import require_size
+from .description import describe, require_size
 
 OPSET = 20
 
@@ -107,18 +105,6 @@ def on_reference_kernels(net: Network) -> Network:
         if isinstance(module, Neuron | MaxPool):
             module.backend = "reference"
     return net
-
-
-def describe(net: Network, steps: int, shape: tuple[int, int]) -> dict[str, Any]:
-    spec = net.input_spec
-    return {
-        "version": __version__,
-        "model": net.spec.get("name", type(net).__name__),
-        "T": steps,
-        "shape": [net.in_channels, *shape],
-        "class_names": list(net.class_names),
-        "input": None if spec is None else dataclasses.asdict(spec),
-    }
 
 
 def export_step(net: Network, frame: Tensor) -> tuple[Any, dict[str, Any]]:

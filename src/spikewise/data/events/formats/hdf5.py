@@ -1,9 +1,6 @@
 """HDF5 as tonic, Prophesee, v2e, e2vid, MVSEC, DSEC and M3ED write it, through the package h5py."""
 
-import contextlib
-import importlib
 import itertools
-import math
 import re
 import zlib
 from collections.abc import Iterator
@@ -12,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...hdf5 import get_child, read_dataset
 from ...messages import one_line
 from ..events import Events
 from . import reading
@@ -26,19 +24,8 @@ MAX_DEPTH, MAX_NODES = 4, 10_000  # of groups that are searched for events, and 
 FACTS = (*UNIT_NAMES_OF_FACTS, *itertools.chain(*SIDE_NAMES), *PAIR_NAMES, "t_offset")
 MICROSECOND_FACTS = ("ms_to_idx", "ms_map_idx")  # an index by milliseconds, of DSEC and M3ED, whose times are microseconds
 MICROSECOND_GROUPS = ("CD/events",)  # of Metavision
-GZIP_FILTER, LZF_FILTER, BLOSC_FILTER = 1, 32000, 32001  # numbers of HDF5's filters
-FILTER_NAMES = {
-    4: "SZIP", 307: "bzip2", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "ZFP", 32015: "Zstandard",
-    32024: "SZ3", 32026: "Blosc2", 36559: "Prophesee's ECF",
-}  # fmt: skip
-ECF_FILTER = 36559
 MAX_FACT = 3  # numbers of an array that says something of all events
 TRUNCATED = re.compile(r"truncated file: eof = (\d+), .*stored_eof = (\d+)")  # how HDF5 says it
-INSTALL_PLUGINS = "pip install hdf5plugin"
-INSTALL_ECF = (
-    "install Prophesee's codec (https://github.com/prophesee-ai/hdf5_ecf) and set HDF5_PLUGIN_PATH to its folder, or "
-    "convert the file with Metavision (metavision_file_to_dat)"
-)
 MVSEC_SIZE = CAMERA_SIZES[b"346"]
 
 
@@ -157,7 +144,7 @@ def read_facts(h5py: Any, file: Any, group: str) -> dict[str, Any]:
             if name in said:
                 facts[name] = node.attrs[said[name]]
             elif isinstance(child := get_child(h5py, node, name), h5py.Dataset) and 1 <= (child.size or 0) <= MAX_FACT:
-                facts[name] = read_dataset(child, file_bytes=0)
+                facts[name] = read_dataset(child, 0, MAX_EXPANSION)
         names = node.keys() if isinstance(node, h5py.Group) else ()
         facts |= {name: True for name in MICROSECOND_FACTS if name in names}
         if (columns := find_columns(names)).keys() == COLUMN_ALIASES.keys():
@@ -166,7 +153,7 @@ def read_facts(h5py: Any, file: Any, group: str) -> dict[str, Any]:
                 facts |= {"time_unit": attributes[name]} if name in attributes else {}
     calibration = get_child(h5py, node, "calib")  # M3ED's
     if isinstance(resolution := get_child(h5py, calibration, "resolution"), h5py.Dataset) and resolution.shape == (2,):
-        facts["sensor_resolution"] = read_dataset(resolution, file_bytes=0)[::-1]
+        facts["sensor_resolution"] = read_dataset(resolution, 0, MAX_EXPANSION)[::-1]
     return facts
 
 
@@ -174,73 +161,15 @@ def read_arrays(h5py: Any, file: Any, group: str, file_bytes: int) -> dict[str, 
     """The arrays of one group by name, or a table of numbers."""
     node = descend(h5py, file, group)
     if isinstance(node, h5py.Dataset):
-        array = read_dataset(node, file_bytes)
+        array = read_dataset(node, file_bytes, MAX_EXPANSION)
         return {name.lower(): array[name] for name in array.dtype.names} if array.dtype.names else array
     names = [name for name, _ in find_columns(node.keys()).values()]
     arrays = {name: get_child(h5py, node, name) for name in names}
-    return {name: read_dataset(array, file_bytes) for name, array in arrays.items() if isinstance(array, h5py.Dataset)}
-
-
-def get_child(h5py: Any, node: Any, name: str) -> Any:
-    """A group's member, or None; never what a link points to: it may be another file, or a pipe."""
-    if not isinstance(node, h5py.Group) or name not in node.keys():  # noqa: SIM118  `in` of a group follows links
-        return None
-    if not isinstance(node.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} lies elsewhere: copy what it points to into the file")
-    return node[name]
-
-
-def read_dataset(node: Any, file_bytes: int) -> np.ndarray:
-    """An HDF5 dataset in memory, unless that would take far more than the file holds."""
-    if node.is_virtual or node.external:
-        raise ValueError(f"{node.name} lies elsewhere: copy what it points to into the file")
-    if node.dtype.hasobject:
-        raise ValueError(f"{node.name} holds objects")
-    chunk = math.prod(node.chunks) * node.dtype.itemsize if node.chunks else 0
-    if (required := max(node.nbytes, chunk)) > MAX_EXPANSION * max(file_bytes, 4096):
-        raise ValueError(f"{node.name} would take {required:,} bytes, {required // max(file_bytes, 1)} times the file's")
-    if node.chunks:
-        plan = node.id.get_create_plist()
-        filters = [plan.get_filter(k)[0] for k in range(plan.get_nfilters())]
-        require_filters(node.name, filters)
-        require_bounded_chunks(node, filters, chunk)
-    return np.asarray(node[()])
-
-
-def require_filters(name: str, filters: list[int]) -> None:
-    """Refuse what is packed in a way that this HDF5 can't unpack, also with the package hdf5plugin where it is installed.
-
-    Raises:  ImportError that names the way, and says what to install
-    """
-    h5z = importlib.import_module("h5py").h5z
-
-    if not all(map(h5z.filter_avail, filters)):
-        with contextlib.suppress(ImportError):
-            importlib.import_module("hdf5plugin")
-    for number in filters:
-        if not h5z.filter_avail(number):
-            remedy = INSTALL_ECF if number == ECF_FILTER else INSTALL_PLUGINS
-            known = FILTER_NAMES.get(number, "an unknown filter")
-            raise ImportError(f"{name} is packed with {known} (HDF5 filter {number}), which is not installed: {remedy}")
-
-
-def require_bounded_chunks(node: Any, filters: list[int], chunk: int) -> None:
-    """Refuse chunks that unpack to more than a chunk: HDF5 allocates whatever they claim."""
-    compressions = [number for number in filters if number in (GZIP_FILTER, LZF_FILTER, BLOSC_FILTER)]
-    if len(compressions) > 1:
-        raise ValueError(f"{node.name} is packed more than once; write it with one compression")
-    if not compressions or compressions == [LZF_FILTER]:  # LZF at its best makes a 90th
-        return
-    for k in range(node.id.get_num_chunks()):
-        skipped, content = node.id.read_direct_chunk(node.id.get_chunk_info(k).chunk_offset)
-        if skipped >> filters.index(compressions[0]) & 1:
-            continue
-        if compressions == [GZIP_FILTER]:
-            unpacked = len(zlib.decompressobj().decompress(content, chunk + 1))
-        else:
-            unpacked = int.from_bytes(content[4:8], "little")  # Blosc's header says it
-        if unpacked > chunk:
-            raise ValueError(f"a chunk of {node.name} unpacks to more than its {chunk:,} bytes; it is damaged")
+    return {
+        name: read_dataset(array, file_bytes, MAX_EXPANSION)
+        for name, array in arrays.items()
+        if isinstance(array, h5py.Dataset)
+    }
 
 
 def write_hdf5(events: Events, path: Path) -> None:
