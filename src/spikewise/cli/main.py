@@ -28,6 +28,7 @@ from .options import NUMBERS, flags_of
 from .paper import reproduce
 from .plan import plan
 from .predict import predict
+from .stream import stream
 from .train import evaluate, require_data_root, resume, train
 
 
@@ -76,6 +77,7 @@ COMMANDS = {
     "plan": Command(plan, "RECIPE", recipe_config),
     "predict": Command(predict, "RUN|FILE INPUT..."),
     "evaluate": Command(evaluate, "RUN|FILE"),
+    "stream": Command(stream, "RUN|FILE INPUT"),
     "analyze": Command(analyze, "RUN|FILE"),
     "diagnose": Command(diagnose, "RUN|FILE"),
     "energy": Command(energy, "RUN|FILE"),

@@ -28,15 +28,31 @@ def time_surface(events: Events, bins: Bins, tau: float) -> np.ndarray:
     cells, frames, ends = cell_of(events), bins.frame_of(events), bins.ends(events)
     order = np.argsort(frames, kind="stable")
     starts = np.searchsorted(frames[order], np.arange(len(ends) + 1))
-    latest, seen = np.full(num_cells(events), np.iinfo(np.int64).min), np.zeros(num_cells(events), dtype=bool)
-    surfaces = np.zeros((len(ends), *seen.shape), dtype=np.float32)
+    latest, surfaces = LatestEvents(num_cells(events)), []
     for k, end in enumerate(ends):
         new = order[starts[k] : starts[k + 1]]
-        np.maximum.at(latest, cells[new], events.t[new])
-        seen[cells[new]] = True
-        age = difference(end, latest[seen]) + bins.by_time
-        surfaces[k, seen] = np.exp(-age / tau)
-    return surfaces.reshape(-1, 2, *events.size)
+        latest.add(cells[new], events.t[new])
+        surfaces.append(latest.surface(end, bins.by_time, tau))
+    return np.stack(surfaces).reshape(-1, 2, *events.size)
+
+
+class LatestEvents:
+    """The time of the latest event of each polarity and pixel, while events come: what time surfaces are made of."""
+
+    def __init__(self, num_cells: int):
+        self.t = np.full(num_cells, np.iinfo(np.int64).min)
+        self.seen = np.zeros(num_cells, dtype=bool)
+
+    def add(self, cells: np.ndarray, t: np.ndarray) -> None:
+        """More events, in any order: their places in a row of pixels, as of `cell_of`, and their times."""
+        np.maximum.at(self.t, cells, t)
+        self.seen[cells] = True
+
+    def surface(self, end: np.int64, by_time: bool, tau: float) -> np.ndarray:
+        """exp(-age / tau) at a frame's last microsecond, or, by count, at its latest event: float32 [cells]."""
+        found = np.zeros(len(self.t), dtype=np.float32)
+        found[self.seen] = np.exp(-(difference(end, self.t[self.seen]) + by_time) / tau)
+        return found
 
 
 def voxel_grid(events: Events, bins: Bins, tau: float) -> np.ndarray:

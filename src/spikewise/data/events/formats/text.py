@@ -26,7 +26,7 @@ from .table import (
     polarity_pair,
     summarize_names,
 )
-from .times import MAX_TIME, UNIT_NAMES, unit_in_comment, usual_unit
+from .times import MAX_TIME, UNIT_NAMES, ask_for_unit, unit_in_comment, usual_unit
 
 HEAD_BYTES = 2**18  # of a file, in which its first events are looked for
 MARKS = (b"#", b"%")  # lines that begin so are comments
@@ -360,14 +360,20 @@ def decode_numpy(body: np.ndarray, layout: Layout) -> reading.Decoded:
 def damaged_line(path: Path, raw: np.ndarray, layout: Layout, decoded: reading.Decoded) -> DamagedFile:
     """The error for a line that the decoder refused, with its number."""
     at = layout.begin + decoded.at
-    line = raw[at : at + 4096].tobytes().split(b"\n")[0].strip()
     step = 2**24
     newlines = sum(int(np.count_nonzero(raw[begin : min(begin + step, at)] == ord("\n"))) for begin in range(0, at, step))
+    return DamagedFile(f"{path}: line {newlines + 1:,} {describe_damage(raw[at:], layout, decoded.error)}", at)
+
+
+def describe_damage(raw: np.ndarray, layout: Layout, error: int) -> str:
+    """Why the line that begins these bytes was refused."""
+    line = raw[:4096].tobytes().split(b"\n")[0].strip()
     fields = split(line)
     why = {
         FIELDS: f"has {count(len(fields), 'column')}, not {layout.num_columns}",
         NO_NUMBER: "has something else than numbers t, x and y (0 to 65,535) and a polarity",
         NO_TIME: f"has a t that is no time in {layout.unit}",
-    }[decoded.error]
+        PART: f"has a t with a fraction, hardly microseconds; {ask_for_unit()}",
+    }[error]
     advice = odd_numbers(line)
-    return DamagedFile(f"{path}: line {newlines + 1:,} {why}: {show(line)}{f'; {advice}' if advice else ''}", at)
+    return f"{why}: {show(line)}{f'; {advice}' if advice else ''}"
