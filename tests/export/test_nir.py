@@ -125,8 +125,7 @@ def hooked():
 
 def with_part(path, part):
     net = small()
-    parent, _, name = path.rpartition(".")
-    setattr(net.get_submodule(parent), name, part)
+    net.set_submodule(path, part)
     return net
 
 
@@ -145,6 +144,8 @@ def with_part(path, part):
         (lambda: with_part("stage1.widen.norm", nn.GroupNorm(1, 4)), "stage1.widen: a GroupNorm"),
         (lambda: with_part("stage1.widen.conv", nn.Conv2d(2, 4, 1, padding_mode="reflect")), "stage1.widen: .*zeros"),
         (lambda: with_part("stage1.pool", nn.AdaptiveAvgPool2d(2)), "stage1.pool: .*AdaptiveAvgPool2d"),
+        (lambda: with_part("stage1.blocks.0", nn.Identity()), "block 0 of stage 1: .*no Identity"),
+        (lambda: with_part("stage1.widen.spikes", nn.Dropout()), "stage1.widen.spikes: .*no Dropout"),
         (hooked, "stage1.widen.spikes: hooks"),
     ],
 )
@@ -303,6 +304,10 @@ def data_in_another_file(file):
     file["node/nodes/head_conv"].create_virtual_dataset("weight", layout)
 
 
+def a_name_that_paints_the_terminal(file):
+    file["node/nodes/\x1b[31m"] = file["node/nodes/head_conv"]
+
+
 def facts_that_are_none(file):
     del file["node/metadata/spikewise"]
     file["node/metadata/spikewise"] = "[" * 10_000
@@ -322,6 +327,7 @@ CHANGES = [
     circle_of_groups,
     claim_terabytes,
     data_in_another_file,
+    a_name_that_paints_the_terminal,
     facts_that_are_none,
     a_step_that_is_none,
     no_graph,
@@ -333,7 +339,7 @@ def test_a_hostile_file_is_refused_in_a_line(change, tmp_path):
     path = export_nir(small(), tmp_path / "net.nir", shape=(8, 8))
     with h5py.File(path, "r+") as file:
         change(file)
-    with pytest.raises(ValueError, match=r"net\.nir[^\n]*\Z"):
+    with pytest.raises(ValueError, match=r"net\.nir[^\n\x1b]*\Z"):
         import_nir(path)
 
 

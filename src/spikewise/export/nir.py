@@ -19,13 +19,13 @@ from .. import disk
 from ..kernels import CONNECT
 from ..models.chain import TimeDropout
 from ..models.folding import fold_norms
-from ..models.layers import ConvNorm, ConvNormFire, MaxPool
+from ..models.layers import ConvNorm, ConvNormFire, MaxPool, SpikeConvNorm, is_plain
 from ..models.membrane_shortcut import MSBlock
 from ..models.network import Network
 from ..models.residual import PlainBlock, SEWBlock, SpikingBlock, ThresholdNormBlock
 from ..neurons import IF, LIF, PLIF
 from .description import describe, require_size
-from .walk import require_known_layout, walk
+from .walk import require_known_layout, require_unwatched, walk
 
 DT = 1e-4  # seconds per time step, which SpikingJelly and snnTorch assume
 INPUT, OUTPUT = "input", "output"
@@ -121,7 +121,7 @@ class GraphBuilder:
         return self.add(name, node, x, (x.shape[0], height, width))
 
     def layer(self, layer: Any, x: Signal, name: str) -> Signal:
-        if not isinstance(layer, ConvNorm):
+        if not any(is_plain(layer, kind) for kind in (ConvNorm, SpikeConvNorm, ConvNormFire)):
             raise ValueError(f"{name}: NIR export knows a convolution with its norm there, not a {type(layer).__name__}")
         x = self.conv(layer.conv, x, name)
         return self.fire(layer.neuron, x, name) if isinstance(layer, ConvNormFire) else x
@@ -183,6 +183,7 @@ def to_nir(net: Network, *, shape: tuple[int, int], dt: float = DT) -> Any:
     """
     nir = require_nir()
     require_known_layout(net, "NIR export")
+    require_unwatched(net)
     require_size(net, shape)
     require_time_step(dt)
     facts = describe(net, net.T, shape)

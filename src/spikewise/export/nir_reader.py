@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.events.formats.reading import printable_errors
 from ..data.hdf5 import get_child, read_dataset, require_sound_heaps
 from ..data.messages import one_line
 from ..models.layers import Fire, run_block
@@ -83,6 +84,7 @@ class NIRNetwork(nn.Module):
         return values[self.way[-1][0]]
 
 
+@printable_errors()
 def import_nir(path: str | Path, *, dt: float | None = None) -> NIRNetwork:
     """The graph of a NIR file, in evaluation mode.
 

@@ -2,9 +2,12 @@
 
 from typing import Any, Protocol, TypeVar
 
+from torch import nn
+
 from ..models.event_nets import EventNet
-from ..models.layers import is_watched
+from ..models.layers import Fire, is_watched
 from ..models.network import Network
+from ..models.residual import Block
 from ..models.resnet import ResNet
 
 Value = TypeVar("Value")
@@ -43,13 +46,30 @@ def walk(net: Network, build: Builder[Value], x: Value) -> Value:
 
 
 def require_known_layout(net: Network, who: str) -> None:
-    """Refuse a network whose way is not known, or on whose parts hooks hang, which no file can hold.
+    """Refuse a network whose way is not known, or that has other parts on it.
 
     who:     knows only these networks, as messages call it
     Raises:  ValueError
     """
-    if not isinstance(net, ResNet | EventNet) or not net.spiking:
+    if type(net) not in (ResNet, EventNet) or not net.spiking:
         raise ValueError(f"{who} knows spiking ResNets and event networks, not {net.spec.get('name', type(net).__name__)}")
+    for name, layer in net.spiking_layers.items():
+        if type(layer.spikes) is not nn.Identity:
+            raise ValueError(f"{name}.spikes: {who} knows nothing behind the neurons, no {type(layer.spikes).__name__}")
+    for number, stage in enumerate(net.stages, start=1):
+        for place, block in enumerate(stage.blocks if isinstance(net, EventNet) else stage):
+            if not isinstance(block, Block):
+                where = f"block {place} of stage {number}"
+                raise ValueError(f"{where}: {who} knows residual blocks, no {type(block).__name__} in the place of one")
+    if net.tail is not None and type(net.tail) is not Fire:
+        raise ValueError(f"tail: {who} knows neurons there, no {type(net.tail).__name__}")
+
+
+def require_unwatched(net: Network) -> None:
+    """Refuse a network on whose parts hooks hang, as they may change what it computes.
+
+    Raises:  ValueError
+    """
     for name, module in net.named_modules():
         if is_watched(module):
             raise ValueError(f"{name or 'the network'}: hooks hang on it, which a file cannot hold; take them off first")
