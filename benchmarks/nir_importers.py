@@ -3,11 +3,13 @@
     pip install nir==1.0.8 nirtorch==2.6 snntorch==1.0.0 norse==1.1.0 spikingjelly==2.0.0
     pip install --no-deps sinabs==3.1.3 && pip install samna     # it asks for nir 1.0.4
     python benchmarks/nir_importers.py >> benchmarks/results/nir-importers.jsonl
+    python benchmarks/nir_importers.py --run RUN        # a trained network of images, on its whole test split
 
 Weights and inputs are multiples of 1/32, so that sums are exact and membranes meet their thresholds: an importer is right only
 where every score at every step is the same to the bit. An importer that is not installed is left out, and said.
 """
 
+import argparse
 import contextlib
 import datetime
 import importlib
@@ -18,7 +20,7 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +28,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from spikewise.engine.build import load_data
+from spikewise.engine.run.folder import read_config
 from spikewise.export.nir import export_nir
 from spikewise.export.nir_reader import import_nir
 from spikewise.models import Network, build_model
 from spikewise.models.residual import SEWBlock
 from spikewise.models.resnet import ResNet
+from spikewise.models.weights import load_pretrained
 from spikewise.neurons import LIF, PLIF
 
 SIDE, STEPS, BATCH = 8, 6, 2
@@ -203,13 +208,42 @@ def compare(importer: Importer, path: Path, frames: Tensor, expected: Tensor) ->
     return {"result": "other numbers", "largest difference": off, "standard deviation of the scores": expected.std().item()}
 
 
+def compare_on_run(run: Path, importers: dict[str, Importer]) -> Iterator[dict[str, Any]]:
+    """How a trained network's logits and answers come out: folding rounds, and a membrane at its threshold may miss it."""
+    net, data = load_pretrained(run), load_data(read_config(run), "test")
+    images = torch.stack([torch.from_numpy(data.sample(index)) for index in range(len(data))])
+    labels = torch.from_numpy(data.labels)
+    with torch.no_grad():
+        logits = net(images)
+    with tempfile.TemporaryDirectory() as folder:
+        path = export_nir(net, Path(folder) / "net.nir", shape=tuple(images.shape[-2:]))
+        for name, importer in importers.items():
+            line = {"network": f"{net.spec['name']} trained on {data.name}", "importer": name, "images": len(images)}
+            try:
+                found = quietly(importer.function, path, images.expand(net.T, *images.shape)).mean(0)
+            except Exception as error:  # whatever another program stumbles over
+                yield line | {"result": "refused", "why": f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"}
+                continue
+            off = (found - logits).abs().amax(1)
+            right, alike = (float((found.argmax(1) == other).float().mean()) for other in (labels, logits.argmax(1)))
+            moved = int((off > 1e-4).sum())
+            yield line | {"right": right, "answers alike": alike, "logits moved": moved, "largest difference": off.max().item()}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="a run folder; default: networks whose sums are exact")
+    run = parser.parse_args().run
     importers = {}
     for name, importer in IMPORTERS.items():
         if lacks := missing_package(importer):
             print(f"{name}: left out, as {lacks} is not installed", file=sys.stderr)
         else:
             importers[name] = importer
+    if run is not None:
+        for line in compare_on_run(run, importers):
+            print(json.dumps(line), flush=True)
+        return
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     with tempfile.TemporaryDirectory() as folder:
         for shape, build in NETWORKS.items():
