@@ -224,6 +224,9 @@ def compare_on_run(run: Path, importers: dict[str, Importer]) -> Iterator[dict[s
             except Exception as error:  # whatever another program stumbles over
                 yield line | {"result": "refused", "why": f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"}
                 continue
+            if found.shape != logits.shape:
+                yield line | {"result": "other numbers", "why": f"scores {list(found.shape)}, not {list(logits.shape)}"}
+                continue
             off = (found - logits).abs().amax(1)
             right, alike = (float((found.argmax(1) == other).float().mean()) for other in (labels, logits.argmax(1)))
             moved = int((off > 1e-4).sum())

@@ -126,11 +126,11 @@ def test_frames_are_as_trained_or_as_asked_for(how, asked, frames):
 @pytest.mark.parametrize(
     ("how", "asked", "message"),
     [
-        ({}, {}, "in 4 parts, and a pipe has no end: .*--event-count"),
-        ({"split_by": "duration"}, {}, "--time-window"),
+        ({}, {}, "in 4 parts, and a pipe has no end: .*'event_count'"),
+        ({"split_by": "duration"}, {}, "'time_window'"),
         ({"frame_options": {"filter": "background=10ms"}}, {"event_count": 5}, "needs a whole recording"),
         ({"split_by": "duration", "frame_options": {"representation": "voxel_grid"}}, {}, "voxel grids"),
-        ({}, {"event_count": 5, "time_window": 5}, "either --time-window or --event-count"),
+        ({}, {"event_count": 5, "time_window": 5}, "either 'time_window' or 'event_count'"),
     ],
 )
 def test_what_a_pipe_cannot_be_is_refused(how, asked, message):

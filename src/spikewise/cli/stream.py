@@ -44,7 +44,7 @@ def stream(
     event_count: Annotated[int | None, arg(metavar="INT")] = None,
     top: Annotated[int, arg(help="how many classes to give")] = 3,
     device: Device = "auto",
-    model: ModelName = None,
+    name: ModelName = None,
     connect: Connect = None,
     reading: ReadingOptions = AS_IT_IS,
     as_json: Json = False,
@@ -59,7 +59,7 @@ def stream(
     from ..data.events.live import DamagedStream
     from ..engine.live import Watcher
 
-    watcher = Watcher(run, memory=parse_memory(memory), device=device, top=top, **given(name=model, connect=connect))
+    watcher = Watcher(run, memory=parse_memory(memory), device=device, top=top, **given(name=name, connect=connect))
     sizes = {"time_window": time_window, "event_count": event_count}
     opened = open_pipe if source == "-" else open_recording
     packets, frames = opened(Path(source), watcher.spec, speed, reading, sizes)

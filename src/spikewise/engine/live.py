@@ -15,7 +15,7 @@ from ..data.events.frames import FrameSpec
 from ..data.events.live import DamagedStream, LiveFrame, LiveFrames, Packet
 from ..data.input_spec import InputSpec
 from ..models.stream import Memory, StreamState, require_memory
-from ..wording import count
+from ..wording import count, option
 from .predict import Predictor
 
 
@@ -138,7 +138,9 @@ def live_spec(
     if trained.filter and recording is None:
         raise ValueError(f"this network was trained with filter={trained.filter!r}, which needs a whole recording: name a file")
     if time_window is not None and event_count is not None:
-        raise ValueError("frames are of a time or of so many events: use either --time-window or --event-count")
+        raise ValueError(
+            f"frames are of a time or of so many events: use either {option('time_window')} or {option('event_count')}"
+        )
     if time_window is not None:
         return replace(trained, T=None, split_by="duration", time_window=time_window, event_count=None), ""
     if event_count is not None:
@@ -146,13 +148,13 @@ def live_spec(
     if trained.size is not None:
         return replace(trained, T=None), ""
     assert trained.T is not None, "it has no size"
-    flag = "--time-window" if trained.split_by == "duration" else "--event-count"
+    by_time = trained.split_by == "duration"
+    flag = option("time_window" if by_time else "event_count")
     if recording is None:
         raise ValueError(
             f"this network was trained on recordings in {trained.T} parts, and a pipe has no end: say a frame's size, {flag}"
         )
     first, last = time_range(recording)
-    by_time = trained.split_by == "duration"
     size = -(-(last + 1 - first) // trained.T) if by_time else max(len(recording) // trained.T, 1)
     what = f"{size:,} us" if by_time else count(size, "event")
     said = f"frames of {what}, one of {trained.T} parts of the recording as in training; {flag} says otherwise"

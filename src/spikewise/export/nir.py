@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from .. import disk
 from ..kernels import CONNECT
+from ..models.calls import is_plain
 from ..models.chain import TimeDropout
 from ..models.folding import fold_norms
-from ..models.layers import ConvNorm, ConvNormFire, MaxPool, SpikeConvNorm, is_plain
+from ..models.layers import ConvNorm, ConvNormFire, MaxPool, SpikeConvNorm
 from ..models.membrane_shortcut import MSBlock
 from ..models.network import Network
 from ..models.residual import PlainBlock, SEWBlock, SpikingBlock, ThresholdNormBlock

@@ -4,8 +4,9 @@ from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
+from ..models.calls import is_watched
 from ..models.event_nets import EventNet
-from ..models.layers import Fire, is_watched
+from ..models.layers import Fire
 from ..models.network import Network
 from ..models.residual import Block
 from ..models.resnet import ResNet

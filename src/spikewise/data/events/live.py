@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...durations import format_duration
+from ...wording import choice, option
 from .bin_events import bin_events, cell_of, num_cells
 from .bins import SPLITS
 from .events import Events
@@ -58,7 +59,7 @@ class LiveFrames:
 
     def __init__(self, spec: FrameSpec, max_count: int = 0):
         if spec.size is None:
-            names = " or ".join(split.size for split in SPLITS.values())
+            names = choice(option(split.size) for split in SPLITS.values())
             raise ValueError(f"a stream has no end to divide by {spec.T}; say the size of its frames ({names})")
         self.spec, self.max_count, self.by_time = spec, max_count, spec.split_by == "duration"
         self.begin: int | None = None  # of the open frame, by time

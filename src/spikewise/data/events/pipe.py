@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...wording import option
 from .events import Events
 from .formats import FORMATS, format_of
 from .formats.packed import SNIFF_BYTES
@@ -111,5 +112,5 @@ class TextPipe:
             pixel, sensor = f"x={x[good]}, y={y[good]}", f"{self.size[1]} x {self.size[0]} pixels"
             raise DamagedStream(
                 f"{NAME}: event {self.num_events + 1:,} ({pixel}, polarity {codes[good]}) is not on the sensor of {sensor} "
-                "(--sensor HEIGHT,WIDTH), or its polarity none of 0, -1 and 1"
+                f"({option('sensor')} says another), or its polarity none of 0, -1 and 1"
             )
