@@ -61,11 +61,12 @@ def test_what_cannot_be_converted_is_one_line_and_nothing_is_written(arguments, 
 
 
 def test_a_run_becomes_a_folder_with_all_that_it_knows(tmp_path, capsys):
-    options = ["--optim.epochs", "1", "--data.train-samples", "128", "--data.test-samples", "64", "--model.width", "0.25"]
+    options = ["--stop-epoch", "1", "--data.train-samples", "128", "--data.test-samples", "64", "--model.width", "0.25"]
     assert main(["train", "digits", *options, "--out", str(tmp_path / "run"), "--quiet"]) == 0
     assert main(["convert", str(tmp_path / "run"), str(tmp_path / "mine")]) == 0
     card = (tmp_path / "mine" / "README.md").read_text()
     assert "| recipe | `digits`, seed 0, with data.train_samples=128" in card
+    assert ", 1 of 12 epochs |" in card
     correct = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["test_correct"]
     assert f"({correct} of 64)" in card
     assert "layer3.2 0." in card

@@ -81,6 +81,10 @@ def test_parts_of_ones_own_are_called_by_their_names():
     assert "sew_resnet20, mine, IF neurons" in model_card(build_model("sew_resnet20", num_classes=2, connect=mine))
 
 
+def test_recordings_bring_their_own_time_steps():
+    assert "T = 4" not in model_card(build_model("sew_7b", num_classes=2))
+
+
 def test_a_network_of_relu_is_not_called_spiking():
     front, body = read_yaml(model_card(build_model("resnet20", num_classes=2)))
     assert front["tags"] == ["resnet20"]

@@ -6,10 +6,11 @@ from pathlib import Path
 from ..config import Config
 from ..data.messages import notice, one_line
 from ..engine.run.fingerprint import flatten_config
-from ..engine.run.folder import read_config
+from ..engine.run.folder import METRICS, read_config, read_lines
 from ..models.card import TrainingFacts
 from ..models.recorder import firing_rates
 from ..recipes import RECIPES
+from ..wording import count
 from .energy import count_operations
 from .load import load_analysis_input, recorded_progress
 
@@ -37,7 +38,7 @@ def describe_run(run: str | Path, *, license: str = "", data_root: str | None = 
             rates = {name: block.branch for name, block in firing_rates(net, shown).items() if not math.isnan(block.branch)}
             energy = {cost.what: cost.total / 1e6 for cost in count_operations(net, shown).costs if cost.what in SHOWN}
     return TrainingFacts(
-        recipe=describe_recipe(config),
+        recipe=describe_recipe(config) + describe_progress(Path(run), config),
         correct=correct,
         total=total,
         rates=rates,
@@ -54,3 +55,9 @@ def describe_recipe(config: Config) -> str:
     now, before = flatten_config(config), flatten_config(RECIPES[config.recipe]())
     changed = ", ".join(f"{name}={value!r}" for name, value in now.items() if before[name] != value and name not in UNTOLD)
     return f"`{config.recipe}`, seed {config.seed}" + (f", with {changed}" if changed else "")
+
+
+def describe_progress(run: Path, config: Config) -> str:
+    """Of a run that was not run to its end, how far it is."""
+    done = len(read_lines(run / METRICS))
+    return "" if done >= config.optim.epochs else f", {done} of {count(config.optim.epochs, 'epoch')}"

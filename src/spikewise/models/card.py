@@ -73,7 +73,8 @@ def describe(net: Network, facts: TrainingFacts) -> dict[str, str]:
     options = effective_options(entry, net.spec)
     words = [net.spec["name"]]
     words += [word_of(options["connect"])] if "connect" in entry.options else []
-    words += [f"{word_of(options['neuron'])} neurons", f"T = {net.T}"] if net.spiking else []
+    words += [f"{word_of(options['neuron'])} neurons"] if net.spiking else []
+    words += [f"T = {net.T}"] if net.spiking and entry.family != "event" else []  # recordings bring their own
     words.append(count(sum(parameter.numel() for parameter in net.parameters()), "parameter"))
     rows = {"network": ", ".join(words)}
     if (spec := net.input_spec) is not None:
