@@ -22,9 +22,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}")
         self.end_headers()
         if self.command == "GET":
+            cut, self.server.cuts = self.server.cuts, max(0, self.server.cuts - 1)  # before the client can have it all
             self.server.requested.append(wanted)
-            self.wfile.write(part[: len(part) // 2] if self.server.cuts else part)
-            self.server.cuts = max(0, self.server.cuts - 1)
+            self.wfile.write(part[: len(part) // 2] if cut else part)
 
     do_HEAD = do_GET
 

@@ -19,7 +19,8 @@ SIDE = 8
 def network(name, **how):
     """With norms that let every layer fire."""
     torch.manual_seed(0)
-    how = {"num_blocks": 1, "width": 0.25} | how if name.endswith("7b") else {"width": 0.25, "T": 2} | how
+    of_kind = {"num_blocks": 1} if name.endswith("7b") else {} if name.startswith("resnet") else {"T": 2}
+    how = {"width": 0.25} | of_kind | how
     net = build_model(name, num_classes=3, **how).eval()
     for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d)):
         nn.init.uniform_(norm.weight, 0.8, 1.6)

@@ -38,6 +38,8 @@ def list_tables(topic: Annotated[Positional[str], arg(metavar="TOPIC")] = "all",
             print(f"{name}:")
         for key, line in table.items():
             print(f"  {key:<30} {line}")
+        if not table:
+            print("  none in this version")
 
 
 def all_tables() -> dict[str, Mapping[str, object]]:
@@ -46,6 +48,7 @@ def all_tables() -> dict[str, Mapping[str, object]]:
     from ..data.events import FILTERS, FORMATS, REPRESENTATIONS
     from ..kernels import BACKENDS, CONNECT, SURROGATES
     from ..models import MODELS
+    from ..models.shipped import shipped_weights
     from ..neurons import NEURONS
     from ..recipes import RECIPES
 
@@ -60,6 +63,7 @@ def all_tables() -> dict[str, Mapping[str, object]]:
         "formats": FORMATS,
         "representations": REPRESENTATIONS,
         "filters": FILTERS,
+        "weights": shipped_weights(),
     }
 
 
@@ -71,10 +75,11 @@ def describe_entry(entry: object) -> str:
     from ..data.events.representations import Representation
     from ..kernels import Backend
     from ..models.registry import ModelEntry
+    from ..models.shipped import ShippedWeights
 
     if isinstance(entry, Backend):
         return entry.unavailable_reason(None) or "runs here"
-    if isinstance(entry, DatasetEntry | Format | Representation | Filter):
+    if isinstance(entry, DatasetEntry | Format | Representation | Filter | ShippedWeights):
         return entry.description
     if isinstance(entry, Config):
         return f"{entry.model.name} {entry.model.connect} on {entry.data.name}, {count(entry.optim.epochs, 'epoch')}"

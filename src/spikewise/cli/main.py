@@ -20,6 +20,7 @@ from ..config import Config
 from ..wording import did_you_mean, options_as_flags, unknown_name
 from . import data, events
 from .analysis import analyze, diagnose, energy
+from .convert import convert
 from .cut import cut
 from .export import export
 from .imports import FLAG, import_modules, import_of_run, take_imports
@@ -82,6 +83,7 @@ COMMANDS = {
     "diagnose": Command(diagnose, "RUN|FILE"),
     "energy": Command(energy, "RUN|FILE"),
     "export": Command(export, "RUN|FILE OUT"),
+    "convert": Command(convert, "RUN|FILE OUT"),
     "reproduce": Command(reproduce, "[NAME]"),
     "data download": Command(data.download, "NAME"),
     "data prepare": Command(data.prepare, "NAME --source FILES"),
@@ -182,7 +184,7 @@ def call_command(name: str, args: list[str], imports: tuple[str, ...], given: li
     else:
         call = bind(name, f"spikewise {name}", args)
         if "run" in call.keywords and not imports:  # else they were named anew
-            import_of_run(call.keywords["run"])
+            import_of_run(Path(call.keywords["run"]))
         if imports and COMMANDS[name].function is resume:
             call = partial(call, imports=imports)
     trains = COMMANDS[name].function in (train, resume)

@@ -61,7 +61,10 @@ StopEpoch = Annotated[
 ]
 Picture = Annotated[Path | None, arg(metavar="FILE", help="draw into this file")]
 Run = Annotated[Positional[Path], arg(metavar="RUN", help="the run folder")]
-RunOrFile = Annotated[Positional[Path], arg(metavar="RUN|FILE", help="a run folder, or a file of weights")]
+RunOrFile = Annotated[
+    Positional[str],
+    arg(metavar="RUN|FILE", help="a run folder; a file of weights, its address, or a name of `spikewise list weights`"),
+]
 DatasetName = Annotated[Positional[str], arg(metavar="NAME")]
 Recording = Annotated[Positional[Path], arg(metavar="FILE", help="a recording")]
 Format = Annotated[str | None, arg(metavar="NAME", help="the recording's, of `spikewise list formats`; default as it tells")]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from ..engine.evaluate import Answers
     from ..engine.metrics import Result
+    from ..models.published_files import PublishedAccuracy
 
 
 def train(
@@ -115,7 +117,7 @@ def print_result(result: "Result", device: Device, *, quiet: bool, as_json: bool
         print(json.dumps({"recipe": config.recipe, "seed": config.seed, **vars(result), "run": str(result.run)}))
         return
     if MODELS[config.model.name].spiking and not quiet:
-        analyze(result.run, device=device, data_root=data_root)
+        analyze(str(result.run), device=device, data_root=data_root)
     words = {"test": "test split", "validation": "samples held out for validation"}
     print(
         f"test accuracy: final {100 * result.final:.1f} % ({result.correct} of {result.total}), "
@@ -147,6 +149,7 @@ def evaluate(
     batch: Annotated[int | None, arg(help="samples computed at once; default as in training")] = None,
     by_class: Annotated[bool, arg(help="accuracy of each class, and what it is taken for")] = False,
     csv_file: Annotated[Path | None, arg(name="csv", metavar="FILE", help="write the answer to each sample")] = None,
+    fold: bool = False,
     name: ModelName = None,
     connect: Connect = None,
     as_json: Json = False,
@@ -155,33 +158,42 @@ def evaluate(
 
     Args:
         checkpoint: the last weights, or those of the best epoch (chosen on samples held out for validation, or the test split)
+        fold: with batch norms folded into the convolutions, as exported networks have them, and what that changes
     """
     from ..engine.evaluate import Answers
     from ..engine.evaluate import evaluate as evaluate_run
     from ..engine.run.folder import is_run as is_run_folder
 
     require_folders(csv_file)
-    answers = Answers()
-    score = evaluate_run(
+    score_run = partial(
+        evaluate_run,
         run,
         device=device,
         checkpoint=checkpoint,
         data_root=data_root,
         data_name=data_name,
         batch=batch,
-        answers=answers,
         quiet=as_json,
         **given(T=T, name=name, connect=connect),
     )
+    unfolded = Answers()
+    score = score_run(answers=unfolded)
+    answers, folding = unfolded, {}
+    if fold:
+        answers, before = Answers(), score
+        score = score_run(answers=answers, fold=True)
+        other = sum(old != new for old, new in zip(unfolded.predicted, answers.predicted, strict=True))
+        folding = {"unfolded_accuracy": before.accuracy, "answers_changed_by_folding": other}
     is_run = is_run_folder(run)
-    config, done = progress(run) if is_run else (None, 0)
+    config, done = progress(Path(run)) if is_run else (None, 0)
     names, confusion = answers.class_names, answers.confusion()
     if csv_file is not None:
         write_answers(csv_file, answers)
     if as_json:
         header = {"run": str(run), "checkpoint": checkpoint, "accuracy": score.accuracy}
         more = {"classes": names, "confusion": confusion.tolist()}
-        print(json.dumps({**header, **vars(score), "epochs": done, **more}))
+        published = {"published": score.published._asdict() | {"run": score.published.run.model}} if score.published else {}
+        print(json.dumps({**header, **vars(score), "epochs": done, **folding, **published, **more}))
         return
     unfinished = ""
     if config is not None and done < config.optim.epochs:
@@ -190,8 +202,24 @@ def evaluate(
     top5 = f", top-5 {100 * score.correct_top5 / score.total:.2f} %" if len(names) > 5 else ""
     correct = f"{score.correct} of {score.total}"
     print(f"{run}{said}: test accuracy {100 * score.accuracy:.2f} % ({correct}), loss {score.loss:.4f}{top5}")
+    if folding:
+        print(
+            f"norms folded; unfolded {100 * folding['unfolded_accuracy']:.2f} %, "
+            f"{folding['answers_changed_by_folding']:,} of {score.total:,} answers are others"
+        )
+    if score.published:
+        print(compare_with_published(100 * score.accuracy, score.published))
     if by_class:
         print(class_table(confusion, names))
+
+
+def compare_with_published(accuracy: float, published: "PublishedAccuracy") -> str:
+    """Accuracy beside that of the authors' log, in per cent."""
+    run, epoch = published.run, published.epoch
+    what = f"published {run.model}{' ' + run.connect if run.connect else ''} on {run.data}, T = {run.T}, epoch {epoch}"
+    if published.accuracy is None:
+        return f"{what}: no accuracy is known here; behind the last epoch, {run.last_epoch}, it is {run.last:.2f} %"
+    return f"{what}: {published.accuracy:.2f} %; here {accuracy - published.accuracy:+.2f} points"
 
 
 def class_table(confusion: "np.ndarray", names: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """Accuracy and loss of a network on a whole split, and the networks of finished runs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from ..config import Config, Data, Optim
 from ..data import Dataset, find_dataset
 from ..data.input_spec import match_classes
 from ..models import Network
+from ..models.folding import fold_norms
 from ..models.network import require_positive
+from ..models.published_files import PublishedAccuracy
 from ..models.weights import load_pretrained, resolve_weights_file
 from ..progress import MinuteLines
 from ..wording import count, option
@@ -63,12 +65,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class Score:
-    """Correct predictions among `total` samples, their mean loss, and how often the label is among the five largest logits."""
+    """Correct predictions among `total` samples, their mean loss, and how often the label is among the five largest logits.
+
+    published:  what the authors' log says, where the network is of a file of theirs
+    """
 
     correct: int
     total: int
     loss: float
     correct_top5: int
+    published: PublishedAccuracy | None = None
 
     @property
     def accuracy(self) -> float:
@@ -261,6 +267,7 @@ def evaluate(
     batch: int | None = None,
     answers: Answers | None = None,
     quiet: bool = True,
+    fold: bool = False,
     **overrides: Any,
 ) -> Score:
     """Score a run on its test split, in the precision of its config; or a weights file, in float32.
@@ -274,6 +281,7 @@ def evaluate(
     batch:       samples computed at once; None: as in training, of a file 64
     answers:     takes what the network says of each sample
     quiet:       False: where standard error is no terminal, say there once a minute how far it is
+    fold:        whether batch norms are folded into the convolutions first (folding.py), as exported networks have them
     overrides:   as of `load_pretrained`: T, the time steps for which an image is shown, and what a file does not tell
     Raises:      FileNotFoundError, ValueError with what is wrong and what to do
     """
@@ -285,6 +293,14 @@ def evaluate(
     assert config is not None, "the test split is of its data"
     precision, batch = config.optim.eval_precision, batch or config.optim.shard_batch
     workers = fit_workers(resolve_num_workers(workers, where), data, batch, Console(quiet).line)
-    return evaluate_network(
-        net.to(where), data, where, precision=precision, batch=batch, workers=workers, quiet=quiet, answers=answers
+    score = evaluate_network(
+        (weights_channels_last(fold_norms(net)) if fold else net).to(where),
+        data,
+        where,
+        precision=precision,
+        batch=batch,
+        workers=workers,
+        quiet=quiet,
+        answers=answers,
     )
+    return replace(score, published=net.published)

@@ -94,7 +94,7 @@ def describe_weights(config: Config) -> dict[str, Any]:
     """Where the initial weights came from: the file, its sha256, and under "weights" the same of the run that made it."""
     if config.weights is None:
         return {}
-    file = resolve_weights_file(Path(config.weights))
+    file = resolve_weights_file(config.weights)
     with file.open("rb") as opened:
         described: dict[str, Any] = {"file": str(file.resolve()), "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
     with contextlib.suppress(OSError, ValueError, AttributeError, KeyError):  # of no run, or of one that began fresh

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from .. import disk
 from ..data.input_spec import class_changes
-from ..models.weights import WEIGHTS_FILE, read_class_names
+from ..models.shipped import WEIGHTS_FILE
+from ..models.weights import read_class_names
 from ..wording import count
 from .console import Console
 from .metrics import best_epoch_metrics

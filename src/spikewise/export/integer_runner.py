@@ -3,6 +3,7 @@
 The file's format and every operation are in docs/integer.md. All numbers are whole; nothing here is a float.
 """
 
+import math
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +213,7 @@ def read_program(path: str | Path) -> Program:
 
     def take(kind: str, *shape: int) -> np.ndarray:
         nonlocal place
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+        size = math.prod(shape) * np.dtype(kind).itemsize  # of Python's own integers: a file may claim any
         if size > len(content) - place:
             raise ValueError(f"{path} ends after {len(content):,} bytes, in the middle of a table; get it again")
         found = np.frombuffer(content[place : place + size], kind).reshape(shape)
@@ -239,4 +240,63 @@ def read_program(path: str | Path) -> Program:
         program.operations.append(Operation(kind, source, other, target, numbers, weights, bias))
     if place != len(content):
         raise ValueError(f"{path} has {len(content) - place:,} bytes too many; get it again")
+    try:
+        require_runnable(program)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; get it again") from None
     return program
+
+
+def require_runnable(program: Program) -> None:
+    """Refuse a program that could not run to its end: shapes are followed from operation to operation.
+
+    Raises:  ValueError
+    """
+    shapes, features = {0: program.shape}, 0
+    for number, operation in enumerate(program.operations):
+        if operation.source not in shapes or (takes_two(operation) and operation.other not in shapes):
+            raise ValueError(f"operation {number} reads what no operation before it has written")
+        shape, other = shapes[operation.source], shapes.get(operation.other)
+        if not fits(operation, shape, other):
+            raise ValueError(f"operation {number}, {NAMES[operation.kind]}, does not fit what it reads, {list(shape)}")
+        if operation.kind == FEATURES:
+            features = shape[0]
+        else:
+            shapes[operation.target] = output_shape(operation, shape)
+    if features != program.head.shape[1]:
+        raise ValueError(f"its head reads {program.head.shape[1]} features, and is given {features}")
+
+
+def takes_two(operation: Operation) -> bool:
+    return operation.kind in (ADD, AND, IAND)
+
+
+def window_of(operation: Operation) -> tuple[int, int, int]:
+    """Size, stride and padding of a convolution or a pooling."""
+    if operation.kind == CONV:
+        return operation.weights.shape[-1], operation.numbers[0], operation.numbers[1]
+    return operation.numbers[0], operation.numbers[1], operation.numbers[2]
+
+
+def fits(operation: Operation, shape: tuple[int, int, int], other: tuple[int, int, int] | None) -> bool:
+    """Whether numbers and tables of an operation suit the shape that it reads."""
+    channels, *sides = shape
+    tables, numbers = operation.weights.shape, operation.numbers
+    if operation.kind == FIRE:
+        return tables == (2, channels) and 0 <= numbers[0] <= 1 << LEAK_BITS and 0 <= numbers[1] <= 8
+    if takes_two(operation):
+        return shape == other and (operation.kind != ADD or 0 in tables or tables == (2, channels))
+    if operation.kind == FEATURES:
+        return True
+    size, stride, padding = window_of(operation)
+    whole = size >= 1 and stride >= 1 and 0 <= padding < size and min(sides) + 2 * padding >= size
+    return whole and (operation.kind != CONV or tables == (len(operation.weights), channels, size, size))
+
+
+def output_shape(operation: Operation, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    channels, height, width = shape
+    if operation.kind not in (CONV, MAXPOOL, SUMPOOL):
+        return shape
+    size, stride, padding = window_of(operation)
+    height, width = ((side + 2 * padding - size) // stride + 1 for side in (height, width))
+    return (len(operation.weights) if operation.kind == CONV else channels), height, width

@@ -73,6 +73,7 @@ def export_onnx(net: Network, path: str | Path, *, shape: tuple[int, int], T: in
     net = on_reference_kernels(net)
     steps = net.T if T is None else T
     require_positive(T=steps)
+    net.T = steps  # of the copy: so often it sees a still image
     events = net.in_channels == 2
     frame = torch.zeros(2, net.in_channels, *shape, dtype=net.dtype)
     facts = describe(net, steps, shape)

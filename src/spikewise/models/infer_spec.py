@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..kernels import CONNECT
 from ..wording import option
-from .key_maps import published_names, torchvision_names
+from .key_maps import published_names, spikingjelly_names, torchvision_names
 from .network import Network
 from .resnet import BOTTLENECK_DEPTHS, IMAGENET_DEPTHS
 
@@ -24,6 +24,8 @@ def detect_layout(tensors: dict[str, Tensor]) -> tuple[Infer, Callable[[Network]
     if "conv.0.0.module.0.weight" in tensors:
         return infer_published_event_net, published_names
     if "layer1.0.conv1.weight" in tensors and "bn1.weight" in tensors:
+        if "sn1.w" in tensors:
+            return infer_spikingjelly, spikingjelly_names
         return infer_torchvision, torchvision_names
     if {"stem.conv.weight", "stage1.widen.conv.weight", "layers.0.conv.weight", "layers.1.weight"} & set(tensors):
         return infer_native, lambda net: {name: name for name in net.state_dict()}
@@ -90,6 +92,13 @@ def infer_published_event_net(
 def infer_torchvision(tensors: dict[str, Tensor], metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     spec = {"name": f"resnet{infer_resnet_depth(tensors, '')}", **infer_image_shapes(tensors)}
     return spec | (infer_connect(metadata, overrides) if str(overrides.get("name", "")).startswith("sew_") else {})
+
+
+def infer_spikingjelly(tensors: dict[str, Tensor], metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """SpikingJelly's network with PLIF neurons; of neurons without parameters its names are torchvision's."""
+    kind = "sew" if any(".downsample_sn." in name for name in tensors) else "spiking"
+    spec = {"name": f"{kind}_resnet{infer_resnet_depth(tensors, '')}", "neuron": "PLIF", **infer_image_shapes(tensors)}
+    return spec | (infer_connect(metadata, overrides) if kind == "sew" else {})
 
 
 def infer_native(tensors: dict[str, Tensor], metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Tensor names: ours, those of the published networks, and those of torchvision, one to one.
+"""Tensor names: ours, those of the published networks, of SpikingJelly, and of torchvision, one to one.
 
 Every rule is a table from a part of our name to the same part of theirs; a network's own structure says which parts there are.
 """
@@ -9,7 +9,7 @@ from torch import nn
 
 from .event_nets import EventNet
 from .network import Network
-from .residual import SEWBlock, SpikingBlock
+from .residual import Block, SEWBlock, SpikingBlock
 from .resnet import ResNet
 
 Rename = Callable[[str], str]
@@ -21,12 +21,11 @@ def published_names(net: Network) -> dict[str, str]:
     Raises:  ValueError where the paper's authors published no network of this kind
     """
     if isinstance(net, ResNet):
-        kinds = {type(block) for block in net.blocks.values()}
-        if not kinds <= {SEWBlock, SpikingBlock} or net.num_stages != 4:
+        if (block := published_block(net)) is None:
             raise ValueError(
                 f"{model_name(net)}: there are no published names for it, only for SEW and Spiking ResNet-18 to -152"
             )
-        down = "downsample.0.module" if kinds == {SEWBlock} else "downsample.module"
+        down = "downsample.0.module" if block is SEWBlock else "downsample.module"
         key_map = resnet_key_map(net, conv="{layer}.module.0", norm="{layer}.module.1", down=(f"{down}.0", f"{down}.1"))
     else:
         if not isinstance(net, EventNet):
@@ -36,10 +35,38 @@ def published_names(net: Network) -> dict[str, str]:
 
 
 def torchvision_names(net: Network) -> dict[str, str]:
-    """Our name -> torchvision's, for every tensor of an image network. (SpikingJelly 0.0.0.0.14 and later use the same.)"""
+    """Our name -> torchvision's, for every tensor of an image network.
+
+    Raises:  ValueError where torchvision has no network of this kind
+    """
     if not isinstance(net, ResNet) or net.num_stages != 4:
         raise ValueError(f"{model_name(net)}: torchvision has no such network, only ResNet-18 to -152")
-    return map_state_dict_keys(net, resnet_key_map(net, conv="{layer}", norm="{bn}", down=("downsample.0", "downsample.1")))
+    return map_state_dict_keys(net, torchvision_key_map(net))
+
+
+def spikingjelly_names(net: Network) -> dict[str, str]:
+    """Our name -> that of SpikingJelly 0.0.0.0.14 and later, for every tensor of an image network.
+
+    They are torchvision's, with the neurons' beside them: PLIF's time constants, of which torchvision knows none.
+    Raises:  ValueError where SpikingJelly has no network of this kind
+    """
+    if not isinstance(net, ResNet) or (block := published_block(net)) is None:
+        raise ValueError(f"{model_name(net)}: SpikingJelly has no such network, only SEW and Spiking ResNet-18 to -152")
+    key_map = torchvision_key_map(net) | {"stem.neuron": "sn1"}
+    for name in net.blocks:
+        key_map |= {f"{name}.conv{number}.neuron": f"{name}.sn{number}" for number in (1, 2, 3)}
+        key_map |= {f"{name}.shortcut.neuron": f"{name}.downsample_sn"} if block is SEWBlock else {}
+    return map_state_dict_keys(net, key_map)
+
+
+def published_block(net: ResNet) -> type[Block] | None:
+    """Which of the two published kinds the blocks of an image network are; None: another, or of several kinds."""
+    kinds = {type(block) for block in net.blocks.values()}
+    return next((kind for kind in (SEWBlock, SpikingBlock) if kinds == {kind} and net.num_stages == 4), None)
+
+
+def torchvision_key_map(net: ResNet) -> dict[str, str]:
+    return resnet_key_map(net, conv="{layer}", norm="{bn}", down=("downsample.0", "downsample.1"))
 
 
 def resnet_key_map(net: ResNet, *, conv: str, norm: str, down: tuple[str, str]) -> dict[str, str]:
@@ -80,7 +107,7 @@ def map_state_dict_keys(net: nn.Module, key_map: dict[str, str]) -> dict[str, st
     for ours in net.state_dict():
         module, _, tensor = ours.rpartition(".")
         if module not in key_map:
-            raise ValueError(f"{model_name(net)}: {ours!r} has no counterpart in the published networks")
+            raise ValueError(f"{model_name(net)}: {ours!r} has no counterpart under these names")
         names[ours] = f"{key_map[module]}.{tensor}"
     return names
 

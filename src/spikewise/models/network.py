@@ -24,6 +24,7 @@ from .streaming import assign_state_keys, neurons, run_streamed, spiking_layers
 
 if TYPE_CHECKING:  # networks are built without readers of images and events
     from ..data.input_spec import InputSpec
+    from .published_files import PublishedAccuracy
 
 INPUT_ADVICE = (
     "does not say what it was trained on: load it in Python, set net.input_spec = sw.InputSpec(class_names=(...), "
@@ -54,6 +55,7 @@ class Network(LayerOwner):
         self.num_features = 0  # of each step, before the head: set by the network
         self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
         self.input_spec: InputSpec | None = None  # what it is shown and answers, where that is known; checked when it is set
+        self.published: PublishedAccuracy | None = None  # of a file of the authors: what their log says of it
         self.told_of_range = False  # whether the user knows that pixels lie between 0 and 1
         self.min_image_size = 1  # pixels
         self.checkpointing = "none"

@@ -1,4 +1,4 @@
-"""Weights from and to files: ours, the published checkpoints, torchvision's. Nothing in a file can run code."""
+"""Weights from and to files: ours, the published checkpoints, SpikingJelly's, torchvision's. Nothing in a file can run code."""
 
 import argparse
 import dataclasses
@@ -17,14 +17,17 @@ from torch import Tensor, nn
 from .. import disk
 from ..neurons import Neuron
 from ..wording import count, option
+from .card import MARK, TrainingFacts, model_card
+from .convert import OTHER_IAND, rename_tensors, swaps_iand
 from .infer_spec import detect_layout, summarize_names
-from .key_maps import published_names, torchvision_names
+from .key_maps import spikingjelly_names, torchvision_names
 from .network import Network, require_positive
 from .parts import build_empty, changed_parts, replace_parts
+from .published_files import find_published, input_of
 from .registry import DEFAULTS, effective_options, find_model
+from .shipped import CARD, WEIGHTS_FILE, shipped_weights
 from .tensor_file import serialize
 
-WEIGHTS_FILE = "model.safetensors"
 FORMAT_VERSION = (
     3  # 2 with parts that build_model did not make, 3 with frames beyond counts: older readers refuse what they lack
 )
@@ -37,19 +40,23 @@ HARMLESS_TYPES: list[Any] = [
     *((PurePosixPath, f"pathlib.{name}") for name in ("PosixPath", "PurePosixPath")),
     *((PureWindowsPath, f"pathlib.{name}") for name in ("WindowsPath", "PureWindowsPath")),
 ]
-OTHER_PROGRAMS = {  # files of `spikewise export`
+OTHER_PROGRAMS = {  # files of `spikewise export`, and their like
     ".onnx": "an ONNX file, which onnxruntime runs (docs/onnx.md)",
     ".spk": "an integer network, which spikewise.export.integer_runner runs (docs/integer.md)",
+    ".h5": "an HDF5 file, which NIR and Keras have",
 }
+FIRST_BYTES = {b"SPKWINT\0": ".spk", b"\x89HDF": ".h5"}  # whatever the file is called
 FREE_OPTIONS = {"T", "backend", "zero_init"}  # of `load_pretrained`: they contradict no file
 STATE_DICT_KEYS = ("model", "net", "state_dict")  # where checkpoints keep their tensors; "model" and "net": the published ones
 
 
-def save_pretrained(net: nn.Module, folder: str | Path) -> Path:
+def save_pretrained(net: nn.Module, folder: str | Path, *, facts: TrainingFacts | None = None) -> Path:
     """Write `folder`/model.safetensors, which says itself which network it is; `load_pretrained` reads it back.
 
+    Beside it stands a model card, README.md, of what is known of the network; another README.md is left as it is.
     net:      a network of `build_model`, also with other parts than it was built with (parts.py), or inside torch.compile,
               DistributedDataParallel or an AveragedModel
+    facts:    what the card says beyond the network: recipe, accuracy, rates, energy, licence
     Returns:  the file
     Raises:   ValueError for what a file cannot tell, by name; nothing is written
     """
@@ -59,7 +66,17 @@ def save_pretrained(net: nn.Module, folder: str | Path) -> Path:
     beside = path.with_name(f".{WEIGHTS_FILE}.new")
     beside.write_bytes(content)
     beside.replace(path)
+    write_card(path.with_name(CARD), unwrap_module(net), facts)
     return path
+
+
+def write_card(file: Path, net: nn.Module, facts: TrainingFacts | None) -> None:
+    """Write the model card, unless another file is in its place."""
+    assert isinstance(net, Network), "only these are saved"
+    if file.exists() and MARK.encode() not in file.read_bytes()[:1000]:
+        say(f"{file} is not ours, and kept as it is; the model card is not written")
+        return
+    disk.atomic_write(file.absolute(), model_card(net, facts).encode())
 
 
 def serialize_pretrained(net: nn.Module) -> memoryview:
@@ -104,17 +121,19 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
     """Build the network that a file holds, with its weights and in its dtype.
 
     path:       a folder of `save_pretrained`, a run folder, a .safetensors file, or a checkpoint written by torch.save: the
-                published ones ("model" or "net" inside, with or without the training script's arguments), torchvision's, or a
-                bare dict of tensors
+                published ones ("model" or "net" inside, with or without the training script's arguments), SpikingJelly's,
+                torchvision's, or a bare dict of tensors; an address of one of them (https://, hf://, s3://, with
+                #sha256=HEX behind it or without); or a name of `spikewise list weights`
     overrides:  options of `build_model`, and `name`: what the file doesn't tell, or what you know better. One that contradicts
                 the file holds, and a line says so; T and backend are no properties of weights, and free. One that
                 only says where learning begins (zero_init, tau of PLIF) is refused
     num_classes other than the file's keeps all weights but the head's, and warns that the new head is untrained.
     Kind, depth and classes are read from tensor names and shapes; connect and T from the file's arguments where there are any.
+    Of the files that the authors published, `published` of the network says what accuracy is to be expected.
     torchvision's names make the ReLU twin, unless `name` says otherwise. The network comes in evaluation mode.
     Raises:     FileNotFoundError; ValueError that says what doesn't fit, or which override is needed
     """
-    file = resolve_weights_file(Path(path))
+    file = resolve_weights_file(path)
     tensors, metadata = read_weights(file)
     num_classes = overrides.pop("num_classes", None)
     try:
@@ -140,6 +159,10 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
             told = infer(tensors, metadata, overrides)
             net = build_empty(told | overrides)
             names = rename(net)
+            if known := find_published(file, net, metadata.get("record", {})):
+                net.published, net.input_spec = known, input_of(known.run)
+            if rename in (spikingjelly_names, torchvision_names) and swaps_iand(net):
+                say(f"{file}: {OTHER_IAND}")
         assign_tensors(net, tensors, names)
         refuse_overwritten(net, overrides, told)
         say_contradictions(file, net, overrides, told)
@@ -176,9 +199,14 @@ def say_contradictions(file: Path, net: Network, given: Collection[str], told: d
     holds, file_says = (effective_options(entry, {**options, **values}) for values in ({}, told))
     differing = [f"{option(key, holds[key])} as given, not {file_says[key]!r}" for key in named if holds[key] != file_says[key]]
     if differing:
-        from ..data.messages import notice  # here, as networks are built without readers of images and events
+        say(f"{file}: {', '.join(differing)} as the file says")
 
-        notice(f"{file}: {', '.join(differing)} as the file says")
+
+def say(text: str) -> None:
+    """`notice`, imported here, as networks are built without readers of images and events."""
+    from ..data.messages import notice
+
+    notice(text)
 
 
 def replace_head(net: Network, num_classes: int, file: Path) -> None:
@@ -186,15 +214,23 @@ def replace_head(net: Network, num_classes: int, file: Path) -> None:
     require_positive(num_classes=num_classes)
     before, dtype = net.num_classes, net.dtype
     setattr(net, net.head_name, nn.Linear(net.num_features, num_classes, dtype=dtype))
-    net.spec["num_classes"] = num_classes
+    net.spec["num_classes"], net.published = num_classes, None
     if net.input_spec is not None:
         net.input_spec = dataclasses.replace(net.input_spec, class_names=())
     old, new = count(before, "class"), num_classes
     warnings.warn(f"{file}: all but its head of {old}; the new head of {new} is untrained", stacklevel=3)
 
 
-def resolve_weights_file(path: Path) -> Path:
-    """The weights file of a folder; a file itself."""
+def resolve_weights_file(path: str | Path) -> Path:
+    """The weights file that a path, an address (remote.py) or the name of a network that comes with the package stands for."""
+    if isinstance(path, str) and "://" in path:
+        from ..data.remote import fetch  # here, as networks are built without readers of images and events
+
+        return fetch(path, WEIGHTS_FILE)
+    path = Path(path)
+    if not path.exists():
+        shipped = shipped_weights().get(path.as_posix())
+        path = shipped.folder if shipped else path
     if path.is_dir():
         for folder in (path, *(disk.follow(path / "checkpoints" / name) for name in ("last", "best"))):
             if (folder / WEIGHTS_FILE).is_file():
@@ -205,15 +241,13 @@ def resolve_weights_file(path: Path) -> Path:
         )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give a weights file, a folder of save_pretrained or a run folder")
-    if path.suffix.lower() in OTHER_PROGRAMS:
-        what = OTHER_PROGRAMS[path.suffix.lower()]
-        raise ValueError(f"{path} is {what}; give the run, or the weights file, that it was exported from")
     return path
 
 
 def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of a file, and what it says about them: our own spec, or the arguments of the script that wrote it."""
-    if file.suffix == ".safetensors":
+    refuse_other_programs(file)
+    if is_safetensors(file):
         try:
             with safe_open(file, "pt") as opened:
                 header = validate_header(json.loads((opened.metadata() or {}).get("spikewise", "{}")))
@@ -244,6 +278,25 @@ def read_class_names(file: Path) -> tuple[str, ...]:
     except (SafetensorError, ValueError, OSError, RecursionError):
         return ()
     return tuple(header.get("input", {}).get("class_names", ()))
+
+
+def refuse_other_programs(file: Path) -> None:
+    """Refuse what holds a network, but no weights by name.
+
+    Raises:  ValueError
+    """
+    with file.open("rb") as opened:
+        begin = opened.read(8)
+    kind = next((suffix for mark, suffix in FIRST_BYTES.items() if begin.startswith(mark)), file.suffix.lower())
+    if what := OTHER_PROGRAMS.get(kind):
+        raise ValueError(f"{file} is {what}; give the run, or the weights file, that it was exported from")
+
+
+def is_safetensors(file: Path) -> bool:
+    """By its suffix or, as addresses may have none, by its first bytes: the header's length, then JSON."""
+    with file.open("rb") as opened:
+        begin = opened.read(9)
+    return file.suffix == ".safetensors" or begin[8:] == b"{"
 
 
 def validate_header(header: Any) -> dict[str, Any]:
@@ -278,7 +331,7 @@ def unwrap_checkpoint(file: Path, content: Any) -> tuple[dict[str, Tensor], dict
         arguments = content.get("args")
         if isinstance(arguments, argparse.Namespace):
             arguments = vars(arguments)
-        metadata = {"args": arguments if isinstance(arguments, dict) else {}}
+        metadata = {"args": arguments if isinstance(arguments, dict) else {}, "record": read_record(content)}
         for key in STATE_DICT_KEYS:
             if isinstance(content.get(key), dict):
                 content = content[key]
@@ -293,6 +346,19 @@ def unwrap_checkpoint(file: Path, content: Any) -> tuple[dict[str, Tensor], dict
         if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise ValueError(f"{file}: {name!r} is no plain tensor, or larger than what the file holds of it")
     return content, metadata
+
+
+def read_record(content: dict[Any, Any]) -> dict[str, Any]:
+    """What a checkpoint of the authors says of its training: the epoch, counted from 0, and the best accuracy, in per cent."""
+    numbers = {
+        "epoch": (content.get("epoch"), 1),
+        "best": (content["max_test_acc1"], 1) if "max_test_acc1" in content else (content.get("max_test_acc"), 100),
+    }
+    return {
+        name: value * scale
+        for name, (value, scale) in numbers.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def strip_wrappers(content: dict[Any, Any]) -> dict[Any, Any]:
@@ -341,11 +407,14 @@ def assign_tensors(net: Network, tensors: dict[str, Tensor], names: dict[str, st
 
 def to_published(net: Network) -> dict[str, Tensor]:
     """The network's tensors under their published names, in the published order."""
-    names = published_names(net)
-    return {names[name]: tensor for name, tensor in net.state_dict().items()}
+    return rename_tensors(net, "authors")
+
+
+def to_spikingjelly(net: Network) -> dict[str, Tensor]:
+    """The network's tensors under SpikingJelly's names (0.0.0.0.14 and later, 2.0 included)."""
+    return rename_tensors(net, "spikingjelly")
 
 
 def to_torchvision(net: Network) -> dict[str, Tensor]:
     """The network's tensors under torchvision's names."""
-    names = torchvision_names(net)
-    return {names[name]: tensor for name, tensor in net.state_dict().items()}
+    return rename_tensors(net, "torchvision")

@@ -88,7 +88,7 @@ def measure_rates(experiment: Experiment, run: ExperimentRun | None, o: Options)
     where, config = choose_device(o.device), build_config(experiment, o)
     if run is None or run.run is None:
         assert o.weights is not None, "no run: published weights"
-        net = load_published(experiment, o.weights, config)
+        net = load_published(experiment, o.weights, config, check=o.check)
     else:
         net = load_run(run.run, data_root=o.data_root)[0]
     test = EvalBatches(load_data(config, "test"), SAMPLES)

@@ -128,20 +128,24 @@ def describe_machines(run: Path) -> str:
     return "; ".join(dict.fromkeys(map(describe_machine, (env, *env.get("resumed", [])))))
 
 
-def load_published(experiment: Experiment, folder: Path, config: Config) -> Network:
+def load_published(experiment: Experiment, folder: Path, config: Config, *, check: bool = False) -> Network:
     """The network of a published file of weights.
 
+    check:   whether it is shown synthetic data, which has but a few of its classes: they are not matched by name then
     Raises:  ValueError where none was published; FileNotFoundError where the folder does not hold it
     """
     if experiment.weights is None:
         raise ValueError(f"no weights of {experiment.name} were published; leave out --weights, to train it")
-    return load_pretrained(folder / experiment.weights, name=config.model.name, connect=config.model.connect, T=config.model.T)
+    net = load_pretrained(folder / experiment.weights, name=config.model.name, connect=config.model.connect, T=config.model.T)
+    if check:
+        net.input_spec = None
+    return net
 
 
 def evaluate_published(experiment: Experiment, o: Options, folder: Path) -> ExperimentRun:
     """The published weights on the test split, as one epoch, the last."""
     start, config, where = time.perf_counter(), build_config(experiment, o), choose_device(o.device)
-    net = load_published(experiment, folder, config).to(where)
+    net = load_published(experiment, folder, config, check=o.check).to(where)
     test, precision = load_data(config, "test"), config.optim.eval_precision
     result = evaluate_network(net, test, where, precision=precision, batch=EVAL_BATCH, workers=o.workers or 0)
     epochs, seconds = RECIPES[experiment.recipe]().optim.epochs, time.perf_counter() - start

@@ -14,8 +14,9 @@ from ... import disk
 from ..dataset import DatasetEntry, require_labels, require_split
 from ..files import find_folder
 from ..images.photographs import ImageFiles, View
-from ..images.shards import REMOTE_URL, ShardEntries, Share, load_shard_index, open_entry, read_all, read_bytes
+from ..images.shards import ShardEntries, Share, load_shard_index, open_entry, read_all, read_bytes
 from ..inspection import Track, require_readable
+from ..remote import REMOTE_URL
 from ..sampler import rng_from
 from .image_folder import SPLIT_FOLDERS, image_folder
 

@@ -5,32 +5,29 @@ KEY.cls, its label in digits (or KEY.json with "cls" or "label"). Nothing is unp
 range, so that the order of training stays a function of (seed, epoch), as for any other data set.
 """
 
-import functools
 import hashlib
 import io
 import itertools
 import json
 import os
-import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
-import fsspec
 import numpy as np
 
 from ... import disk
 from ...progress import told_each_minute
 from ..files import LazySequence
 from ..messages import one_line
+from ..remote import REMOTE_URL, file_version, resolve_url, user_cache
 from .decode import SUFFIXES
 
 LABEL_SUFFIXES = (".cls", ".json")
 MAX_LABEL_BYTES = 65_536
 Index = dict[str, np.ndarray]  # offset, size and label of every image in a shard
 Share = Callable[[list[str], Callable[[str], Index]], list[Index]]  # the function's results for a list, shared by processes
-REMOTE_URL = re.compile(r"[a-z0-9+]+://")
 
 
 class ShardEntry(NamedTuple):
@@ -58,21 +55,6 @@ class ShardEntries(LazySequence[ShardEntry]):
 
 
 # Reading -----------------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def filesystem(protocol: str) -> Any:
-    """The file system of a protocol, once per process."""
-    try:
-        return fsspec.filesystem(protocol)
-    except ImportError as error:
-        raise ValueError(f"{protocol}:// needs another package: {error}; pip install 'spikewise[remote]'") from None
-
-
-def resolve_url(url: str) -> tuple[Any, str]:
-    """The file system of a URL or a local path, and the path in it."""
-    system = filesystem(url.partition("://")[0] if REMOTE_URL.match(url) else "file")
-    return system, system._strip_protocol(url)
 
 
 def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
@@ -127,21 +109,17 @@ def load_shard_index(shard: str) -> Index:
 
 
 def shard_version(shard: str) -> str:
-    """What changes when a shard does: its size, and its time or what a server calls its version."""
-    system, path = resolve_url(shard)
+    """What changes when a shard does."""
     try:
-        info = system.info(path)
+        return file_version(*resolve_url(shard))
     except FileNotFoundError:
         raise FileNotFoundError(f"no shard {shard}, which the list of shards names") from None
-    return "|".join(str(info.get(key, "")) for key in ("size", "mtime", "ETag", "etag", "last_modified", "created"))
 
 
 def index_path(shard: str) -> Path:
     if not REMOTE_URL.match(shard) and os.access(Path(shard).parent, os.W_OK):
         return Path(shard).with_name(f".{Path(shard).name}.index.npz")
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spikewise"
-    cache = Path(os.environ.get("SPIKEWISE_CACHE") or user_cache)
-    return cache / "shards" / f"{hashlib.sha256(shard.encode()).hexdigest()[:32]}.npz"
+    return user_cache() / "shards" / f"{hashlib.sha256(shard.encode()).hexdigest()[:32]}.npz"
 
 
 def scan_shard(shard: str) -> Iterator[tuple[int, int, int]]:

@@ -22,8 +22,9 @@ from torch import Tensor, nn, optim
 
 from ... import disk
 from ...models import Network
+from ...models.shipped import WEIGHTS_FILE
 from ...models.tensor_file import serialize
-from ...models.weights import WEIGHTS_FILE, serialize_pretrained
+from ...models.weights import serialize_pretrained
 from .folder import encode_json
 
 TRAINING_FILE, STATE_FILE = "training.safetensors", "state.json"
