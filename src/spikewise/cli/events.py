@@ -265,7 +265,7 @@ def frames(
     crop: SensorCrop = "none",
     reading: ReadingOptions = AS_TOLD,
 ) -> None:
-    """Write a recording as frames [T, 2, H, W] of NumPy, or draw them: counts, time surfaces or a voxel grid.
+    """Write a recording as frames [T, 2, H, W], or draw them: counts, surfaces or a voxel grid.
 
     Args:
         num_frames: default 16, as in runs; with a time window or an event count as many as it takes
