@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spikewise import build_model
 from spikewise.kernels import BACKENDS, CONNECT, NeuronParams, NormParams, get_backend
-from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow
+from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow, numbers
 from spikewise.native import build
 from spikewise.native import load as native
 
@@ -94,23 +94,27 @@ def test_every_variant_gives_the_same_spikes_and_gradients():
 def examples():
     y = laid(torch.randn(3, 2, 4, 3, 5), "last")
     shortcut, current, v = torch.rand(3, 2, 4, 3, 5).round(), torch.randn(3, 2, 4, 3, 5), torch.randn(2, 4, 3, 5)
-    numbers = torch.rand(4), torch.rand(4), torch.tensor([0.5, 0.5, 0.0])
-    whole, spec = FireTensors(y, *numbers, shortcut, current, v), FireSpec(v_reset=None, connect=Connect.AND)
-    still = FireTensors(y[0], *numbers)
-    grads = FireGrads(torch.randn(3, 2, 4, 3, 5), None, torch.zeros(4))
+    per_channel = torch.rand(4), torch.rand(4)
+    whole, spec = (
+        FireTensors(y, *per_channel, torch.tensor([0.5, 0.5, 0.0]), shortcut, current, v),
+        FireSpec(v_reset=None, connect=Connect.AND),
+    )
+    still = FireTensors(y[0], *per_channel)
+    grads = FireGrads(torch.randn(3, 2, 4, 3, 5), None, *torch.rand(2, 4))
     return [
         ("norm_stats", (y, 2)),
-        ("norm_fire", (*whole, *spec._replace(return_membrane=True, num_planes=2))),
-        ("norm_fire", (*FireTensors(y, *numbers), *FireSpec(num_planes=1))),
-        ("norm_fire", (*still, *FireSpec(repeat_steps=5, return_membrane=True))),
-        ("norm_fire", (*still, *FireSpec(repeat_steps=5, pool=PoolWindow(3, 2, 1), num_planes=1))),
-        ("norm_fire_backward", (*grads, *whole, *spec, *GradSpec(True, True, True, True, True))),
-        ("batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, *torch.rand(3, 4), torch.rand(2, 4), 90)),
+        ("batch_norm_affine", (y, *per_channel, 1e-5)),
+        ("norm_fire", (*whole, numbers(spec._replace(return_membrane=True, num_planes=2)))),
+        ("norm_fire", (*FireTensors(y, *per_channel), numbers(FireSpec(num_planes=1)))),
+        ("norm_fire", (*still, numbers(FireSpec(repeat_steps=5, return_membrane=True)))),
+        ("norm_fire", (*still, numbers(FireSpec(repeat_steps=5, pool=PoolWindow(3, 2, 1), num_planes=1)))),
+        ("norm_fire_backward", (*grads, *whole, numbers(spec, GradSpec(True, True, True, True)))),
+        ("batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, *torch.rand(3, 4), 90)),
         ("max_pool", (laid(torch.randn(2, 4, 6, 6), "last"), 3, 2, 1)),
     ]
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_operators_keep_pytorchs_rules(number):
     name, args = examples()[number]
     torch.library.opcheck(getattr(torch.ops.spikewise, name).default, args)

@@ -14,10 +14,15 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow, Surrogate
-from spikewise.kernels.triton import launch
 from spikewise.kernels.triton import norm_fire as launchers
 from spikewise.kernels.triton.max_pool import max_pool, max_pool_backward
-from spikewise.kernels.triton.norm_fire import batch_norm_backward_, norm_fire, norm_fire_backward, norm_stats
+from spikewise.kernels.triton.norm_fire import (
+    batch_norm_affine,
+    batch_norm_backward_,
+    norm_fire,
+    norm_fire_backward,
+    norm_stats,
+)
 from spikewise.kernels.triton.packing import pack, unpack
 
 compiled: dict[int, tuple[str, Any, int]] = {}
@@ -59,17 +64,17 @@ def start_all():
     cases = [(4, torch.float32, 64, 0), (4, torch.bfloat16, 64, 2), (6, torch.float16, 3, 1), (2, torch.float32, 1, 0)]
     for connect, (steps, dtype, channels, planes) in zip(Connect, cases, strict=True):
         y = torch.zeros(steps, 1, channels, 8, 8, dtype=dtype)
-        numbers, shortcut = (torch.ones(channels), torch.ones(channels), torch.ones(3)), y if connect else None
+        numbers, shortcut = (torch.ones(channels), torch.ones(channels)), y if connect else None
         rules = FireSpec(surrogate=next(surrogates), detach_reset=False, connect=connect, num_planes=planes)
         start_fire(
-            FireTensors(y, *numbers, shortcut, y, torch.zeros(y.shape[1:])),
+            FireTensors(y, *numbers, torch.ones(3), shortcut, y, torch.zeros(y.shape[1:])),
             rules._replace(return_membrane=True),
-            GradSpec(False, connect > Connect.ADD, True, True, True),
+            GradSpec(connect > Connect.ADD, True, True, True),
         )
         start_fire(
-            FireTensors(y[0], *numbers, shortcut),
+            FireTensors(y[0], *numbers, None, shortcut),
             rules._replace(v_reset=None, surrogate=next(surrogates), detach_reset=True, repeat_steps=steps),
-            GradSpec(False, connect > Connect.ADD),
+            GradSpec(connect > Connect.ADD),
         )
         if connect <= Connect.ADD:
             start_rest(y, numbers)
@@ -77,7 +82,8 @@ def start_all():
 
 def start_fire(tensors, spec, want):
     out, v_last, _, indices = norm_fire(tensors, spec)
-    grads = FireGrads(out, v_last if spec.return_membrane else None, tensors.scale, indices if spec.pool else None)
+    per_channel = tensors.scale, tensors.shift
+    grads = FireGrads(out, v_last if spec.return_membrane else None, *per_channel, indices if spec.pool else None)
     norm_fire_backward(grads, tensors, spec, want)
 
 
@@ -85,8 +91,9 @@ def start_rest(y, numbers):
     """What is no norm_fire of a sequence: statistics, pooling, packing."""
     window = (3, 2, 1)
     norm_stats(y, 2)
-    batch_norm_backward_(y, y, *numbers[:1] * 3, torch.ones(2, y.shape[2]), y[:, :, 0].numel())
-    start_fire(FireTensors(y[0], *numbers), FireSpec(repeat_steps=4, pool=PoolWindow(*window)), GradSpec(False))
+    batch_norm_affine(y, *numbers, 1e-5)
+    batch_norm_backward_(y, y, *numbers[:1] * 3, y[:, :, 0].numel())
+    start_fire(FireTensors(y[0], *numbers), FireSpec(repeat_steps=4, pool=PoolWindow(*window)), GradSpec())
     out, indices = max_pool(y[0], *window)
     max_pool_backward(out, indices, y[0].shape, *window)
     unpack(pack(y, 2), y.shape, y.dtype, True)
@@ -94,8 +101,8 @@ def start_rest(y, numbers):
 
 def start_one(batch, size):
     """A layer's kernels, for one batch and image size."""
-    y, numbers = torch.zeros(4, batch, 64, size, size, dtype=torch.bfloat16), (torch.ones(64), torch.ones(64), torch.ones(3))
-    start_fire(FireTensors(y, *numbers, y), FireSpec(connect=Connect.ADD, num_planes=2), GradSpec(False))
+    y, numbers = torch.zeros(4, batch, 64, size, size, dtype=torch.bfloat16), (torch.ones(64), torch.ones(64))
+    start_fire(FireTensors(y, *numbers, None, y), FireSpec(connect=Connect.ADD, num_planes=2), GradSpec())
     start_rest(y, numbers)
 
 
@@ -110,7 +117,7 @@ def compare_sizes():
 
 def main(capability):
     compile_only(capability)
-    launch.STEPS_PER_CHUNK = launchers.STEPS_PER_CHUNK = 4  # as for more than 16 steps, in a quarter of the time
+    launchers.STEPS_PER_CHUNK = launchers.FORWARD_STEPS = 4  # as for more than 16 steps, in a quarter of the time
     start_all()
     for name, kernel, channels in compiled.values():
         ptx = kernel.asm["ptx"]

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-STEPS_PER_CHUNK = 16  # time steps that are unrolled at most; backward holds their membranes in registers
+FORWARD_STEPS = 4  # time steps that forward unrolls at most: so many loads are on their way at once
+STEPS_PER_CHUNK = 16  # backward holds the membranes of so many steps in registers
 FP32_STEPS = 8  # values of statistics that are added in single precision before they go into double precision
-MAX_PROGRAMS = 4096  # at most about so many share out the rows of a sum: some for each multiprocessor, and few partial sums
+MAX_PROGRAMS = 1056  # at most so many share out the rows of a sum: eight for each of an H100's 132 multiprocessors
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -62,9 +63,11 @@ def divisibility(n: int) -> int:
     return 16 if n % 16 == 0 else 1
 
 
-def groups_per_program(steps: int, dtype: torch.dtype) -> int:
-    """Groups of 8 values per program of 128 threads: 16 bytes per thread; half with many steps, which take registers."""
-    return (64 if steps <= 8 else 32) * (1 if dtype == torch.float32 else 2)
+def groups_per_program(dtype: torch.dtype) -> int:
+    """Groups of 8 values per program of 128 threads: 16 bytes per thread. In half precision a thread then holds all that becomes a
+    byte of a bit plane, and need not wait for others.
+    """
+    return 64 if dtype == torch.float32 else 128
 
 
 def backward_tile_size(steps: int, dtype: torch.dtype) -> int:
@@ -74,10 +77,10 @@ def backward_tile_size(steps: int, dtype: torch.dtype) -> int:
     return 512 if steps <= 4 and dtype != torch.float32 else 256
 
 
-def split_chunks(steps: int) -> tuple[int, int]:
-    """Full chunks before the last one, and the last one's steps."""
-    before = (steps - 1) // STEPS_PER_CHUNK if steps else 0
-    return before, steps - before * STEPS_PER_CHUNK
+def split_chunks(steps: int, size: int) -> tuple[int, int]:
+    """Full chunks of `size` steps before the last one, and the last one's steps."""
+    before = (steps - 1) // size if steps else 0
+    return before, steps - before * size
 
 
 def empty_planes(steps: int, planes: int, n: int, device: torch.device) -> Tensor:
