@@ -1,14 +1,19 @@
 """Triton's kernels, as the launchers start them, compiled for GPUs that need not be there: test_triton.py runs this file.
 
-Prints one line of JSON per kernel: its name, the target, and what was found in its machine code.
+Prints one line of JSON per kernel: its name, the target, and what was found in its machine code. So it shows what a change does to
+registers: python tests/kernels/triton_compile.py 90 4 bfloat16 fixed
 """
 
 import json
 import re
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
+import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
@@ -25,6 +30,8 @@ from spikewise.kernels.triton.norm_fire import (
 )
 from spikewise.kernels.triton.packing import pack, unpack
 
+PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+MOVES = r"\b{}\.global(?:\.\w+)*?(?:\.v(\d))?\.[busf](\d+)"  # a load or store of so many values of so many bits
 compiled: dict[int, tuple[str, Any, int]] = {}
 
 
@@ -115,25 +122,59 @@ def compare_sizes():
         print(len(compiled) - before, flush=True)
 
 
-def main(capability):
-    compile_only(capability)
-    launchers.STEPS_PER_CHUNK = launchers.FORWARD_STEPS = 4  # as for more than 16 steps, in a quarter of the time
-    start_all()
-    for name, kernel, channels in compiled.values():
-        ptx = kernel.asm["ptx"]
-        found = {
-            "kernel": name,
-            "target": re.search(r"\.target (\w+)", ptx)[1],
-            "cubin": len(kernel.asm["cubin"]),
-            "fused": re.findall(r"\bfma\.\S+", ptx),
-            "flushed": re.findall(r"\b\S+\.ftz\S*", ptx),
-            "approximate": re.findall(r"\b\S+\.(?:approx|full)\S*", ptx),
-            "atomic": re.findall(r"\b(?:atom|red)\.\S+", ptx),
-            "wide": len(re.findall(r"\b(?:ld|st)\.global\.v[24]\S*", ptx)),
-            "channels": channels,
-        }
-        print(json.dumps(found))
+def registers(ptx, target):
+    """Of a thread, and bytes that do not fit and go to memory, as NVIDIA's assembler says."""
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
+        file.flush()
+        options = ["-v", "--fmad=false", "--gpu-name", target, "--output-file", "/dev/null"]
+        said = subprocess.run([PTXAS, *options, file.name], capture_output=True, text=True, check=True).stderr
+    return int(re.search(r"Used (\d+) registers", said)[1]), sum(map(int, re.findall(r"(\d+) bytes spill", said)))
+
+
+def facts(name, kernel, channels):
+    """What was found in a kernel's machine code. loads, stores: how many of so many bytes."""
+    ptx = kernel.asm["ptx"]
+    target = re.search(r"\.target (\w+)", ptx)[1]
+    moves = {what: [int(n or 1) * int(bits) // 8 for n, bits in re.findall(MOVES.format(what), ptx)] for what in ("ld", "st")}
+    used, spilled = registers(ptx, target)
+    return {
+        "kernel": name,
+        "target": target,
+        "cubin": len(kernel.asm["cubin"]),
+        "fused": re.findall(r"\bfma\.\S+", ptx),
+        "flushed": re.findall(r"\b\S+\.ftz\S*", ptx),
+        "approximate": re.findall(r"\b\S+\.(?:approx|full)\S*", ptx),
+        "atomic": re.findall(r"\b(?:atom|red)\.\S+", ptx),
+        "channels": channels,
+        "registers": used,
+        "spilled": spilled,
+        "barriers": len(re.findall(r"\bbar(?:rier)?(?:\.\w+)*\.sync\b", ptx)),
+        "loads": {size: moves["ld"].count(size) for size in set(moves["ld"])},
+        "stores": {size: moves["st"].count(size) for size in set(moves["st"])},
+    }
+
+
+def start_layer(steps, dtype, learned):
+    """A layer with ADD as networks have it, 64 channels, planes of its output."""
+    y, per_channel = torch.zeros(steps, 2, 64, 8, 8, dtype=dtype), (torch.ones(64), torch.ones(64))
+    coefficients = torch.ones(3) if learned else None
+    spec = FireSpec(connect=Connect.ADD, num_planes=2)
+    start_fire(FireTensors(y, *per_channel, coefficients, y), spec, GradSpec(want_coefficients=learned))
+    norm_stats(y, 2)
+    batch_norm_backward_(y, y, *per_channel, per_channel[0], y[:, :, 0].numel())
+
+
+def main(capability, steps="", dtype="", coefficients=""):
+    compile_only(int(capability))
+    if steps:
+        start_layer(int(steps), getattr(torch, dtype), coefficients == "learned")
+    else:
+        launchers.STEPS_PER_CHUNK = launchers.FORWARD_STEPS = 4  # as for more than 16 steps, in a quarter of the time
+        start_all()
+    for each in compiled.values():
+        print(json.dumps(facts(*each)))
 
 
 if __name__ == "__main__":
-    compare_sizes() if sys.argv[1] == "sizes" else main(int(sys.argv[1]))
+    compare_sizes() if sys.argv[1] == "sizes" else main(*sys.argv[1:])

@@ -14,7 +14,7 @@ from .launch import (
     FORWARD_STEPS,
     FP32_STEPS,
     STEPS_PER_CHUNK,
-    backward_tile_size,
+    backward_tile,
     divisibility,
     empty_planes,
     groups_per_program,
@@ -103,7 +103,8 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
     grad_current = wanted(want.want_current, sequence, y.dtype)
     grad_v = wanted(want.want_v, frame, torch.float32)
     chunks, last = split_chunks(steps, STEPS_PER_CHUNK)
-    rows, columns, blocks = tiling(channels, backward_tile_size(steps, y.dtype))
+    size, registers = backward_tile(steps, y.dtype, spec.connect, spec.pool is not None or want.want_coefficients)
+    rows, columns, blocks = tiling(channels, size)
     parts, tiles = split_tiles(-(-n // max(1, channels) // rows), blocks)
     partial = torch.empty(parts, 2, channels, dtype=torch.float32, device=device)
     partial_coefficients = None
@@ -151,6 +152,7 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
         UNIT=divisibility(n),
         ROWS=rows,
         COLUMNS=columns,
+        maxnreg=registers,
     )
     return FireBackwardOutput(
         grad_y,

@@ -239,7 +239,7 @@ def norm_fire_backward_kernel(
                 HARD_RESET,
             )
         g_v, sums = backward_steps(
-            g_v, (none, none, sum_a, sum_b, sum_c), membrane, chunks * STEPS_PER_CHUNK, y, still_frame, shortcut,
+            g_v, (none if REPEAT else sum_g, none if REPEAT else sum_gy, sum_a, sum_b, sum_c), membrane, chunks * STEPS_PER_CHUNK, y, still_frame, shortcut,
             current, grad_out, pooled, grad_y, grad_shortcut, grad_current, scale_shift, neuron, tile, alpha,
             STEPS, REPEAT, CONNECT, HARD_RESET, DETACH, SURROGATE, WANT_COEFFICIENTS, WINDOW,
         )  # fmt: skip
@@ -252,12 +252,13 @@ def norm_fire_backward_kernel(
                     grad_y, grad_shortcut, grad_current, scale_shift, neuron, tile, alpha,
                     STEPS_PER_CHUNK, REPEAT, CONNECT, HARD_RESET, DETACH, SURROGATE, WANT_COEFFICIENTS, WINDOW,
                 )  # fmt: skip
-        of_tile, of_tile_y, sum_a, sum_b, sum_c = sums
-        if REPEAT:
-            of_tile_y = of_tile * (still_frame[0].to(tl.float32) - scale_shift[2])
-            tl.store(grad_y + at, (scale_shift[0] * of_tile).to(grad_y.dtype.element_ty), mask=mask)
-        sum_g += of_tile
-        sum_gy += of_tile_y
+        of_x, of_xy, sum_a, sum_b, sum_c = sums
+        if REPEAT:  # of this tile: what its one frame is given
+            tl.store(grad_y + at, (scale_shift[0] * of_x).to(grad_y.dtype.element_ty), mask=mask)
+            sum_g += of_x
+            sum_gy += of_x * (still_frame[0].to(tl.float32) - scale_shift[2])
+        else:
+            sum_g, sum_gy = of_x, of_xy
         if grad_v is not None:
             tl.store(grad_v + at, g_v, mask=mask)
     to = partial + program // blocks * (2 * channels) + column
