@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from given import LAYOUTS, given_norm, laid, leaves, relative
+from torch._dynamo.backends.common import aot_autograd
 from torch.utils.checkpoint import checkpoint
 
 from spikewise import build_model
@@ -14,6 +17,7 @@ from spikewise.kernels import BACKENDS, CONNECT, NeuronParams, NormParams, get_b
 from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow, numbers
 from spikewise.native import build
 from spikewise.native import load as native
+from spikewise.neurons import LIF, PLIF
 
 cpu, reference = BACKENDS["cpu"], BACKENDS["reference"]
 
@@ -207,3 +211,22 @@ def test_outputs_may_be_changed_in_place():
         (grad,) = torch.autograd.grad(kernels.fire(x, IF)[0].mul_(2).sum(), x)
         own = kernels.norm_fire(x, norm, IF, shortcut=x.detach(), connect=lambda a, s: a.mul_(s))
         assert grad.shape == own[0].shape
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # by the compiler itself
+@pytest.mark.parametrize("kind", [LIF, partial(PLIF, decay_input=False)], ids=["LIF", "PLIF"])
+def test_compiled_coefficients_are_no_copies_from_the_host(kind):
+    """Of numbers there is no tensor; beside learned ones they are filled in where those lie."""
+    called, neuron, norm = [], kind(3.0), NormParams(torch.ones(3), torch.zeros(3))
+
+    def record(graph, _):
+        called.extend(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph)
+
+    def run(y):
+        return cpu.norm_fire(y, norm, neuron.params())[0]
+
+    torch._dynamo.reset()
+    torch.compile(run, backend=aot_autograd(fw_compiler=record), fullgraph=True)(torch.randn(2, 2, 3, 4, 4))
+    assert "spikewise.norm_fire.default" in called
+    assert not any("lift_fresh" in name or "_to_copy" in name for name in called)

@@ -6,7 +6,7 @@ from given import LAYOUTS, dyadic, given_norm, laid
 from torch import nn
 
 from learning import learn
-from spikewise.kernels import BACKENDS, CONNECT, NeuronParams, NormParams, fused, packing
+from spikewise.kernels import BACKENDS, CONNECT, NeuronParams, NormParams, packing
 from spikewise.kernels.layout import empty, is_channels_last
 from spikewise.kernels.packing import known, note, note_planes, num_planes, pack, pack_reference, unpack, unpack_reference
 from spikewise.kernels.spec import FireSpec, FireTensors, numbers

@@ -142,6 +142,24 @@ def test_the_launchers_can_be_imported_without_triton():
     assert done.returncode == 0, done.stderr
 
 
+@needs_triton
+@pytest.mark.timeout(900)
+def test_a_training_step_waits_for_nothing_and_starts_few_kernels_per_layer():
+    """Of PyTorch alone a step of SEW-ResNet-18 has 20 convolutions, twice that backward, 40 casts of their weights, and 80
+    operations that move running statistics.
+    """
+    networks = ("sew_resnet18", "sew_resnet50", "sew_resnet20")  # the last one of PLIF without decay_input
+    done = run("-W", "ignore", str(HERE / "triton_counts.py"), *networks, TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {name: list(map(int, counts)) for name, *counts in map(str.split, done.stdout.splitlines())}
+    assert list(found) == list(networks)
+    assert all(waits == 0 for *_, waits in found.values())
+    for name, layers in (("sew_resnet18", 20), ("sew_resnet50", 53)):
+        ours, pytorchs, _ = found[name]
+        assert ours <= 7 * layers
+        assert pytorchs <= 10 * layers + 40
+
+
 def test_the_gpu_that_holds_the_tensor_is_asked_not_the_current_one(monkeypatch):
     monkeypatch.setattr(launch, "is_triton_installed", lambda: True)
     monkeypatch.setattr(launch, "gpu_capability", {0: (9, 0), 1: (7, 5)}.__getitem__)

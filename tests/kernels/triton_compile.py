@@ -1,7 +1,7 @@
 """Triton's kernels, as the launchers start them, compiled for GPUs that need not be there: test_triton.py runs this file.
 
-Prints one line of JSON per kernel: its name, the target, and what was found in its machine code. So it shows what a change does to
-registers: python tests/kernels/triton_compile.py 90 4 bfloat16 fixed
+Prints one line of JSON per kernel: its name, the target, and what was found in its machine code. What a change does to the
+registers of a layer's: python tests/kernels/triton_compile.py 90 4 bfloat16 fixed
 """
 
 import json

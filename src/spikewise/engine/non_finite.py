@@ -28,7 +28,7 @@ class BufferSnapshot:
 
 @torch.no_grad()
 def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
-    """Copy each source into its target, which has the same type: those of one type at once, as PyTorch copies a mixture one by one."""
+    """Copy each source into its target, of the same type: all of one type at once, as PyTorch copies a mixture one by one."""
     for dtype in {source.dtype for source in sources}:
         chosen = [number for number, source in enumerate(sources) if source.dtype == dtype]
         torch._foreach_copy_([targets[number] for number in chosen], [sources[number] for number in chosen])

@@ -145,7 +145,7 @@ def require_no_transform() -> None:
 
 
 def coefficients(neuron: NeuronParams, device: torch.device) -> Tensor:
-    """a, b, c of E1 as one tensor [3], float32, some of which are learned. Numbers are filled in on the device: a copy would wait."""
+    """a, b, c of E1, some of them learned, as one tensor [3], float32. Numbers are filled in there: a copy would wait."""
     numbers = (neuron.a, neuron.b, neuron.c)  # not neuron[:3], which stops PyTorch 2.8's compiler
     parts = [x if isinstance(x, Tensor) else torch.full((1,), x, device=device) for x in numbers]
     return torch.cat([part.float().reshape(1) for part in parts])

@@ -1,11 +1,10 @@
 """What the fused operation is told: the neuron, the connection, what is wanted; and the tensors it works on.
 
-These named tuples are the operation. The operators' schemas, and how a flat call is taken apart, are made from their fields; what is
-no tensor is one list of numbers, as a call of an operator costs by its arguments.
+These named tuples are the operation. The operators' schemas, and how a flat call is taken apart, are made from their fields;
+what is no tensor is one list of numbers, as a call of an operator costs by its arguments.
 """
 
 import functools
-
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -230,7 +229,7 @@ def split(args: Sequence[Any], *records: Any) -> list[Any]:
 
 
 def numbers(spec: FireSpec, want: GradSpec | None = None) -> list[float]:
-    """All that an operator is told beside its tensors, as one list: the reverse of `specs`. (Loops here would be slow when traced.)"""
+    """All that an operator is told beside its tensors, as one list. `specs` takes it apart."""
     size, stride, padding = (0, 0, 0) if spec.pool is None else spec.pool
     reset = (0.0, False) if spec.v_reset is None else (spec.v_reset, True)
     found = [

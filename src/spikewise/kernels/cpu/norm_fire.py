@@ -156,7 +156,7 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
 
 
 def batch_norm_backward_(grad: Tensor, y: Tensor, mean: Tensor, grad_mean: Tensor, grad_variance: Tensor, count: int) -> None:
-    """Add to `grad`, at y, what flows back through the mean and the variance of a batch of `count` values per channel, in place."""
+    """Add to `grad`, in place, what flows back to y through the mean and variance of a batch of `count` values per channel."""
     channels_last = is_channels_last(y)
     images, dense = y if y.dim() == 4 else y.flatten(0, 1), to_layout(y, channels_last)
     rows = [row.contiguous() for row in (mean, grad_mean, grad_variance)]

@@ -86,8 +86,8 @@ def divisibility(n: int) -> int:
 
 
 def groups_per_program(dtype: torch.dtype) -> int:
-    """Groups of 8 values per program of 128 threads: 16 bytes per thread. In half precision a thread then holds all that becomes a
-    byte of a bit plane, and need not wait for others.
+    """Groups of 8 values per program of 128 threads: 16 bytes per thread. In half precision a thread then holds all that
+    becomes a byte of a bit plane, and need not wait for others.
     """
     return 64 if dtype == torch.float32 else 128
 

@@ -202,13 +202,10 @@ def take_stats(y: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
     total = y.numel() // channels
     parts, groups = split_tiles(-(-total // (rows * FP32_STEPS)), blocks)
     partial = torch.empty(parts, 2, channels, dtype=torch.float64, device=y.device)
-    args, size = (y, partial, total, channels, blocks, groups), {"ROWS": rows, "COLUMNS": columns}
-    launch(norm_stats_kernel, parts * blocks, y.device, *args, FP32_STEPS=FP32_STEPS, **size)
-    args, size = (
-        (partial, weight, bias, stats, total, channels, parts, groups * FP32_STEPS * rows, eps),
-        {"ROWS": 256, "COLUMNS": 4},
-    )
-    launch(combine_stats_kernel, -(-channels // 4), y.device, *args, **size)
+    sizes, tile = (total, channels, blocks, groups), {"ROWS": rows, "COLUMNS": columns}
+    launch(norm_stats_kernel, parts * blocks, y.device, y, partial, *sizes, FP32_STEPS=FP32_STEPS, **tile)
+    given = (partial, weight, bias, stats, total, channels, parts, groups * FP32_STEPS * rows, eps)
+    launch(combine_stats_kernel, -(-channels // 4), y.device, *given, ROWS=256, COLUMNS=4)
     return stats
 
 

@@ -70,8 +70,8 @@ def combine_stats_kernel(
 ):
     """Mean and biased variance of all rows from those of parts of `each` rows, the last one shorter: stats [2, channels].
 
-    With a weight stats is [5, channels], and has the batch norm as well: its factor, its summand, 1 / standard deviation. Rounded
-    as the reference does on the CPU.
+    With a weight stats is [5, channels], and has the batch norm as well: its factor, its summand, 1 / standard deviation.
+    Rounded as the reference does on the CPU.
     """
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     part = tl.arange(0, ROWS)[:, None]

@@ -22,7 +22,7 @@ SCALED_ATAN = tl.constexpr(int(Surrogate.SCALED_ATAN))
 
 @triton.jit
 def load_neuron(coefficients, a, b, c, v_th, v_reset):
-    """The tuple that the functions below take: a, b, c (from memory where they are learned), v_th, v_reset (0 under soft reset)."""
+    """What the functions below take: a, b, c (from memory where they are learned), v_th, v_reset (0 under soft reset)."""
     if coefficients is not None:
         a, b, c = tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2)
     return (a, b, c, v_th, v_reset)
@@ -48,8 +48,8 @@ def reset(h, s, neuron, HARD_RESET: tl.constexpr):
 
 @triton.jit
 def slope(u, alpha, SURROGATE: tl.constexpr):
-    """E4. Divisions and exp have relative errors of some 2^-22, which only gradients see: a division that rounds to nearest takes
-    a slow path for some numbers, and nearly twice the registers. The edge of the box is where the reference has it.
+    """E4. Divisions and exp have relative errors of some 2^-22, which only gradients see: a division that rounds to nearest
+    takes a slow path for some numbers, and nearly twice the registers. The edge of the box is where the reference has it.
     """
     size = tl.abs(u)
     one = tl.full(u.shape, 1.0, tl.float32)

@@ -239,8 +239,9 @@ def norm_fire_backward_kernel(
                 HARD_RESET,
             )
         g_v, sums = backward_steps(
-            g_v, (none if REPEAT else sum_g, none if REPEAT else sum_gy, sum_a, sum_b, sum_c), membrane, chunks * STEPS_PER_CHUNK, y, still_frame, shortcut,
-            current, grad_out, pooled, grad_y, grad_shortcut, grad_current, scale_shift, neuron, tile, alpha,
+            g_v, (none if REPEAT else sum_g, none if REPEAT else sum_gy, sum_a, sum_b, sum_c), membrane,
+            chunks * STEPS_PER_CHUNK, y, still_frame, shortcut, current, grad_out, pooled,
+            grad_y, grad_shortcut, grad_current, scale_shift, neuron, tile, alpha,
             STEPS, REPEAT, CONNECT, HARD_RESET, DETACH, SURROGATE, WANT_COEFFICIENTS, WINDOW,
         )  # fmt: skip
         if LONG:
