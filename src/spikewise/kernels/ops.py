@@ -2,7 +2,8 @@
 
 Forward keeps the convolution's output, nothing else of full size (AND, IAND: the shortcut, too); backward computes membranes,
 spikes and slopes again, bit for bit. Between `norm_stats` and `norm_fire`, and between `norm_fire_backward` and
-`batch_norm_backward_`, there are only numbers per channel: statistics and sums that may be reduced over more than this batch.
+`batch_norm_backward_`, there are only numbers per channel: statistics and their gradients, which may be over more than this
+batch.
 Sums over a channel are taken in blocks that depend on the shape alone, so that a result depends neither on timing nor on the
 number of threads.
 """

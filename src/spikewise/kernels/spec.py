@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .connect import add, and_, iand
@@ -232,20 +233,11 @@ def numbers(spec: FireSpec, want: GradSpec | None = None) -> list[float]:
     """All that an operator is told beside its tensors, as one list. `specs` takes it apart."""
     size, stride, padding = (0, 0, 0) if spec.pool is None else spec.pool
     reset = (0.0, False) if spec.v_reset is None else (spec.v_reset, True)
-    found = [
-        spec.v_th,
-        *reset,
-        spec.surrogate,
-        spec.alpha,
-        spec.detach_reset,
-        spec.connect,
-        spec.repeat_steps,
-        size,
-        stride,
-        padding,
-    ]
-    found += [spec.return_membrane, spec.num_planes, spec.a, spec.b, spec.c]
-    return found if want is None else [*found, *want]
+    rules = (spec.v_th, *reset, spec.surrogate, spec.alpha, spec.detach_reset, spec.connect, spec.repeat_steps)
+    found = [*rules, size, stride, padding, spec.return_membrane, spec.num_planes, spec.a, spec.b, spec.c]
+    found = found if want is None else [*found, *want]
+    # a list in which some are integers takes an operator three times as long; no matter when it is traced
+    return found if torch.compiler.is_compiling() else [*map(float, found)]
 
 
 @functools.cache
