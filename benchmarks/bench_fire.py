@@ -67,7 +67,6 @@ def into_memory(x: Tensor, upstream: Tensor) -> Callable[[], None]:
     call = Call(FireTensors(frames, one, zero, coefficients), FireSpec())
     sums = torch.empty(num_partial_rows(call.args.space), 2, 1)
     call.point(out=spikes, grad_out=gradient, grad_y=grad_x, center=zero, partial=sums)
-    call.args.scale_grad = True
 
     def step() -> None:
         call_native("norm_fire", call.args, x.dtype)

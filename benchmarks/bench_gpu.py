@@ -67,27 +67,27 @@ class Layer:
         random = (torch.randn(shape, device=DEVICE), torch.randn(shape, device=DEVICE), torch.rand(shape, device=DEVICE) < 0.2)
         self.y, self.grad, self.shortcut = (to_layout(x.to(dtype), channels_last=True) for x in random)
         self.scale, self.shift = torch.rand(o.channels, device=DEVICE) + 0.5, torch.randn(o.channels, device=DEVICE)
-        self.center, self.neuron = torch.zeros_like(self.scale), IF().params()
-        numbers = (self.scale, self.shift, torch.tensor(self.neuron[:3], device=DEVICE))
-        self.tensors, self.spec = FireTensors(self.y, *numbers, self.shortcut), FireSpec(connect=Connect.ADD)
-        self.still, self.pool = FireTensors(self.y[0], *numbers), FireSpec(repeat_steps=o.T, pool=[*WINDOW])
+        self.stats, self.neuron = (torch.zeros_like(self.scale), torch.ones_like(self.scale)), IF().params()
+        affine = (self.scale, self.shift)
+        self.tensors, self.spec = FireTensors(self.y, *affine, shortcut=self.shortcut), FireSpec(connect=Connect.ADD)
+        self.still, self.pool = FireTensors(self.y[0], *affine), FireSpec(repeat_steps=o.T, pool=WINDOW)
         self.planes, self.pooled = pack(self.shortcut, 2), norm_fire(self.still, self.pool)
 
     def forward(self, planes: int = 0) -> FireOutput:
         return norm_fire(self.tensors, self.spec._replace(num_planes=planes))
 
     def backward(self, *, coefficients: bool = False) -> FireBackwardOutput:
-        grads, want = FireGrads(self.grad, None, self.center), GradSpec(True, want_coefficients=coefficients)
+        grads, want = FireGrads(self.grad, None, *self.stats), GradSpec(want_coefficients=coefficients)
         return norm_fire_backward(grads, self.tensors, self.spec, want)
 
     def pooled_backward(self) -> FireBackwardOutput:
-        grads = FireGrads(self.pooled.out, None, self.center, self.pooled.pool_indices)
-        return norm_fire_backward(grads, self.still, self.pool, GradSpec(True))
+        grads = FireGrads(self.pooled.out, None, *self.stats, self.pooled.pool_indices)
+        return norm_fire_backward(grads, self.still, self.pool, GradSpec())
 
     def kernels(self, o: Options) -> dict[str, tuple[Callable[[], Any], float]]:
         """Each with what it moves at least, in tensors like y."""
-        sums, grad, bits = torch.rand(2, o.channels, device=DEVICE), self.grad.clone(), 8 * self.y.element_size()
-        norm = (self.center, torch.ones_like(self.scale), self.scale, sums, self.y.numel() // o.channels)
+        of_statistics, grad, bits = torch.rand(3, o.channels, device=DEVICE), self.grad.clone(), 8 * self.y.element_size()
+        values = self.y.numel() // o.channels
         pooled_share = self.pooled.out.numel() / self.y.numel() * (1 + 8 / bits)  # pooled spikes, and a byte each
         return {
             "norm_stats": (lambda: norm_stats(self.y, 2), 1),
@@ -95,7 +95,7 @@ class Layer:
             "norm_fire, ADD, 2 bit planes": (lambda: self.forward(2), 3 + 2 / bits),
             "norm_fire_backward": (self.backward, 3),
             "norm_fire_backward, PLIF": (lambda: self.backward(coefficients=True), 3),
-            "batch_norm_backward_": (lambda: batch_norm_backward_(grad, self.y, *norm), 3),
+            "batch_norm_backward_": (lambda: batch_norm_backward_(grad, self.y, *of_statistics, values), 3),
             "norm_fire, pooled": (lambda: norm_fire(self.still, self.pool), 1 / o.T + pooled_share),
             "norm_fire_backward, pooled": (self.pooled_backward, 2 / o.T + pooled_share),
             "pack, 2 planes": (lambda: pack(self.shortcut, 2), 1 + 2 / bits),
@@ -113,7 +113,7 @@ class Layer:
         spikes = self.by_reference(*leaves, shortcut=self.shortcut.float(), connect=add)
         gradients = torch.autograd.grad(spikes, leaves, self.grad.float())
         found, again, got = self.backward(), self.backward(), self.forward(2)
-        grad_shift, grad_scale = found.channel_sums
+        grad_shift, grad_scale = found.channel_grads[:2]
         expected = self.by_reference(self.y, self.scale, self.shift, shortcut=self.shortcut, connect=add)
         pooled = self.by_reference(self.y[0], self.scale, self.shift, repeat_steps=len(self.y), pool=WINDOW)
         mean, variance = norm_stats(self.y, 2)
@@ -140,14 +140,15 @@ class Currents:
         self.x, self.grad = (torch.randn(steps, neurons, 1, 1, 1, device=DEVICE) for _ in range(2))
         self.neuron = LIF(tau=2.0).params()
         one, zero = torch.ones(1, device=DEVICE), torch.zeros(1, device=DEVICE)
-        self.tensors = FireTensors(self.x, one, zero, torch.tensor(self.neuron[:3], device=DEVICE))
-        self.grads = FireGrads(self.grad, None, zero)
+        a, b, c = self.neuron[:3]
+        self.tensors, self.spec = FireTensors(self.x, one, zero), FireSpec(a=a, b=b, c=c)
+        self.grads = FireGrads(self.grad, None, zero, one)
 
     def forward(self) -> FireOutput:
-        return norm_fire(self.tensors, FireSpec())
+        return norm_fire(self.tensors, self.spec)
 
     def backward(self) -> FireBackwardOutput:
-        return norm_fire_backward(self.grads, self.tensors, FireSpec(), GradSpec(True))
+        return norm_fire_backward(self.grads, self.tensors, self.spec, GradSpec())
 
     def both(self) -> None:
         self.forward()

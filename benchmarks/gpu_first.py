@@ -219,14 +219,14 @@ def sweeps(_: Options) -> Iterator[Line]:
     """Each kernel's share of the copy's bandwidth, as built and with other settings."""
     options = {} if TINY else {"batch": 256}
     yield from shares("as built", layer(**options))
-    for programs in (2,) if TINY else (528, 1056, 2112):
+    for programs in (2,) if TINY else (528, 2112, 4096):
         with setting(launch, MAX_PROGRAMS=programs):
             yield from shares(f"MAX_PROGRAMS={programs}", layer(**options), only=("norm_stats", "norm_fire_backward"))
     for size in (128,) if TINY else (128, 256, 512, 1024):
-        with setting(norm_fire, backward_tile_size=lambda steps, dtype, size=size: size):
+        with setting(norm_fire, backward_tile=lambda *_, size=size: (size, None)):
             yield from shares(f"backward tile {size}", layer(**options), only=("norm_fire_backward",))
     for T, tile in ((3, 64),) if TINY else ((16, 64), (16, 128), (16, 256)):
-        with setting(norm_fire, backward_tile_size=lambda steps, dtype, size=tile: size):
+        with setting(norm_fire, backward_tile=lambda *_, size=tile: (size, None)):
             yield from shares(f"T={T}, backward tile {tile}", layer(**{**options, "T": T}), only=("norm_fire_backward",))
 
 

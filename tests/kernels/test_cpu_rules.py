@@ -3,17 +3,21 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from given import LAYOUTS, given_norm, laid, leaves, relative
+from torch._dynamo.backends.common import aot_autograd
 from torch.utils.checkpoint import checkpoint
 
 from spikewise import build_model
 from spikewise.kernels import BACKENDS, CONNECT, NeuronParams, NormParams, get_backend
-from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow
+from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow, numbers
 from spikewise.native import build
 from spikewise.native import load as native
+from spikewise.neurons import LIF, PLIF
 
 cpu, reference = BACKENDS["cpu"], BACKENDS["reference"]
 
@@ -94,23 +98,27 @@ def test_every_variant_gives_the_same_spikes_and_gradients():
 def examples():
     y = laid(torch.randn(3, 2, 4, 3, 5), "last")
     shortcut, current, v = torch.rand(3, 2, 4, 3, 5).round(), torch.randn(3, 2, 4, 3, 5), torch.randn(2, 4, 3, 5)
-    numbers = torch.rand(4), torch.rand(4), torch.tensor([0.5, 0.5, 0.0])
-    whole, spec = FireTensors(y, *numbers, shortcut, current, v), FireSpec(v_reset=None, connect=Connect.AND)
-    still = FireTensors(y[0], *numbers)
-    grads = FireGrads(torch.randn(3, 2, 4, 3, 5), None, torch.zeros(4))
+    per_channel = torch.rand(4), torch.rand(4)
+    whole, spec = (
+        FireTensors(y, *per_channel, torch.tensor([0.5, 0.5, 0.0]), shortcut, current, v),
+        FireSpec(v_reset=None, connect=Connect.AND),
+    )
+    still = FireTensors(y[0], *per_channel)
+    grads = FireGrads(torch.randn(3, 2, 4, 3, 5), None, *torch.rand(2, 4))
     return [
         ("norm_stats", (y, 2)),
-        ("norm_fire", (*whole, *spec._replace(return_membrane=True, num_planes=2))),
-        ("norm_fire", (*FireTensors(y, *numbers), *FireSpec(num_planes=1))),
-        ("norm_fire", (*still, *FireSpec(repeat_steps=5, return_membrane=True))),
-        ("norm_fire", (*still, *FireSpec(repeat_steps=5, pool=PoolWindow(3, 2, 1), num_planes=1))),
-        ("norm_fire_backward", (*grads, *whole, *spec, *GradSpec(True, True, True, True, True))),
-        ("batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, *torch.rand(3, 4), torch.rand(2, 4), 90)),
+        ("batch_norm_affine", (y, *per_channel, 1e-5)),
+        ("norm_fire", (*whole, numbers(spec._replace(return_membrane=True, num_planes=2)))),
+        ("norm_fire", (*FireTensors(y, *per_channel), numbers(FireSpec(num_planes=1)))),
+        ("norm_fire", (*still, numbers(FireSpec(repeat_steps=5, return_membrane=True)))),
+        ("norm_fire", (*still, numbers(FireSpec(repeat_steps=5, pool=PoolWindow(3, 2, 1), num_planes=1)))),
+        ("norm_fire_backward", (*grads, *whole, numbers(spec, GradSpec(True, True, True, True)))),
+        ("batch_norm_backward_", (laid(torch.randn(3, 2, 4, 3, 5), "last"), y, *torch.rand(3, 4), 90)),
         ("max_pool", (laid(torch.randn(2, 4, 6, 6), "last"), 3, 2, 1)),
     ]
 
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(9))
 def test_operators_keep_pytorchs_rules(number):
     name, args = examples()[number]
     torch.library.opcheck(getattr(torch.ops.spikewise, name).default, args)
@@ -203,3 +211,22 @@ def test_outputs_may_be_changed_in_place():
         (grad,) = torch.autograd.grad(kernels.fire(x, IF)[0].mul_(2).sum(), x)
         own = kernels.norm_fire(x, norm, IF, shortcut=x.detach(), connect=lambda a, s: a.mul_(s))
         assert grad.shape == own[0].shape
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # by the compiler itself
+@pytest.mark.parametrize("kind", [LIF, partial(PLIF, decay_input=False)], ids=["LIF", "PLIF"])
+def test_compiled_coefficients_are_no_copies_from_the_host(kind):
+    """Of numbers there is no tensor; beside learned ones they are filled in where those lie."""
+    called, neuron, norm = [], kind(3.0), NormParams(torch.ones(3), torch.zeros(3))
+
+    def record(graph, _):
+        called.extend(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph)
+
+    def run(y):
+        return cpu.norm_fire(y, norm, neuron.params())[0]
+
+    torch._dynamo.reset()
+    torch.compile(run, backend=aot_autograd(fw_compiler=record), fullgraph=True)(torch.randn(2, 2, 3, 4, 4))
+    assert "spikewise.norm_fire.default" in called
+    assert not any("lift_fresh" in name or "_to_copy" in name for name in called)

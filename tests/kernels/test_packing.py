@@ -6,10 +6,10 @@ from given import LAYOUTS, dyadic, given_norm, laid
 from torch import nn
 
 from learning import learn
-from spikewise.kernels import BACKENDS, CONNECT, NeuronParams, NormParams, fused, packing
+from spikewise.kernels import BACKENDS, CONNECT, NeuronParams, NormParams, packing
 from spikewise.kernels.layout import empty, is_channels_last
 from spikewise.kernels.packing import known, note, note_planes, num_planes, pack, pack_reference, unpack, unpack_reference
-from spikewise.kernels.spec import FireSpec, FireTensors
+from spikewise.kernels.spec import FireSpec, FireTensors, numbers
 from spikewise.kernels.spike_conv import spike_conv
 from spikewise.models import build_model
 from spikewise.models.layers import ConvNormFire, MaxPool, SpikeConv, pool_framewise
@@ -327,7 +327,7 @@ def test_bit_planes_of_something_else_are_refused():
             pack(x, planes)
     tensors = FireTensors(laid(x, "last"), torch.ones(8), torch.zeros(8), torch.tensor([1.0, 1.0, 0.0]))
     with pytest.raises(ValueError, match="out of range"):
-        ops.norm_fire(*tensors, *FireSpec(num_planes=9))
+        ops.norm_fire(*tensors, numbers(FireSpec(num_planes=9)))
     assert unpack(bits[:0], (0, 1, 8, 4, 4), torch.float32, channels_last=True).shape == (0, 1, 8, 4, 4)
 
 
@@ -345,11 +345,3 @@ def test_a_layer_with_both_a_shortcut_and_a_current_keeps_neithers_planes_for_th
         weighted = (out * torch.linspace(0, 1, out.numel()).view(out.shape)).sum()
         found.append([out, *torch.autograd.grad(weighted, tuple(layer.parameters()))])
     assert all(map(torch.equal, *found))
-
-
-def test_coefficients_first_asked_for_in_inference_mode_serve_training():
-    fused.cached_constant.cache_clear()
-    with torch.inference_mode():
-        fused.cached_constant((1.0, 1.0, 0.0), torch.device("cpu"))
-    assert not fused.cached_constant((1.0, 1.0, 0.0), torch.device("cpu")).is_inference()
-    fused.cached_constant.cache_clear()

@@ -18,6 +18,8 @@ from spikewise.kernels.spec import (
     GradSpec,
     PoolWindow,
     Surrogate,
+    numbers,
+    specs,
     split,
 )
 from spikewise.native import load as native
@@ -65,13 +67,14 @@ def test_everything_built_in_has_a_number_of_its_name():
 @pytest.mark.parametrize(
     ("name", "given", "returned"),
     [
-        ("norm_fire", (FireTensors, FireSpec), FireOutput),
-        ("norm_fire_backward", (FireGrads, FireTensors, FireSpec, GradSpec), FireBackwardOutput),
+        ("norm_fire", (FireTensors,), FireOutput),
+        ("norm_fire_backward", (FireGrads, FireTensors), FireBackwardOutput),
     ],
 )
 def test_schemas_list_the_fields_of_the_records_in_their_order(name, given, returned):
     schema = getattr(torch.ops.spikewise, name).default._schema
-    assert [argument.name for argument in schema.arguments] == [field for record in given for field in record._fields]
+    fields = [field for record in given for field in record._fields]
+    assert [argument.name for argument in schema.arguments] == [*fields, "spec"]
     assert [result.name for result in schema.returns] == list(returned._fields)
     optional = {argument.name for argument in schema.arguments if isinstance(argument.type, torch.OptionalType)}
     assert optional == {
@@ -83,14 +86,29 @@ def test_schemas_list_the_fields_of_the_records_in_their_order(name, given, retu
 
 
 def test_a_flat_call_is_taken_apart_into_the_same_records():
-    tensors, grads = FireTensors(*"abcdefg")._replace(current=None), FireGrads(*"hijk")  # whatever they are
-    spec = FireSpec(0.5, None, Surrogate.ERF, 1.7, False, Connect.IAND, 4, PoolWindow(3, 2, 1), True, 2)
-    records = [grads, tensors, spec, GradSpec(True, want_v=True)]
-    flat = [[*value] if isinstance(value, PoolWindow) else value for record in records for value in record]  # as operators do
-    found = split(flat, FireGrads, FireTensors, FireSpec, GradSpec)
-    assert found == records
-    assert [type(record) for record in found] == [type(record) for record in records]
-    assert hash(found[2]) == hash(spec)
+    tensors, grads = FireTensors(*"abcdefg")._replace(current=None), FireGrads(*"hijkl")  # whatever they are
+    found = split([*grads, *tensors], FireGrads, FireTensors)
+    assert found == [grads, tensors]
+    assert [type(record) for record in found] == [FireGrads, FireTensors]
+
+
+SPECS = [
+    FireSpec(),
+    FireSpec(0.5, None, Surrogate.ERF, 1.7, False, Connect.IAND, 4, PoolWindow(3, 2, 1), True, 2, 0.25, 0.75, -1 / 3),
+    *(FireSpec()._replace(**{name: not value}) for name, value in FireSpec()._asdict().items() if isinstance(value, bool)),
+    FireSpec(v_reset=0.0),
+    FireSpec(v_reset=-0.1, repeat_steps=7, num_planes=1),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("want", [None, GradSpec(), *(GradSpec()._replace(**{name: True}) for name in GradSpec._fields)])
+def test_what_is_no_tensor_comes_back_from_one_list_of_numbers(spec, want):
+    flat = tuple(map(float, numbers(spec, want)))  # as operators hand it on
+    found = specs(flat)
+    assert found == ((spec,) if want is None else (spec, want))
+    assert [type(value) for value in found[0]] == [type(value) for value in spec]
+    assert hash(found[0]) == hash(spec)
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.torch_version import TorchVersion
 
 from spikewise.kernels import triton
@@ -89,8 +90,38 @@ def test_kernels_compile_and_fuse_no_product_with_a_sum(capability, tmp_path):
         assert not kernel["atomic"], "sums would depend on timing"
         if kernel["kernel"] in ("norm_fire_kernel", "fire_pool_kernel"):
             assert not kernel["approximate"]
-        if kernel["kernel"] in ("norm_fire_kernel", "norm_fire_backward_kernel") and kernel["channels"] % 16 == 0:
-            assert kernel["wide"], "64 channels move as vectors"
+        assert not kernel["spilled"], "registers went to memory"
+
+
+@needs_triton
+@needs_ptxas
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize(
+    ("steps", "dtype", "learned", "most"),
+    [
+        (4, "bfloat16", "fixed", {"norm_fire_kernel": 72, "norm_fire_backward_kernel": 80}),
+        (4, "float32", "fixed", {"norm_fire_kernel": 64, "norm_fire_backward_kernel": 64}),
+        (4, "float16", "learned", {"norm_fire_kernel": 72, "norm_fire_backward_kernel": 80}),
+        (16, "bfloat16", "learned", {"norm_fire_kernel": 96, "norm_fire_backward_kernel": 255}),
+    ],
+)
+def test_a_layers_kernels_move_vectors_of_16_bytes_and_leave_registers_for_other_programs(
+    capability, steps, dtype, learned, most, tmp_path
+):
+    """They use registers in steps of eight: with 80 of them six programs share a multiprocessor."""
+    done = run(str(HERE / "triton_compile.py"), str(capability), str(steps), dtype, learned, TRITON_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {kernel["kernel"]: kernel for kernel in map(json.loads, done.stdout.splitlines())}
+    assert not any(kernel["spilled"] for kernel in found.values())
+    for name, registers in most.items():
+        assert found[name]["registers"] <= registers, name
+    half = dtype != "float32"
+    for name in ("norm_fire_kernel", "norm_stats_kernel", "batch_norm_backward_kernel"):
+        large = {int(size) for size, count in found[name]["loads"].items() if count >= min(steps, 2)}
+        assert max(large) == 16, name
+    assert {int(size) for size in found["norm_fire_kernel"]["stores"]} == {16, 1}  # outputs, bytes of planes
+    if half:
+        assert found["norm_fire_kernel"]["barriers"] == 0, "a byte of a bit plane is one thread's"
 
 
 @needs_triton
@@ -109,6 +140,35 @@ def test_the_launchers_can_be_imported_without_triton():
         "import sys; sys.modules['triton'] = None; from spikewise.kernels.triton import launch, max_pool, norm_fire, packing",
     )
     assert done.returncode == 0, done.stderr
+
+
+@needs_triton
+@pytest.mark.timeout(900)
+def test_a_training_step_waits_for_nothing_and_starts_few_kernels_per_layer():
+    """Of PyTorch alone a step of SEW-ResNet-18 has 20 convolutions, twice that backward, 40 casts of their weights, and 80
+    operations that move running statistics.
+    """
+    networks = ("sew_resnet18", "sew_resnet50", "sew_resnet20")  # the last one of PLIF without decay_input
+    done = run("-W", "ignore", str(HERE / "triton_counts.py"), *networks, TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {name: list(map(int, counts)) for name, *counts in map(str.split, done.stdout.splitlines())}
+    assert list(found) == list(networks)
+    assert all(waits == 0 for *_, waits in found.values())
+    for name, layers in (("sew_resnet18", 20), ("sew_resnet50", 53)):
+        ours, pytorchs, _ = found[name]
+        assert ours <= 7 * layers
+        assert pytorchs <= 10 * layers + 40
+
+
+def test_the_gpu_that_holds_the_tensor_is_asked_not_the_current_one(monkeypatch):
+    monkeypatch.setattr(launch, "is_triton_installed", lambda: True)
+    monkeypatch.setattr(launch, "gpu_capability", {0: (9, 0), 1: (7, 5)}.__getitem__)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    with FakeTensorMode():
+        first, second = (torch.empty(1, device=f"cuda:{index}") for index in range(2))
+    assert triton.unavailable_reason() == triton.unavailable_reason(first) == ""
+    assert "this one has 7.5" in triton.unavailable_reason(second)
 
 
 def test_a_reason_is_given_in_words(monkeypatch):

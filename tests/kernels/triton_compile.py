@@ -1,25 +1,37 @@
 """Triton's kernels, as the launchers start them, compiled for GPUs that need not be there: test_triton.py runs this file.
 
-Prints one line of JSON per kernel: its name, the target, and what was found in its machine code.
+Prints one line of JSON per kernel: its name, the target, and what was found in its machine code. What a change does to the
+registers of a layer's: python tests/kernels/triton_compile.py 90 4 bfloat16 fixed
 """
 
 import json
 import re
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
+import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from spikewise.kernels.spec import Connect, FireGrads, FireSpec, FireTensors, GradSpec, PoolWindow, Surrogate
-from spikewise.kernels.triton import launch
 from spikewise.kernels.triton import norm_fire as launchers
 from spikewise.kernels.triton.max_pool import max_pool, max_pool_backward
-from spikewise.kernels.triton.norm_fire import batch_norm_backward_, norm_fire, norm_fire_backward, norm_stats
+from spikewise.kernels.triton.norm_fire import (
+    batch_norm_affine,
+    batch_norm_backward_,
+    norm_fire,
+    norm_fire_backward,
+    norm_stats,
+)
 from spikewise.kernels.triton.packing import pack, unpack
 
+PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+MOVES = r"\b{}\.global(?:\.\w+)*?(?:\.v(\d))?\.[busf](\d+)"  # a load or store of so many values of so many bits
 compiled: dict[int, tuple[str, Any, int]] = {}
 
 
@@ -59,17 +71,17 @@ def start_all():
     cases = [(4, torch.float32, 64, 0), (4, torch.bfloat16, 64, 2), (6, torch.float16, 3, 1), (2, torch.float32, 1, 0)]
     for connect, (steps, dtype, channels, planes) in zip(Connect, cases, strict=True):
         y = torch.zeros(steps, 1, channels, 8, 8, dtype=dtype)
-        numbers, shortcut = (torch.ones(channels), torch.ones(channels), torch.ones(3)), y if connect else None
+        numbers, shortcut = (torch.ones(channels), torch.ones(channels)), y if connect else None
         rules = FireSpec(surrogate=next(surrogates), detach_reset=False, connect=connect, num_planes=planes)
         start_fire(
-            FireTensors(y, *numbers, shortcut, y, torch.zeros(y.shape[1:])),
+            FireTensors(y, *numbers, torch.ones(3), shortcut, y, torch.zeros(y.shape[1:])),
             rules._replace(return_membrane=True),
-            GradSpec(False, connect > Connect.ADD, True, True, True),
+            GradSpec(connect > Connect.ADD, True, True, True),
         )
         start_fire(
-            FireTensors(y[0], *numbers, shortcut),
+            FireTensors(y[0], *numbers, None, shortcut),
             rules._replace(v_reset=None, surrogate=next(surrogates), detach_reset=True, repeat_steps=steps),
-            GradSpec(False, connect > Connect.ADD),
+            GradSpec(connect > Connect.ADD),
         )
         if connect <= Connect.ADD:
             start_rest(y, numbers)
@@ -77,7 +89,8 @@ def start_all():
 
 def start_fire(tensors, spec, want):
     out, v_last, _, indices = norm_fire(tensors, spec)
-    grads = FireGrads(out, v_last if spec.return_membrane else None, tensors.scale, indices if spec.pool else None)
+    per_channel = tensors.scale, tensors.shift
+    grads = FireGrads(out, v_last if spec.return_membrane else None, *per_channel, indices if spec.pool else None)
     norm_fire_backward(grads, tensors, spec, want)
 
 
@@ -85,8 +98,9 @@ def start_rest(y, numbers):
     """What is no norm_fire of a sequence: statistics, pooling, packing."""
     window = (3, 2, 1)
     norm_stats(y, 2)
-    batch_norm_backward_(y, y, *numbers[:1] * 3, torch.ones(2, y.shape[2]), y[:, :, 0].numel())
-    start_fire(FireTensors(y[0], *numbers), FireSpec(repeat_steps=4, pool=PoolWindow(*window)), GradSpec(False))
+    batch_norm_affine(y, *numbers, 1e-5)
+    batch_norm_backward_(y, y, *numbers[:1] * 3, y[:, :, 0].numel())
+    start_fire(FireTensors(y[0], *numbers), FireSpec(repeat_steps=4, pool=PoolWindow(*window)), GradSpec())
     out, indices = max_pool(y[0], *window)
     max_pool_backward(out, indices, y[0].shape, *window)
     unpack(pack(y, 2), y.shape, y.dtype, True)
@@ -94,8 +108,8 @@ def start_rest(y, numbers):
 
 def start_one(batch, size):
     """A layer's kernels, for one batch and image size."""
-    y, numbers = torch.zeros(4, batch, 64, size, size, dtype=torch.bfloat16), (torch.ones(64), torch.ones(64), torch.ones(3))
-    start_fire(FireTensors(y, *numbers, y), FireSpec(connect=Connect.ADD, num_planes=2), GradSpec(False))
+    y, numbers = torch.zeros(4, batch, 64, size, size, dtype=torch.bfloat16), (torch.ones(64), torch.ones(64))
+    start_fire(FireTensors(y, *numbers, None, y), FireSpec(connect=Connect.ADD, num_planes=2), GradSpec())
     start_rest(y, numbers)
 
 
@@ -108,25 +122,59 @@ def compare_sizes():
         print(len(compiled) - before, flush=True)
 
 
-def main(capability):
-    compile_only(capability)
-    launch.STEPS_PER_CHUNK = launchers.STEPS_PER_CHUNK = 4  # as for more than 16 steps, in a quarter of the time
-    start_all()
-    for name, kernel, channels in compiled.values():
-        ptx = kernel.asm["ptx"]
-        found = {
-            "kernel": name,
-            "target": re.search(r"\.target (\w+)", ptx)[1],
-            "cubin": len(kernel.asm["cubin"]),
-            "fused": re.findall(r"\bfma\.\S+", ptx),
-            "flushed": re.findall(r"\b\S+\.ftz\S*", ptx),
-            "approximate": re.findall(r"\b\S+\.(?:approx|full)\S*", ptx),
-            "atomic": re.findall(r"\b(?:atom|red)\.\S+", ptx),
-            "wide": len(re.findall(r"\b(?:ld|st)\.global\.v[24]\S*", ptx)),
-            "channels": channels,
-        }
-        print(json.dumps(found))
+def registers(ptx, target):
+    """Of a thread, and bytes that do not fit and go to memory, as NVIDIA's assembler says."""
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
+        file.flush()
+        options = ["-v", "--fmad=false", "--gpu-name", target, "--output-file", "/dev/null"]
+        said = subprocess.run([PTXAS, *options, file.name], capture_output=True, text=True, check=True).stderr
+    return int(re.search(r"Used (\d+) registers", said)[1]), sum(map(int, re.findall(r"(\d+) bytes spill", said)))
+
+
+def facts(name, kernel, channels):
+    """What was found in a kernel's machine code. loads, stores: how many of so many bytes."""
+    ptx = kernel.asm["ptx"]
+    target = re.search(r"\.target (\w+)", ptx)[1]
+    moves = {what: [int(n or 1) * int(bits) // 8 for n, bits in re.findall(MOVES.format(what), ptx)] for what in ("ld", "st")}
+    used, spilled = registers(ptx, target)
+    return {
+        "kernel": name,
+        "target": target,
+        "cubin": len(kernel.asm["cubin"]),
+        "fused": re.findall(r"\bfma\.\S+", ptx),
+        "flushed": re.findall(r"\b\S+\.ftz\S*", ptx),
+        "approximate": re.findall(r"\b\S+\.(?:approx|full)\S*", ptx),
+        "atomic": re.findall(r"\b(?:atom|red)\.\S+", ptx),
+        "channels": channels,
+        "registers": used,
+        "spilled": spilled,
+        "barriers": len(re.findall(r"\bbar(?:rier)?(?:\.\w+)*\.sync\b", ptx)),
+        "loads": {size: moves["ld"].count(size) for size in set(moves["ld"])},
+        "stores": {size: moves["st"].count(size) for size in set(moves["st"])},
+    }
+
+
+def start_layer(steps, dtype, learned):
+    """A layer with ADD as networks have it, 64 channels, planes of its output."""
+    y, per_channel = torch.zeros(steps, 2, 64, 8, 8, dtype=dtype), (torch.ones(64), torch.ones(64))
+    coefficients = torch.ones(3) if learned else None
+    spec = FireSpec(connect=Connect.ADD, num_planes=2)
+    start_fire(FireTensors(y, *per_channel, coefficients, y), spec, GradSpec(want_coefficients=learned))
+    norm_stats(y, 2)
+    batch_norm_backward_(y, y, *per_channel, per_channel[0], y[:, :, 0].numel())
+
+
+def main(capability, steps="", dtype="", coefficients=""):
+    compile_only(int(capability))
+    if steps:
+        start_layer(int(steps), getattr(torch, dtype), coefficients == "learned")
+    else:
+        launchers.STEPS_PER_CHUNK = launchers.FORWARD_STEPS = 4  # as for more than 16 steps, in a quarter of the time
+        start_all()
+    for each in compiled.values():
+        print(json.dumps(facts(*each)))
 
 
 if __name__ == "__main__":
-    compare_sizes() if sys.argv[1] == "sizes" else main(int(sys.argv[1]))
+    compare_sizes() if sys.argv[1] == "sizes" else main(*sys.argv[1:])

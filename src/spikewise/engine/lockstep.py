@@ -20,6 +20,7 @@ from ..models.calls import is_recomputing
 from ..models.chain import TimeDropout
 from ..models.conv_norm import is_usual_norm
 from .distributed import ALONE, World
+from .non_finite import copy_all
 
 T = TypeVar("T")
 
@@ -132,7 +133,7 @@ def share_weights(net: Network, number: int) -> Network:
 def refresh_buffers(first: nn.Module, net: nn.Module) -> None:
     """What modules keep beside weights is the same for all shards when a step begins."""
     if net is not first and (buffers := list(net.buffers())):
-        torch._foreach_copy_(buffers, list(first.buffers()))
+        copy_all(buffers, list(first.buffers()))
 
 
 class Aborted(BaseException):

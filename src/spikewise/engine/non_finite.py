@@ -19,15 +19,19 @@ class BufferSnapshot:
         self.buffers = list(net.buffers())
         self.copies = [buffer.clone() for buffer in self.buffers]
 
-    @torch.no_grad()
     def save(self) -> None:
-        if self.buffers:  # none where no norm tracks statistics
-            torch._foreach_copy_(self.copies, self.buffers)
+        copy_all(self.copies, self.buffers)
 
-    @torch.no_grad()
     def restore(self) -> None:
-        if self.buffers:
-            torch._foreach_copy_(self.buffers, self.copies)
+        copy_all(self.buffers, self.copies)
+
+
+@torch.no_grad()
+def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy each source into its target, of the same type: all of one type at once, as PyTorch copies a mixture one by one."""
+    for dtype in {source.dtype for source in sources}:
+        chosen = [number for number, source in enumerate(sources) if source.dtype == dtype]
+        torch._foreach_copy_([targets[number] for number in chosen], [sources[number] for number in chosen])
 
 
 def locate_non_finite(net: Network, samples: Tensor, labels: Tensor) -> str:

@@ -4,7 +4,6 @@ The same functions as `reference`, for float32 and half precision. What the oper
 user's own or a pooling in another layout, is done behind it.
 """
 
-import functools
 import math
 from typing import Any
 
@@ -78,6 +77,7 @@ def norm_fire(
     window = pool if pool is not None and alone and supports_fused_pool(y, pool) else None
     is_complete = (code != Connect.NONE or connect is None) and window == pool  # nothing is left to be done behind
     max_value, input_planes = known_of_inputs(shortcut, connect, current) if packing else (0, None)
+    learned = isinstance(neuron.a, Tensor) or isinstance(neuron.b, Tensor) or isinstance(neuron.c, Tensor)
     spec = FireSpec(
         v_th=float(neuron.v_th),
         v_reset=None if neuron.v_reset is None else float(neuron.v_reset),
@@ -89,6 +89,9 @@ def norm_fire(
         pool=None if window is None else PoolWindow(*window),
         return_membrane=return_membrane,
         num_planes=num_planes(max_value) if emit_planes and is_complete and not torch.compiler.is_compiling() else 0,
+        a=0.0 if learned else float(neuron.a),
+        b=0.0 if learned else float(neuron.b),
+        c=0.0 if learned else float(neuron.c),
     )
     out, v_last, planes, mean, variance = NormFire.apply(
         spec,
@@ -99,7 +102,7 @@ def norm_fire(
         y,
         norm.weight.float(),
         norm.bias.float(),
-        coefficients(neuron, y.device),
+        coefficients(neuron, y.device) if learned else None,
         shortcut if code != Connect.NONE else None,
         current,
         None if v is None else v.float(),
@@ -142,29 +145,10 @@ def require_no_transform() -> None:
 
 
 def coefficients(neuron: NeuronParams, device: torch.device) -> Tensor:
-    """a, b, c of E1 as one tensor [3], float32."""
-    numbers = neuron.a, neuron.b, neuron.c  # not neuron[:3], which stops PyTorch 2.8's compiler
-    if not any(isinstance(number, Tensor) for number in numbers):
-        if torch.compiler.is_compiling() or in_fake_mode():
-            return torch.tensor(numbers, dtype=torch.float32, device=device)
-        return cached_constant(numbers, device)
-    tensors = [number if isinstance(number, Tensor) else torch.tensor([number], device=device) for number in numbers]
-    return torch.cat([tensor.float().reshape(1) for tensor in tensors])
-
-
-@functools.cache
-def cached_constant(numbers: tuple[float, float, float], device: torch.device) -> Tensor:
-    """Made once: a copy to a GPU waits for all that it has still to do.
-
-    What was first asked for in inference mode must serve training, too.
-    """
-    with torch.inference_mode(mode=False):
-        return torch.tensor(numbers, dtype=torch.float32, device=device)
-
-
-def in_fake_mode() -> bool:
-    """Whether tensors are fake, for tracing: none of them may stay."""
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+    """a, b, c of E1, some of them learned, as one tensor [3], float32. Numbers are filled in there: a copy would wait."""
+    numbers = (neuron.a, neuron.b, neuron.c)  # not neuron[:3], which stops PyTorch 2.8's compiler
+    parts = [x if isinstance(x, Tensor) else torch.full((1,), x, device=device) for x in numbers]
+    return torch.cat([part.float().reshape(1) for part in parts])
 
 
 def max_pool(x: Tensor, size: int, stride: int, padding: int = 0) -> Tensor:

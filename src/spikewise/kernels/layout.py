@@ -82,13 +82,11 @@ def require_shapes(tensors: FireTensors, spec: FireSpec, grads: FireGrads | None
     sequence, channels = (steps, *frame), frame[1:2]
     output = sequence if spec.pool is None else (steps, *pool_output_shape(frame, spec.pool))
     y = frame if spec.repeat_steps else sequence
-    for name, tensor, shape in zip(
-        FireTensors._fields, tensors, (y, channels, channels, (3,), sequence, sequence, frame), strict=True
-    ):
-        require_shape(name, tensor, shape)
+    wanted = [*zip(FireTensors._fields, tensors, (y, channels, channels, (3,), sequence, sequence, frame), strict=True)]
     if grads is not None:
-        for name, tensor, shape in zip(FireGrads._fields, grads, (output, frame, channels, output), strict=True):
-            require_shape(name, tensor, shape)
+        wanted += zip(FireGrads._fields, grads, (output, frame, channels, channels, output), strict=True)
+    for name, tensor, shape in wanted:
+        require_shape(name, tensor, shape)
 
 
 def supports_fused_pool(y: Tensor, window: PoolWindow) -> bool:

@@ -2,7 +2,8 @@
 
 Forward keeps the convolution's output, nothing else of full size (AND, IAND: the shortcut, too); backward computes membranes,
 spikes and slopes again, bit for bit. Between `norm_stats` and `norm_fire`, and between `norm_fire_backward` and
-`batch_norm_backward_`, there are only numbers per channel: statistics and sums that may be reduced over more than this batch.
+`batch_norm_backward_`, there are only numbers per channel: statistics and their gradients, which may be over more than this
+batch.
 Sums over a channel are taken in blocks that depend on the shape alone, so that a result depends neither on timing nor on the
 number of threads.
 """
@@ -25,7 +26,9 @@ from .spec import (
     FireTensors,
     GradSpec,
     NormParams,
+    numbers,
     schema,
+    specs,
     split,
 )
 
@@ -33,10 +36,10 @@ _lib = torch.library.Library("spikewise", "FRAGMENT")
 ops = torch.ops.spikewise
 SCHEMAS = {
     "norm_stats": "(Tensor y, int channel_axis) -> (Tensor mean, Tensor variance)",
-    "norm_fire": f"({schema(FireTensors, FireSpec)}) -> ({schema(FireOutput)})",
-    "norm_fire_backward": f"({schema(FireGrads, FireTensors, FireSpec, GradSpec)}) -> ({schema(FireBackwardOutput)})",
-    "batch_norm_backward_": "(Tensor(a!) grad, Tensor y, Tensor mean, Tensor inverse_std, Tensor scale, Tensor channel_sums,"
-    " int count) -> ()",
+    "batch_norm_affine": "(Tensor y, Tensor weight, Tensor bias, float eps) -> Tensor",
+    "norm_fire": f"({schema(FireTensors)}, float[] spec) -> ({schema(FireOutput)})",
+    "norm_fire_backward": f"({schema(FireGrads, FireTensors)}, float[] spec) -> ({schema(FireBackwardOutput)})",
+    "batch_norm_backward_": "(Tensor(a!) grad, Tensor y, Tensor mean, Tensor grad_mean, Tensor grad_variance, int count) -> ()",
     "max_pool": "(Tensor x, int size, int stride, int padding) -> (Tensor out, Tensor indices)",
     "max_pool_backward": "(Tensor grad, Tensor indices, SymInt[] shape, int size, int stride, int padding) -> Tensor",
     "pack": "(Tensor x, int planes) -> Tensor",
@@ -53,14 +56,11 @@ def impl(device: str, **kernels: Callable) -> None:
         _lib.impl(name, kernel if records is None else taking_records(kernel, records), device)
 
 
-RECORDS: dict[str, tuple[type, ...]] = {
-    "norm_fire": (FireTensors, FireSpec),
-    "norm_fire_backward": (FireGrads, FireTensors, FireSpec, GradSpec),
-}
+RECORDS: dict[str, tuple[type, ...]] = {"norm_fire": (FireTensors,), "norm_fire_backward": (FireGrads, FireTensors)}
 
 
 def taking_records(kernel: Callable, records: tuple[type, ...]) -> Callable:
-    return lambda *args: kernel(*split(args, *records))
+    return lambda *args: kernel(*split(args[:-1], *records), *specs(tuple(args[-1])))
 
 
 def norm_fire_fake(tensors: FireTensors, spec: FireSpec) -> FireOutput:
@@ -89,7 +89,7 @@ def norm_fire_backward_fake(grads: FireGrads, tensors: FireTensors, spec: FireSp
         grad_current=sequence(want.want_current),
         grad_v=empty(frame, torch.float32, channels_last, y.device) if want.want_v else placeholder(y),
         grad_coefficients=y.new_empty(3 if want.want_coefficients else 0, dtype=torch.float32),
-        channel_sums=y.new_empty(2, y.shape[-3], dtype=torch.float32),
+        channel_grads=y.new_empty(4, y.shape[-3], dtype=torch.float32),
     )
 
 
@@ -114,6 +114,7 @@ def pack_fake(x: Tensor, planes: int) -> Tensor:
 
 FAKES: dict[str, Callable] = {
     "norm_stats": norm_stats_fake,
+    "batch_norm_affine": lambda y, *_: y.new_empty(5, y.shape[-3], dtype=torch.float32),
     "norm_fire": norm_fire_fake,
     "norm_fire_backward": norm_fire_backward_fake,
     "batch_norm_backward_": lambda *_: None,
@@ -175,8 +176,7 @@ class NormStats(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_y, grad_mean, grad_variance = grads
         y, mean = ctx.saved_tensors
-        one, sums = torch.ones_like(mean), -torch.stack([grad_mean, 2 * grad_variance])
-        ops.batch_norm_backward_(grad_y, y, mean, one, one, sums, y.numel() // len(mean))
+        ops.batch_norm_backward_(grad_y, y, mean, grad_mean, grad_variance, y.numel() // len(mean))
         return (grad_y,)
 
 
@@ -201,17 +201,18 @@ class NormFire(torch.autograd.Function):
         y: Tensor,
         weight: Tensor,
         bias: Tensor,
-        coefficients: Tensor,
+        coefficients: Tensor | None,
         shortcut: Tensor | None,
         current: Tensor | None,
         v: Tensor | None,
     ) -> tuple[Tensor, ...]:
         ctx.batch_stats = mean is None
         if mean is None or variance is None:
-            mean, variance = ops.norm_stats(y, y.dim() - 3)
-        scale, shift, inverse_std = reference.scale_and_shift(NormParams(weight, bias, norm_eps, mean, variance))
+            mean, variance, scale, shift, inverse_std = ops.batch_norm_affine(y, weight, bias, norm_eps).unbind()
+        else:
+            scale, shift, inverse_std = reference.scale_and_shift(NormParams(weight, bias, norm_eps, mean, variance))
         tensors = FireTensors(y, scale, shift, coefficients, shortcut, current, v)
-        output = FireOutput(*ops.norm_fire(*tensors, *spec))
+        output = FireOutput(*ops.norm_fire(*tensors, numbers(spec)))
         save(ctx, tensors, spec, input_planes, output.pool_indices if spec.pool else None, mean, inverse_std)
         if not ctx.batch_stats:
             mean, variance = mean.detach(), variance.detach()
@@ -229,7 +230,6 @@ class NormFire(torch.autograd.Function):
             grad_out = torch.zeros_like(norm_fire_fake(tensors, spec).out)
         needs = dict(zip(FireTensors._fields, ctx.needs_input_grad[-7:], strict=True))
         want = GradSpec(
-            scale_grad=not ctx.batch_stats,
             want_shortcut=needs["shortcut"] and spec.connect > Connect.ADD,
             want_current=needs["current"],
             want_v=needs["v"],
@@ -237,24 +237,21 @@ class NormFire(torch.autograd.Function):
         )
         if grad_v_last is not None and not grad_v_last.numel():
             grad_v_last = None
-        given = FireGrads(grad_out, grad_v_last, mean, indices)
-        found = FireBackwardOutput(*ops.norm_fire_backward(*given, *tensors, *spec, *want))
+        given = FireGrads(grad_out, grad_v_last, mean, inverse_std, indices)
+        found = FireBackwardOutput(*ops.norm_fire_backward(*given, *tensors, numbers(spec, want)))
+        grad_bias, grad_weight, grad_mean, grad_variance = found.channel_grads.unbind()
         if ctx.batch_stats:
-            count = y.numel() // mean.shape[0]
-            ops.batch_norm_backward_(found.grad_y, y, mean, inverse_std, tensors.scale, found.channel_sums, count)
-        grad_bias, centered = found.channel_sums
+            ops.batch_norm_backward_(found.grad_y, y, mean, grad_mean, grad_variance, y.numel() // mean.shape[0])
         by_name = {
             "y": found.grad_y,
-            "scale": inverse_std * centered,
+            "scale": grad_weight,
             "shift": grad_bias,
             "coefficients": found.grad_coefficients,
             "shortcut": grad_out if spec.connect == Connect.ADD else found.grad_shortcut,
             "current": found.grad_current,
             "v": found.grad_v,
         }
-        of_statistics: tuple[Tensor | None, ...] = (None, None)
-        if any(ctx.needs_input_grad[3:5]):  # out = scale (y - mean) + bias, scale = weight / sqrt(variance + eps)
-            of_statistics = -tensors.scale * grad_bias, -tensors.scale * inverse_std.square() * centered / 2
+        of_statistics = (grad_mean, grad_variance) if any(ctx.needs_input_grad[3:5]) else (None, None)
         return (None, None, None, *of_statistics, *(by_name[name] if need else None for name, need in needs.items()))
 
 

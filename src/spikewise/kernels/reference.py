@@ -82,6 +82,17 @@ def scale_and_shift(norm: NormParams) -> tuple[Tensor, Tensor, Tensor]:
     return scale, bias - mean * scale, inverse_std
 
 
+def channel_grads(sums: Tensor, scale: Tensor, inverse_std: Tensor) -> Tensor:
+    """Gradients of the norm's bias and weight, and of the mean and variance that y was normalised with.
+
+    Shapes:  sums [2, C] over a channel of g and of g (y - mean), g the gradient at the normalised y; scale, inverse_std [C] of
+             `scale_and_shift` -> [4, C]
+    """
+    grad_bias, centered = sums
+    grad_weight = inverse_std * centered
+    return torch.stack([grad_bias, grad_weight, -scale * grad_bias, -(scale * inverse_std) * grad_weight / 2])
+
+
 def norm_fire(
     y: Tensor,
     norm: NormParams,

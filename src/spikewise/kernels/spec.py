@@ -1,12 +1,15 @@
 """What the fused operation is told: the neuron, the connection, what is wanted; and the tensors it works on.
 
-These named tuples are the operation. The operators' schemas, and how a flat call is taken apart, are made from their fields.
+These named tuples are the operation. The operators' schemas, and how a flat call is taken apart, are made from their fields;
+what is no tensor is one list of numbers, as a call of an operator costs by its arguments.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .connect import add, and_, iand
@@ -113,7 +116,7 @@ class FireTensors(NamedTuple):
 
     y             convolution output [T, N, C, H, W], or one frame [N, C, H, W] that is read `repeat_steps` times
     scale, shift  batch norm as one product and one sum per channel: [C], float32
-    coefficients  a, b, c of E1: [3], float32
+    coefficients  a, b, c of E1 where they are learned: [3], float32; None: they are numbers of the spec
     shortcut      connected with the spikes (E6): [T, N, C, H, W]
     current       added to the normalised value (E8): [T, N, C, H, W]
     v             membrane before the first step: [N, C, H, W], float32; None: at rest
@@ -122,7 +125,7 @@ class FireTensors(NamedTuple):
     y: Tensor
     scale: Tensor
     shift: Tensor
-    coefficients: Tensor
+    coefficients: Tensor | None = None
     shortcut: Tensor | None = None
     current: Tensor | None = None
     v: Tensor | None = None
@@ -134,6 +137,7 @@ class FireSpec(NamedTuple):
     pool              size, stride and padding of a max pooling of the output; only with `repeat_steps`, without shortcut
     return_membrane   whether the membrane after the last step is wanted
     num_planes        bit planes of the output that are wanted beside it; 0: none
+    a, b, c           coefficients of E1, where no tensor holds them
     """
 
     v_th: float = 1.0
@@ -146,6 +150,9 @@ class FireSpec(NamedTuple):
     pool: PoolWindow | None = None
     return_membrane: bool = False
     num_planes: int = 0
+    a: float = 1.0
+    b: float = 1.0
+    c: float = 0.0
 
     @property
     def hard_reset(self) -> bool:
@@ -169,24 +176,20 @@ class FireGrads(NamedTuple):
     """What `norm_fire_backward` is given beside forward's tensors.
 
     grad_out, grad_v_last  gradients of the output and of the last membrane
-    center                 subtracted from y in the second channel sum: [C], the mean that y was normalised with
+    mean, inverse_std      what y was normalised with: [C], float32
     pool_indices           which place of its window each pooled output came from
     """
 
     grad_out: Tensor
     grad_v_last: Tensor | None
-    center: Tensor
+    mean: Tensor
+    inverse_std: Tensor
     pool_indices: Tensor | None = None
 
 
 class GradSpec(NamedTuple):
-    """Which gradients are wanted beside y's and the channel sums.
+    """Which gradients are wanted beside y's and those per channel."""
 
-    scale_grad  whether grad_y is complete, with fixed statistics; else it is the gradient at the normalised value, and
-                `batch_norm_backward_` completes it
-    """
-
-    scale_grad: bool
     want_shortcut: bool = False
     want_current: bool = False
     want_v: bool = False
@@ -194,31 +197,25 @@ class GradSpec(NamedTuple):
 
 
 class FireBackwardOutput(NamedTuple):
-    """Gradients; empty tensors where none is wanted. channel_sums [2, C]: of g and of g (y - center), g at the normalised y."""
+    """Gradients; empty tensors where none is wanted.
+
+    grad_y         with the statistics as constants; `batch_norm_backward_` adds what flows back through them
+    channel_grads  of the norm's bias and weight, and of the mean and the variance that y was normalised with: [4, C], float32
+    """
 
     grad_y: Tensor
     grad_shortcut: Tensor
     grad_current: Tensor
     grad_v: Tensor
     grad_coefficients: Tensor
-    channel_sums: Tensor
+    channel_grads: Tensor
 
 
-SCHEMA_TYPES = {
-    Tensor: "Tensor",
-    Tensor | None: "Tensor?",
-    float: "float",
-    float | None: "float?",
-    int: "int",
-    bool: "bool",
-    PoolWindow | None: "int[]?",
-    Connect: "int",
-    Surrogate: "int",
-}
+SCHEMA_TYPES = {Tensor: "Tensor", Tensor | None: "Tensor?"}
 
 
 def schema(*records: type) -> str:
-    """The arguments (or results) of an operator that takes these records one after another."""
+    """The arguments (or results) of an operator that takes the tensors of these records one after another."""
     return ", ".join(f"{SCHEMA_TYPES[kind]} {name}" for record in records for name, kind in record.__annotations__.items())
 
 
@@ -227,9 +224,40 @@ def split(args: Sequence[Any], *records: Any) -> list[Any]:
     found, begin = [], 0
     for record in records:
         end = begin + len(record._fields)
-        values = record._make(args[begin:end])
-        if record is FireSpec and values.pool is not None:  # operators hand on lists
-            values = values._replace(pool=PoolWindow(*values.pool))
-        found.append(values)
+        found.append(record._make(args[begin:end]))
         begin = end
     return found
+
+
+def numbers(spec: FireSpec, want: GradSpec | None = None) -> list[float]:
+    """All that an operator is told beside its tensors, as one list. `specs` takes it apart."""
+    size, stride, padding = (0, 0, 0) if spec.pool is None else spec.pool
+    reset = (0.0, False) if spec.v_reset is None else (spec.v_reset, True)
+    rules = (spec.v_th, *reset, spec.surrogate, spec.alpha, spec.detach_reset, spec.connect, spec.repeat_steps)
+    found = [*rules, size, stride, padding, spec.return_membrane, spec.num_planes, spec.a, spec.b, spec.c]
+    found = found if want is None else [*found, *want]
+    # a list in which some are integers takes an operator three times as long; no matter when it is traced
+    return found if torch.compiler.is_compiling() else [*map(float, found)]
+
+
+@functools.cache
+def specs(numbers: tuple[float, ...]) -> tuple[FireSpec] | tuple[FireSpec, GradSpec]:
+    v_th, v_reset, hard_reset, surrogate, alpha, detach_reset, connect, repeat_steps, *pool, membrane, planes, a, b, c = (
+        numbers[:16]
+    )
+    spec = FireSpec(
+        v_th=v_th,
+        v_reset=v_reset if hard_reset else None,
+        surrogate=Surrogate(int(surrogate)),
+        alpha=alpha,
+        detach_reset=bool(detach_reset),
+        connect=Connect(int(connect)),
+        repeat_steps=int(repeat_steps),
+        pool=PoolWindow(*map(int, pool)) if pool[0] else None,
+        return_membrane=bool(membrane),
+        num_planes=int(planes),
+        a=a,
+        b=b,
+        c=c,
+    )
+    return (spec, GradSpec(*map(bool, numbers[16:]))) if numbers[16:] else (spec,)

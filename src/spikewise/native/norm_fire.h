@@ -18,7 +18,6 @@ typedef struct {
     int32_t steps;   /* T */
     int32_t repeat;  /* y is one time step, read T times */
     int32_t connect; /* NONE, ADD, AND, IAND */
-    int32_t scale_grad;
     const float *scale, *shift; /* [C] */
     const void *y;              /* [T], or [1] under repeat */
     const void *shortcut;       /* ? [T] */
@@ -33,23 +32,20 @@ typedef struct {
     const float *center;    /* [C] subtracted from y in the second sum */
     float *partial;         /* ? [rows of partial sums][2][C]: sums of g and of g (y - center), g the gradient at the normalised y */
     float *partial_coefficients;     /* ? [tasks][3]: sums of g_h v[t-1], g_h x, g_h */
-    void *grad_y;           /* like y: g, or scale g where `scale_grad` */
+    void *grad_y;           /* like y: scale g */
     void *grad_shortcut;    /* ? [T], AND and IAND */
     void *grad_current;     /* ? [T] */
     float *grad_v;          /* ? [1] */
 } norm_fire_args;
 
-/* grad = scale grad + linear (y - mean) + constant: what batch norm's statistics add to the gradient. Per channel,
- *   linear   = -scale inverse_std (inverse_std channel_sums[1]) / count
- *   constant = -scale channel_sums[0] / count */
+/* grad = grad + (2 grad_variance / count) (y - mean) + grad_mean / count: what flows back through the statistics of a batch */
 typedef struct {
     thread_team threads;
     channel_layout space; /* all time steps together */
-    int64_t count;        /* values of a channel, over which the statistics and the sums were taken */
+    int64_t count;        /* values of a channel, over which the statistics were taken */
     const void *y;
     void *grad;
-    const float *mean, *inverse_std, *scale; /* [C] */
-    const float *channel_sums;               /* [2][C] */
+    const float *mean, *grad_mean, *grad_variance; /* [C] */
 } batch_norm_backward_args;
 
 #define ROWS 16 /* of statistics that are added in single precision before they go into double precision */

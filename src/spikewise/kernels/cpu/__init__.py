@@ -11,6 +11,7 @@ from .launch import DTYPES
 
 KERNELS: dict[str, Callable] = {
     "norm_stats": norm_fire.norm_stats,
+    "batch_norm_affine": norm_fire.batch_norm_affine,
     "norm_fire": norm_fire.norm_fire,
     "norm_fire_backward": norm_fire.norm_fire_backward,
     "batch_norm_backward_": norm_fire.batch_norm_backward_,

@@ -36,7 +36,7 @@ NormFireArgs = struct(  # norm_fire.h
     threads=ThreadTeam,
     space=ChannelLayout,
     neurons=NeuronStruct,
-    **dict.fromkeys(("steps", "repeat", "connect", "scale_grad"), INT32),
+    **dict.fromkeys(("steps", "repeat", "connect"), INT32),
     **dict.fromkeys(("scale", "shift", "y", "shortcut", "current", "v", "out", "v_last"), POINTER),
     planes=PlanesStruct,
     **dict.fromkeys(("grad_out", "grad_v_last", "center", "partial", "partial_coefficients"), POINTER),
@@ -47,7 +47,7 @@ BatchNormBackwardArgs = struct(  # norm_fire.h
     threads=ThreadTeam,
     space=ChannelLayout,
     count=INT,
-    **dict.fromkeys(("y", "grad", "mean", "inverse_std", "scale", "channel_sums"), POINTER),
+    **dict.fromkeys(("y", "grad", "mean", "grad_mean", "grad_variance"), POINTER),
 )
 NormStatsArgs = struct(  # kernels.c
     "NormStatsArgs",

@@ -6,10 +6,10 @@ import math
 import torch
 from torch import Tensor
 
-from .. import ops
+from .. import ops, reference
 from ..layout import empty, is_channels_last, planes_shape, pool_output_shape, require_shapes, to_layout
 from ..packing import require_planes
-from ..spec import FireBackwardOutput, FireGrads, FireOutput, FireSpec, FireTensors, GradSpec
+from ..spec import FireBackwardOutput, FireGrads, FireOutput, FireSpec, FireTensors, GradSpec, NormParams
 from .launch import (
     INT,
     BatchNormBackwardArgs,
@@ -49,6 +49,12 @@ def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
+def batch_norm_affine(y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """`norm_stats` of y [..., C, H, W], and `scale_and_shift` with them: [5, C], float32."""
+    mean, variance = norm_stats(y, y.dim() - 3)
+    return torch.stack([mean, variance, *reference.scale_and_shift(NormParams(weight, bias, eps, mean, variance))])
+
+
 class Call:
     """Arguments of the C functions that forward and backward share, and what must stay alive until they are used."""
 
@@ -60,7 +66,7 @@ class Call:
         self.channels_last = is_channels_last(y)
         if spec.pool is not None and not self.channels_last:
             raise ValueError("pooling within norm_fire takes still images with channels last; use norm_fire and max_pool")
-        a, b, c = tensors.coefficients.tolist()
+        a, b, c = (spec.a, spec.b, spec.c) if tensors.coefficients is None else tensors.coefficients.tolist()
         plain = (a, b, c) == (1.0, 1.0, 0.0)
         rules = (spec.v_th, spec.v_rest, spec.v_rest, spec.alpha, spec.surrogate, spec.hard_reset, spec.detach_reset, plain)
         self.alive: list[Tensor | None] = [
@@ -76,7 +82,6 @@ class Call:
             self.steps,
             spec.repeat_steps > 0,
             spec.connect,
-            False,
             *map(pointer, self.alive),
         )
 
@@ -122,7 +127,7 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
     call, y, channels = Call(tensors, spec, grads), tensors.y, tensors.y.shape[-3]
     grad_out = to_layout(grads.grad_out.to(y.dtype), call.channels_last)
     grad_v_last = None if grads.grad_v_last is None else grads.grad_v_last.float()
-    call.point(center=grads.center.contiguous(), grad_out=grad_out, grad_v_last=call.dense(grad_v_last))
+    call.point(center=grads.mean.contiguous(), grad_out=grad_out, grad_v_last=call.dense(grad_v_last))
     grad_y = call.empty(tuple(y.shape), y.dtype)
     grad_shortcut = call.empty(call.sequence, y.dtype, want.want_shortcut)
     grad_current = call.empty(call.sequence, y.dtype, want.want_current)
@@ -138,7 +143,6 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
         rows = tasks = native_function("pooled_tasks", INT)(ctypes.byref(args))
     partial = torch.empty(rows, 2, channels, device="cpu")
     partial_coefficients = torch.empty(tasks, 3, device="cpu") if want.want_coefficients else None
-    call.args.scale_grad = want.scale_grad
     call.point(partial=partial, partial_coefficients=partial_coefficients, grad_y=grad_y)
     call.point(grad_shortcut=grad_shortcut, grad_current=grad_current, grad_v=grad_v)
     if spec.pool is None:
@@ -147,19 +151,15 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
         args.fire = call.args
         call_native("pooled_backward", args, y.dtype)
     grad_coefficients = torch.empty(0, device="cpu") if partial_coefficients is None else sum_rows(partial_coefficients)
-    return FireBackwardOutput(grad_y, grad_shortcut, grad_current, grad_v, grad_coefficients, sum_rows(partial))
+    channel_grads = reference.channel_grads(sum_rows(partial), tensors.scale, grads.inverse_std)
+    return FireBackwardOutput(grad_y, grad_shortcut, grad_current, grad_v, grad_coefficients, channel_grads)
 
 
-def batch_norm_backward_(
-    grad: Tensor, y: Tensor, mean: Tensor, inverse_std: Tensor, scale: Tensor, channel_sums: Tensor, count: int
-) -> None:
-    """Complete the gradient through the statistics of a batch, in place: `grad`, at the normalised value, becomes that of y.
-
-    channel_sums:  of `norm_fire_backward` [2, C], with y centered by the mean; over all `count` values of a channel
-    """
+def batch_norm_backward_(grad: Tensor, y: Tensor, mean: Tensor, grad_mean: Tensor, grad_variance: Tensor, count: int) -> None:
+    """Add to `grad`, in place, what flows back to y through the mean and variance of a batch of `count` values per channel."""
     channels_last = is_channels_last(y)
     images, dense = y if y.dim() == 4 else y.flatten(0, 1), to_layout(y, channels_last)
-    rows = [row.contiguous() for row in (mean, inverse_std, scale, channel_sums)]
+    rows = [row.contiguous() for row in (mean, grad_mean, grad_variance)]
     space = channel_layout(images.shape, channels_last)
     args = BatchNormBackwardArgs(thread_team(), space, count, *map(pointer, (dense, grad, *rows)))
     call_native("batch_norm_backward", args, y.dtype)

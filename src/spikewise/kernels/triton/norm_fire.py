@@ -11,9 +11,10 @@ from ..layout import empty, require_shapes, to_layout
 from ..ops import placeholder
 from ..spec import Connect, FireBackwardOutput, FireGrads, FireOutput, FireSpec, FireTensors, GradSpec
 from .launch import (
+    FORWARD_STEPS,
     FP32_STEPS,
     STEPS_PER_CHUNK,
-    backward_tile_size,
+    backward_tile,
     divisibility,
     empty_planes,
     groups_per_program,
@@ -39,8 +40,8 @@ def prepare_tensors(tensors: FireTensors, spec: FireSpec, grads: FireGrads | Non
             ("v", None if tensors.v is None else tensors.v.float()),
         )
     }
-    per_channel = {name: to_float32_contiguous(getattr(tensors, name)) for name in ("scale", "shift", "coefficients")}
-    return FireTensors(**dense, **per_channel)  # type: ignore[arg-type]
+    numbers = {name: getattr(tensors, name) for name in ("scale", "shift", "coefficients")}
+    return FireTensors(**dense, **{name: None if x is None else to_float32_contiguous(x) for name, x in numbers.items()})  # type: ignore[arg-type]
 
 
 def norm_fire(tensors: FireTensors, spec: FireSpec) -> FireOutput:
@@ -54,11 +55,11 @@ def norm_fire(tensors: FireTensors, spec: FireSpec) -> FireOutput:
     v_last = empty(frame, torch.float32, channels_last=True, device=y.device) if spec.return_membrane else placeholder(y)
     n = frame.numel()
     planes = empty_planes(steps, spec.num_planes, n, y.device)
-    chunks, last = split_chunks(steps)
-    size = groups_per_program(steps, y.dtype)
+    chunks, last = split_chunks(steps, FORWARD_STEPS)
+    groups = groups_per_program(y.dtype)
     launch(
         norm_fire_kernel,
-        -(-n // (size * 8)),
+        -(-n // (groups * 8)),
         y.device,
         *prepared,
         out,
@@ -67,9 +68,12 @@ def norm_fire(tensors: FireTensors, spec: FireSpec) -> FireOutput:
         n,
         frame[1],
         chunks,
+        spec.a,
+        spec.b,
+        spec.c,
         spec.v_th,
         spec.v_rest,
-        STEPS_PER_CHUNK=STEPS_PER_CHUNK,
+        STEPS_PER_CHUNK=FORWARD_STEPS,
         STEPS=last,
         LONG=chunks > 0,
         REPEAT=bool(spec.repeat_steps),
@@ -78,7 +82,7 @@ def norm_fire(tensors: FireTensors, spec: FireSpec) -> FireOutput:
         PLANES=spec.num_planes,
         ALIGN=divisibility(frame[1]),
         UNIT=divisibility(n),
-        GROUPS=size,
+        GROUPS=groups,
     )
     return FireOutput(out, v_last, planes, placeholder(y, torch.uint8))
 
@@ -98,8 +102,9 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
     grad_shortcut = wanted(want.want_shortcut, sequence, y.dtype)
     grad_current = wanted(want.want_current, sequence, y.dtype)
     grad_v = wanted(want.want_v, frame, torch.float32)
-    chunks, last = split_chunks(steps)
-    rows, columns, blocks = tiling(channels, backward_tile_size(steps, y.dtype))
+    chunks, last = split_chunks(steps, STEPS_PER_CHUNK)
+    size, registers = backward_tile(steps, y.dtype, spec.connect, spec.pool is not None or want.want_coefficients)
+    rows, columns, blocks = tiling(channels, size)
     parts, tiles = split_tiles(-(-n // max(1, channels) // rows), blocks)
     partial = torch.empty(parts, 2, channels, dtype=torch.float32, device=device)
     partial_coefficients = None
@@ -112,7 +117,7 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
         *prepare_tensors(tensors, spec, grads),
         to_layout(grads.grad_out.to(y.dtype), channels_last=True),
         None if grads.grad_v_last is None else to_layout(grads.grad_v_last.float(), channels_last=True),
-        to_float32_contiguous(grads.center),
+        to_float32_contiguous(grads.mean),
         grad_y,
         grad_shortcut,
         grad_current,
@@ -128,6 +133,9 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
         blocks,
         chunks,
         tiles,
+        spec.a,
+        spec.b,
+        spec.c,
         spec.v_th,
         spec.v_rest,
         spec.alpha,
@@ -139,12 +147,12 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
         HARD_RESET=spec.hard_reset,
         DETACH=spec.detach_reset,
         SURROGATE=int(spec.surrogate),
-        SCALE_GRAD=want.scale_grad,
         WANT_COEFFICIENTS=want.want_coefficients,
         WINDOW=None if spec.pool is None else tuple(spec.pool),
         UNIT=divisibility(n),
         ROWS=rows,
         COLUMNS=columns,
+        maxnreg=registers,
     )
     return FireBackwardOutput(
         grad_y,
@@ -152,60 +160,73 @@ def norm_fire_backward(grads: FireGrads, tensors: FireTensors, spec: FireSpec, w
         placeholder(y, y.dtype) if grad_current is None else grad_current,
         placeholder(y) if grad_v is None else grad_v,
         placeholder(y) if partial_coefficients is None else sum_rows(partial_coefficients),
-        sum_rows(partial),
+        channel_grads(partial, tensors.scale, grads.inverse_std),
     )
+
+
+def channel_grads(partial: Tensor, scale: Tensor, inverse_std: Tensor) -> Tensor:
+    """As `reference.channel_grads`, of partial sums [parts, 2, C]."""
+    from .device.batch_norm import combine_grads_kernel
+
+    parts, _, channels = partial.shape
+    grads, columns = torch.empty(4, channels, dtype=torch.float32, device=partial.device), 8
+    given = (partial, to_float32_contiguous(scale), to_float32_contiguous(inverse_std), grads)
+    launch(combine_grads_kernel, -(-channels // columns), partial.device, *given, parts, channels, ROWS=128, COLUMNS=columns)
+    return grads
 
 
 def norm_stats(y: Tensor, channel_axis: int) -> tuple[Tensor, Tensor]:
     """As `reference.norm_stats`."""
-    from .device.batch_norm import combine_stats_kernel, norm_stats_kernel
-
-    channels = y.shape[channel_axis]
-    mean, variance = (torch.empty(channels, dtype=torch.float32, device=y.device) for _ in range(2))
-    if not y.numel():
-        return mean.fill_(torch.nan), variance.fill_(torch.nan)
     if y.dim() not in (4, 5) or channel_axis != y.dim() - 3:  # any shape: as rows of channels
         axes = [axis for axis in range(y.dim()) if axis != channel_axis]
-        y = y.permute(*axes, channel_axis).reshape(-1, channels, 1, 1)
+        y = y.permute(*axes, channel_axis).reshape(-1, y.shape[channel_axis], 1, 1)
+    mean, variance = take_stats(y)
+    return mean, variance.clone()  # no two outputs of an operator share memory
+
+
+def batch_norm_affine(y: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """As on the CPU."""
+    return take_stats(y, to_float32_contiguous(weight), to_float32_contiguous(bias), eps)
+
+
+def take_stats(y: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 0.0) -> Tensor:
+    """Mean and variance of y [..., C, H, W], and with a weight the batch norm with these: [2, C] or [5, C]."""
+    from .device.batch_norm import combine_stats_kernel, norm_stats_kernel
+
+    channels = y.shape[-3]
+    stats = torch.empty(2 if weight is None else 5, channels, dtype=torch.float32, device=y.device)
+    if not y.numel():
+        return stats.fill_(torch.nan)
     y = to_layout(y, channels_last=True)
     rows, columns, blocks = tiling(channels, 512 if y.dtype == torch.float32 else 1024)
-    tiles = -(-y.numel() // channels // (rows * FP32_STEPS))
-    parts, groups_each = split_tiles(tiles, blocks)
+    total = y.numel() // channels
+    parts, groups = split_tiles(-(-total // (rows * FP32_STEPS)), blocks)
     partial = torch.empty(parts, 2, channels, dtype=torch.float64, device=y.device)
-    size, total = {"ROWS": rows, "COLUMNS": columns}, y.numel() // channels
-    args = (y, partial, total, channels, blocks, groups_each)
-    launch(norm_stats_kernel, parts * blocks, y.device, *args, FP32_STEPS=FP32_STEPS, **size)
-    size = {"ROWS": 64, "COLUMNS": 8}
-    each = groups_each * FP32_STEPS * rows
-    launch(combine_stats_kernel, -(-channels // 8), y.device, partial, mean, variance, total, channels, parts, each, **size)
-    return mean, variance
+    sizes, tile = (total, channels, blocks, groups), {"ROWS": rows, "COLUMNS": columns}
+    launch(norm_stats_kernel, parts * blocks, y.device, y, partial, *sizes, FP32_STEPS=FP32_STEPS, **tile)
+    given = (partial, weight, bias, stats, total, channels, parts, groups * FP32_STEPS * rows, eps)
+    launch(combine_stats_kernel, -(-channels // 4), y.device, *given, ROWS=256, COLUMNS=4)
+    return stats
 
 
-def batch_norm_backward_(
-    grad: Tensor, y: Tensor, mean: Tensor, inverse_std: Tensor, scale: Tensor, channel_sums: Tensor, count: int
-) -> None:
+def batch_norm_backward_(grad: Tensor, y: Tensor, mean: Tensor, grad_mean: Tensor, grad_variance: Tensor, count: int) -> None:
     """As on the CPU."""
     from .device.batch_norm import batch_norm_backward_kernel
 
-    grad_bias, centered = channel_sums
-    linear, constant = -scale * inverse_std * (inverse_std * centered) / count, -scale * grad_bias / count
-    coefficients = torch.stack([scale, linear, constant])
-
-    n, size = y.numel(), groups_per_program(1, y.dtype)
-    dense = to_layout(grad, channels_last=True)
+    n, dense, groups = y.numel(), to_layout(grad, channels_last=True), groups_per_program(y.dtype)
     launch(
         batch_norm_backward_kernel,
-        -(-n // (size * 8)),
+        -(-n // (groups * 8)),
         y.device,
         dense,
         to_layout(y, channels_last=True),
-        to_float32_contiguous(mean),
-        to_float32_contiguous(coefficients),
+        *map(to_float32_contiguous, (mean, grad_mean, grad_variance)),
         n,
         y.shape[-3],
+        1 / max(count, 1),
         ALIGN=divisibility(y.shape[-3]),
         UNIT=divisibility(n),
-        GROUPS=size,
+        GROUPS=groups,
     )
     if dense.data_ptr() != grad.data_ptr():
         grad.copy_(dense)

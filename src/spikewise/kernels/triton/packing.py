@@ -15,10 +15,10 @@ def pack(x: Tensor, planes: int) -> Tensor:
 
     require_planes(planes)
     steps, n = planes_shape(x.shape, planes)[0], x.shape[-4:].numel()
-    packed, size = empty_planes(steps, planes, n, x.device), groups_per_program(1, x.dtype)
-    grid = (-(-n // (size * 8)), steps)
+    packed, groups = empty_planes(steps, planes, n, x.device), groups_per_program(x.dtype)
+    grid = (-(-n // (groups * 8)), steps)
     x = to_layout(x, channels_last=True)
-    launch(pack_kernel, grid, x.device, x, packed, n, PLANES=planes, UNIT=divisibility(n), GROUPS=size)
+    launch(pack_kernel, grid, x.device, x, packed, n, PLANES=planes, UNIT=divisibility(n), GROUPS=groups)
     return packed
 
 
@@ -28,7 +28,7 @@ def unpack(planes: Tensor, shape: Sequence[int], dtype: torch.dtype, channels_la
     require_planes_shape(planes, shape)
     steps, count, _ = planes.shape
     x = empty(shape, dtype, channels_last=True, device=planes.device)
-    n, size = x.numel() // max(steps, 1), groups_per_program(1, dtype)
-    grid = (-(-n // (size * 8)), steps)
-    launch(unpack_kernel, grid, x.device, planes.contiguous(), x, n, PLANES=count, UNIT=divisibility(n), GROUPS=size)
+    n, groups = x.numel() // max(steps, 1), groups_per_program(dtype)
+    grid = (-(-n // (groups * 8)), steps)
+    launch(unpack_kernel, grid, x.device, planes.contiguous(), x, n, PLANES=count, UNIT=divisibility(n), GROUPS=groups)
     return to_layout(x, channels_last)

@@ -8,7 +8,7 @@ PyTorch.
 import triton
 import triton.language as tl
 
-from .neuron import charge, fires, reset
+from .neuron import charge, fires, load_neuron, reset
 
 
 @triton.jit
@@ -85,10 +85,14 @@ def max_pool_backward_kernel(
     tl.store(grad_in + image * height * width * channels + at, sum.to(grad_in.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["height", "width", "out_height", "out_width", "each", "steps", "images", "v_th", "v_reset"])
+@triton.jit(
+    do_not_specialize=[
+        "height", "width", "out_height", "out_width", "each", "steps", "images", "a", "b", "c", "v_th", "v_reset",
+    ]
+)  # fmt: skip
 def fire_pool_kernel(
     y, scale, shift, coefficients, out, indices,
-    height, width, out_height, out_width, channels, each, steps, images, v_th, v_reset,
+    height, width, out_height, out_width, channels, each, steps, images, a, b, c, v_th, v_reset,
     HARD_RESET: tl.constexpr, WINDOW: tl.constexpr, BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_SIZE outputs of one still image at all time steps; every output computes the neurons of its window for itself."""
@@ -97,7 +101,7 @@ def fire_pool_kernel(
     mask = at < out_height * out_width * channels
     y += image * height * width * channels
     scales, shifts = tl.load(scale + channel), tl.load(shift + channel)
-    neuron = (tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2), v_th, v_reset)
+    neuron = load_neuron(coefficients, a, b, c, v_th, v_reset)
     SIZE: tl.constexpr = WINDOW[0]
     STRIDE: tl.constexpr = WINDOW[1]
     PADDING: tl.constexpr = WINDOW[2]

@@ -21,6 +21,14 @@ SCALED_ATAN = tl.constexpr(int(Surrogate.SCALED_ATAN))
 
 
 @triton.jit
+def load_neuron(coefficients, a, b, c, v_th, v_reset):
+    """What the functions below take: a, b, c (from memory where they are learned), v_th, v_reset (0 under soft reset)."""
+    if coefficients is not None:
+        a, b, c = tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2)
+    return (a, b, c, v_th, v_reset)
+
+
+@triton.jit
 def charge(v, x, neuron):
     """E1. neuron: a, b, c, v_th, v_reset. With a = b = 1, c = 0 nothing is rounded, so that IF needs no case of its own"""
     return neuron[0] * v + neuron[1] * x + neuron[2]
@@ -40,15 +48,17 @@ def reset(h, s, neuron, HARD_RESET: tl.constexpr):
 
 @triton.jit
 def slope(u, alpha, SURROGATE: tl.constexpr):
-    """E4. Divisions are rounded to nearest; exp has a relative error of some 2^-22, which only gradients see."""
+    """E4. Divisions and exp have relative errors of some 2^-22, which only gradients see: a division that rounds to nearest
+    takes a slow path for some numbers, and nearly twice the registers. The edge of the box is where the reference has it.
+    """
     size = tl.abs(u)
     one = tl.full(u.shape, 1.0, tl.float32)
     if SURROGATE == ATAN:
         w = (HALF_PI * alpha) * u
-        f = tl.div_rn(one * (alpha * 0.5), 1.0 + w * w)
+        f = (one * (alpha * 0.5)) / (1.0 + w * w)
     elif SURROGATE == SIGMOID:
         e = tl.exp(-alpha * size)
-        s = tl.div_rn(one, 1.0 + e)
+        s = one / (1.0 + e)
         f = alpha * (s * (e * s))
     elif SURROGATE == RECTANGULAR:
         f = tl.where(size < tl.div_rn(one, one * (2.0 * alpha)), alpha, 0.0)
@@ -56,7 +66,7 @@ def slope(u, alpha, SURROGATE: tl.constexpr):
         y = 1.0 - alpha * size
         f = alpha * tl.where(y < 0.0, 0.0, y)
     elif SURROGATE == FAST_SIGMOID:
-        y = tl.div_rn(one, 1.0 + alpha * size)
+        y = one / (1.0 + alpha * size)
         f = y * y
     elif SURROGATE == ERF:
         w = alpha * u
@@ -65,5 +75,5 @@ def slope(u, alpha, SURROGATE: tl.constexpr):
         tl.static_assert(SURROGATE == SCALED_ATAN)
         w = (HALF_PI * alpha) * u
         lift = QUARTER_PI * alpha
-        f = tl.div_rn(one * (1.0 + lift * lift), 1.0 + w * w)
+        f = (one * (1.0 + lift * lift)) / (1.0 + w * w)
     return f

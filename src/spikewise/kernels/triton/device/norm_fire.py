@@ -5,7 +5,7 @@ Tensors are channels last: one time step is `n` values in memory, rows of C chan
 the running kernel, so that a new batch or image size compiles nothing; the steps of a chunk are unrolled, and what they read is
 asked for before the first is computed, for no load may move across a store. Pointers may be None. Tuples:
 
-neuron    a, b, c, v_th, v_reset (0 under soft reset)
+neuron    as `load_neuron` makes it
 tile      where it lies: its first value within a time step, n, its values' offsets from there, which of them are in bounds
 """
 
@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from ...spec import Connect
-from .neuron import charge, fires, reset
+from .neuron import charge, fires, load_neuron, reset
 
 NONE = tl.constexpr(int(Connect.NONE))
 ADD = tl.constexpr(int(Connect.ADD))
@@ -138,7 +138,7 @@ def tile_channels(tile, channels, ALIGN: tl.constexpr):
     return ((begin % channels).to(tl.int32) // ALIGN * ALIGN + offsets) % channels
 
 
-@triton.jit(do_not_specialize=["n", "chunks", "v_th", "v_reset"])
+@triton.jit(do_not_specialize=["n", "chunks", "a", "b", "c", "v_th", "v_reset"])
 def norm_fire_kernel(
     y,
     scale,
@@ -153,6 +153,9 @@ def norm_fire_kernel(
     n,
     channels,
     chunks,
+    a,
+    b,
+    c,
     v_th,
     v_reset,
     STEPS_PER_CHUNK: tl.constexpr,
@@ -170,7 +173,7 @@ def norm_fire_kernel(
     tile = flat_tile(n, UNIT, GROUPS)
     channel = tile_channels(tile, channels, ALIGN)
     scale_shift = (tl.load(scale + channel), tl.load(shift + channel))
-    neuron = (tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2), v_th, v_reset)
+    neuron = load_neuron(coefficients, a, b, c, v_th, v_reset)
     membrane = load_membrane(v, neuron, tile)
     still_frame = load_steps(y, 0, tile, 1 if REPEAT else 0)
     step = 0

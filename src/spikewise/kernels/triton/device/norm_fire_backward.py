@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from .max_pool import unpool_grad
-from .neuron import fires, reset, slope
+from .neuron import fires, load_neuron, reset, slope
 from .norm_fire import ADD, AND, load_membrane, load_steps, normalized_current, run_membranes
 
 
@@ -90,16 +90,15 @@ def backward_steps(
     HARD_RESET: tl.constexpr,
     DETACH: tl.constexpr,
     SURROGATE: tl.constexpr,
-    SCALE_GRAD: tl.constexpr,
     WANT_COEFFICIENTS: tl.constexpr,
     WINDOW: tl.constexpr,
 ):
     """E5 over STEPS steps, the last first. before: the membrane when `step` begins; g_v: the gradient of the one at their end.
 
-    sums: of g_x; of g_x (y - center); of g_h v[t-1], g_h x and g_h, the gradients of a, b and c
+    sums: of g_x; of g_x (y - mean); of g_h v[t-1], g_h x and g_h, the gradients of a, b and c
     """
     begin, n, offsets, mask = tile
-    scale, _, center = scale_shift
+    scale, _, mean = scale_shift
     sum_x, sum_xy, sum_a, sum_b, sum_c = sums
     ys = still_frame if REPEAT else load_steps(y, step, tile, STEPS)
     currents = load_steps(current, step, tile, STEPS)
@@ -128,8 +127,8 @@ def backward_steps(
         g_v = neuron[0] * g_h
         sum_x += g_x
         if not REPEAT:
-            sum_xy += g_x * (ys[t].to(tl.float32) - center)
-            tl.store(grad_y + at, (scale * g_x if SCALE_GRAD else g_x).to(grad_y.dtype.element_ty), mask=mask)
+            sum_xy += g_x * (ys[t].to(tl.float32) - mean)
+            tl.store(grad_y + at, (scale * g_x).to(grad_y.dtype.element_ty), mask=mask)
         if grad_current is not None:
             tl.store(grad_current + at, g_x.to(grad_current.dtype.element_ty), mask=mask)
         if WANT_COEFFICIENTS:
@@ -140,8 +139,10 @@ def backward_steps(
 
 
 @triton.jit(
-    do_not_specialize=["n", "height", "width", "out_height", "out_width", "chunks", "tiles", "v_th", "v_reset", "alpha"]
-)
+    do_not_specialize=[
+        "n", "height", "width", "out_height", "out_width", "chunks", "tiles", "a", "b", "c", "v_th", "v_reset", "alpha",
+    ]
+)  # fmt: skip
 def norm_fire_backward_kernel(
     y,
     scale,
@@ -152,7 +153,7 @@ def norm_fire_backward_kernel(
     v,
     grad_out,
     grad_v_last,
-    center,
+    mean,
     grad_y,
     grad_shortcut,
     grad_current,
@@ -170,6 +171,9 @@ def norm_fire_backward_kernel(
     blocks,
     chunks,
     tiles,
+    a,
+    b,
+    c,
     v_th,
     v_reset,
     alpha,
@@ -181,7 +185,6 @@ def norm_fire_backward_kernel(
     HARD_RESET: tl.constexpr,
     DETACH: tl.constexpr,
     SURROGATE: tl.constexpr,
-    SCALE_GRAD: tl.constexpr,
     WANT_COEFFICIENTS: tl.constexpr,
     WINDOW: tl.constexpr,
     UNIT: tl.constexpr,
@@ -203,12 +206,11 @@ def norm_fire_backward_kernel(
     scale_shift = (
         tl.load(scale + column, mask=inside, other=0.0),
         tl.load(shift + column, mask=inside, other=0.0),
-        tl.load(center + column, mask=inside, other=0.0),
+        tl.load(mean + column, mask=inside, other=0.0),
     )
-    neuron = (tl.load(coefficients), tl.load(coefficients + 1), tl.load(coefficients + 2), v_th, v_reset)
+    neuron = load_neuron(coefficients, a, b, c, v_th, v_reset)
     none = tl.zeros([ROWS, COLUMNS], tl.float32)
-    sum_g, sum_gy = none, none
-    sum_a, sum_b, sum_c = tl.zeros([], tl.float64), tl.zeros([], tl.float64), tl.zeros([], tl.float64)
+    sum_g, sum_gy, sum_a, sum_b, sum_c = none, none, none, none, none
     first = (program // blocks).to(tl.int64) * tiles * ROWS
     for number in range(tiles):
         first_row = first + number * ROWS
@@ -237,9 +239,10 @@ def norm_fire_backward_kernel(
                 HARD_RESET,
             )
         g_v, sums = backward_steps(
-            g_v, (none, none, none, none, none), membrane, chunks * STEPS_PER_CHUNK, y, still_frame, shortcut,
-            current, grad_out, pooled, grad_y, grad_shortcut, grad_current, scale_shift, neuron, tile, alpha,
-            STEPS, REPEAT, CONNECT, HARD_RESET, DETACH, SURROGATE, SCALE_GRAD, WANT_COEFFICIENTS, WINDOW,
+            g_v, (none if REPEAT else sum_g, none if REPEAT else sum_gy, sum_a, sum_b, sum_c), membrane,
+            chunks * STEPS_PER_CHUNK, y, still_frame, shortcut, current, grad_out, pooled,
+            grad_y, grad_shortcut, grad_current, scale_shift, neuron, tile, alpha,
+            STEPS, REPEAT, CONNECT, HARD_RESET, DETACH, SURROGATE, WANT_COEFFICIENTS, WINDOW,
         )  # fmt: skip
         if LONG:
             for done in range(chunks):
@@ -248,25 +251,21 @@ def norm_fire_backward_kernel(
                 g_v, sums = backward_steps(
                     g_v, sums, before, chunk * STEPS_PER_CHUNK, y, still_frame, shortcut, current, grad_out, pooled,
                     grad_y, grad_shortcut, grad_current, scale_shift, neuron, tile, alpha,
-                    STEPS_PER_CHUNK, REPEAT, CONNECT, HARD_RESET, DETACH, SURROGATE, SCALE_GRAD, WANT_COEFFICIENTS, WINDOW,
+                    STEPS_PER_CHUNK, REPEAT, CONNECT, HARD_RESET, DETACH, SURROGATE, WANT_COEFFICIENTS, WINDOW,
                 )  # fmt: skip
-        of_tile, of_tile_y = sums[0], sums[1]
-        if REPEAT:
-            of_tile_y = of_tile * (still_frame[0].to(tl.float32) - scale_shift[2])
-            to_y = scale_shift[0] * of_tile if SCALE_GRAD else of_tile
-            tl.store(grad_y + at, to_y.to(grad_y.dtype.element_ty), mask=mask)
-        sum_g += of_tile
-        sum_gy += of_tile_y
+        of_x, of_xy, sum_a, sum_b, sum_c = sums
+        if REPEAT:  # of this tile: what its one frame is given
+            tl.store(grad_y + at, (scale_shift[0] * of_x).to(grad_y.dtype.element_ty), mask=mask)
+            sum_g += of_x
+            sum_gy += of_x * (still_frame[0].to(tl.float32) - scale_shift[2])
+        else:
+            sum_g, sum_gy = of_x, of_xy
         if grad_v is not None:
             tl.store(grad_v + at, g_v, mask=mask)
-        if WANT_COEFFICIENTS:
-            sum_a += tl.sum(sums[2].to(tl.float64))
-            sum_b += tl.sum(sums[3].to(tl.float64))
-            sum_c += tl.sum(sums[4].to(tl.float64))
     to = partial + program // blocks * (2 * channels) + column
     tl.store(to, tl.sum(sum_g, 0)[None, :], mask=inside)
     tl.store(to + channels, tl.sum(sum_gy, 0)[None, :], mask=inside)
     if WANT_COEFFICIENTS:
-        tl.store(partial_coefficients + program * 3, sum_a.to(tl.float32))
-        tl.store(partial_coefficients + program * 3 + 1, sum_b.to(tl.float32))
-        tl.store(partial_coefficients + program * 3 + 2, sum_c.to(tl.float32))
+        tl.store(partial_coefficients + program * 3, tl.sum(sum_a.to(tl.float64)).to(tl.float32))
+        tl.store(partial_coefficients + program * 3 + 1, tl.sum(sum_b.to(tl.float64)).to(tl.float32))
+        tl.store(partial_coefficients + program * 3 + 2, tl.sum(sum_c.to(tl.float64)).to(tl.float32))
