@@ -20,6 +20,7 @@ from ..config import Config
 from ..wording import did_you_mean, unknown_name
 from . import data, events
 from .analysis import analyze, diagnose, energy
+from .convert_ann import convert_ann
 from .export import export
 from .imports import FLAG, import_modules, import_of_run, take_imports
 from .info import doctor, list_tables
@@ -78,6 +79,7 @@ COMMANDS = {
     "analyze": Command(analyze, "RUN|FILE"),
     "diagnose": Command(diagnose, "RUN|FILE"),
     "energy": Command(energy, "RUN|FILE"),
+    "convert-ann": Command(convert_ann, "RUN|FILE OUT"),
     "export": Command(export, "RUN|FILE OUT"),
     "reproduce": Command(reproduce, "[NAME]"),
     "data download": Command(data.download, "NAME"),

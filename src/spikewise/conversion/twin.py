@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..engine.build import weights_channels_last
 from ..models.converted import ScaledShortcut
 from ..models.folding import fold_norms
 from ..models.layers import ConvNorm, ConvNormReLU, MaxPool, is_watched
@@ -49,7 +50,7 @@ def with_thresholds(net: Network, thresholds: Mapping[str, float], *, T: int = 2
     twin.load_state_dict(folded.state_dict(), strict=False)  # all but the factors of its shortcuts
     rescale(twin, thresholds)
     twin.input_spec = net.input_spec
-    return twin.to(net.dtype).to(next(net.parameters()).device).eval()
+    return weights_channels_last(twin.to(net.head.weight.device, net.dtype)).eval()
 
 
 def rescale(twin: Any, thresholds: Mapping[str, float]) -> None:
@@ -87,9 +88,7 @@ def require_convertible(net: Network) -> None:
     kinds: dict[str, tuple[Any, type | tuple[type, ...]]] = {"stem": (net.stem, ConvNormReLU), "fc": (net.fc, nn.Linear)}
     for name, block in net.blocks.items():
         if type(block) is not ReLUBlock:
-            raise ValueError(
-                f"{name}: a {type(block).__name__} has no spiking twin here; use the blocks of resnet20 or resnet34"
-            )
+            raise ValueError(f"{name}: a {type(block).__name__} cannot be converted, only the blocks of resnet20 and the like")
         kinds |= {f"{name}.conv{number}": (layer, ConvNormReLU) for number, layer in enumerate(block.branch, start=1)}
         kinds[f"{name}.shortcut"] = (block.shortcut, (ConvNorm, type(None)))
     for name, (part, kind) in kinds.items():
@@ -107,3 +106,4 @@ def require_convertible(net: Network) -> None:
     if f"converted_{net.spec.get('name')}" not in MODELS:
         known = ", ".join(name.removeprefix("converted_") for name in MODELS if name.startswith("converted_"))
         raise ValueError(f"{net.spec.get('name')!r} has no spiking twin in the table of models; convert one of {known}")
+    fold_norms(net)  # refuses what has no fixed scale

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ..wording import did_you_mean
+from .conversion import conversion
 from .degradation import degradation
 from .equations import a5, eq15
 from .options import LEDGER_OPTIONS, TRAINING_OPTIONS, UNTRAINED_OPTIONS, Options, flag
@@ -40,6 +41,9 @@ TRAINED: dict[str, Callable[[Options], Result]] = {
 GRIDS: dict[str, Callable[[Options], Result]] = {
     "degradation-cifar10": partial(degradation, data_name="cifar10"),
     "degradation-fashion-mnist": partial(degradation, data_name="fashion-mnist"),
+    "conversion-digits": partial(conversion, data_name="digits"),
+    "conversion-fashion-mnist": partial(conversion, data_name="fashion-mnist"),
+    "conversion-cifar10": partial(conversion, data_name="cifar10"),
 }
 GROUPS = {"all": UNTRAINED, "trained": TRAINED}
 WEIGHTS_PUBLISHED = ("tab2", "tab3", "fig4")  # the files whose names are known

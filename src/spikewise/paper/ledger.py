@@ -43,14 +43,23 @@ def add_run(ledger: Path, run: Path, config: Config, *, device: str = "auto", wo
     else:
         train(config, run, device=device, workers=workers)
     score = evaluate(run, device=device, data_root=config.data.root)
-    line = {
+    numbers = {
         "test_accuracy": score.accuracy,
         "test_loss": score.loss,
         "test_total": score.total,
         "epochs": [{name: epoch[name] for name in KEPT if name in epoch} for epoch in read_lines(run / METRICS)],
-        "command": train_command(config, config.optim.epochs),
-        "seconds": round(sum(epoch["seconds"] for epoch in read_lines(run / TIMING)), 1),
-        "machine": describe_machines(run),
+    }
+    seconds = sum(epoch["seconds"] for epoch in read_lines(run / TIMING))
+    command = train_command(config, config.optim.epochs)
+    add_line(ledger, numbers, config, command=command, seconds=seconds, machine=describe_machines(run))
+
+
+def add_line(ledger: Path, numbers: dict[str, Any], config: Config, *, command: str, seconds: float, machine: str) -> None:
+    """Add a line: numbers, and where they are from."""
+    line = numbers | {
+        "command": command,
+        "seconds": round(seconds, 1),
+        "machine": machine,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "spikewise": __version__,
         "config": {name: value for name, value in flatten_config(config).items() if name not in ELSEWHERE},

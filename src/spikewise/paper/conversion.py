@@ -1,0 +1,224 @@
+"""Converted networks beside directly trained ones on real data: how many time steps each of them needs (Tab. 3)."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..analysis.figures import COLOURS, MARKS, legend_below, panels
+from ..config import Config, Model
+from ..conversion import accuracy_by_steps, calibration_samples, convert_ann
+from ..engine.build import choose_device, load_run_data
+from ..engine.evaluate import evaluate_network, load_run
+from ..models.weights import save_pretrained
+from ..recipes import RECIPES
+from .degradation import spread
+from .ledger import add_line, add_run, read_ledger, runs_of
+from .options import Options
+from .page import Claim, Result, describe_this_machine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STEPS = tuple(2**power for power in range(2, 13))  # 4 to 4,096
+SAMPLES = 128  # on which thresholds are balanced
+TEST_SAMPLES = {"digits": 0, "fashion-mnist": 1_000, "cifar10": 1_000}  # scored at every number of steps; 0: all
+DIRECT_STEPS, HYBRID_STEPS, HYBRID_EPOCHS = 4, 16, 4
+
+
+class Conversion(NamedTuple):
+    """How a ReLU network becomes a spiking one: the options of `convert_ann`."""
+
+    name: str
+    method: str
+    soft_reset: bool = True
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return {"method": self.method, "soft_reset": self.soft_reset, "samples": SAMPLES}
+
+    @property
+    def command(self) -> str:
+        reset = "" if self.soft_reset else " --reset hard"
+        return f"spikewise convert-ann RUN OUT --method {self.method}{reset} --samples {SAMPLES}"
+
+
+CONVERSIONS = (
+    Conversion("largest activation", "max"),
+    Conversion("percentile 99.9", "percentile"),
+    Conversion("Spike-Norm", "spike-norm"),
+    Conversion("Spike-Norm, hard reset", "spike-norm", soft_reset=False),
+)
+HYBRID_FROM = CONVERSIONS[1]  # before it is trained on
+
+
+class Row(NamedTuple):
+    """A network and what its runs reached: by number of time steps (0: no spikes), in percent, one number per seed."""
+
+    name: str
+    command: str
+    accuracy: dict[int, list[float]]
+
+
+def conversion(o: Options, *, data_name: str) -> Result:
+    """Accuracy against time steps: converted ResNet-20, trained on by STDB, and SEW ResNet-20 trained directly.
+
+    Every finished cell is a line of NAME.jsonl in the folder of the pages, and is not made again.
+    """
+    assert o.runs is not None, "the caller says where"
+    name = f"conversion-{data_name}"
+    ledger, runs = o.runs.parent / f"{name}.jsonl", o.runs / name
+    ann, sew, hybrid = configs(data_name, o, runs)
+    if not o.from_ledger:
+        make_cells(ledger, runs, (ann, sew, hybrid), o)
+    lines = read_ledger(ledger)
+    rows = [row for row in collect_rows(lines, ann, sew, hybrid) if row.accuracy]
+    if not rows:
+        raise ValueError(f"{ledger} has no cell of this grid; leave out --from-ledger, to train")
+    title = f"Conversion and direct training: {data_name}"
+    return Result(name, title, page_text(data_name, lines), table(rows), claims(rows), {name: plot(rows)}, device=o.device)
+
+
+def configs(data_name: str, o: Options, runs: Path) -> tuple[Config, Config, Config]:
+    """What is trained: the ReLU network, its SEW twin, and the converted one, from the weights that conversion writes."""
+    recipe = RECIPES[data_name]()
+    data = dataclasses.replace(recipe.data, root=o.data_root, test_samples=TEST_SAMPLES[data_name])
+    base = dataclasses.replace(recipe, seed=o.seed, data=data)
+    ann = dataclasses.replace(base, model=Model(name="resnet20"))
+    sew = dataclasses.replace(base, model=dataclasses.replace(base.model, T=DIRECT_STEPS))
+    spiking = dataclasses.replace(base.model, name="converted_resnet20", T=HYBRID_STEPS, neuron="STDB", v_reset=None)
+    optim = dataclasses.replace(base.optim, lr=base.optim.lr / 10, epochs=HYBRID_EPOCHS, precision="float32")
+    weights = str(converted_folder(runs, o.seed, HYBRID_FROM))
+    return ann, sew, dataclasses.replace(base, model=spiking, optim=optim, weights=weights)
+
+
+def converted_folder(runs: Path, seed: int, how: Conversion) -> Path:
+    reset = "" if how.soft_reset else "-hard"
+    return runs / f"converted-{how.method}{reset}-{seed}"
+
+
+def make_cells(ledger: Path, runs: Path, trained: tuple[Config, Config, Config], o: Options) -> None:
+    """Train, convert and score what has no line yet."""
+    ann, sew, hybrid = trained
+
+    def has_line(config: Config, told: dict[str, Any] | None = None) -> bool:
+        return any(line["config"]["seed"] == o.seed for line in runs_of(lines_of(read_ledger(ledger), told), config))
+
+    def add(name: str, config: Config) -> None:
+        if not has_line(config):
+            add_run(ledger, runs / f"{name}-{o.seed}", config, device=o.device, workers=o.workers)
+
+    add("ann", ann)
+    add("sew", sew)
+    for how in CONVERSIONS:
+        if not has_line(ann, how.told):
+            add_conversion(ledger, runs, ann, how, o)
+    add("hybrid", hybrid)
+
+
+def add_conversion(ledger: Path, runs: Path, ann: Config, how: Conversion, o: Options) -> None:
+    """Convert the trained ReLU network, write its weights, and add the line of what it reaches by time steps."""
+    start, where = time.perf_counter(), choose_device(o.device)
+    net = load_run(runs / f"ann-{ann.seed}", data_root=o.data_root)[0].to(where)
+    images, test = calibration_samples(ann, SAMPLES).to(where), load_run_data(ann, "test")
+    twin = convert_ann(net, images, how.method, soft_reset=how.soft_reset, T=STEPS[-1])
+    save_pretrained(twin, converted_folder(runs, ann.seed, how))
+    numbers = {
+        "conversion": how.told,
+        "ann_accuracy": evaluate_network(net, test, where).accuracy,
+        "accuracy": {str(steps): share for steps, share in accuracy_by_steps(twin, test, STEPS, where).items()},
+        "test_total": len(test.labels),
+    }
+    seconds, machine = time.perf_counter() - start, describe_this_machine(o.device)
+    add_line(ledger, numbers, ann, command=how.command, seconds=seconds, machine=machine)
+
+
+def lines_of(lines: list[dict[str, Any]], told: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The lines of a conversion; None: of trained networks."""
+    return [line for line in lines if line.get("conversion") == told]
+
+
+def collect_rows(lines: list[dict[str, Any]], ann: Config, sew: Config, hybrid: Config) -> list[Row]:
+    rows = []
+    for name, config, steps in (
+        ("ReLU network", ann, 0),
+        ("SEW ADD, trained directly", sew, DIRECT_STEPS),
+        (f"{HYBRID_FROM.name}, then STDB for {HYBRID_EPOCHS} epochs", hybrid, HYBRID_STEPS),
+    ):
+        runs = runs_of(lines_of(lines, None), config)
+        accuracy = {steps: [100 * run["test_accuracy"] for run in runs]} if runs else {}
+        rows.append(Row(name, runs[0]["command"] if runs else "", accuracy))
+    for how in CONVERSIONS:
+        runs = runs_of(lines_of(lines, how.told), ann)
+        accuracy = {steps: [100 * run["accuracy"][str(steps)] for run in runs] for steps in STEPS} if runs else {}
+        rows.append(Row(f"converted: {how.name}", how.command, accuracy))
+    return rows
+
+
+def page_text(data_name: str, lines: list[dict[str, Any]]) -> str:
+    scored = "all test images" if not TEST_SAMPLES[data_name] else f"{TEST_SAMPLES[data_name]:,} test images, drawn by the seed"
+    machines = "; ".join(dict.fromkeys(line["machine"] for line in lines))
+    return (
+        f"ResNet-20 with ReLU, converted (E18): accuracy on {scored} after so many time steps, beside SEW ResNet-20 trained by "
+        f"the same recipe at T = {DIRECT_STEPS}, and the converted network trained on with STDB (E19) at T = {HYBRID_STEPS}; "
+        "trained networks are scored on all test images. Thresholds are balanced on "
+        f"{SAMPLES} training images. Means over seeds ± the standard deviation. {len(lines)} cells, "
+        f"{sum(line['seconds'] for line in lines) / 3600:.1f} hours, on {machines}."
+    )
+
+
+def table(rows: list[Row]) -> list[list[Any]]:
+    """A row per network, a column per number of time steps; accuracies in percent."""
+    return [
+        ["network", "seeds", "no spikes", *(f"T = {steps:,}" for steps in STEPS), "command"],
+        *(
+            [
+                row.name,
+                max(map(len, row.accuracy.values())),
+                *(spread(row.accuracy[steps], 1) if steps in row.accuracy else None for steps in (0, *STEPS)),
+                f"`{row.command}`",
+            ]
+            for row in rows
+        ),
+    ]
+
+
+def claims(rows: list[Row]) -> list[Claim]:
+    """That conversion needs many times the time steps, and ends near the ReLU network's accuracy; where all of it is there."""
+    means = {row.name: {steps: sum(values) / len(values) for steps, values in row.accuracy.items()} for row in rows}
+    ann, sew = means.get("ReLU network"), means.get("SEW ADD, trained directly")
+    converted = {name: reached for name, reached in means.items() if name.startswith("converted: ")}
+    if not (ann and sew and converted):
+        return []
+    direct, relu = sew[DIRECT_STEPS], ann[0]
+    needs = {name: next((steps for steps in STEPS if reached[steps] >= direct), None) for name, reached in converted.items()}
+    told = "; ".join(f"{name.removeprefix('converted: ')}: T = {steps or 'never'}" for name, steps in needs.items())
+    best = max(reached[STEPS[-1]] for reached in converted.values())
+    return [
+        Claim(
+            f"conversion needs many times the time steps of SEW at T = {DIRECT_STEPS}",
+            all(steps is None or steps > 8 * DIRECT_STEPS for steps in needs.values()),
+            f"SEW reaches {direct:.1f} %; converted networks as much from {told}",
+        ),
+        Claim(
+            "with thousands of time steps a converted network is as good as its ReLU network",
+            abs(best - relu) < 1,
+            f"{best:.1f} % at T = {STEPS[-1]:,}, ReLU {relu:.1f} %",
+        ),
+    ]
+
+
+def plot(rows: list[Row]) -> "Figure":
+    """Accuracy against time steps; the ReLU network's as a line across."""
+    figure, (ax,) = panels(1)
+    for number, row in enumerate(rows):
+        colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
+        means = {steps: sum(values) / len(values) for steps, values in row.accuracy.items()}
+        if 0 in means:
+            ax.axhline(means[0], color=colour, linewidth=0.8, linestyle="--", label=row.name)
+        else:
+            ax.plot(list(means), list(means.values()), color=colour, marker=mark, markersize=4, linewidth=1, label=row.name)
+    ax.set_xscale("log", base=2)
+    ax.set(xlabel="time steps", title="test accuracy, %", xticks=STEPS, xticklabels=[str(steps) for steps in STEPS])
+    legend_below(figure, ax, 2)
+    return figure
