@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import spikewise as sw
-from spikewise.conversion import METHODS, accuracy_by_steps, balance_thresholds, convert_ann, with_thresholds
+from spikewise.conversion import METHODS, balance_thresholds, convert_ann, score_by_steps, with_thresholds
 from spikewise.conversion.twin import relu_layers
 from spikewise.models import build_model
 from spikewise.models.residual import RBABlock
@@ -162,11 +162,12 @@ def test_the_curve_is_the_accuracy_of_each_number_of_steps():
     with torch.no_grad():
         answers = {T: twin(X.float().expand(T, *X.shape)).argmax(1) for T in (1, 7, 33, 50)}
     labels = answers[50].numpy()
-    curve = accuracy_by_steps(twin, Digit(X.float(), labels), [50, 1, 33, 7], torch.device("cpu"), batch=4)
+    scores = score_by_steps(twin, Digit(X.float(), labels), [50, 1, 33, 7], torch.device("cpu"), batch=4)
+    curve = {T: score.accuracy for T, score in scores.items()}
     assert curve == {T: pytest.approx(float((answer.numpy() == labels).mean())) for T, answer in answers.items()}
     assert list(curve) == [1, 7, 33, 50]
     with pytest.raises(ValueError, match="a ReLU network answers at once"):
-        accuracy_by_steps(relu_net(), Digit(X, labels), [1], torch.device("cpu"))
+        score_by_steps(relu_net(), Digit(X, labels), [1], torch.device("cpu"))
 
 
 def replaced(path, module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset
-from ..engine.evaluate import labelled_batches
+from ..engine.evaluate import Score, labelled_batches, score_sums
 from ..engine.loader import EvalBatches
 from ..models.network import Network, require_positive, run_streamed
 from ..models.stream import NeuronStates
@@ -17,10 +17,10 @@ CHUNK = 16  # time steps that are computed at once
 
 
 @torch.no_grad()
-def accuracy_by_steps(
+def score_by_steps(
     net: Network, data: Dataset, steps: Sequence[int], device: torch.device, *, batch: int = 64
-) -> dict[int, float]:
-    """The share of right answers, 0 to 1, after each number of time steps, in increasing order.
+) -> dict[int, Score]:
+    """The score after each number of time steps, in increasing order: one run over the longest gives all.
 
     net:     a spiking network, in evaluation mode
     data:    still images
@@ -37,11 +37,12 @@ def accuracy_by_steps(
     if data.sample(0).ndim != 3:
         raise ValueError(f"{data.name} holds recordings, which bring their own time steps; give still images")
     stops, batches = sorted(set(steps)), EvalBatches(data, batch)
-    correct = dict.fromkeys(stops, 0)
+    totals = {stop: torch.zeros(3, dtype=torch.float64) for stop in stops}  # loss, correct, correct_top5
     for samples, labels in labelled_batches(net, batches, range(len(batches)), device):
         for stop, logits in logits_by_steps(net, samples, stops):
-            correct[stop] += int((logits.argmax(1) == labels).sum())
-    return {stop: number / len(data.labels) for stop, number in correct.items()}
+            totals[stop] += score_sums(logits, labels)
+    total = len(data.labels)
+    return {stop: Score(int(sums[1]), total, float(sums[0]) / total, int(sums[2])) for stop, sums in totals.items()}
 
 
 def logits_by_steps(net: Network, images: Tensor, stops: Sequence[int]) -> Iterator[tuple[int, Tensor]]:

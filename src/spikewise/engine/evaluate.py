@@ -23,7 +23,7 @@ from .build import autocast, choose_device, load_data, model_config, weights_cha
 from .console import Console
 from .distributed import ALONE, World
 from .loader import EvalBatches, fit_workers, iterate_batches
-from .loss import cross_entropy
+from .loss import LOSSES
 from .run.checkpoint import find_corruption, read_state
 from .run.fingerprint import describe_changes, run_fingerprint
 from .run.folder import CHECKPOINTS, CONFIG, read_config
@@ -83,6 +83,7 @@ def evaluate_network(
     device: torch.device,
     *,
     precision: str = "float32",
+    loss: str = "cross_entropy",
     batch: int = 256,
     workers: int = 0,
     quiet: bool = True,
@@ -91,6 +92,7 @@ def evaluate_network(
 ) -> Score:
     """Score a network on every sample once, in evaluation mode; its mode is restored afterwards.
 
+    loss:     of LOSSES, whose mean is taken
     answers:  takes what the network says of each sample that this process computes
     quiet:    False: where standard error is no terminal, say there once a minute how far it is
     world:    the processes that share the batches; each of them returns the score of all
@@ -111,18 +113,22 @@ def evaluate_network(
                 logits = net(samples)
             if answers is not None:
                 answers.add(logits, labels)
-            top5 = logits.topk(min(5, logits.shape[1])).indices
-            sums[number, 0] = float(cross_entropy(logits, labels)) * len(labels)
-            sums[number, 1] = (logits.argmax(1) == labels).sum()
-            sums[number, 2] = (top5 == labels[:, None]).sum()
+            sums[number] = score_sums(logits, labels, loss)
             seen += len(labels)
             at, total, mean_loss = min((number + 1) * batch, len(data.labels)), len(data.labels), float(sums[:, 0].sum()) / seen
             line = partial("evaluating {}: {:,} of {:,} samples, loss {:.3f}".format, data.name, at, total, mean_loss)
             lines.at(at, line)
     finally:
         net.train(training)
-    loss, correct, correct_top5 = (sum_in_order(column) for column in world.join(sums).T)
-    return Score(int(correct), len(data.labels), loss / len(data.labels), int(correct_top5))
+    total_loss, correct, correct_top5 = (sum_in_order(column) for column in world.join(sums).T)
+    return Score(int(correct), len(data.labels), total_loss / len(data.labels), int(correct_top5))
+
+
+def score_sums(logits: Tensor, labels: Tensor, loss: str = "cross_entropy") -> Tensor:
+    """Of a batch: the sum of the losses, right answers, and labels among the five largest logits; float64 [3], on the CPU."""
+    top5 = logits.topk(min(5, logits.shape[1])).indices
+    right = [(logits.argmax(1) == labels).sum(), (top5 == labels[:, None]).sum()]
+    return torch.tensor([float(LOSSES[loss](logits, labels)) * len(labels), *right], dtype=torch.float64)
 
 
 def labelled_batches(
@@ -281,8 +287,16 @@ def evaluate(
     net, config = load_trained(run, checkpoint=checkpoint, data_root=data_root, data_name=data_name, **overrides)
     data = load_test_split(net, config, run, overrides.get("T"))
     assert config is not None, "the test split is of its data"
-    precision, batch = config.optim.eval_precision, batch or config.optim.shard_batch
+    optim, batch = config.optim, batch or config.optim.shard_batch
     workers = fit_workers(workers, data, batch, Console(quiet).line)
     return evaluate_network(
-        net.to(where), data, where, precision=precision, batch=batch, workers=workers, quiet=quiet, answers=answers
+        net.to(where),
+        data,
+        where,
+        precision=optim.eval_precision,
+        loss=optim.loss,
+        batch=batch,
+        workers=workers,
+        quiet=quiet,
+        answers=answers,
     )

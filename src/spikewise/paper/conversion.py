@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..analysis.figures import COLOURS, MARKS, legend_below, panels
 from ..config import Config, Model
-from ..conversion import accuracy_by_steps, calibration_samples, convert_ann
+from ..conversion import calibration_samples, convert_ann, score_by_steps
 from ..engine.build import choose_device, load_run_data
 from ..engine.evaluate import evaluate_network, load_run
 from ..models.weights import save_pretrained
 from ..recipes import RECIPES
 from .degradation import spread
+from .experiments import Conversion
 from .ledger import add_line, add_run, read_ledger, runs_of
 from .options import Options
 from .page import Claim, Result, describe_this_machine
@@ -21,35 +22,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STEPS = tuple(2**power for power in range(2, 13))  # 4 to 4,096
-SAMPLES = 128  # on which thresholds are balanced
 TEST_SAMPLES = {"digits": 0, "fashion-mnist": 1_000, "cifar10": 1_000}  # scored at every number of steps; 0: all
 DIRECT_STEPS, HYBRID_STEPS, HYBRID_EPOCHS = 4, 16, 4
 
 
-class Conversion(NamedTuple):
-    """How a ReLU network becomes a spiking one: the options of `convert_ann`."""
-
-    name: str
-    method: str
-    soft_reset: bool = True
-
-    @property
-    def told(self) -> dict[str, Any]:
-        return {"method": self.method, "soft_reset": self.soft_reset, "samples": SAMPLES}
-
-    @property
-    def command(self) -> str:
-        reset = "" if self.soft_reset else " --reset hard"
-        return f"spikewise convert-ann RUN OUT --method {self.method}{reset} --samples {SAMPLES}"
-
-
-CONVERSIONS = (
-    Conversion("largest activation", "max"),
-    Conversion("percentile 99.9", "percentile"),
-    Conversion("Spike-Norm", "spike-norm"),
-    Conversion("Spike-Norm, hard reset", "spike-norm", soft_reset=False),
-)
-HYBRID_FROM = CONVERSIONS[1]  # before it is trained on
+CONVERSIONS = {
+    "largest activation": Conversion("max"),
+    "percentile 99.9": Conversion("percentile"),
+    "Spike-Norm": Conversion("spike-norm"),
+    "Spike-Norm, hard reset": Conversion("spike-norm", soft_reset=False),
+}
+HYBRID_FROM = "percentile 99.9"  # what is trained on
 
 
 class Row(NamedTuple):
@@ -88,21 +71,20 @@ def configs(data_name: str, o: Options, runs: Path) -> tuple[Config, Config, Con
     sew = dataclasses.replace(base, model=dataclasses.replace(base.model, T=DIRECT_STEPS))
     spiking = dataclasses.replace(base.model, name="converted_resnet20", T=HYBRID_STEPS, neuron="STDB", v_reset=None)
     optim = dataclasses.replace(base.optim, lr=base.optim.lr / 10, epochs=HYBRID_EPOCHS, precision="float32")
-    weights = str(converted_folder(runs, o.seed, HYBRID_FROM))
+    weights = str(converted_folder(runs, o.seed, CONVERSIONS[HYBRID_FROM]))
     return ann, sew, dataclasses.replace(base, model=spiking, optim=optim, weights=weights)
 
 
 def converted_folder(runs: Path, seed: int, how: Conversion) -> Path:
-    reset = "" if how.soft_reset else "-hard"
-    return runs / f"converted-{how.method}{reset}-{seed}"
+    return runs / f"converted-{how.name}-{seed}"
 
 
 def make_cells(ledger: Path, runs: Path, trained: tuple[Config, Config, Config], o: Options) -> None:
     """Train, convert and score what has no line yet."""
     ann, sew, hybrid = trained
 
-    def has_line(config: Config, told: dict[str, Any] | None = None) -> bool:
-        return any(line["config"]["seed"] == o.seed for line in runs_of(lines_of(read_ledger(ledger), told), config))
+    def has_line(config: Config, how: Conversion | None = None) -> bool:
+        return any(line["config"]["seed"] == o.seed for line in runs_of(lines_of(read_ledger(ledger), how), config))
 
     def add(name: str, config: Config) -> None:
         if not has_line(config):
@@ -110,8 +92,8 @@ def make_cells(ledger: Path, runs: Path, trained: tuple[Config, Config, Config],
 
     add("ann", ann)
     add("sew", sew)
-    for how in CONVERSIONS:
-        if not has_line(ann, how.told):
+    for how in CONVERSIONS.values():
+        if not has_line(ann, how):
             add_conversion(ledger, runs, ann, how, o)
     add("hybrid", hybrid)
 
@@ -120,21 +102,22 @@ def add_conversion(ledger: Path, runs: Path, ann: Config, how: Conversion, o: Op
     """Convert the trained ReLU network, write its weights, and add the line of what it reaches by time steps."""
     start, where = time.perf_counter(), choose_device(o.device)
     net = load_run(runs / f"ann-{ann.seed}", data_root=o.data_root)[0].to(where)
-    images, test = calibration_samples(ann, SAMPLES).to(where), load_run_data(ann, "test")
+    images, test = calibration_samples(ann, how.samples).to(where), load_run_data(ann, "test")
     twin = convert_ann(net, images, how.method, soft_reset=how.soft_reset, T=STEPS[-1])
     save_pretrained(twin, converted_folder(runs, ann.seed, how))
     numbers = {
-        "conversion": how.told,
+        "conversion": how._asdict(),
         "ann_accuracy": evaluate_network(net, test, where).accuracy,
-        "accuracy": {str(steps): share for steps, share in accuracy_by_steps(twin, test, STEPS, where).items()},
+        "accuracy": {str(steps): score.accuracy for steps, score in score_by_steps(twin, test, STEPS, where).items()},
         "test_total": len(test.labels),
     }
     seconds, machine = time.perf_counter() - start, describe_this_machine(o.device)
     add_line(ledger, numbers, ann, command=how.command, seconds=seconds, machine=machine)
 
 
-def lines_of(lines: list[dict[str, Any]], told: dict[str, Any] | None) -> list[dict[str, Any]]:
+def lines_of(lines: list[dict[str, Any]], how: Conversion | None) -> list[dict[str, Any]]:
     """The lines of a conversion; None: of trained networks."""
+    told = None if how is None else how._asdict()
     return [line for line in lines if line.get("conversion") == told]
 
 
@@ -143,15 +126,15 @@ def collect_rows(lines: list[dict[str, Any]], ann: Config, sew: Config, hybrid: 
     for name, config, steps in (
         ("ReLU network", ann, 0),
         ("SEW ADD, trained directly", sew, DIRECT_STEPS),
-        (f"{HYBRID_FROM.name}, then STDB for {HYBRID_EPOCHS} epochs", hybrid, HYBRID_STEPS),
+        (f"{HYBRID_FROM}, then STDB for {HYBRID_EPOCHS} epochs", hybrid, HYBRID_STEPS),
     ):
         runs = runs_of(lines_of(lines, None), config)
         accuracy = {steps: [100 * run["test_accuracy"] for run in runs]} if runs else {}
         rows.append(Row(name, runs[0]["command"] if runs else "", accuracy))
-    for how in CONVERSIONS:
-        runs = runs_of(lines_of(lines, how.told), ann)
+    for name, how in CONVERSIONS.items():
+        runs = runs_of(lines_of(lines, how), ann)
         accuracy = {steps: [100 * run["accuracy"][str(steps)] for run in runs] for steps in STEPS} if runs else {}
-        rows.append(Row(f"converted: {how.name}", how.command, accuracy))
+        rows.append(Row(f"converted: {name}", how.command, accuracy))
     return rows
 
 
@@ -162,7 +145,7 @@ def page_text(data_name: str, lines: list[dict[str, Any]]) -> str:
         f"ResNet-20 with ReLU, converted (E18): accuracy on {scored} after so many time steps, beside SEW ResNet-20 trained by "
         f"the same recipe at T = {DIRECT_STEPS}, and the converted network trained on with STDB (E19) at T = {HYBRID_STEPS}; "
         "trained networks are scored on all test images. Thresholds are balanced on "
-        f"{SAMPLES} training images. Means over seeds ± the standard deviation. {len(lines)} cells, "
+        f"{Conversion('max').samples} training images. Means over seeds ± the standard deviation. {len(lines)} cells, "
         f"{sum(line['seconds'] for line in lines) / 3600:.1f} hours, on {machines}."
     )
 
