@@ -59,7 +59,9 @@ def conversion(o: Options, *, data_name: str) -> Result:
     if not rows:
         raise ValueError(f"{ledger} has no cell of this grid; leave out --from-ledger, to train")
     title = f"Conversion and direct training: {data_name}"
-    return Result(name, title, page_text(data_name, lines), table(rows), claims(rows), {name: plot(rows)}, device=o.device)
+    return Result(
+        name, title, page_text(data_name, lines, len(rows)), table(rows), claims(rows), {name: plot(rows)}, device=o.device
+    )
 
 
 def configs(data_name: str, o: Options, runs: Path) -> tuple[Config, Config, Config]:
@@ -67,7 +69,7 @@ def configs(data_name: str, o: Options, runs: Path) -> tuple[Config, Config, Con
     recipe = RECIPES[data_name]()
     data = dataclasses.replace(recipe.data, root=o.data_root, test_samples=TEST_SAMPLES[data_name])
     base = dataclasses.replace(recipe, seed=o.seed, data=data)
-    ann = dataclasses.replace(base, model=Model(name="resnet20"))
+    ann = dataclasses.replace(base, model=Model(name="resnet20", width=base.model.width))
     sew = dataclasses.replace(base, model=dataclasses.replace(base.model, T=DIRECT_STEPS))
     spiking = dataclasses.replace(base.model, name="converted_resnet20", T=HYBRID_STEPS, neuron="STDB", v_reset=None)
     optim = dataclasses.replace(base.optim, lr=base.optim.lr / 10, epochs=HYBRID_EPOCHS, precision="float32")
@@ -138,8 +140,9 @@ def collect_rows(lines: list[dict[str, Any]], ann: Config, sew: Config, hybrid: 
     return rows
 
 
-def page_text(data_name: str, lines: list[dict[str, Any]]) -> str:
+def page_text(data_name: str, lines: list[dict[str, Any]], num_rows: int) -> str:
     scored = "all test images" if not TEST_SAMPLES[data_name] else f"{TEST_SAMPLES[data_name]:,} test images, drawn by the seed"
+    missing = 3 + len(CONVERSIONS) - num_rows
     machines = "; ".join(dict.fromkeys(line["machine"] for line in lines))
     return (
         f"ResNet-20 with ReLU, converted (E18): accuracy on {scored} after so many time steps, beside SEW ResNet-20 trained by "
@@ -147,6 +150,7 @@ def page_text(data_name: str, lines: list[dict[str, Any]]) -> str:
         "trained networks are scored on all test images. Thresholds are balanced on "
         f"{Conversion('max').samples} training images. Means over seeds ± the standard deviation. {len(lines)} cells, "
         f"{sum(line['seconds'] for line in lines) / 3600:.1f} hours, on {machines}."
+        + (f" {missing} rows are still to be run." if missing else "")
     )
 
 
