@@ -10,7 +10,7 @@ from pathlib import Path
 from ..wording import did_you_mean
 from .conversion import conversion
 from .degradation import degradation
-from .equations import a5, eq15
+from .equations import a5, eq10, eq15
 from .options import LEDGER_OPTIONS, TRAINING_OPTIONS, UNTRAINED_OPTIONS, Options, flag
 from .page import Result
 from .published_logs import fig3, fig9
@@ -25,6 +25,7 @@ UNTRAINED: dict[str, Callable[[Options], Result]] = {
     "fig7": fig7,
     "fig8": fig8,
     "fig9": fig9,
+    "eq10": eq10,
     "eq15": eq15,
     "a5": a5,
 }

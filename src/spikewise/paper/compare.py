@@ -28,7 +28,8 @@ def compare_with_paper(name: str, title: str, experiments: tuple[Experiment, ...
         runs = [run_experiment(experiment, options) for experiment in experiments]
     numbers = [compare_run(run, logs.get(run.experiment.log or "", [])) for run in runs]
     rows = [list(numbers[0]), *(list(row.values()) for row in numbers)]
-    figures = {name: plot_curves(runs, logs)} if o.weights is None else {}
+    trained = [run for run in runs if run.trained is None]  # a converted network has no curve
+    figures = {name: plot_curves(trained, logs)} if trained and o.weights is None else {}
     judged = claims(runs) if is_final(runs, o) else []
     return Result(name, title, page_text(runs, o), rows, judged, figures, page_rows(numbers), o.device)
 
@@ -153,7 +154,6 @@ METRIC_NAMES = {"train_loss": ("train_loss", 1), "train_acc1": ("train_accuracy"
 def plot_curves(runs: list[ExperimentRun], logs: dict[str, Epochs]) -> "Figure":
     """Loss and accuracy by epoch: ours solid, or dotted where data was changed; published logs dashed."""
     figure, axes = panels(len(PANELS))
-    runs = [run for run in runs if run.trained is None]  # a converted network has no curve
     longest = max(len(run.lines) for run in runs)
     for ax, (key, title) in zip(axes, PANELS, strict=True):
         name, factor = METRIC_NAMES[key]
