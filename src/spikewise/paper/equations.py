@@ -75,10 +75,9 @@ def eq10(o: Options) -> Result:
             outputs = block_maxima(f"{prefix}_resnet{depth}".removeprefix("_"), images, o.seed)
             rows += [[kind, depth, name, value] for name, value in outputs.items()]
             largest[kind, depth] = list(outputs.values())[-1]
-            ax.plot(
-                list(outputs.values()), color=COLOURS[number + 1], marker=MARKS[number], markevery=6, label=kind, linewidth=1
-            )
-        ax.set(xlabel="block $l$", title=f"{depth} layers", yscale="log")
+            style: dict[str, Any] = {"color": COLOURS[number + 1], "marker": MARKS[number], "markersize": 4, "linewidth": 1}
+            ax.plot(list(outputs.values()), markevery=6, label=kind, **style)
+        ax.set(xlabel="block $l$", title=f"{depth} layers")
     axes[0].set_ylabel("largest output")
     legend_below(figure, axes[0], 3)
     grows = [largest["ReLU before addition (Eq. 10)", depth] for depth in depths]
