@@ -5,12 +5,17 @@
 
 AEDAT 3.1 beside SpikingJelly's reader, in turns and with the same events; the other formats alone, those of Prophesee with
 events of a sensor of 1280 x 720 pixels, which are also binned onto 128 x 128: EVT 3.0 with four single events per row, and in
-vectors. The files lie in memory already when they are read.
+vectors. The files lie in memory already when they are read. Seconds are those of the core (`time.process_time`), not of the
+clock on the wall, as others may work beside it.
+
+With `--memory N` the peak of memory is taken instead, of a process that reads so many events of EVT 3.0 and bins them.
 """
 
 import struct
+import subprocess
 import sys
 import tempfile
+import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +38,7 @@ class Options:
     events: int = 2_000_000
     rounds: int = 15
     peer_events: int = 200_000  # SpikingJelly's reader takes a second for a million
+    memory: int = 0  # events of the file of which the memory is taken
 
 
 def columns(n: int) -> tuple[np.ndarray, ...]:
@@ -136,8 +142,42 @@ def peer_reader() -> Callable[[Path], dict[str, np.ndarray]]:
     return load_aedat_v3
 
 
+PEAK = """
+import resource, sys
+from spikewise.data.events.downsample import downsample
+from spikewise.data.events.formats import read_events
+from spikewise.native import load
+load.load(load.selected_variant())
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+events = read_events(sys.argv[1])
+decoded = peak()
+print(before, decoded, len(downsample(events, 128, in_place=True)) and peak())
+"""
+
+
+def measure_memory(num_events: int, each: int = 2_000_000) -> dict[str, object]:
+    """MiB of a process before, when it has read so many events, and when it has binned them; the mapped file's beside it."""
+    header, body = evt3(each).split(b"% end\n")
+    words, parts = np.frombuffer(body, "<u2"), -(-num_events // each)
+    is_upper_time, lasts = words >> 12 == 8, each // 20 // 4096 + 1
+    with tempfile.TemporaryDirectory() as folder:
+        with (path := Path(folder, "large.raw")).open("wb") as file:
+            file.write(header + b"% end\n")
+            for part in range(parts):
+                file.write((words + is_upper_time.astype("<u2") * (part * lasts)).tobytes())
+        told = subprocess.run([sys.executable, "-c", PEAK, str(path)], check=True, capture_output=True, text=True).stdout
+        before, decoded, binned = map(int, told.split())
+        mapped = path.stat().st_size // 2**20
+    line = {"what": f"EVT 3.0, {parts * each:,} events onto 128 x 128, peak of memory", "mapped_file_mib": mapped}
+    return line | {"before_mib": before, "decoded_mib": decoded, "binned_mib": binned}
+
+
 def main(o: Options) -> None:
     torch.set_num_threads(1)
+    if o.memory:
+        save("events", [measure_memory(o.memory)])
+        return
     load_aedat_v3 = peer_reader()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +203,9 @@ def main(o: Options) -> None:
             if path.suffix in (".dat", ".raw"):  # of 1280 x 720 pixels
                 steps["onto 128 x 128"] = lambda path=path: downsample(read_events(path, size=(720, 1280)), 128, in_place=True)
             steps["copy of the bytes"] = lambda into=into, raw=raw: np.copyto(into, raw)
-            lines += report(f"{name}, {o.events:,} events", steps_taken := take_turns(steps, o.rounds), "spikewise")
+            lines += report(
+                f"{name}, {o.events:,} events", steps_taken := take_turns(steps, o.rounds, clock=time.process_time), "spikewise"
+            )
             for step, seconds in steps_taken.items():
                 if step != "copy of the bytes":
                     lines[-1]["events_per_s" + ", onto 128 x 128" * (step != "spikewise")] = round(
@@ -176,7 +218,11 @@ def main(o: Options) -> None:
         if not all(np.array_equal(theirs[a], b) for a, b in zip("txyp", (ours.t, ours.x, ours.y, ours.polarity), strict=True)):
             raise SystemExit("SpikingJelly's reader and ours differ: no time is taken")
         both = {"spikewise": lambda: read_events(few), "SpikingJelly": lambda: load_aedat_v3(few)}
-        lines += report(f"AEDAT 3.1, {o.peer_events:,} events", steps_taken := take_turns(both, 5, warm=1), "spikewise")
+        lines += report(
+            f"AEDAT 3.1, {o.peer_events:,} events",
+            steps_taken := take_turns(both, 5, warm=1, clock=time.process_time),
+            "spikewise",
+        )
         for name, seconds in steps_taken.items():
             lines[-1][f"{name} events_per_s"] = round(o.peer_events / float(np.median(seconds)))
         save("events", lines)

@@ -30,12 +30,12 @@ from spikewise.kernels.spec import (
     GradSpec,
     PoolWindow,
 )
-from spikewise.kernels.triton import unavailable_reason
+from spikewise.kernels.triton import launch, unavailable_reason
 from spikewise.kernels.triton.norm_fire import batch_norm_backward_, norm_fire, norm_fire_backward, norm_stats
 from spikewise.kernels.triton.packing import pack, unpack
 from spikewise.neurons import IF, LIF
 
-DEVICE = "cuda"
+DEVICE = "cpu" if launch.is_interpreted() else "cuda"
 CALLS = 10  # between two looks at the clock: a kernel is started while the one before it runs
 WINDOW = PoolWindow(3, 2, 1)
 
@@ -86,7 +86,8 @@ class Layer:
 
     def kernels(self, o: Options) -> dict[str, tuple[Callable[[], Any], float]]:
         """Each with what it moves at least, in tensors like y."""
-        coefficients, grad, bits = torch.rand(3, o.channels, device=DEVICE), self.grad.clone(), 8 * self.y.element_size()
+        sums, grad, bits = torch.rand(2, o.channels, device=DEVICE), self.grad.clone(), 8 * self.y.element_size()
+        norm = (self.center, torch.ones_like(self.scale), self.scale, sums, self.y.numel() // o.channels)
         pooled_share = self.pooled.out.numel() / self.y.numel() * (1 + 8 / bits)  # pooled spikes, and a byte each
         return {
             "norm_stats": (lambda: norm_stats(self.y, 2), 1),
@@ -94,7 +95,7 @@ class Layer:
             "norm_fire, ADD, 2 bit planes": (lambda: self.forward(2), 3 + 2 / bits),
             "norm_fire_backward": (self.backward, 3),
             "norm_fire_backward, PLIF": (lambda: self.backward(coefficients=True), 3),
-            "batch_norm_backward_": (lambda: batch_norm_backward_(grad, self.y, self.center, coefficients), 3),
+            "batch_norm_backward_": (lambda: batch_norm_backward_(grad, self.y, *norm), 3),
             "norm_fire, pooled": (lambda: norm_fire(self.still, self.pool), 1 / o.T + pooled_share),
             "norm_fire_backward, pooled": (self.pooled_backward, 2 / o.T + pooled_share),
             "pack, 2 planes": (lambda: pack(self.shortcut, 2), 1 + 2 / bits),

@@ -4,6 +4,8 @@ import copy
 import itertools  # its counter is one for all threads
 import os
 
+from spikewise.disk import PAGE
+
 
 class Crash(BaseException):
     """Stands for the end of the process: nothing catches it, nothing after it reaches the disk."""
@@ -35,7 +37,8 @@ class Dying:
                     self.dead = True
                     if part == "half":
                         descriptor, content = args
-                        real(descriptor, bytes(content)[: len(content) // 2])
+                        half = len(content) // 2
+                        real(descriptor, content[: half // PAGE * PAGE or half])  # whole pages may go past the file cache
                     raise Crash
             return real(*args, **kwargs)
 

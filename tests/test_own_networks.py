@@ -327,3 +327,19 @@ def test_what_is_public_is_there_and_has_its_docstring():
             entry = getattr(module, name)
             assert not inspect.isclass(entry) or entry.__doc__, name
             assert not inspect.isfunction(entry) or entry.__doc__, name
+
+
+def test_a_network_of_ones_own_refuses_images_that_its_pooling_leaves_nothing_of():
+    net = shown("A VGG")["VGG"]().eval()
+    assert net(torch.rand(1, 1, 4, 4)).shape == (1, 10)
+    with pytest.raises(ValueError, match="needs at least 4 x 4 pixels") as error:
+        net(torch.rand(1, 1, 3, 3))
+    assert "num_blocks" not in str(error.value)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_file_of_ones_own_network_is_told_how_it_is_loaded(command, capsys):
+    for name, net in (("vgg.pt", shown("A VGG")["VGG"]()), ("other.pt", nn.Linear(2, 2))):
+        torch.save(net.state_dict(), name)
+        assert main([command, name, *["x.png"][: command == "predict"]]) == 2
+        assert "is built by that class, and takes them by net.load_state_dict" in capsys.readouterr().err

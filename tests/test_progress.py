@@ -11,7 +11,7 @@ import spikewise as sw
 from spikewise import progress
 from spikewise.cli.main import main
 from spikewise.data.fetch.prepare import progress_bar
-from spikewise.wording import count, did_you_mean
+from spikewise.wording import count, did_you_mean, option, options_as_flags
 
 TINY = ["--model.name", "sew_7b", "--model.num-blocks", "2", "--model.T", "2", "--optim.epochs", "2", "--optim.batch", "720"]
 TINY += ["--optim.warmup-epochs", "0", "--optim.ema-decay", "0"]
@@ -96,3 +96,24 @@ def test_words():
     assert [count(n, "epoch") for n in (0, 1, 1200)] == ["0 epochs", "1 epoch", "1,200 epochs"]
     assert did_you_mean("LIFF", ["IF", "LIF"]) == did_you_mean("lif", ["IF", "LIF"]) == "did you mean 'LIF'? "
     assert did_you_mean("xyz", ["IF", "LIF"]) == did_you_mean(None, []) == ""
+
+
+def test_an_option_is_spelt_as_its_reader_gives_it():
+    assert option("connect", "ADD", "AND", "IAND") == "connect='ADD', 'AND' or 'IAND'"
+    assert option("connect") == "'connect'"
+    with options_as_flags({"connect": "--model.connect", "zero_init": "--model.zero-init"}):
+        assert option("connect", "ADD", "AND") == "--model.connect ADD or AND"
+        assert option("connect") == "--model.connect"
+        assert (option("zero_init", True), option("zero_init", False)) == ("--model.zero-init", "--model.no-zero-init")
+        assert option("neuron", "IF").startswith("neuron='IF' (in Python")
+    assert option("connect") == "'connect'"
+
+
+def test_diagnosis_and_energy_say_where_they_are(always, tmp_path, capsys):
+    sw.save_pretrained(sw.build_model("sew_resnet20", num_classes=2, in_channels=1), tmp_path)
+    options = [str(tmp_path), "--size", "16", "--samples", "3", "--device", "cpu"]
+    for command, line in (("diagnose", "gradients are measured"), ("energy", "operations of 3 samples are counted")):
+        assert main([command, *options]) == 0
+        assert line in capsys.readouterr().err
+        assert main([command, *options, "--json"]) == 0
+        assert capsys.readouterr().err == ""

@@ -5,6 +5,9 @@
 Small files of every format are changed at random places, cut, repeated, or given other headers, and read in processes of
 their own with little memory and a limit on time. Ends with status 1 if a file crashed a reader, hung it, took memory out of
 proportion, or was refused in anything but a line of a ValueError; the seed that makes such a file is printed.
+
+With `--log FILE` each finished batch of 2,000 seeds leaves a line there, and is not read again: the same command goes on
+where it was stopped.
 """
 
 import bz2
@@ -21,8 +24,9 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -30,13 +34,13 @@ import tyro
 
 sys.path += [str(Path(__file__).parents[2] / "tests" / "data"), str(Path(__file__).parents[1])]
 import encoders
-from runner import RESULTS, where
+from runner import RESULTS, describe_commit, where
 
 from spikewise.data.events import Events
 from spikewise.data.events.formats import FORMATS, read_events, write_events
 
 ROOM = 64 * 2**20  # bytes more than the process has at its start
-PATIENCE = 5  # seconds per file
+PATIENCE = 5  # seconds of the processor per file
 BATCH = 2000
 ENCODED = ("aedat2", "aedat3", "atis", "dat", "evt2", "evt21", "evt3", "text", "npy")  # formats with an encoder of their name
 
@@ -49,6 +53,7 @@ class Options:
     seed: int = 0
     processes: int = os.cpu_count() or 1
     only: str = ""  # one format
+    log: Path | None = None  # of the batches that are finished
     data: Path = Path(os.environ.get("SPIKEWISE_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
@@ -71,7 +76,9 @@ def originals(data: Path) -> dict[str, list[bytes]]:
     made["hdf5"] += [unpacked(t, x, y, polarity, fields) for fields in (False, True)]
     made["hdf5"] += [encode(*columns) for encode in (encoders.v2e_hdf5, encoders.mvsec, encoders.m3ed)]
     made["aedat4"] = [encoders.aedat4(columns), encoders.aedat4(columns, columns)]
-    made["packed"] = [pack(made[name][0]) for name in ("aedat2", "text") for pack in (gzip.compress, bz2.compress, in_zip)]
+    made["packed"] = [
+        pack(made[name][0]) for name in ("aedat2", "text", "evt3", "npz") for pack in (gzip.compress, bz2.compress, in_zip)
+    ]
     real = data / "event_files" / "tonic" / "sample.aedat4"
     if real.is_file():
         made["aedat4"] += [first_packets(real.read_bytes())]
@@ -140,6 +147,38 @@ def changed(content: bytes, rng: random.Random) -> bytes:
     return bytes(content)
 
 
+@dataclass
+class Batch:
+    """What is heard of the process that reads the files of some seeds.
+
+    at:        a seed that it reached
+    heard:     when it last told something
+    outcomes:  how often each was, at the end; None: it did not come to it
+    """
+
+    first: int
+    queue: "multiprocessing.SimpleQueue[tuple]"
+    at: int = 0
+    heard: float = field(default_factory=time.time)
+    outcomes: Counter[str] | None = None
+    wrong: list[str] = field(default_factory=list)
+
+    def listen(self) -> None:
+        while not self.queue.empty():
+            kind, *rest = self.queue.get()
+            self.heard = time.time()
+            if kind == "at":
+                self.at = rest[0]
+            elif kind == "wrong":
+                self.tell(f"seed {rest[0]}: {rest[1]}")
+            else:
+                self.outcomes = rest[0]
+
+    def tell(self, text: str) -> None:
+        self.wrong.append(text)
+        print(text, file=sys.stderr, flush=True)
+
+
 def late(*_: object) -> None:
     raise TimeoutError("took too long")
 
@@ -154,7 +193,7 @@ def work(first: int, last: int, made: dict[str, list[bytes]], results: "multipro
             read(name, content)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, size + ROOM))
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)
     found: Counter[str] = Counter()
     for seed in range(first, last):
         results.put(("at", seed)) if seed % 50 == 0 else None
@@ -162,12 +201,12 @@ def work(first: int, last: int, made: dict[str, list[bytes]], results: "multipro
         name = rng.choice(list(made))
         change = repacked if name == "npz" and rng.random() < 0.5 else changed
         content = change(rng.choice(made[name]), rng)
-        signal.alarm(PATIENCE)
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)
         try:
             outcome = read(name if rng.random() < 0.7 else None, content, salvage=rng.random() < 0.3)
         except BaseException as error:
             outcome = f"{type(error).__name__}: {str(error)[:200]}"
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         found[f"{name} {outcome if outcome in ('events', 'refused') else 'WRONG'}"] += 1
         if outcome not in ("events", "refused"):
             results.put(("wrong", seed, f"{name}: {outcome}"))
@@ -187,45 +226,47 @@ def read(name: str | None, content: bytes, *, salvage: bool = False) -> str:
         path.unlink(missing_ok=True)
 
 
+def read_log(log: Path | None) -> dict[int, dict[str, Any]]:
+    """The lines of whole batches that are finished, by their first seed."""
+    lines = map(json.loads, log.read_text().splitlines()) if log and log.exists() else ()
+    return {line["seed"]: line for line in lines if sum(line["outcomes"].values()) == BATCH or line["wrong"]}
+
+
 def main(o: Options) -> int:
-    began, total, wrong = time.time(), Counter(), []
+    began, commit, finished = time.time(), describe_commit(), read_log(o.log)
     made = {name: files for name, files in originals(o.data).items() if o.only in ("", name)}
     context = multiprocessing.get_context("fork")
-    starts = iter(range(o.seed, o.seed + o.files, BATCH))
-    running: dict = {}
+    starts = (first for first in range(o.seed, o.seed + o.files, BATCH) if first not in finished)
+    running: dict[Any, Batch] = {}
     while True:
         while len(running) < o.processes and (first := next(starts, None)) is not None:
-            queue = context.SimpleQueue()
-            process = context.Process(target=work, args=(first, min(first + BATCH, o.seed + o.files), made, queue))
+            batch = Batch(first, context.SimpleQueue())
+            process = context.Process(target=work, args=(first, min(first + BATCH, o.seed + o.files), made, batch.queue))
             process.start()
-            running[process] = [queue, first, time.time()]
+            running[process] = batch
         if not running:
             break
-        for process, state in list(running.items()):
-            queue = state[0]
-            while not queue.empty():
-                kind, *rest = queue.get()
-                state[2] = time.time()
-                if kind == "at":
-                    state[1] = rest[0]
-                elif kind == "wrong":
-                    wrong.append(f"seed {rest[0]}: {rest[1]}")
-                    print(wrong[-1], file=sys.stderr, flush=True)
-                else:
-                    total += rest[0]
-                    state[1] = -1
-            hung = time.time() - state[2] > 60 + 50 * PATIENCE
+        for process, batch in list(running.items()):
+            batch.listen()
+            hung = time.time() - batch.heard > 60 + 50 * PATIENCE
             if hung:
                 process.kill()
-            if hung or (not process.is_alive() and queue.empty()):
+            if hung or (not process.is_alive() and batch.queue.empty()):
                 process.join()
-                if state[1] != -1:
-                    wrong.append(
-                        f"a reader {'hung' if hung else f'ended with {process.exitcode}'} within 50 files of seed {state[1]}"
+                if batch.outcomes is None:
+                    batch.tell(
+                        f"a reader {'hung' if hung else f'ended with {process.exitcode}'} within 50 files of seed {batch.at}"
                     )
-                    print(wrong[-1], file=sys.stderr, flush=True)
+                finished[batch.first] = line = {
+                    "seed": batch.first, "outcomes": batch.outcomes or {}, "wrong": batch.wrong, "commit": commit
+                }  # fmt: skip
+                if o.log:
+                    with o.log.open("a") as file:
+                        file.write(json.dumps(line) + "\n")
                 del running[process]
         time.sleep(0.02)
+    total = sum((Counter(line["outcomes"]) for line in finished.values()), Counter())
+    wrong = [example for line in finished.values() for example in line["wrong"]]
     line = {"what": "damaged files of event cameras", "files": sum(total.values()), "outcomes": dict(sorted(total.items()))}
     line |= {"wrong": len(wrong), "examples": wrong[:10], "seconds": round(time.time() - began)}
     print(json.dumps(line | where()))

@@ -96,9 +96,9 @@ def kill_runs(folder: Path, options: Options, rng: random.Random) -> dict[str, i
     config.write_text(to_json(dataclasses.replace(CONFIG, optim=optim)))
     start_time = time.perf_counter()
     wait_for(start(config, uninterrupted))
-    if options.processes > 1:
-        return kill_ranks(config, uninterrupted, options, rng)
     duration, expected = time.perf_counter() - start_time, content(uninterrupted)
+    if options.processes > 1:
+        return kill_ranks(config, expected, duration, options, rng)
     kills = finished = same = 0
     while kills < options.kills:
         run = folder / f"run{finished}"
@@ -118,27 +118,38 @@ def kill_runs(folder: Path, options: Options, rng: random.Random) -> dict[str, i
     return {"kills": kills, "runs_finished": finished, "runs_identical": same}
 
 
-def kill_ranks(config: Path, uninterrupted: Path, options: Options, rng: random.Random) -> dict[str, int]:
-    """Under a launcher, which starts all processes again whenever one is killed. The uninterrupted run had one process."""
+def kill_ranks(config: Path, expected: list[bytes], duration: float, options: Options, rng: random.Random) -> dict[str, int]:
+    """Under a launcher, which starts all processes again whenever one is killed, at a random moment of its life.
+
+    expected, duration:  of the uninterrupted run, of one process
+    """
     kills = finished = same = 0
-    expected = content(uninterrupted)
     while kills < options.kills:
         run = config.with_name(f"run{finished}")
+        forget_ranks(config)
         process = start(config, run, options.processes)
         while process.poll() is None:
-            try:
-                process.wait(timeout=rng.uniform(1, 15))
-            except subprocess.TimeoutExpired:
-                victim = config.with_name(f"rank{rng.randrange(options.processes)}")
-                if kills < options.kills and victim.exists():
-                    with contextlib.suppress(ProcessLookupError):  # it may have ended just now
-                        os.kill(int(victim.read_text()), signal.SIGKILL)
-                        kills += 1
+            victim = config.with_name(f"rank{rng.randrange(options.processes)}")
+            while process.poll() is None and (kills == options.kills or not victim.exists()):
+                time.sleep(0.1)  # until it has been started, however slow the machine
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=rng.uniform(0, duration))
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):  # it may have ended just now
+                    os.kill(int(victim.read_text()), signal.SIGKILL)
+                    kills += 1
+                forget_ranks(config)
         wait_for(process)
         finished += 1
         same += content(run) == expected
         shutil.rmtree(run)
     return {"processes": options.processes, "kills": kills, "runs_finished": finished, "runs_identical": same}
+
+
+def forget_ranks(config: Path) -> None:
+    """Numbers of processes that have ended belong to nobody, or to others."""
+    for file in config.parent.glob("rank*"):
+        file.unlink()
 
 
 def cut_checkpoints(uninterrupted: Path, options: Options, rng: random.Random) -> dict[str, int]:

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from tyro.conf import Suppress, arg
-from tyro.constructors import PrimitiveConstructorSpec
+try:
+    from tyro.conf import Suppress, arg
+    from tyro.constructors import PrimitiveConstructorSpec
+except ImportError:  # only the command line needs them; networks are measured where nothing but PyTorch is
+    Suppress, arg, PrimitiveConstructorSpec = Any, dict, dict  # type: ignore[assignment,misc]
 
 from . import aliases
 from .durations import format_duration, parse_duration
@@ -86,6 +89,9 @@ class Data:
     # height,width; None: 224, of events the sensor's
     size: Side = None
     sensor: Sensor = None  # that all recordings of an event-folder share, height,width in pixels; None: as they say
+    # of text, NPZ, NPY and HDF5 in an event-folder that do not say it: the unit of time, and the order of columns, as t,x,y,p
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    columns: Annotated[str | None, arg(metavar="T,X,Y,P")] = None
     # of events, before size: the whole sensor (none), its largest part of the size's proportions (centre), or a region of it,
     # top,left,height,width
     crop: Crop = "none"
@@ -187,7 +193,14 @@ class Optim:
     # of training; membranes are always float32. auto: bfloat16 where the device computes in it, else float32
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     eval_precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of evaluation
+    tf32: bool = False  # on an NVIDIA GPU, float32 is multiplied with 10 bits of mantissa: faster, and no longer float32
+    deterministic: bool = (
+        False  # on a GPU: convolutions with sums in one order; without it two runs differ in their last digits
+    )
     ema_decay: Fraction = 0.0  # evaluate a moving average of the weights, e.g. 0.98 per step; 0: the weights themselves
+    # steps from one look at whether loss and gradients are finite to the next: a GPU need not be waited for in between.
+    # 0: 50 on a GPU where a batch is one shard, else 1
+    check_every: NonNegativeInt = 0
 
     def __post_init__(self):
         check_fields(self, "optim")
@@ -196,6 +209,8 @@ class Optim:
         require_range("optim.shards", self.shards, fits, f"a divisor of optim.batch={self.batch} that leaves 2 samples or more")
         fits = self.loss == "cross_entropy" or self.class_weights == "none"
         require_range("optim.class_weights", self.class_weights, fits, "none with optim.loss=mse, or optim.loss=cross_entropy")
+        apart = self.check_every <= 1 or self.shards == 1
+        require_range("optim.check_every", self.check_every, apart, f"1 with {self.shards} optim.shards, summed each step")
         require_range("optim.nesterov", self.nesterov, not self.nesterov or self.momentum > 0, "it with optim.momentum above 0")
 
     @property
@@ -220,6 +235,8 @@ class Memory:
 
     packing: bool = True  # spikes as bit planes, where the kernels can
     checkpointing: Literal["none", "block", "stage"] = "none"  # activations that backward computes again, a forward pass more
+    # on a GPU, where optim.check_every is above 1: a step is recorded as CUDA graphs, which keep its memory for the whole run
+    capture: bool = True
 
     def __post_init__(self):
         check_fields(self, "memory")

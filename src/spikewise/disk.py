@@ -1,15 +1,23 @@
 """File system changes that survive a crash. Every change goes through here, one system call at a time."""
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+PAGE = 4096  # bytes: what goes past the file cache begins at a multiple of it in memory, and is a multiple of it long
+LARGE = 2**20  # bytes, from which on that is worth it
+
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Write a new file and wait until it is on the disk."""
+    """Write a new file and wait until it is on the disk.
+
+    Large content that begins at a `PAGE` in memory goes past the file cache, where the system has a way: it is not copied
+    there, and does not drive out the training data (docs/decisions.md).
+    """
     _write_synced(path, os.O_TRUNC, [content])
 
 
@@ -53,6 +61,8 @@ def _write_synced(path: Path, flag: int, chunks: Iterable[bytes | memoryview], s
 def _write_all(descriptor: int, content: bytes | memoryview, path: Path) -> None:
     try:
         rest = memoryview(content)
+        if len(rest) >= LARGE:
+            rest = rest[_write_past_cache(descriptor, rest[: len(rest) // PAGE * PAGE]) :]
         while rest:
             rest = rest[os.write(descriptor, rest) :]
     except OSError as error:
@@ -60,6 +70,23 @@ def _write_all(descriptor: int, content: bytes | memoryview, path: Path) -> None
             raise
         message = f"no space left for {path}; free some, then give the same command again (a run: `spikewise train --resume`)"
         raise OSError(errno.ENOSPC, message) from None
+
+
+def _write_past_cache(descriptor: int, content: memoryview) -> int:
+    """Write whole pages straight from memory to the disk; how many bytes: none where file system or memory do not allow it."""
+    if not hasattr(os, "O_DIRECT"):  # macOS
+        return 0
+    flags, done = fcntl.fcntl(descriptor, fcntl.F_GETFL), 0
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+        while done < len(content) and done % PAGE == 0:
+            done += os.write(descriptor, content[done:])
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+    return done
 
 
 def read_json_lines(path: Path, remedy: str) -> list[Any]:

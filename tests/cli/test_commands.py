@@ -119,11 +119,11 @@ def test_list_shows_every_table(topic, capsys):
         (["predict", ".", "a.png"], "holds no model.safetensors"),
         (["evaluate", __file__], "is not a checkpoint of plain tensors"),
         (["energy", str(OLD_RUN), "--images", "."], "images and their size are for weights files"),
-        (["analyze", str(OLD_RUN), "--data.name", "digits"], "data.name='digits' is for weights files"),
+        (["analyze", str(OLD_RUN), "--data.name", "digits"], "--data.name digits is for weights files"),
         (["analyze", str(OLD_RUN), "--picture", "no/a.png"], "there is no folder"),
         (["plan", "digits", "--data.size", "64x48"], "data.size=(64, 48) is for photographs"),
         (["train", "digits", "--data.name", "mnist"], "no data set named 'mnist'; did you mean 'nmnist'? known: digits"),
-        (["train", "digits", "--model.name", "resnet20", "--model.connect", "AND"], "resnet20 has no 'connect'"),
+        (["train", "digits", "--model.name", "resnet20", "--model.connect", "AND"], "resnet20 has no --model.connect"),
         (["train", "digits", "--optim.batch", "5000"], "use a batch between 1 and 1438"),
     ],
 )
@@ -330,6 +330,22 @@ def test_a_published_file_is_looked_at_once_connect_is_told(capsys, tmp_path):
         status, out, _ = run(capsys, *given, "--connect", "ADD")
         assert status == 0
         assert out
+
+
+@pytest.mark.parametrize("name", ["evaluate", "analyze", "diagnose", "energy", "predict", "export", "train"])
+def test_what_a_file_does_not_tell_is_asked_for_by_the_commands_own_option(name, capsys, tmp_path):
+    """As keywords in Python, so as options here; a command that lacks one says that it is for Python."""
+    image, event = tmp_path / "image.pth", tmp_path / "event.pth"
+    torch.save({"model": to_published(build_model("sew_resnet18", num_classes=5))}, image)
+    torch.save({"net": to_published(build_model("sew_7b", num_classes=5, num_blocks=2, neuron="IF"))}, event)
+    after = {"predict": ["a.png"], "export": ["a.onnx"]}.get(name, [])
+    for file, keyword in ((image, "connect"), (event, "neuron")):
+        words = ["train", "digits", "--weights", str(file)] if name == "train" else [name, str(file), *after]
+        status, _, err = run(capsys, *words)
+        flag = f"--model.{keyword} " if name == "train" else "--connect ADD" if keyword == "connect" else "in Python"
+        assert (status, err.count("\n")) == (2, 1)
+        assert flag in err
+        assert ("connect=" in err, "name=" in err) == (False, False)
 
 
 def test_nothing_is_trained_for_pictures_that_cannot_be_drawn(capsys, tmp_path, monkeypatch):

@@ -62,3 +62,13 @@ def test_weights_that_do_not_say_their_input_ask_for_it(tmp_path, capsys):
     file = save_pretrained(build_model("sew_7b", num_classes=3, num_blocks=1), tmp_path)
     assert main(["export", str(file), str(tmp_path / "net.spk")]) == 2
     assert "give the pixels of the input: --size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "runs"), [("a.onnx", "onnxruntime"), ("a.spk", "integer_runner")])
+@pytest.mark.parametrize("command", ["predict", "evaluate", "analyze", "diagnose", "energy"])
+def test_an_exported_file_is_told_where_it_runs(command, name, runs, tmp_path, capsys):
+    (tmp_path / name).write_bytes(b"0")
+    assert main([command, str(tmp_path / name), *(["x.png"] if command == "predict" else [])]) == 2
+    error = capsys.readouterr().err
+    assert runs in error
+    assert "exported from" in error

@@ -48,6 +48,11 @@ def require_equal(events, *expected):
     assert all(np.array_equal(found, column) for found, column in zip(columns(events), expected, strict=True))
 
 
+def other_notes(events):
+    """What a reader noted besides the unit for which it took times of whole numbers."""
+    return tuple(note for note in events.notes if "taken as microseconds: whole numbers" not in note)
+
+
 def contents(folder):
     """The bytes of all files in a folder, by name."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,7 +1,10 @@
 """Long recordings cut into windows: against plain loops; resumed, refused, and trained on."""
 
 import contextlib
+import dataclasses
+import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from spikewise.data.events import read_events, write_events
 from spikewise.data.events.cut import Cut, Part, cut_recordings, cut_windows, read_manifest, read_parts
 from spikewise.data.events.downsample import downsample
 from spikewise.data.events.windows import recording_of
+from spikewise.data.input_spec import InputSpec
 
 
 def recording(n=400, last=10_000, seed=0, first=1_000):
@@ -134,7 +138,7 @@ def test_what_was_cut_in_another_way_is_refused(tmp_path):
     cut_all([file], tmp_path / "out", cut)
     before = contents(tmp_path / "out")
     assert cut_all([file], tmp_path / "out", cut)[0].windows == 9
-    refuse("cut in another way", cut_all, [file], tmp_path / "out", Cut("us", 2_000))
+    refuse("in another way .length 1000, now 2000.;", cut_all, [file], tmp_path / "out", Cut("us", 2_000))
     write_events(recording(seed=9, n=500), file)
     refuse("windows of another a or", cut_all, [file], tmp_path / "out", cut)
     assert contents(tmp_path / "out") == before
@@ -193,6 +197,9 @@ def test_from_long_recordings_to_a_trained_network(tmp_path, capsys):
     assert facts["seconds"] == pytest.approx(0.054)
     assert main(["data", "info", "event-folder", "--data.root", str(out), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)["windows"]
+    with pytest.raises(SystemExit, match="1"):  # windows of both classes are the same here
+        main(["data", "check", str(out)])
+    assert "skipped" not in capsys.readouterr().out  # what `events cut` wrote is all of use
     assert info["train"]["windows"] + info["test"]["windows"] == 54
     assert info["train"]["seconds"] == pytest.approx(0.044)  # 27 of each class, a fifth of them 5
     of_class = {split: {recording_of(file.name)[0] for file in event_folder(split, out).files} for split in ("train", "test")}
@@ -205,6 +212,24 @@ def test_from_long_recordings_to_a_trained_network(tmp_path, capsys):
     )
     assert found == "of 10"
     assert main(["predict", str(tmp_path / "run"), str(next(out.rglob("*.npz"))), "--device", "cpu"]) == 0
+    page = (Path(__file__).parents[2] / "docs" / "recordings.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0].replace("300_000", "2_000")
+    capsys.readouterr()
+    exec(code.replace("runs/mine", str(tmp_path / "run")).replace("friday.raw", str(tmp_path / "long" / "cup" / "onecup.npz")))
+    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} <= {"cup", "pen"}
+
+
+@pytest.mark.parametrize("options", [{}, {"max_count": 2, "crop": (0, 4, 20, 24)}])
+def test_frames_of_a_stream_are_those_of_the_whole(options):
+    spec = InputSpec("", "events", ("a", "b"), (2, 16, 16), num_frames=5, split_by="duration", sensor=(20, 30), **options)
+    events = recording()
+    seen = spec.fit_sensor(events)  # what is cropped away does not count
+    first, lasts = int(seen.t[0]), seen.duration + 1
+    edges = [first - (-lasts * k // 5) for k in range(6)]
+    frames = [spec.frame(events.between(a, b)) for a, b in itertools.pairwise(edges)]
+    assert np.array_equal(np.concatenate(frames), spec.preprocess(events))
+    for wrong in ({"representation": "time_surface"}, {"filter": "background=5ms"}):
+        refuse("can't be made one by one", dataclasses.replace(spec, max_count=0, frame_options=wrong).frame, events)
 
 
 def test_labels_in_seconds_are_asked_for_and_a_cut_without_windows_can_be_made_again(tmp_path, capsys):

@@ -150,6 +150,10 @@ def test_any_folder_of_recordings(tmp_path, caplog):
     refuse("has 0 classes, where there should be a folder for each of two or more", event_folder, "train", tmp_path)
     (tmp_path / "train" / "left").mkdir()
     refuse(r"the class .*left has no recording \(\.aedat, \.aedat4", event_folder, "train", tmp_path)
+    for kind in ("left", "right"):
+        (tmp_path / "train" / kind).mkdir(exist_ok=True)
+        (tmp_path / kind / "0a.aedat").rename(tmp_path / "train" / kind / "0a.aedat")
+    refuse("train, and no folder test: ", event_folder, "train", tmp_path, kind=FileNotFoundError)
 
 
 def test_the_shared_sensor_of_a_folder_is_a_field_of_the_config(tmp_path):

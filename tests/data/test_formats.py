@@ -304,8 +304,11 @@ THREE = np.arange(3)
         ),
         ({"t": THREE, "x": -THREE, "y": THREE, "p": THREE % 2}, r"event 1 has x=-1, outside 0 to 65535"),
         ({"t": THREE, "x": THREE * 4000, "y": THREE, "p": THREE % 2}, r"no sensor is that large"),
-        ({"t": THREE / 2, "x": THREE, "y": THREE, "p": THREE % 2}, r"t holds float64, not whole numbers"),
-        ({"t": np.array(["a"] * 3), "x": THREE, "y": THREE, "p": THREE}, r"t holds <U1, not whole numbers"),
+        (
+            {"t": THREE / 2, "x": THREE, "y": THREE, "p": THREE % 2},
+            r"3 events take 1 s if t is in seconds, or 1 ms in milliseconds",
+        ),
+        ({"t": np.array(["a"] * 3), "x": THREE, "y": THREE, "p": THREE}, r"t holds <U1, not numbers"),
         ({"t": np.array([{}] * 3), "x": THREE, "y": THREE, "p": THREE}, r"t\.npy holds Python objects"),
         ({"t": THREE, "x": THREE, "y": THREE, "p": THREE % 2, "height": -1, "width": 4}, r"height and width should be whole"),
     ],
@@ -347,8 +350,8 @@ def test_events_outside_the_sensor_that_was_said(tmp_path):
 
 @pytest.mark.parametrize(("name", "package"), [("aedat4", "aedat"), ("hdf5", "h5py")])
 def test_a_missing_package_is_named(name, package, tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(ALL[name](*SMALL))
     monkeypatch.setitem(sys.modules, package, None)
-    (tmp_path / "a").write_bytes(b"anything")
     refuse(rf"needs the package {package}: pip install 'spikewise\[events\]'", read_events, tmp_path / "a", format=name)
 
 
@@ -371,3 +374,39 @@ def test_an_unknown_format_is_refused(tmp_path):
 def test_an_atis_file_whose_first_column_is_a_percent_sign_is_not_dat(tmp_path):
     (tmp_path / "a.bin").write_bytes(encoders.atis([1, 2], [ord("%"), 3], [4, 5], [0, 1]))
     assert detect_format(tmp_path / "a.bin") == "atis"
+
+
+@pytest.mark.parametrize(
+    ("content", "format", "message"),
+    [
+        (encoders.evt2(*SMALL), "evt3", r"is not of the format evt3, .*: it begins like Prophesee EVT 2.0; use --format evt2"),
+        (encoders.evt3(*SMALL), "dat", r"begins like Prophesee EVT 3.0"),
+        (encoders.npz(*SMALL), "hdf5", r"begins like NumPy arrays"),
+        (encoders.hdf5(*SMALL), "npz", r"is not of the format npz.*: it begins like HDF5 .*--format hdf5, or leave"),
+        (encoders.text(*SMALL), "npz", r"is not of the format npz.*: it begins with [0-9a-f ]+; leave the format out"),
+        (encoders.text(*SMALL), "hdf5", r"is not of the format hdf5.*: it begins with"),
+        (encoders.aedat2(*SMALL), "text", r"begins like AEDAT 2.0"),
+        (b"#ROSBAG V2.0\n", "npz", r"it is a bag of ROS 1"),
+    ],
+)
+def test_a_format_that_the_first_bytes_contradict_is_refused(content, format, message, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    refuse(message, read_events, tmp_path / "a", format)
+
+
+def test_a_format_without_a_header_is_taken_as_it_is_said(tmp_path):
+    whole = encoders.evt3(*SMALL)
+    (tmp_path / "a").write_bytes(whole[whole.index(b"width=1280\n") + 11 :])
+    require_equal(read_events(tmp_path / "a", "evt3"), *SMALL)
+
+
+def test_a_stream_with_a_long_name_is_named_so_that_it_can_be_said(tmp_path):
+    names = [f"{'recording of a very long name/' * 2}{'deeper/' * 1}{side}" for side in ("left", "right")]
+    (tmp_path / "a.h5").write_bytes(
+        encoders.hdf5_file({f"{name}/{c}": column for name in names for c, column in zip("txyp", SMALL, strict=True)})
+    )
+    with pytest.raises(ValueError, match="holds 2 streams") as error:
+        read_events(tmp_path / "a.h5")
+    assert all(name in str(error.value) for name in names)
+    for name in (*names, "deeper/left", "right"):
+        require_equal(read_events(tmp_path / "a.h5", stream=name), *SMALL)

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from checks import as_events, refuse, require_equal
+from matplotlib.text import Text
 
 from spikewise.cli.main import main
 from spikewise.data import DATASETS, ImageArrays
@@ -17,10 +18,13 @@ from spikewise.data.events.plot import (
     clock,
     contact_sheet,
     downsample_sensor,
+    draw_recording,
     events_to_rgb,
     new_figure,
     plot_event_cloud,
+    plot_frame_sheet,
     plot_recording,
+    shrink,
 )
 from spikewise.data.events.summary import summarize_events
 
@@ -144,7 +148,32 @@ def test_rows_are_from_the_top_down_and_the_whole_sensor_is_shown():
     plot_event_cloud(ax, events)
     (bottom, top), (near, far) = ax.get_zlim(), ax.get_ylim()
     assert (bottom, top, near, far) == (719.5, -0.5, -0.5, 1279.5)
-    assert (sorted(ax.get_zticks()), sorted(ax.get_yticks())) == ([0, 719], [0, 1279])
+    assert (ax.get_zlabel(), ax.get_ylabel()) == ("y: 0 (top) to 719", "x: 0 to 1279")
+
+
+@pytest.mark.parametrize(
+    ("size", "frames"), [((61, 54), 8), ((720, 1280), 8), ((480, 640), 1), ((1280, 720), 3), ((34, 34), 20)]
+)
+def test_no_label_lies_on_another_or_outside(size, frames):
+    figure = draw_recording(moving_dot(size=size), frames)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.findobj(Text) if text.get_text().strip()]
+    boxes = [box for box in boxes if box.width > 1 and box.x0 < 10 * figure.bbox.x1]  # others are not drawn
+    assert len(boxes) >= frames + 6  # times, a title, three axes, and ticks of time
+    assert all((box.min >= 0).all() and (box.max <= figure.bbox.max).all() for box in boxes)
+    assert not [(a, b) for k, a in enumerate(boxes) for b in boxes[:k] if a.overlaps(b)]
+
+
+def test_frames_of_any_kind_are_drawn_in_colours_of_one_scale(tmp_path):
+    frames = np.zeros((3, 2, 5, 450), np.float32)
+    frames[0, 1, 4, 449], frames[2, 0, 0, 0] = 0.5, 1
+    plot_frame_sheet(frames, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    small = shrink(frames, 200)
+    assert small.shape == (3, 2, 2, 150)
+    assert (small[0, 1, 1, 149], small[2, 0, 0, 0], small.sum()) == (0.5, 1, 1.5)
+    refuse("101 frames are too many", plot_frame_sheet, np.zeros((101, 2, 2, 2)), tmp_path / "b.png")
+    refuse("no/a.png can't be written", plot_frame_sheet, frames, tmp_path / "no" / "a.png", kind=OSError)
 
 
 @pytest.mark.parametrize("width", [64, 700, 1280])

@@ -249,3 +249,11 @@ def test_imagenets_archives_are_unpacked_by_class(labels, tmp_path):
     val = {f"val/{name}/ILSVRC2012_val_{i:08}.JPEG": path.read_bytes() for i, (name, path) in enumerate(order, start=1)}
     train = {f"train/{name}": content for name, content in contents(images / "train").items()}
     assert {name: content for name, content in found.items() if name != MANIFEST} == train | val
+
+
+@pytest.mark.parametrize("name", ["nmnist", "cifar10-dvs", "dvs-gesture", "imagenet"])
+def test_an_empty_source_leaves_no_folder(name, tmp_path):
+    (tmp_path / "source").mkdir()
+    with pytest.raises((ValueError, OSError)):
+        prepare(name, tmp_path / "source", tmp_path / "deep" / "data", partial=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -1,6 +1,8 @@
 """Text, arrays, HDF5 of others, and packed files: equal recordings are read equal; what can't be told is asked for."""
 
 import bz2
+import dataclasses
+import functools
 import gzip
 import io
 import itertools
@@ -10,11 +12,12 @@ import zipfile
 import encoders
 import numpy as np
 import pytest
+from checks import REAL, needs_real_data, other_notes, refuse, require_equal
 from checks import columns as columns_of
-from checks import refuse, require_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikewise.cli.main import main
 from spikewise.data.events.formats import detect_format, read_events, reading, table, text, write_events
 
 EVENTS = encoders.random_events(400, height=100, width=120, last=900_000)
@@ -63,7 +66,9 @@ def test_columns_are_named_by_the_first_line_or_a_comment(head, order, separator
         written(tmp_path, encoders.text(*EVENTS, order=order, separator=separator, head=head, decimals=decimals))
     )
     require_equal(found, *EVENTS)
-    assert found.notes == ()
+    assert other_notes(found) == ()
+    is_told = decimals or "us" in head
+    assert len(found.notes) == (0 if is_told else 1)
 
 
 @pytest.mark.usefixtures("both")
@@ -83,7 +88,7 @@ def test_polarities_of_every_pair(values, note, tmp_path):
     polarity = [values[p] for p in P]
     found = read_events(written(tmp_path, encoders.text(T, X, Y, polarity, head="t x y p\n")))
     require_equal(found, *EVENTS)
-    assert found.notes == note
+    assert other_notes(found) == note
     if not isinstance(values[0], str):
         np.savez(tmp_path / "a.npz", t=T, x=X, y=Y, p=polarity)
         require_equal(read_events(tmp_path / "a.npz"), *EVENTS)
@@ -117,10 +122,10 @@ def test_a_first_line_of_two_numbers_is_the_sensor(tmp_path):
 
 
 def test_comments_between_events_and_a_last_line_without_end_are_said(tmp_path):
-    content = encoders.text(*EVENTS, head="t x y p\n") + b"\n# the end\n  \n9999999 1 2 1"
+    content = encoders.text(*EVENTS, head="t x y p\n") + b"\n# the end\n  \n999999 1 2 1"
     found = read_events(written(tmp_path, content))
-    assert (len(found), found.t[-1]) == (len(T) + 1, 9_999_999)
-    assert found.notes == ("1 comment between events skipped", "the last line does not end: it may have been cut")
+    assert (len(found), found.t[-1]) == (len(T) + 1, 999_999)
+    assert other_notes(found) == ("1 comment between events skipped", "the last line does not end: it may have been cut")
 
 
 @pytest.mark.usefixtures("both")
@@ -136,7 +141,6 @@ def test_comments_between_events_and_a_last_line_without_end_are_said(tmp_path):
         ("5 1 2 3", r"line 402 has something else"),
         ("nan 1 2 1", r"line 402 has something else"),
         ("1e30 1 2 1", r"line 402 has a t that is no time"),
-        ("5.5 1 2 1", r"line 402 has a t with a fraction, hardly microseconds; .*--time-unit"),
         ("5 1 2 -1\n6 1 2 0\n6 1 2 1", r"mixes the polarities -1, 0, 1"),
         ("\0\0\0\0", r"line 402 has something else"),
         ("5", r"line 402 has 1 column, not 4"),
@@ -157,18 +161,24 @@ def test_a_damaged_line_is_named_and_what_is_before_it_can_be_salvaged(line, mes
     ("content", "message"),
     [
         (b"", r"is empty"),
-        (b"to whom it may concern\nnothing\n", r"the line at byte 23 is no event: 'nothing'"),
-        (b"hello\n", r"the line at byte 0 is no event: 'hello'"),
+        (b"to whom it may concern\nnothing\n", r"line 2 is no event: 'nothing'"),
+        (b"hello\n", r"line 1 is no event: 'hello'"),
         (b"# only\n# comments\n", r"holds no events, and names no columns"),
         (b"t x y q\n1 2 3 1\n", r"names its columns t, x, y, q: none is the polarity"),
         (b"t,x,y\n1,2,3\n", r"names its columns t, x, y: none is the polarity"),
-        (b"t x p q\n1 2 1 1\n", r"names its columns t, x, p, _, not t, x, y and p once each"),
+        (b"t x p q\n1 2 1 1\n", r"names its columns t, x, p, q, not t, x, y and p once each"),
         (b"t x y p\n1 2 3 1 5\n", r"names 4 columns, and its lines have 5"),
-        (b"t time x y p\n1 1 2 3 1\n", r"names its columns t, t, x, y, p, not"),
+        (b"t time x y p\n1 1 2 3 1\n", r"names its columns t, time, x, y, p, not"),
         (b"1 1 0 1\n2 1 0 1\n", r"its numbers don't tell which columns"),
         (b"9000 8000 3 1\n9001 9 4 0\n", r"its numbers don't tell"),
-        (b"0.5 3 4 1\n7000.5 5 6 0\n", r"2 events take 7,000 s, if t is in seconds; say which unit"),
-        (b"0 3 4 1\n7000000000 5 6 0\n", r"2 events take 7,000 s, if t is in microseconds; say which unit"),
+        (
+            b"0.5 3 4 1\n7000.5 5 6 0\n",
+            r"2 events take 116.7 min if t is in seconds, or 7 s in milliseconds, or 7 ms in microseconds .*; say which unit",
+        ),
+        (
+            b"0 3 4 1\n7000000000 5 6 0\n",
+            r"2 events take 116.7 min if t is in microseconds, or 7 s in nanoseconds .*; say which unit",
+        ),
         ("t x y p\n1 2 3 1\n".encode("utf-16"), r"text of 16-bit characters"),
         (b"#" * 2**19, r"hold no line of numbers"),
         (b"0 0\n1.5 2 3 1\n", r"height and width should be whole numbers"),
@@ -178,8 +188,123 @@ def test_what_is_no_text_of_events_is_refused(content, message, tmp_path):
     refuse(message, read_events, written(tmp_path, content))
 
 
-def test_names_alone_are_a_recording_without_events(tmp_path):
-    assert len(read_events(written(tmp_path, b"t,x,y,p\n"))) == 0
+def test_names_alone_are_a_recording_without_events_and_that_is_said(tmp_path, capsys):
+    found = read_events(file := written(tmp_path, b"t,x,y,p\n"))
+    assert (len(found), found.notes) == (0, ("the recording holds no event",))
+    assert main(["events", "convert", str(file), str(tmp_path / "a.npz")]) == 0
+    assert "note: the recording holds no event" in capsys.readouterr().out
+
+
+# A real recording in the dialects of others --------------------------------------------------------------------------------
+
+
+@functools.cache
+def real():
+    """The first 3,000 events of a DVXplorer's recording: t from 0, x, y, polarity."""
+    events = read_events(REAL / "event_files" / "tonic" / "sample.aedat4")[:3000]
+    return events.t - events.t[0], *(column.astype(int) for column in columns_of(events)[1:])
+
+
+def lines(order="txyp", t=str, p=str, separator=" ", end="\n", head=""):
+    """The real recording, a line per event; t and p write a time, of microseconds, and a polarity; i numbers the lines."""
+    rows = enumerate(zip(*real(), strict=True))
+    fields = ({"t": t(int(at)), "x": str(x), "y": str(y), "p": p(int(on)), "i": str(i)} for i, (at, x, y, on) in rows)
+    return head + "".join(separator.join(field[name] for name in order) + end for field in fields)
+
+
+def seconds(t):
+    return f"{t / 1e6:.6f}"
+
+
+DIALECTS = {
+    "polarity first": {"order": "ptxy"},
+    "polarity between": {"order": "xypt"},
+    "-1 and 1": {"p": lambda p: f"{2 * p - 1:+}"},
+    "1 and 2": {"p": lambda p: str(p + 1)},
+    "0 and 255": {"p": lambda p: str(255 * p)},
+    "on and off": {"p": lambda p: "ON" if p else "OFF"},
+    "all floating": {"t": "{:.18e}".format, "p": "{:.18e}".format},
+    "seconds": {"t": seconds},
+    "nine decimals": {"t": lambda t: f"{t / 1e6:.9f}"},
+    "since 1970": {"t": lambda t: f"17{t + 10**13:014}"},
+    "seconds since 1970": {"t": lambda t: f"1700000000.{t:06}"},
+    "milliseconds by name": {"t": lambda t: f"{t / 1e3:.3f}", "head": "t_ms,x,y,p\n", "separator": ","},
+    "milliseconds by comment": {"t": lambda t: f"{t / 1e3:.3f}", "head": "# time in ms\n"},
+    "nanoseconds by name": {"t": lambda t: str(1000 * t), "head": "timestamp [ns];x;y;polarity\n", "separator": ";"},
+    "from 3 seconds before 0": {"t": lambda t: str(t - 3_000_000)},
+    "pandas": {"order": "ixytp", "head": ",x,y,t,p\n", "separator": ","},
+    "quoted names": {"head": '"t","x","y","p"\n', "separator": ", "},
+    "addresses": {"head": "timestamp,x-addr,y-addr,polarity\n", "separator": ","},
+    "MATLAB's comment": {"head": "% t x y p\n"},
+    "C's comment": {"head": "// t x y p\n"},
+    "tabs": {"separator": "\t"},
+    "carriage returns": {"end": "\r\n"},
+    "empty lines": {"end": "\n\n"},
+    "a mark of UTF-8": {"head": "\ufefft,x,y,p\n", "separator": ","},
+    "a sensor": {"head": "320 240\n", "t": seconds},
+}
+REFUSED = {
+    "milliseconds": ({"t": lambda t: f"{t / 1e3:.3f}"}, "take 30.6 s if t is in seconds, or 30.6 ms in milliseconds"),
+    "whole milliseconds": ({"t": lambda t: str(t // 1000)}, "take 30 us if t is in microseconds, or 30 ms in milliseconds"),
+    "nanoseconds": ({"t": lambda t: str(1000 * t)}, "take 30.6 s if t is in microseconds, or 30.6 ms in nanoseconds"),
+    "y first": ({"order": "tyxp"}, r"taller than wide, 240 x 319 pixels: say --columns t,x,y,p or t,y,x,p"),
+    "decimal commas": ({"t": lambda t: seconds(t).replace(".", ",")}, r"line 1 is '0,000000 .*write decimal points"),
+    "thousands": ({"t": "{:,}".format, "separator": ";"}, r"line 90 .*'1,002;129;233;0'; decimal commas are not read"),
+    "a time of day": ({"t": lambda t: f"00:00:{t / 1e6:09.6f}"}, r"line 1 is no event: .*times of day and dates are not read"),
+    "ISO": (
+        {"t": lambda t: f"2024-05-01T12:00:{t / 1e6:09.6f}", "head": "t,x,y,p\n", "separator": ","},
+        r"line 2 is no event: '2024.*times of day and dates are not read",
+    ),
+    "other separators": ({"separator": "|"}, r"line 1 is no event: '0\|154"),
+    "old Macintosh": ({"end": "\r"}, r"carriage return alone"),
+    "a separator at the end": ({"separator": ",", "end": ",\n"}, r"end in a separator.*--columns"),
+    "a number of lines": ({"head": "3000\n"}, r"has 1 column without names"),
+    "a number of each": ({"order": "itxyp"}, r"has 5 columns without names.*--columns"),
+    "other names": ({"head": "Zeit;x;y;p\n", "separator": ";"}, r"names its columns Zeit, x, y, p, not t, x, y and p"),
+    "plus and minus": ({"p": lambda p: "-+"[p]}, r"line 1 is no event"),
+}  # fmt: skip
+
+
+@needs_real_data
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_real_recording_in_a_dialect_is_equal(name, pack, tmp_path):
+    file = written(tmp_path, pack(lines(**DIALECTS[name]).encode()), "a.txt.gz" if pack is gzip.compress else "a.txt")
+    found = read_events(file)
+    require_equal(dataclasses.replace(found, t=found.t - found.t[0]), *real())
+    assert found.size == (240, 320) if name == "a sensor" else not found.is_size_told
+
+
+@needs_real_data
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_real_recording_in_a_dialect_is_refused_in_words(name, tmp_path):
+    how, message = REFUSED[name]
+    refuse(message, read_events, written(tmp_path, lines(**how).encode()))
+
+
+@needs_real_data
+def test_what_was_refused_is_read_when_it_is_said(tmp_path):
+    for name, options in (
+        ("milliseconds", {"time_unit": "ms"}),
+        ("nanoseconds", {"time_unit": "ns"}),
+        ("y first", {"columns": "t,y,x,p"}),
+        ("y first", {"size": (240, 320)}),
+        ("a separator at the end", {"columns": "t,x,y,p,_"}),
+        ("other names", {"columns": "t,x,y,p"}),
+    ):
+        require_equal(read_events(written(tmp_path, lines(**REFUSED[name][0]).encode()), **options), *real())
+
+
+@pytest.mark.parametrize("order", ["txyp", "tyxp", "xpyt", "ypxt"])
+def test_a_sensor_tells_whether_x_or_y_is_first(order, tmp_path):
+    t, x, y, p = encoders.random_events(400, height=100, width=120, last=900_000)
+    content = encoders.text(t, x, y, p, order=order)
+    file, array = written(tmp_path, content), written(tmp_path, encoders.npy(t, x, y, p, order=order), "a.npy")
+    for found in (read_events(file, size=(100, 120)), read_events(array, size=(100, 120))):
+        require_equal(found, t, x, y, p)
+        assert f"columns taken as {','.join(order)}: nothing names them" in found.notes[0]
+        assert ("only that fits" in found.notes[0]) == (order.index("y") < order.index("x"))
+    refuse("outside the sensor", read_events, file, size=(90, 120))
 
 
 NUMBER_PARTS = st.text(st.sampled_from("0123456789.eE+-"), max_size=26)
@@ -317,6 +442,7 @@ def test_hdf5_as_others_write_it(name, tmp_path):
     require_equal(found, small[0] + (1_500_000_000_000_000 if name == "mvsec" else 0), *small[1:])
     assert found.size == {"m3ed": (720, 1280), "mvsec": (260, 346)}.get(name, (30, 40))
     assert any("taken as seconds" in note for note in found.notes) == (name in ("e2vid", "mvsec"))
+    assert any("times taken as" in note for note in found.notes) == (name not in ("dsec", "m3ed"))  # whose layout says it
 
 
 @pytest.mark.parametrize("encode", [encoders.mvsec, encoders.m3ed])
@@ -351,10 +477,21 @@ def test_a_filter_that_is_missing_is_named(number, message, tmp_path, monkeypatc
     refuse(message, read_events, tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("packing", ["Blosc", "Zstd", "LZ4", "Blosc2"])
-def test_packings_of_hdf5plugin_are_read(packing, tmp_path):
+@pytest.mark.parametrize(
+    ("packing", "options"),
+    [
+        ("Blosc", {}),
+        ("Blosc", {"cname": "zstd", "clevel": 1, "shuffle": 1}),  # DSEC's
+        ("Blosc2", {}),
+        ("Zstd", {}),
+        ("LZ4", {}),
+        ("BZip2", {}),
+        ("Bitshuffle", {}),
+    ],
+)
+def test_packings_of_hdf5plugin_are_read(packing, options, tmp_path):
     plugins = pytest.importorskip("hdf5plugin")
-    (tmp_path / "a.h5").write_bytes(encoders.hdf5(*EVENTS, chunks=(257,), **getattr(plugins, packing)()))
+    (tmp_path / "a.h5").write_bytes(encoders.hdf5(*EVENTS, chunks=(257,), **getattr(plugins, packing)(**options)))
     require_equal(read_events(tmp_path / "a.h5"), *EVENTS)
 
 

@@ -1,18 +1,25 @@
 """What a file says, or does not say, of its times and its sensor: taken as it is, asked for, mended and said, or refused."""
 
+import contextlib
+import dataclasses
 import logging
+import re
+import subprocess
+import sys
 
 import encoders
 import h5py
 import numpy as np
 import pytest
-from checks import as_events, refuse, require_equal
+from checks import REAL, as_events, needs_real_data, other_notes, refuse, require_equal
 
 from spikewise.cli.main import main
 from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events import recordings
 from spikewise.data.events.formats import read_events, times, write_events
 from spikewise.data.messages import notice
+from spikewise.engine.build import load_run_data
+from spikewise.recipes import RECIPES
 
 N = 400
 T, X, Y, P = encoders.random_events(N, height=100, width=120, last=900_000)
@@ -66,44 +73,175 @@ def test_marks_and_measurements_are_counted(tmp_path):
 # Units -----------------------------------------------------------------------------------------------------------------------
 
 
+LIVELY = encoders.random_events(40_000, height=100, width=120, last=900_000)  # 44,000 events per second, 3.7 per pixel
+NAMES = {"us": "microseconds", "s": "seconds"}
+
+
+def in_unit(unit, t):
+    """Times of microseconds as a file has them that counts in another unit; `.f`: with fractions."""
+    return {"s.f": t / 1e6, "ms.f": t / 1e3, "ms": t // 1000, "us": t, "us.f": t + 0.25, "ns": t * 1000 + 500}[unit]
+
+
+def as_npz(path, t, x, y, p):
+    np.savez(path := path / "a.npz", t=t, x=x, y=y, p=p)
+    return path
+
+
+def as_fields(path, t, x, y, p):
+    np.save(path := path / "a.npy", np.rec.fromarrays([t, x, y, p], names="t,x,y,p"))
+    return path
+
+
+def as_table(path, t, x, y, p):
+    np.save(path := path / "a.npy", np.stack([t, x, y, p], axis=1))
+    return path
+
+
+def as_hdf5(path, t, x, y, p):
+    with h5py.File(path := path / "a.h5", "w") as file:
+        for name, column in zip("txyp", (t, x, y, p), strict=True):
+            file[f"events/{name}"] = column
+    return path
+
+
+def as_text(path, t, x, y, p):
+    (path := path / "a.txt").write_text("".join("{} {} {} {}\n".format(*row) for row in zip(t.tolist(), x, y, p, strict=True)))
+    return path
+
+
+@pytest.mark.parametrize("write", [as_npz, as_fields, as_table, as_hdf5, as_text])
 @pytest.mark.parametrize(
-    ("unit", "t", "why"),
+    ("unit", "taken", "asked"),
     [
-        ("s", T / 1e6, "not whole numbers"),
-        ("ms", T / 1e3, "not whole numbers"),
-        ("ns", T * 1000 + 500, "400 events take 89"),
-        ("ns", (T + 1_700_000_000_000_000) * 1000 + 1, "years"),
-        ("us", T // 1000 * 1000, "multiples of 1,000"),
+        ("us", "us", ""),
+        ("s.f", "s", ""),
+        ("ms", "us", "40,000 events take 899 us if t is in microseconds, or 899 ms in milliseconds"),
+        ("ms.f", "s", "40,000 events take 15.0 min if t is in seconds, or 900 ms in milliseconds"),
+        ("us.f", "s", "40,000 events take 10.4 days if t is in seconds.* or 900 ms in microseconds"),
+        ("ns", "us", "40,000 events take 15.0 min if t is in microseconds, or 900 ms in nanoseconds"),
     ],
 )
-def test_times_that_are_hardly_microseconds_are_asked_for(unit, t, why, tmp_path, capsys):
-    files = npz(tmp_path / "a.npz", t), hdf5(tmp_path / "a.h5", t)
-    for file in files:
-        refuse(rf"{why}.* time_unit='s'", read_events, file)
-        found = read_events(file, time_unit=unit)
-        expected = T if unit in ("s", "ms") else np.asarray(t) // (1000 if unit == "ns" else 1)
-        require_equal(found, expected, X, Y, P)
+def test_a_unit_that_nobody_says_is_told_alike_in_every_format(write, unit, taken, asked, tmp_path, capsys):
+    t, *others = LIVELY
+    file, real = write(tmp_path, in_unit(unit, t), *others), unit.split(".")[0]
+    expected = t // 1000 * 1000 if unit == "ms" else t
+    if asked:
+        refuse(rf"{asked}.* time_unit='s'", read_events, file)
         assert main(["events", "info", str(file)]) == 2
         assert "--time-unit" in capsys.readouterr().err
-        assert main(["events", "convert", str(file), str(tmp_path / "out.npz"), "--time-unit", unit]) == 0
-        require_equal(read_events(tmp_path / "out.npz"), expected, X, Y, P)  # what we write says its unit
+    else:
+        found = read_events(file)
+        require_equal(found, expected, *others)
+        assert any(f"times taken as {NAMES[taken]}: " in note for note in found.notes)
+    found = read_events(file, time_unit=real)
+    require_equal(found, expected, *others)
+    assert not any("times taken as" in note for note in found.notes)
+    assert main(["events", "convert", str(file), str(tmp_path / "out.npz"), "--time-unit", real]) == 0
+    require_equal(read_events(tmp_path / "out.npz"), expected, *others)  # what we write says its unit
+
+
+REAL_FILES = (
+    "tonic/sample_nmnist.bin", "tonic/sample_ncars.dat", "tonic/sample.aedat4", "expelliarmus/evt2_sample.raw",
+    "expelliarmus/evt3_sample.raw", "loris/NCARS_obj_004397_td.dat",
+)  # fmt: skip
+
+
+@needs_real_data
+@pytest.mark.parametrize("name", REAL_FILES)
+@pytest.mark.parametrize("unit", ["us", "s.f", "ms", "ms.f", "us.f", "ns"])
+@pytest.mark.parametrize("events", [30, 100, 1000, 10**6])
+def test_of_real_recordings_a_unit_is_right_or_asked_for(name, unit, events, tmp_path):
+    part = read_events(REAL / "event_files" / name)[:events]
+    t = part.t - part.t[0]
+    file = as_npz(tmp_path, in_unit(unit, t), part.x, part.y, part.polarity)
+    if unit == "s.f":
+        assert np.array_equal(read_events(file).t, t)
+    elif unit == "us":
+        with contextlib.suppress(ValueError):
+            assert np.array_equal(read_events(file).t, t)
+    elif np.ptp(t) >= 1000:
+        refuse("say which unit", read_events, file)
 
 
 @pytest.mark.parametrize(
-    ("events", "seconds", "doubted"),
+    ("events", "microseconds", "unit", "pixels", "doubt"),
     [
-        (10**6, 1000, True),  # a second of a lively camera, in nanoseconds
-        (10**5, 0.001, True),  # the same in milliseconds
-        (10**6, 60, False),
-        (200_000, 0.012, False),  # a camera of 1280 x 720 in a car
-        (3 * 10**5, 6, False),  # a gesture
-        (50, 20, False),
-        (1, 0, False),
+        (10**6, 10**9, "us", 10**6, "slow"),  # a second of a lively camera, in nanoseconds
+        (10**5, 1000, "us", 10**6, "fast"),  # the same in milliseconds
+        (10**6, 6 * 10**7, "us", 10**6, ""),
+        (200_000, 12_000, "us", 1280 * 720, ""),  # of a camera in a car
+        (500_000, 12_000, "us", 1280 * 720, "either"),  # the same in a storm; or 12 s of a quiet one in milliseconds
+        (3 * 10**5, 6 * 10**6, "us", 128 * 128, ""),  # a gesture
+        (5000, 50_000, "us", 346 * 260, ""),  # a window of it
+        (20_000, 1200, "us", 128 * 128, "short"),  # 1.2 s in milliseconds
+        (2_000_000, 180_000, "us", 128 * 128, "pixels"),  # 3 minutes in milliseconds
+        (50, 20 * 10**6, "us", 128 * 128, ""),
+        (10, 9, "us", 100, ""),
+        (1, 0, "us", 100, ""),
+        (900, 0, "us", 100, ""),
+        (20, 52_345_000, "s", 128 * 128, "thousandths"),  # milliseconds of three decimals
+        (20, 52_345_001, "s", 128 * 128, ""),
+        (10**6, 10**7, "s", 128 * 128, ""),
+        (2000, 60 * 10**6, "s", 128 * 128, "slow"),
     ],
 )
-def test_which_numbers_of_events_are_doubted(events, seconds, doubted):
-    t = np.linspace(0, 1e6 * seconds, events).astype(np.int64)
-    assert bool(times.doubt_microseconds(t)) == doubted
+def test_which_times_are_doubted(events, microseconds, unit, pixels, doubt):
+    t = np.linspace(0, microseconds, events).astype(np.int64)
+    t = t // 1000 * 1000 if doubt == "thousandths" else t
+    found = times.doubt_unit(t, unit, pixels)
+    assert doubt in found
+    assert bool(found) == bool(doubt)
+
+
+@pytest.mark.parametrize("unit", ["us", "ms", "ns"])
+def test_a_unit_in_a_name_a_comment_or_an_attribute_is_taken(unit, tmp_path):
+    t, *others = LIVELY
+    there = {"us": t, "ms": t // 1000, "ns": t * 1000}[unit]
+    expected = t // 1000 * 1000 if unit == "ms" else t
+    x, y, p = others
+    text = as_text(tmp_path, there, *others).read_text()
+    word = {"us": "microseconds", "ms": "msec", "ns": "[ns]"}[unit]
+    for k, head in enumerate((f"t_{unit},x,y,p\n", f"# timestamps in {word}\n", f"% columns: time ({unit}), x, y, p of 5 s\n")):
+        (tmp_path / f"{k}.txt").write_text(head + (text.replace(" ", ",") if not k else text))
+        require_equal(read_events(tmp_path / f"{k}.txt"), expected, *others)
+    np.savez(tmp_path / "b.npz", **{f"timestamp_{unit}": there, "x": x, "y": y, "pol": p})
+    np.savez(tmp_path / "c.npz", t=there, x=x, y=y, p=p, t_unit=word.strip("[]"))
+    np.save(tmp_path / "d.npy", np.rec.fromarrays([there, x, y, p], names=f"t{unit},x,y,p"))
+    for file in ("b.npz", "c.npz", "d.npy"):
+        require_equal(read_events(tmp_path / file), expected, *others)
+        assert read_events(tmp_path / file).notes == ()
+    for name in ("units", "time_unit"):
+        with h5py.File(as_hdf5(tmp_path, there, *others), "a") as file:
+            file["events/t"].attrs[name] = unit
+        require_equal(read_events(tmp_path / "a.h5"), expected, *others)
+
+
+@pytest.mark.parametrize(
+    ("line", "unit"),
+    [
+        ("# time in us", "us"),
+        ("# t x y p", None),
+        ("# timestamps [s], x, y", "s"),
+        ("# recorded for 5 s, time 12:00", None),
+        ("# it's the camera's time", None),
+        ("# times in ms or us", None),
+        ("# Units: milliseconds", "ms"),
+        ("# us versus them", None),
+    ],
+)
+def test_the_unit_that_a_comment_says(line, unit):
+    assert times.unit_in_comment(line) == unit
+
+
+def test_a_fraction_far_down_makes_seconds_of_text_as_of_arrays(tmp_path):
+    t = np.concatenate([np.zeros(3000), np.arange(1, 3001) / 1e4 + 1e-6])
+    x, y, p = np.arange(6000) % 120, np.arange(6000) % 100, np.arange(6000) % 2
+    (tmp_path / "a.txt").write_text(
+        "t x y p\n"
+        + "".join(f"{0 if not time else repr(time)} {a} {b} {c}\n" for time, a, b, c in zip(t.tolist(), x, y, p, strict=True))
+    )
+    for file in (tmp_path / "a.txt", as_npz(tmp_path, t, x, y, p)):
+        require_equal(read_events(file), np.rint(t * 1e6).astype(np.int64), x, y, p)
 
 
 def test_a_unit_that_the_file_says_is_taken_and_an_unknown_one_refused(tmp_path):
@@ -118,9 +256,9 @@ def test_a_unit_that_the_file_says_is_taken_and_an_unknown_one_refused(tmp_path)
 def test_coarse_floating_times_are_said(tmp_path):
     late = T + 40_000_000
     found = read_events(npz(tmp_path / "a.npz", late.astype(np.float32)))
-    assert found.notes == ("times are float32 and coarse: 4 microseconds apart at the end",)
+    assert other_notes(found) == ("times are float32 and coarse: 4 microseconds apart at the end",)
     assert np.abs(found.t - late).max() <= 2
-    assert read_events(npz(tmp_path / "a.npz", late.astype(np.float64))).notes == ()
+    assert other_notes(read_events(npz(tmp_path / "a.npz", late.astype(np.float64)))) == ()
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1e30])
@@ -216,6 +354,52 @@ def test_hdf5_says_its_sensor(attributes, arrays, tmp_path):
     assert read_events(hdf5(tmp_path / "a.h5", attributes=attributes, **arrays)).size == (260, 346)
 
 
+@pytest.mark.parametrize(
+    ("facts", "size"),
+    [
+        ({"height": 260, "width": 346}, (260, 346)),
+        ({"Sensor_Height": 260, "Sensor_Width": 346}, (260, 346)),
+        ({"sensor_size": (346, 260, 2)}, (260, 346)),  # tonic's
+        ({"sensor_size": (346, 260)}, (260, 346)),
+        ({"sensor_size": (260, 346)}, (260, 346)),
+        ({"resolution": [346, 260]}, (260, 346)),
+        ({"geometry": "346x260"}, (260, 346)),
+        ({"resolution": "(346, 260)"}, (260, 346)),
+        ({"sensor_resolution": (260, 346)}, (260, 346)),
+        ({"sensor_resolution": (110, 100)}, (100, 110)),  # as only that fits
+        ({"sensor_size": (100, 110)}, (100, 110)),
+        ({"sensor_size": (128, 128)}, (128, 128)),
+    ],
+)
+def test_spellings_of_a_sensor_are_read_alike_in_npz_and_hdf5(facts, size, tmp_path):
+    x, y = X % 110, Y % 100
+    (tmp_path / "a.npz").write_bytes(encoders.npz(T, x, y, P, **facts))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, column in zip("txyp", (T, x, y, P), strict=True):
+            file[f"events/{name}"] = column
+        file.attrs.update(facts)
+    for name in ("a.npz", "a.h5"):
+        found = read_events(tmp_path / name)
+        assert (found.size, found.is_size_told) == (size, True)
+
+
+def test_an_order_of_height_and_width_that_was_guessed_is_said(tmp_path):
+    assert "sensor_size 260, 346 taken as a sensor of 346 x 260 pixels" in str(
+        read_events(npz(tmp_path / "a.npz", T, sensor_size=(260, 346))).notes
+    )
+
+
+def test_convert_says_a_sensor_that_was_guessed(tmp_path, capsys):
+    assert main(["events", "convert", str(npz(tmp_path / "a.npz", T)), str(tmp_path / "b.npz")]) == 0
+    assert (
+        f"{X.max() + 1} x {Y.max() + 1} pixels (the smallest that fits all events; the file says none"
+        in capsys.readouterr().out
+    )
+    said = npz(tmp_path / "a.npz", T, sensor_size=(260, 346))
+    assert main(["events", "convert", str(said), str(tmp_path / "b.npz")]) == 0
+    assert capsys.readouterr().out.endswith("400 events, 346 x 260 pixels\n")
+
+
 @pytest.mark.parametrize("facts", [{"geometry": "wide"}, {"height": 0, "width": 3}, {"sensor_resolution": 5}])
 def test_a_sensor_that_is_none_is_refused(facts, tmp_path):
     refuse("height and width should be whole", read_events, hdf5(tmp_path / "a.h5", attributes={"/": facts}))
@@ -234,7 +418,7 @@ def test_one_wild_pixel_is_refused_or_dropped_and_counted(tmp_path, capsys):
     refuse("drop_outside needs a sensor", read_events, file, drop_outside=True)
     found = read_events(file, size=(100, 120), drop_outside=True)
     require_equal(found, T[keep], X[keep], Y[keep], P[keep])
-    assert found.notes == ("1 event outside the sensor of 120 x 100 pixels dropped",)
+    assert other_notes(found) == ("1 event outside the sensor of 120 x 100 pixels dropped",)
     assert read_events(wild(tmp_path / "b.npz", 150)).size == (100, 151)  # not far
     assert main(["events", "info", str(file), "--sensor", "100,120", "--drop-outside"]) == 0
     assert "1 event outside the sensor of 120 x 100 pixels dropped" in capsys.readouterr().out
@@ -287,6 +471,22 @@ def test_a_data_set_says_once_what_its_readers_noted(tmp_path, caplog, monkeypat
     assert "invalid event" in caplog.text
 
 
+def test_a_note_of_another_kind_is_said_of_a_later_recording(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(recordings, "_SAID", set())
+    notice.cache_clear()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for k in range(5):
+            t = np.concatenate([T[:200] + 5_000_000, T[200:]]) if (name, k) == ("b", 4) else T
+            npz(tmp_path / name / f"{k}.npz", t)
+    data = event_folder("train", tmp_path, T=2)
+    data = dataclasses.replace(data, files=sorted(tmp_path.glob("*/*.npz")), labels=np.zeros(10, np.int64))
+    with caplog.at_level(logging.WARNING, "spikewise"):
+        [data.sample(k) for k in range(len(data))]
+    assert [record.getMessage().count("times taken as") for record in caplog.records] == [1, 0]
+    assert "the clock was reset" in caplog.records[1].getMessage()
+
+
 def test_notes_go_with_the_events(tmp_path, capsys):
     (tmp_path / "a.aedat").write_bytes(encoders.aedat3(T, X, Y, P, valid=np.arange(N) > 4))
     found = read_events(tmp_path / "a.aedat")
@@ -295,3 +495,80 @@ def test_notes_go_with_the_events(tmp_path, capsys):
     assert "note: 5 invalid events skipped" in capsys.readouterr().out
     write_events(as_events(T, X, Y, P, (100, 120)), tmp_path / "b.npz")
     assert read_events(tmp_path / "b.npz").notes == ()
+
+
+# Data sets -------------------------------------------------------------------------------------------------------------------
+
+
+def milliseconds_by_class(folder, order="txyp"):
+    t, x, y, p = LIVELY
+    columns = dict(zip("txyp", (t // 1000, x, y, p), strict=True))
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for k in range(5):
+            np.save(folder / name / f"{k}.npy", np.stack([columns[column] for column in order], axis=1))
+    return folder
+
+
+def test_a_folder_of_recordings_is_told_unit_and_columns(tmp_path):
+    folder = milliseconds_by_class(tmp_path / "data", order="yxtp")
+    refuse(r"or 899 ms in milliseconds.*--data.time-unit", event_folder, "train", folder)
+    options = {"split_by": "duration", "time_window": 100_000, "cache": True, "T": 9}
+    said = {"time_unit": "ms", "columns": "y,x,t,p"}
+    data = event_folder("train", folder, **options, **said)
+    frames = data.sample(0)
+    assert frames.shape == (9, 2, 100, 120)
+    assert frames.sum() == len(LIVELY[0])
+    assert np.array_equal(frames.sum((1, 2, 3)), np.bincount(LIVELY[0] // 100_000))
+    swapped = event_folder("train", folder, **options, **(said | {"columns": "x,y,t,p"}))  # neither sensor nor frames of before
+    assert np.array_equal(swapped.sample(0), frames.transpose(0, 1, 3, 2))
+    assert event_folder("train", folder, sensor=(128, 128), **options, **said).sample(0).shape == (9, 2, 128, 128)
+
+
+def test_unit_and_columns_are_refused_where_the_data_knows_them(tmp_path):
+    config = RECIPES["digits"]()
+    for fields in ({"time_unit": "ms"}, {"columns": "t,x,y,p"}):
+        told = dataclasses.replace(config, data=dataclasses.replace(config.data, **fields))
+        refuse(f"data.{next(iter(fields))}=.* is for event-folder; digits knows its own", load_run_data, told, "train")
+    events = RECIPES["events"]()
+    said = dataclasses.replace(events.data, root=str(milliseconds_by_class(tmp_path)), time_unit="ms", columns="t,x,y,p")
+    assert len(load_run_data(dataclasses.replace(events, data=dataclasses.replace(said, validation=0)), "train")) == 8
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no folder .*: make the folders train/CLASS"),
+        ([], "is empty; make the folders train/CLASS"),
+        (["a.aedat", "b.aedat"], "holds 2 files and no folder of a class"),
+        (["one/readme.md"], "the class .*one has no recording"),
+    ],
+)
+def test_a_folder_that_can_not_be_trained_on_is_refused(content, message, tmp_path, capsys):
+    for name in content or ():
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_text("hello")
+    if content == []:
+        (tmp_path / "data").mkdir()
+    assert main(["train", "events", "--data.root", str(tmp_path / "data"), "--out", str(tmp_path / "run")]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_folder_is_refused_before_torch_is_imported(tmp_path):
+    code = "import sys; from spikewise.cli.main import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    command = [sys.executable, "-c", code, "train", "events", "--data.root", str(tmp_path), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "is empty; make the folders" in done.stderr
+    assert not done.returncode
+
+
+def test_what_cut_leaves_in_a_folder_is_not_of_an_unknown_kind(tmp_path, capsys):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            file = npz(tmp_path / f"{split}-{name}.npz", T, np.roll(X, ord(name) * len(split)), time_unit="us")
+            cut = ["events", "cut", str(file), str(tmp_path / "out" / split), "--every", "200ms", "--class", name]
+            assert main(cut) == 0
+    capsys.readouterr()
+    main(["data", "check", str(tmp_path / "out")])
+    assert "unknown" not in capsys.readouterr().out

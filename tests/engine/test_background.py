@@ -10,10 +10,11 @@ import pytest
 from tiny import TINY, begin, with_optim
 
 from spikewise import disk
-from spikewise.engine import loop
-from spikewise.engine.loop import resume, save_checkpoint, train
+from spikewise.engine import saving
+from spikewise.engine.loop import resume, train
 from spikewise.engine.run import checkpoint
 from spikewise.engine.run.background import Background
+from spikewise.engine.saving import save_checkpoint
 from spikewise.engine.step import TrainState
 
 EVERY_STEP = replace(
@@ -153,8 +154,8 @@ def test_nothing_of_training_is_copied_twice(tmp_path, monkeypatch):
     state, _ = begin()
     order = []
     monkeypatch.setattr(checkpoint, "snapshot", lambda *_: order.append("copy"))
-    monkeypatch.setattr(loop, "write_checkpoint", lambda *_: time.sleep(0.02) or order.append("written"))
-    monkeypatch.setattr(loop, "run_fingerprint", lambda *_: {})
+    monkeypatch.setattr(saving, "write_checkpoint", lambda *_: time.sleep(0.02) or order.append("written"))
+    monkeypatch.setattr(saving, "run_fingerprint", lambda *_: {})
     with Background() as writer:
         for _ in range(3):
             save_checkpoint(state, tmp_path, writer=writer)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TINY, begin
 
+import spikewise as sw
 from spikewise.config import Optim
 from spikewise.engine.distributed import World
 from spikewise.engine.errors import NonFiniteError
@@ -89,6 +90,34 @@ def test_extremes_neither_overflow_nor_vanish(scale):
     assert torch.equal(grouped_sum(shards, [1, 1], [[0], [1]]), torch.full((2,), scale))
 
 
+@given(st.integers(0, 2**31), st.sampled_from([2.0**-14, 2.0**16, 2.0**24]))
+def test_a_loss_scale_changes_no_bit_of_the_sum(seed, scale):
+    """float16's scaler multiplies gradients before they are added, and divides the sum: by powers of two."""
+    shards = torch.randn(8, 50, generator=torch.Generator().manual_seed(seed))
+    weights = shard_sizes(61, 8)
+    scaled = grouped_sum([*(shards * scale)], weights, GROUPS[2])
+    assert torch.equal(scaled / scale, grouped_sum([*shards], weights, GROUPS[2]))
+
+
+def test_gradients_of_spiking_152_span_more_than_64_bits_and_keep_their_digits():
+    """The network of Fig. 7 and 8, zero initialisation and threshold 0.5, a quarter as wide, on images of 32 x 32."""
+    torch.manual_seed(0)
+    net = sw.build_model("spiking_resnet152", num_classes=10, T=2, zero_init=True, v_th=0.5, width=0.25).train()
+    shards = []
+    for _ in range(3):
+        loss = F.cross_entropy(net(torch.rand(2, 3, 32, 32)), torch.arange(2))
+        shards.append(torch.autograd.grad(loss, [*net.parameters()]))
+    largest = []
+    for terms in zip(*shards, strict=True):
+        found, again = (grouped_sum([*terms], [2, 2, 2], groups) for groups in ([[0, 1, 2]], [[1], [2, 0]]))
+        assert torch.equal(found, again)
+        places = terms[0].abs().flatten().topk(min(20, found.numel())).indices
+        right = torch.stack([term.double().flatten()[places] for term in terms]).sum(0) / 3
+        torch.testing.assert_close(found.double().flatten()[places], right, rtol=2.0**-23, atol=2.0**-149)
+        largest.append(float(found.abs().max()))
+    assert max(largest) > 2**64 * min(filter(None, largest))
+
+
 @pytest.mark.parametrize(
     ("samples", "shards", "sizes"),
     [(256, 8, [32] * 8), (143, 8, [18] * 7 + [17]), (5, 8, [3, 2]), (1, 8, [1]), (7, 1, [7]), (6, 3, [2, 2, 2])],
@@ -124,6 +153,19 @@ def test_a_step_of_shards_is_that_of_several_devices(class_weights):
     whole = torch.cat([samples for samples, _ in shards])
     assert len(whole) == 24
     assert loss == pytest.approx(state.meter.loss / 24)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("norm_over", ["shard", "batch"])
+def test_a_loss_scale_changes_no_bit_of_a_step(norm_over, precision):
+    nets = []
+    for scale in (None, 2.0**16):
+        state, batches = state_of(3, norm_over=norm_over, precision=precision)
+        state.scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+        for step in range(2):
+            state.step_shards(ShardBatches(batches)[step])
+        nets.append(state.net)
+    assert all(map(torch.equal, *(net.state_dict().values() for net in nets)))
 
 
 def test_one_shard_is_a_plain_step_to_the_bit():

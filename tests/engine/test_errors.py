@@ -17,11 +17,12 @@ from spikewise.engine import loop, preflight
 from spikewise.engine.console import Console
 from spikewise.engine.errors import BatchTooLargeError, NonFiniteError
 from spikewise.engine.loader import TrainingBatches
-from spikewise.engine.loop import restore_checkpoint, resume, save_checkpoint, train
+from spikewise.engine.loop import resume, train
 from spikewise.engine.memory.free import cgroup_free_memory, free_memory
 from spikewise.engine.memory.out_of_memory import estimate_max_batch, step_or_oom_hint
 from spikewise.engine.run import checkpoint
 from spikewise.engine.run.folder import locked
+from spikewise.engine.saving import restore_checkpoint, save_checkpoint
 from spikewise.engine.step import TrainState
 
 

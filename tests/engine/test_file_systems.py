@@ -2,9 +2,11 @@
 
 import errno
 import fcntl
+import mmap
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from tiny import TINY
 
@@ -44,6 +46,28 @@ def test_a_run_goes_on_without_locks_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
     train(replace(TINY, optim=replace(TINY.optim, epochs=1)), tmp_path / "run", device="cpu")
     assert capsys.readouterr().err.count("no locks here") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this system has no way past its file cache")
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("size", [disk.LARGE - 1, disk.LARGE, disk.LARGE + disk.PAGE + 1])
+@pytest.mark.parametrize("begin", [0, 1])
+def test_large_files_are_written_whole_whether_or_not_the_file_cache_can_be_passed(size, begin, refused, tmp_path, monkeypatch):
+    write, past_cache = os.write, []
+
+    def noted(descriptor, content):
+        past_cache.append(bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT))
+        if past_cache[-1] and refused:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return write(descriptor, content)
+
+    monkeypatch.setattr(os, "write", noted)
+    content = memoryview(mmap.mmap(-1, begin + size))[begin:]
+    content[:] = np.random.default_rng(0).bytes(size)
+    disk.write(tmp_path / "file", content)
+    assert (tmp_path / "file").read_bytes() == content
+    assert any(past_cache) == (size >= disk.LARGE)
+    assert not past_cache[-1] or size % disk.PAGE == 0
 
 
 @pytest.mark.parametrize("what", ["metrics.jsonl", "timing.jsonl", "checkpoint", "events"])

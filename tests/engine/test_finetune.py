@@ -143,12 +143,12 @@ def test_training_says_which_options_contradict_its_weights(photographs, tmp_pat
     words = ["train", "images", *common, "--weights", str(file), "--model.connect", "ADD", "--model.T", "1"]
     assert main([*words, "--model.neuron", "IF", "--device", "cpu", "--out", str(first)]) == 0
     assert [message for message in caplog.messages if str(file) in message] == [
-        f"{file}: connect='ADD' as given, not 'IAND' as the file says"
+        f"{file}: --model.connect ADD as given, not 'IAND' as the file says"
     ]
     caplog.clear()
     words = ["train", "--from", str(first), "--model.alpha", "2", "--device", "cpu", "--out", str(second), "--quiet"]
     assert main(words) == 0
-    assert ["alpha=2.0 as given, not 3.0" in message for message in caplog.messages] == [True]
+    assert ["--model.alpha 2.0 as given, not 3.0" in message for message in caplog.messages] == [True]
     spec = sw.load_pretrained(second).spec
     assert (spec["connect"], spec["alpha"], spec["T"]) == ("ADD", 2.0, 1)
 
@@ -225,3 +225,89 @@ def test_a_run_whose_first_checkpoint_is_lost_does_not_begin_with_other_weights(
     (tmp_path / "run" / "checkpoints").mkdir()
     with pytest.raises(ValueError, match="not even that of its first weights"):
         resume(tmp_path / "run", device="cpu", quiet=True)
+
+
+def rename_class(photographs, old, new):
+    for split in ("train", "val"):
+        (photographs / split / old).rename(photographs / split / new)
+
+
+@pytest.fixture
+def run(photographs, tmp_path):
+    """One of two epochs."""
+    config = small(model=Model(name="sew_resnet20", T=2))
+    data, optim = replace(config.data, root=str(photographs)), replace(config.optim, epochs=2)
+    train(replace(config, data=data, optim=optim), tmp_path / "run", device="cpu", quiet=True, stop_epoch=1)
+    return tmp_path / "run"
+
+
+def test_resuming_on_other_classes_names_them_as_evaluation_does(run, photographs, capsys):
+    rename_class(photographs, "dark", "gloomy")
+    for words in (["train", "--resume", str(run)], ["evaluate", str(run)]):
+        assert main([*words, "--device", "cpu"]) == 2
+        error = capsys.readouterr().err
+        assert all(word in error for word in ("'gloomy'", "'dark'", "(renamed?)"))
+    for split in ("train", "val"):
+        shutil.copytree(photographs / split / "gloomy", photographs / split / "dark")
+    assert main(["train", "--resume", str(run), "--device", "cpu"]) == 2
+    assert "samples 24 -> 36, labels changed, classes: new 'gloomy'; undo that" in capsys.readouterr().err
+
+
+def test_a_new_head_says_which_classes_are_others(run, photographs, tmp_path, capsys):
+    rename_class(photographs, "dark", "gloomy")
+    words = ["train", "images", "--data.root", str(photographs), "--weights", str(run), "--data.size", "32", "--device", "cpu"]
+    words += ["--optim.batch", "8", "--optim.epochs", "1", "--data.mean", "0.4,0.4,0.4", "--out", str(tmp_path / "new")]
+    assert main(words) == 0
+    error = capsys.readouterr().err
+    assert "the head of 2 is new: added 'gloomy'; left out 'dark'" in error
+    assert "trained with --data.mean 0.485," in error
+
+
+def test_a_run_that_fails_before_its_first_step_is_done_leaves_nothing(photographs, tmp_path, monkeypatch):
+    file = save_pretrained(build_model("sew_resnet20", num_classes=2), tmp_path / "w")
+    config = small(weights=str(file))
+    config = replace(config, data=replace(config.data, root=str(photographs)))
+
+    def fail(*_):
+        raise ValueError("this batch cannot be read")
+
+    monkeypatch.setattr("spikewise.engine.loop.step_or_oom_hint", fail)
+    (tmp_path / "mine").mkdir()
+    for folder in ("new", "mine"):
+        with pytest.raises(ValueError, match="cannot be read"):
+            train(config, tmp_path / folder, device="cpu", quiet=True)
+    assert [path.name for path in tmp_path.iterdir() if path.name in ("new", "mine")] == ["mine"]
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_a_checkpoint_inside_a_run_knows_the_runs_data(run, monkeypatch, tmp_path, capsys):
+    newest = (run / "checkpoints" / "last").resolve()
+    monkeypatch.chdir(tmp_path)
+    main(["evaluate", str(run), "--device", "cpu", "--json"])
+    score = json.loads(capsys.readouterr().out)["accuracy"]
+    for path in (newest, newest / "model.safetensors", run / "checkpoints" / "last" / "model.safetensors"):
+        assert main(["evaluate", str(path), "--device", "cpu", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["accuracy"] == score
+    assert main(["train", "--from", str(newest)]) == 2
+    assert "its run is run" in capsys.readouterr().err
+    for command in ("analyze", "diagnose", "energy"):
+        assert main([command, str(newest / "model.safetensors"), "--device", "cpu"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "said"),
+    [
+        ({"name": "sew_resnet20"}, ["--model.zero-init"], "--model.zero-init has no effect"),
+        ({"name": "sew_7b", "num_blocks": 1, "in_channels": 3}, ["--model.tau", "3"], "--model.tau 3.0 has no effect"),
+    ],
+)
+def test_options_that_learned_weights_override_are_refused(model, option, said, photographs, tmp_path, capsys):
+    file = save_pretrained(build_model(num_classes=2, **model), tmp_path / "w")
+    words = ["train", "images", "--data.root", str(photographs), "--weights", str(file), "--out", str(tmp_path / "run")]
+    assert main([*words, *option]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    name = option[0].removeprefix("--model.").replace("-", "_")
+    with pytest.raises(ValueError, match="has no effect"):
+        sw.load_pretrained(file, **{name: True if name == "zero_init" else 3.0})
+    assert sw.load_pretrained(file, zero_init=False).spec["name"] == model["name"]

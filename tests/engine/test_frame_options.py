@@ -83,10 +83,14 @@ def test_a_config_keeps_them():
         ("digits --data.representation time_surface", "data.representation='time_surface' changes nothing"),
         ("digits --data.filter background=5ms", "data.filter='background=5ms' changes nothing"),
         ("digits-events --data.tau 5ms", "data.tau=5000 changes nothing"),
-        ("digits-events --data.time-window 5ms", "time_window=5000 is for split_by='duration'"),
+        ("digits-events --data.time-window 5ms", "--data.time-window is for --data.split-by duration"),
         ("digits-events --data.filter noise=5ms", "no filter named 'noise'"),
-        ("digits-events --data.representation voxel_grid", "use split_by='duration'"),
+        ("digits-events --data.representation voxel_grid", "use --data.split-by duration"),
         ("digits-events --data.representation time_surface --data.event-drop 0.1", "data.event_drop=0.1 is for counts"),
+        (
+            "digits-events --data.representation time_surface --data.event-drop 0.1 --data.max-count 8",
+            "say --data.event-drop 0 --data.max-count 0",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(words, message, tmp_path, capsys):

@@ -121,6 +121,44 @@ def test_killed_ranks_are_started_again_and_the_run_is_the_same(kills, tmp_path)
     assert len(json.loads((run / "environment.json").read_text())["resumed"]) == len(kills)
 
 
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("own", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["--processes", "torchrun"])
+def test_a_launcher_that_is_killed_stops_its_ranks_and_they_save(own, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, *train(run, 99), "--processes", "2"] if own else [*torchrun(2), *train(run, 99)]
+    with started(command, run) as launcher:
+        started_ranks = ranks(launcher).values()
+        launcher.kill()
+        start = time.monotonic()
+        wait_until(lambda: not any(map(is_running, started_ranks)))
+        assert time.monotonic() - start < 30
+        err = launcher.communicate(timeout=SECONDS)[1]
+    assert len(started_ranks) == 2
+    assert err.count(f"stopped after step {steps_done(run)}, saved") == 2
+
+
+def test_a_rank_that_cannot_save_ends_soon_after_its_launcher():
+    """The parent is killed while its child waits for something that takes longer."""
+    rank = (
+        "import time; from spikewise.engine import signals; signals.SECONDS_TO_SAVE = 0.1\n"
+        "with signals.StopSignals().installed(), signals.stopped_with_parent():\n"
+        "    print('waits', flush=True); time.sleep(99)"
+    )
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {rank!r}])"
+    with subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"waits\n"
+        process.kill()
+        start = time.monotonic()
+        assert process.stdout.read() == b""  # open until the rank ends
+        assert time.monotonic() - start < 30
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_every_signal_is_remembered_but_a_hangup_that_nohup_ignores(number):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -144,6 +182,7 @@ def test_a_kill_counts_more_than_what_it_did_to_the_others(capsys):
 def test_mistakes_are_told_once_before_processes_are_started(capsys, monkeypatch):
     for variables, words, message in (
         ({}, ["--processes", "0"], "--processes 0 is out of range; use 1 or more"),
+        ({}, ["--processes", "3", "--optim.batch", "24", "--optim.shards", "2"], "3 processes for optim.shards=2"),
         ({"WORLD_SIZE": "2", "RANK": "1"}, ["--processes", "2"], "rank 1: --processes 2 starts a launcher, and WORLD_SIZE=2"),
     ):
         with monkeypatch.context() as patch:

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import os
 import signal
@@ -6,14 +7,16 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import CPU, TINY, begin, json_lines, with_optim
 from torch.utils.data import DataLoader
 
-from spikewise.config import Data
+from spikewise.config import Data, Optim
 from spikewise.data import EpochSampler, EventDataset, rng_from
 from spikewise.data.augment import random_crop, random_hflip, random_temporal_delete
 from spikewise.data.events.events import Events
 from spikewise.data.files import PathArray
+from spikewise.data.images.photographs import ImageFiles
 from spikewise.engine import loader
 from spikewise.engine.build import load_data
 from spikewise.engine.loader import (
@@ -205,7 +208,7 @@ def test_the_time_waited_for_data_is_measured(tmp_path):
 
 def test_the_number_of_workers_suits_the_device(monkeypatch):
     assert resolve_num_workers(None, CPU) == 0
-    for cores, workers in ((1, 1), (2, 1), (4, 3), (64, 8)):
+    for cores, workers in ((1, 1), (2, 1), (4, 3), (64, 63)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _pid, cores=cores: set(range(cores)), raising=False)
         assert resolve_num_workers(None, torch.device("cuda")) == workers
     assert resolve_num_workers(5, CPU) == 5
@@ -249,3 +252,21 @@ class Broken:
 def test_a_workers_error_arrives_as_it_was():
     with pytest.raises(ValueError, match=r"^batch 0 is damaged$"):
         next(iterate_batches(Broken(), range(3), CPU, workers=1))
+
+
+@pytest.mark.parametrize("changes", [{}, {"flip": True}, {"flip": True, "rotate": 10.0}, {"mixup": 0.2}])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_photographs_travel_as_bytes_and_are_the_same_to_the_bit(changes, workers):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 20, 30, 3), np.uint8)
+    opened = {"open": contextlib.nullcontext, "decode": Image.fromarray}
+    data = ImageFiles("photographs", [*pixels], np.arange(6) % 2, ("a", "b"), size=16, **opened)
+    config = dataclasses.replace(TINY, data=Data(name="image-folder", **changes), optim=Optim(batch=6, lr_batch=6))
+    batches = TrainingBatches(config, data, EpochSampler(6, 6, 0))
+    assert (batches.table is None) == bool({"rotate", "mixup"} & {*changes})
+    ((samples, _),) = iterate_batches(batches, range(2, 3), CPU, workers)
+    batches.table = None  # normalized before they travel
+    ((expected, _),) = iterate_batches(batches, range(2, 3), CPU, 0)
+    assert samples.dtype == torch.float32
+    assert torch.equal(samples, expected)
+    ((samples, _),) = iterate_batches(EvalBatches(data, 6), range(1), CPU, workers)
+    assert torch.equal(samples, torch.stack([torch.from_numpy(data.sample(index)) for index in range(6)]))

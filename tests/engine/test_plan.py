@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import in_processes
 from tiny import CPU
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -17,6 +18,7 @@ from spikewise.config import Config, Data, Memory, Model, Optim
 from spikewise.data import DATASETS, PlaceholderDataset
 from spikewise.data.events import Events, write_events
 from spikewise.engine.build import autocast, load_or_placeholder
+from spikewise.engine.distributed import joined
 from spikewise.engine.memory import plan as planning
 from spikewise.engine.memory.estimate import MemoryEstimator, MemoryTracker, random_batch, sample_shape, storage_bytes
 from spikewise.engine.memory.plan import MemoryOption, largest_batch, plan, process_bytes, propose_flags
@@ -126,21 +128,68 @@ def test_persistent_memory_is_what_real_tensors_take(optimizer):
     assert {name: getattr(use, name) for name in real} == {name: storage_bytes(tensors) for name, tensors in real.items()}
 
 
+@pytest.mark.filterwarnings("ignore:.*Profiler clears events")  # of PyTorch 2.11
 @pytest.mark.parametrize("packing", [True, False], ids=["packed", "unpacked"])
 @pytest.mark.parametrize("checkpointing", ["none", "block", "stage"])
 def test_the_peak_is_what_the_allocator_saw(packing, checkpointing):
     config = replace(DIGITS, optim=replace(BFLOAT16, batch=64), memory=Memory(packing=packing, checkpointing=checkpointing))
+    assert estimate(config).peak == pytest.approx(peak_of_allocator(0, config), rel=0.05)
+
+
+def peak_of_allocator(rank, config):
+    """Bytes that PyTorch's allocator had handed out at once in two training steps; of this process, where there are several."""
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
-        state, batch = begin(config)
+    with joined(CPU) as world, torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+        data, _ = load_or_placeholder(config)
+        shape, num_classes = sample_shape(config, data), len(data.class_names)
+        state = TrainState(config, data, CPU, world=world)
+        count = len(range(config.optim.shards)[rank :: world.size])
+        shards = [random_batch(config, shape, num_classes, config.optim.shard_batch, CPU) for _ in range(count)]
         for _ in range(2):
-            state.step(*batch)
+            state.step_shards(shards)
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     alive = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         alive += event.nbytes()
         peak = max(peak, alive)
-    assert estimate(config).peak == pytest.approx(peak, rel=0.05)
+    return peak
+
+
+MANY_WEIGHTS = replace(DIGITS, model=Model(name="sew_resnet18", T=1, width=0.5))
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "processes"),
+    [
+        (DIGITS, {}, 1),
+        (DIGITS, {"norm_over": "batch"}, 1),
+        (MANY_WEIGHTS, {"gradient_sum": "float32"}, 1),
+        (MANY_WEIGHTS, {}, 2),
+        (MANY_WEIGHTS, {"norm_over": "batch"}, 2),
+    ],
+    ids=["apart", "together", "float32", "apart, 2 processes", "together, 2 processes"],
+)
+def test_the_peak_of_shards_is_what_the_allocator_saw_in_a_process(config, changes, processes):
+    """Of rank 0, which has two of three shards where there are two processes."""
+    config = replace(config, optim=Optim(batch=24, shards=3, epochs=3, **changes))
+    peak = in_processes(2, peak_of_allocator, config)[0] if processes == 2 else peak_of_allocator(0, config)
+    estimator = MemoryEstimator(config, load_or_placeholder(config)[0], CPU, processes)
+    assert estimate(config, estimator).peak == pytest.approx(peak, rel=0.05)
+
+
+def test_a_plan_is_of_one_process_and_names_batches_that_the_shards_divide(monkeypatch, capsys):
+    config = replace(TINY, optim=Optim(batch=60, shards=3, epochs=3))
+    alone, shared = (plan(config, device="cpu", measure=0, processes=processes) for processes in (1, 3))
+    assert shared.bytes.terms == shared.bytes.gradients == alone.bytes.terms / 3
+    monkeypatch.setattr(planning, "free_memory", lambda _: alone.process - 1)
+    tight = plan(config, device="cpu", measure=1)
+    assert [option.max_batch % 3 for option in tight.options] == [0] * 6
+    assert 0 < tight.timing.batch < 60
+    words = ["plan", "digits", "--optim.batch", "60", "--optim.shards", "3", "--device", "cpu", "--measure", "0"]
+    assert main([*words, "--processes", "3"]) == 0
+    assert "batch 60, cpu, each of 3 processes" in capsys.readouterr().out
+    assert main([*words, "--processes", "4"]) == 2
+    assert "4 processes for optim.shards=3" in capsys.readouterr().err
 
 
 def test_packing_and_checkpointing_save_memory():

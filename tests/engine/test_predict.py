@@ -221,9 +221,9 @@ def test_mistakes_of_predict_are_one_line(run, tmp_path, capsys):
         ([str(run)], "predict needs an INPUT"),
         ([str(run), str(tmp_path / "empty")], "holds no file of photographs"),
         ([str(tmp_path / "no-run"), "x.png"], "no-run does not exist"),
-        ([str(run), "x.png", "--batch", "0"], "batch=0"),
-        ([str(run), "x.png", "--top", "0"], "top=0"),
-        ([str(run), "x.png", "--T", "0"], "T=0"),
+        ([str(run), "x.png", "--batch", "0"], "--batch 0"),
+        ([str(run), "x.png", "--top", "0"], "--top 0"),
+        ([str(run), "x.png", "--T", "0"], "--T 0"),
         ([str(run), "x.png", "--csv", str(tmp_path / "no" / "a.csv")], "there is no folder"),
         ([str(run), "x.png", "--sheet", str(tmp_path / "a.txt")], "use .png"),
     ):
@@ -288,7 +288,7 @@ def test_an_option_that_contradicts_a_file_holds_and_is_told(of, command, run, p
     told = {"predict": str(photographs / "val" / "dark" / "0.png")}.get(command, f"--data.root={photographs}")
     messages.notice.cache_clear()
     assert main([command, str(place), told, "--device", "cpu", "--connect", "and", "--T", "3"]) == 0
-    assert caplog.messages == [f"{weights_file(place)}: connect='AND' as given, not 'ADD' as the file says"]
+    assert caplog.messages == [f"{weights_file(place)}: --connect AND as given, not 'ADD' as the file says"]
     caplog.clear()
     assert main([command, str(place), told, "--device", "cpu", "--connect", "ADD", "--model", "sew_resnet20"]) == 0
     assert not caplog.messages

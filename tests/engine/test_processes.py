@@ -19,16 +19,18 @@ from processes import in_processes
 from tiny import CPU, TINY, begin, with_optim
 from torch.nn.parallel import DistributedDataParallel
 
-from spikewise.config import Data, Retention
+from spikewise.config import Data, Model, Retention
 from spikewise.data.datasets.image_shards import write_shards
 from spikewise.data.images import shards
 from spikewise.engine import build, loop
 from spikewise.engine.build import load_data
-from spikewise.engine.distributed import ALONE, joined
+from spikewise.engine.distributed import ALONE, MESSAGE, joined
 from spikewise.engine.errors import NonFiniteError, RankLostError
 from spikewise.engine.evaluate import evaluate_network
 from spikewise.engine.loader import ShardBatches, TrainingBatches
 from spikewise.engine.loop import resume, train
+from spikewise.engine.non_finite import BufferSnapshot
+from spikewise.engine.run import folder
 from spikewise.engine.step import TrainState
 
 FILES = ("metrics.jsonl", "probe.jsonl", "checkpoints/last/model.safetensors", "checkpoints/last/training.safetensors")
@@ -70,8 +72,9 @@ def files_of(run):
         {"class_weights": "balanced", "clip_grad_norm": 0.5, "optimizer": "adam", "lr": 0.01},
         {"precision": "bfloat16"},
         {"norm_over": "batch"},
+        {"norm_over": "batch", "precision": "bfloat16"},
     ],
-    ids=["plain", "weighted, clipped, adam", "bfloat16", "norms over the batch"],
+    ids=["plain", "weighted, clipped, adam", "bfloat16", "norms over the batch", "norms over the batch, bfloat16"],
 )
 def test_one_two_three_and_four_processes_write_the_same_bytes(changes, tmp_path):
     config = with_optim(SHARDED, **changes)
@@ -173,24 +176,26 @@ def test_a_process_that_fails_or_is_killed_ends_the_others_in_words(kind, tmp_pa
     assert answers[1] is None if kind == "killed" else "a file is damaged" in str(answers[1][0])
 
 
-def step_under_scaler(rank, size):
+def step_under_scaler(rank, size, norm_over):
     """Three steps with a loss scaler; in the second one sample's gradient overflows, and the step is skipped."""
     with joined(CPU) as world:
-        state = TrainState(SHARDED, few_samples(SHARDED, "train"), CPU, world=world)
+        state = TrainState(with_optim(SHARDED, norm_over=norm_over), few_samples(SHARDED, "train"), CPU, world=world)
         state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
         batches = ShardBatches(TrainingBatches(SHARDED, state.data, state.order), rank, size)
         for step in range(3):
             overflows = step == 1 and rank == size - 1
-            hook = state.net.head.weight.register_hook(lambda g: g * torch.inf if overflows else g)  # noqa: B023  # removed below
+            net = state.lockstep.first if state.joint_norms else state.net
+            hook = net.head.weight.register_hook(lambda g: g * torch.inf if overflows else g)  # noqa: B023  # removed below
             state.step_shards(batches[step])
             hook.remove()
         return state.scaler.get_scale(), [p.detach().numpy() for p in state.net.parameters()]
 
 
-def test_an_overflow_in_one_process_skips_the_step_in_all():
-    scale, alone = step_under_scaler(0, 1)
+@pytest.mark.parametrize("norm_over", ["shard", "batch"])
+def test_an_overflow_in_one_process_skips_the_step_in_all(norm_over):
+    scale, alone = step_under_scaler(0, 1, norm_over)
     assert scale == 2.0**15
-    for answer in in_processes(2, step_under_scaler, 2):
+    for answer in in_processes(2, step_under_scaler, 2, norm_over):
         assert answer[0] == scale
         assert all(map(np.array_equal, answer[1], alone))
 
@@ -220,6 +225,20 @@ def test_processes_that_see_different_things_are_refused_by_all(function, messag
         assert isinstance(error, ValueError)
         assert re.search(message, str(error))
     assert not (tmp_path / "run").exists()
+
+
+def on_another_processor(rank, config, run):
+    name = folder.cpu_name()
+    folder.cpu_name = lambda: name if rank == 0 else "Another CPU"
+    return train_some(rank, config, run, 1)
+
+
+def test_a_rank_on_another_processor_is_told_in_a_line(tmp_path, capfd):
+    results = in_processes(2, on_another_processor, SHARDED, tmp_path / "run")
+    assert not [result for result in results if isinstance(result, Exception)]
+    assert (
+        re.findall(r"rank 1 differs from rank 0: cpu '.*' -> 'Another CPU': right, but another", capfd.readouterr().err) != []
+    )
 
 
 def test_more_processes_than_shards_are_refused(tmp_path):
@@ -258,6 +277,7 @@ def exchange(rank):
         copies = [torch.full((2, 3), rank + 0.5).to(memory_format=torch.contiguous_format), torch.tensor(rank)]
         world.broadcast(copies)
         sums = [torch.full((3, 2, 2, 2), rank + 1).to(memory_format=torch.channels_last), torch.tensor([2**40 + rank])]
+        sums.append(torch.arange(3 * MESSAGE).view(3, 2, 1, -1).contiguous(memory_format=torch.channels_last))
         world.sum_all(sums)
         texts = world.gather(b"x" * rank), world.tell(lambda: f"of {rank}")
         arrays = world.share(["a", "bb", "ccc", "dddd"], lambda word: {"length": np.array([len(word)]), "by": np.array(rank)})
@@ -269,8 +289,59 @@ def test_collective_calls_give_every_process_the_same():
         assert joint == [0.1, 0.2, 0.1 * 3]
         assert torch.equal(copies[0], torch.full((2, 3), 0.5)) and int(copies[1]) == 0
         assert torch.equal(sums[0], torch.full((3, 2, 2, 2), 6)) and int(sums[1]) == 3 * 2**40 + 3
+        assert torch.equal(sums[2], 3 * torch.arange(3 * MESSAGE).view_as(sums[2]))
         assert texts == ([b"", b"x", b"xx"], "of 0")
         assert arrays == [(1, 0), (2, 1), (3, 2), (4, 0)]
+
+
+def in_double(config, world=ALONE):
+    """A training in float64, and the shards of this process's first step."""
+    data = load_data(config, "train", world)
+    state = TrainState(config, data, CPU, world=world)
+    state.net.double()
+    state.buffers, state.first_shard = BufferSnapshot(state.net), BufferSnapshot(state.net)
+    batches = ShardBatches(TrainingBatches(config, data, state.order), world.rank, world.size)
+    return state, [(samples.double(), labels) for samples, labels in batches[0]]
+
+
+def numbers_of(net):
+    return [p.grad.numpy() for p in net.parameters()], [buffer.numpy() for buffer in net.buffers()]
+
+
+def plain_parallel(rank, config):
+    """What DistributedDataParallel makes of one batch, each process with its shard: gradients, and running statistics."""
+    with joined(CPU) as world:
+        state, [(samples, labels)] = in_double(config, world)
+        parallel = DistributedDataParallel(state.net.train())
+        F.cross_entropy(parallel(samples), labels).backward()
+        del parallel  # before the group that it holds
+        return numbers_of(state.net)
+
+
+@pytest.mark.parametrize(
+    ("model", "seed", "shards", "size"),
+    [
+        (Model(name="sew_7b", neuron="PLIF", num_blocks=1, T=2), 0, 4, 3),
+        (Model(name="spiking_resnet20", T=2, v_th=0.5), 1, 2, 4),
+        pytest.param(Model(name="sew_resnet20", connect="IAND", T=2), 2, 5, 6, marks=pytest.mark.slow),
+        pytest.param(Model(name="ms_resnet20", T=2), 3, 3, 8, marks=pytest.mark.slow),
+        pytest.param(Model(name="sew_resnet20", T=2), 0, 8, 32, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_shards_are_a_plain_distributed_data_parallel(model, seed, shards, size):
+    """In float64, gradients and running statistics to 1e-12 of each tensor's largest value, as the published recipes train:
+    one process with all shards beside as many processes, rank 0's statistics.
+    """
+    config = replace(with_optim(batch=shards * size, shards=shards, momentum=0.0), model=model, seed=seed)
+    state, parts = in_double(config)
+    state.step_shards(parts)
+    assert [len(labels) for _, labels in parts] == [size] * shards
+    plain = in_processes(shards, plain_parallel, config)[0]
+    for ours, theirs in zip(numbers_of(state.net), plain, strict=True):
+        assert any(np.abs(x).max() > 1e-4 for x in theirs)
+        for found, right in zip(ours, theirs, strict=True):
+            assert np.abs(found - right).max() <= 1e-12 * np.abs(right).max()
 
 
 def ddp_gradients(rank, checkpointing):

@@ -155,14 +155,15 @@ def test_a_run_may_stop_after_an_epoch_and_continue(unbroken, tmp_path):
     assert resume(run, quiet=True, stop_epoch=2) == result  # finished: only the result
 
 
-@pytest.mark.parametrize("schedule", [AtOnce, AtTheLast])
+@pytest.mark.parametrize(("schedule", "large"), [(AtOnce, disk.LARGE), (AtTheLast, 2 * disk.PAGE)])
 def test_a_run_that_dies_at_any_change_of_the_disk_continues_as_if_nothing_had_happened(
-    schedule, unbroken, tmp_path, monkeypatch
+    schedule, large, unbroken, tmp_path, monkeypatch
 ):
     """Every opening, write, sync, rename, truncation, link, making and removal in turn, those of the thread that writes
-    checkpoints before and after all that training writes meanwhile.
+    checkpoints before and after all that training writes meanwhile; tensors through the file cache, and past it.
     """
     monkeypatch.setattr(loop, "Background", schedule)
+    monkeypatch.setattr(disk, "LARGE", large)
     num_changes = die_at(10**9, SMALL, tmp_path / "count", monkeypatch)
     assert num_changes > 100
     for number in range(1, num_changes + 1):

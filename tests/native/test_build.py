@@ -24,6 +24,7 @@ def have_compiler():
 
 
 needs_compiler = pytest.mark.skipif(not have_compiler(), reason="no C compiler here")
+builds_its_kernels = pytest.mark.skipif(build.PREBUILT.is_dir(), reason="this tree has compiled kernels in it")
 
 
 def doctor(**environment):
@@ -104,9 +105,8 @@ def test_without_a_writable_home_a_temporary_folder_serves(tmp_path, monkeypatch
     assert cache_folder() == tmp_path / f"spikewise-{os.getuid()}"
 
 
+@builds_its_kernels
 def test_without_a_compiler_the_reference_runs_and_doctor_says_why(tmp_path):
-    if build.PREBUILT.is_dir():
-        pytest.skip("this tree has compiled kernels in it")
     found = doctor(SPIKEWISE_CACHE=tmp_path, PATH=tmp_path)
     assert found["kernels in use"] == "reference"
     assert found["backend cpu"] == "the kernels 'cpu' cannot run: no C compiler (cc, gcc, clang) was found, and $CC names none"
@@ -115,6 +115,7 @@ def test_without_a_compiler_the_reference_runs_and_doctor_says_why(tmp_path):
     assert not list(tmp_path.glob("*.so*"))
 
 
+@builds_its_kernels
 @pytest.mark.parametrize("cc", [" ", '"gcc'])
 def test_a_compiler_that_is_no_command_is_no_crash(cc, tmp_path):
     assert doctor(SPIKEWISE_CACHE=tmp_path, CC=cc)["kernels in use"].startswith(
@@ -122,6 +123,7 @@ def test_a_compiler_that_is_no_command_is_no_crash(cc, tmp_path):
     )
 
 
+@builds_its_kernels
 @needs_compiler
 def test_a_lock_that_cannot_be_taken_is_no_crash(tmp_path):
     (tmp_path / "lock").mkdir()

@@ -25,9 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from ..engine.console import Console
 from ..models.network import Network
 from ..models.recorder import training_mode
 from ..neurons import IF, Neuron
+from ..progress import MinuteLines
+from ..wording import count
 from .structure import convolutions, owning_block
 
 HOROWITZ = 'M. Horowitz, "Computing\'s energy problem", ISSCC 2014, Fig. 1.1.9'
@@ -221,17 +224,20 @@ class _OutputCounts:
 
 
 @torch.no_grad()
-def count_operations(net: Network, batches: Iterable[Tensor], constants: EnergyConstants | None = None) -> EnergyReport:
+def count_operations(
+    net: Network, batches: Iterable[Tensor], constants: EnergyConstants | None = None, *, quiet: bool = True
+) -> EnergyReport:
     """Count the operations of the network on these samples, in evaluation mode; the network is left as it was.
 
     Shapes:  batches of images [N, C, H, W] or frames [T, N, C, H, W]
+    quiet:   False: where standard error is no terminal, say there once a minute how far it is
     Raises:  ValueError for a network that does not spike, or no samples
     """
     if not net.spiking:
         raise ValueError("a ReLU network does not spike; give its spiking twin, whose table has both")
     convs, spiking, written = convolutions(net), net.spiking_layers, _OutputCounts()
     counts = {name: _ConvCounts() for name in convs}
-    samples, steps = 0, net.T
+    samples, steps, lines = 0, net.T, MinuteLines(Console(quiet).minutely)
     with training_mode(net, training=False), ExitStack() as hooks:
         for name, conv in convs.items():
             hooks.enter_context(conv.register_forward_hook(counts[name].hook))
@@ -245,6 +251,7 @@ def count_operations(net: Network, batches: Iterable[Tensor], constants: EnergyC
             steps, size = (net.T, len(batch)) if batch.dim() == 4 else batch.shape[:2]
             samples += size
             net(batch)
+            lines.at(samples, partial("operations of {} are counted".format, count(samples, "sample")))
     if not samples:
         raise ValueError("no samples: nothing was counted")
     used = {name: conv for name, conv in convs.items() if counts[name].images}

@@ -10,12 +10,13 @@ from torch import Tensor
 from ..config import Config
 from ..data.subset import Subset
 from ..engine.build import choose_device
-from ..engine.evaluate import is_run, labelled_batches, load_test_split, load_trained
+from ..engine.evaluate import labelled_batches, load_test_split, load_trained
 from ..engine.loader import EvalBatches
-from ..engine.run.folder import METRICS, read_lines
+from ..engine.run.folder import METRICS, is_run, read_lines, run_of_checkpoint
 from ..models import Network
 from ..models.event_nets import EventNet
 from ..models.network import require_positive
+from ..wording import option
 from .sample_images import load_sample_images
 
 BATCH_SIZE = 8
@@ -63,18 +64,20 @@ def load_analysis_input(
     net = net.to(where)
     if images is not None or config is None:
         if data_name is not None:
-            raise ValueError(f"give images={str(images)!r} or data.name={data_name!r}, not both")
+            raise ValueError(f"give {option('images', str(images))} or {option('data_name', data_name)}, not both")
         if isinstance(net, EventNet):
-            raise ValueError(f"{path} holds a network for event recordings; name their data set: --data.name")
+            raise ValueError(f"{path} holds a network for event recordings; name their data set: {option('data_name')}")
         side = default_size if size is None else size
         batch = load_sample_images(images, size=side, batch=samples, in_channels=net.in_channels).to(where)
         return AnalysisInput(net, ((part, None) for part in batch.split(BATCH_SIZE)), None)
     if size is not None:
-        raise ValueError(f"size={size} is for images; samples of {config.data.name} have their own")
+        raise ValueError(f"{option('size', size)} is for images; samples of {config.data.name} have their own")
     data = load_test_split(net, config, path, overrides.get("T"))
     test = EvalBatches(Subset(data, spread_over_classes(data.labels, samples)), min(BATCH_SIZE, samples))
     batches = labelled_batches(net, test, range(min(-(-samples // test.batch), len(test))), where)
-    return AnalysisInput(net, batches, config, *recorded_progress(Path(path))) if of_run else AnalysisInput(net, batches, None)
+    if of_run:
+        return AnalysisInput(net, batches, config, *recorded_progress(Path(path)))
+    return AnalysisInput(net, batches, config if data_name is None and run_of_checkpoint(path) else None)
 
 
 def recorded_progress(run: Path) -> tuple[int, tuple[int, int] | None]:

@@ -6,18 +6,17 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from ..wording import count
+from ..wording import count, option
 from .options import (
     Connect,
     DataName,
     DataRoot,
     Device,
-    Images,
+    Examined,
     Json,
     ModelName,
     Picture,
     RunOrFile,
-    Size,
     Steps,
     given,
     require_folders,
@@ -33,7 +32,7 @@ def analyze(
     data_root: DataRoot = None,
     data_name: DataName = None,
     T: Steps = None,
-    model: ModelName = None,
+    name: ModelName = None,
     connect: Connect = None,
     as_json: Json = False,
 ) -> None:
@@ -55,7 +54,7 @@ def analyze(
         data_root=data_root,
         data_name=data_name,
         quiet=as_json,
-        **given(T=T, name=model, connect=connect),
+        **given(T=T, name=name, connect=connect),
     )
     if picture is not None:
         plot_activity(activity, picture)
@@ -65,14 +64,7 @@ def analyze(
 def diagnose(
     run: RunOrFile,
     samples: int = 8,
-    images: Images = None,
-    size: Size = None,
-    device: Device = "auto",
-    data_root: DataRoot = None,
-    data_name: DataName = None,
-    T: Steps = None,
-    model: ModelName = None,
-    connect: Connect = None,
+    options: Annotated[Examined, arg(name="")] = Examined(),  # noqa: B008  (frozen)
     as_json: Json = False,
 ) -> None:
     """What is wrong with a network that does not learn, where, and what to change.
@@ -85,21 +77,11 @@ def diagnose(
     from ..analysis.load import BATCH_SIZE, load_analysis_input
 
     if not 2 <= samples <= BATCH_SIZE:
-        raise ValueError(f"samples={samples}; use 2 to {BATCH_SIZE}")
-    opened = load_analysis_input(
-        run,
-        samples=samples,
-        images=images,
-        size=size,
-        default_size=64,
-        device=device,
-        data_root=data_root,
-        data_name=data_name,
-        **given(T=T, name=model, connect=connect),
-    )
+        raise ValueError(f"{option('samples', samples)}; use 2 to {BATCH_SIZE}")
+    opened = load_analysis_input(run, samples=samples, default_size=64, **options.keywords())
     net, (batch, labels) = opened.net, next(opened.batches)
     labels = random_labels(net, batch) if labels is None else labels
-    findings = diagnose_network(net, batch, labels, opened.config, steps_of_run=opened.steps, score=opened.score)
+    findings = diagnose_network(net, batch, labels, opened.config, steps_of_run=opened.steps, score=opened.score, quiet=as_json)
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings]))
         return
@@ -110,14 +92,7 @@ def diagnose(
 def energy(
     run: RunOrFile,
     samples: int = 16,
-    images: Images = None,
-    size: Size = None,
-    device: Device = "auto",
-    data_root: DataRoot = None,
-    data_name: DataName = None,
-    T: Steps = None,
-    model: ModelName = None,
-    connect: Connect = None,
+    options: Annotated[Examined, arg(name="")] = Examined(),  # noqa: B008  (frozen)
     constants: Annotated[Path | None, arg(metavar="FILE")] = None,
     as_json: Json = False,
 ) -> None:
@@ -131,18 +106,8 @@ def energy(
     from ..analysis.load import load_analysis_input
 
     values = EnergyConstants.read(constants) if constants else EnergyConstants()
-    opened = load_analysis_input(
-        run,
-        samples=samples,
-        images=images,
-        size=size,
-        default_size=224,
-        device=device,
-        data_root=data_root,
-        data_name=data_name,
-        **given(T=T, name=model, connect=connect),
-    )
-    counts = count_operations(opened.net, (batch for batch, _ in opened.batches), values)
+    opened = load_analysis_input(run, samples=samples, default_size=224, **options.keywords())
+    counts = count_operations(opened.net, (batch for batch, _ in opened.batches), values, quiet=as_json)
     if as_json:
         result = counts._asdict() | {"constants": vars(values), "sources": constant_sources(values)}
         result["verdict"] = compare_with_twin(counts)

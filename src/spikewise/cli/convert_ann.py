@@ -35,7 +35,8 @@ def convert_ann(
         samples: of the training split, on which thresholds are balanced
     """
     from ..conversion import balance_thresholds, calibration_samples, with_thresholds
-    from ..engine.evaluate import is_run, load_trained
+    from ..engine.evaluate import load_trained
+    from ..engine.run.folder import is_run
     from ..models.network import require_positive
     from ..models.weights import save_pretrained
 

@@ -1,4 +1,4 @@
-"""The commands `spikewise events`: recordings of event cameras."""
+"""The commands `spikewise events` of single recordings: info, show, convert, frames."""
 
 import json
 import sys
@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from ..config import DURATION, Data
-from ..durations import format_duration, format_rate, parse_duration
+from ..durations import format_duration, format_rate
 from ..wording import count
-from .data import track_files
 from .options import Format, Json, Recording
 
 if TYPE_CHECKING:
     from ..data.events import Events
-    from ..data.events.cut import Part
 
 Time = Annotated[int | None, DURATION]
 DEFAULTS = Data()
+GUESSED_SENSOR = " (the smallest that fits all events; the file says none, --sensor does)"
 Salvage = Annotated[bool, arg(help="of a damaged file, take the events before the damage, and say how much that is")]
 CanvasSize = Annotated[
     int | tuple[int, int] | None,
@@ -46,7 +45,9 @@ class Reading:
     )
     time_unit: Annotated[
         str | None,
-        arg(metavar="UNIT", help="of times in NPZ, NPY, HDF5 and text: s, ms, us, ns; default as the file tells, else us"),
+        arg(
+            metavar="UNIT", help="of times in NPZ, NPY, HDF5 and text: s, ms, us, ns; default as the file tells, or numbers do"
+        ),
     ] = None
     columns: Annotated[
         str | None,
@@ -92,11 +93,12 @@ class Reading:
 
 
 ReadingOptions = Annotated[Reading, arg(name="")]
+AS_TOLD = Reading()  # as the file itself says
 
 
 def info(
     files: Annotated[Positional[tuple[Path, ...]], arg(metavar="FILE")],
-    reading: ReadingOptions = Reading(),
+    reading: ReadingOptions = AS_TOLD,
     as_json: Json = False,
 ) -> None:
     """Counts, rate, duration and sensor of recordings.
@@ -128,7 +130,7 @@ def describe_facts(facts: dict[str, Any]) -> Iterator[str]:
     yield f"{facts['file']}: {FORMATS[facts['format']].description}"
     yield f"  events       {facts['events']:,}, {100 * facts['on_fraction']:.1f} % of them ON (brighter)"
     yield f"  duration     {format_duration(facts['duration_s'])}, {format_rate(facts['rate'])}"
-    guess = "" if facts["is_sensor_told"] else " (the smallest that fits; the file says none)"
+    guess = "" if facts["is_sensor_told"] else GUESSED_SENSOR
     yield f"  sensor       {facts['sensor']} pixels{guess}, {100 * facts['active_pixels']:.1f} % of them with events"
     if pixel := facts["most_active_pixel"]:
         yield f"  most active  x={pixel['x']}, y={pixel['y']} with {count(pixel['events'], 'event')}"
@@ -167,7 +169,7 @@ def show(
     out: Annotated[Path | None, arg(metavar="FILE")] = None,
     num_frames: int = 8,
     seconds: Annotated[float | None, arg(metavar="FLOAT")] = None,
-    reading: ReadingOptions = Reading(),
+    reading: ReadingOptions = AS_TOLD,
 ) -> None:
     """Draw a recording: an animation (.gif), or frames over events in space and time (.png).
 
@@ -197,7 +199,7 @@ def convert(
     size: CanvasSize = None,
     crop: SensorCrop = "none",
     salvage: Salvage = False,
-    reading: ReadingOptions = Reading(),
+    reading: ReadingOptions = AS_TOLD,
 ) -> None:
     """Write recordings as NPZ or HDF5.
 
@@ -217,9 +219,9 @@ def convert(
         seen = downsample(events, size, crop, in_place=True)
         write_events(seen, targets[file])
         print_notes(events)
-        if cut_away := len(events) - len(seen):
-            print(f"note: {count(cut_away, 'event')} outside the crop left out")
-        print(f"{targets[file]}: {count(len(seen), 'event')}, {seen.size[1]} x {seen.size[0]} pixels")
+        print_cut_away(len(events) - len(seen))
+        sensor = f"{seen.size[1]} x {seen.size[0]} pixels{'' if events.is_size_told else GUESSED_SENSOR}"
+        print(f"{targets[file]}: {count(len(seen), 'event')}, {sensor}")
 
     each_file(files, write)
 
@@ -252,16 +254,18 @@ def choose_targets(files: Sequence[Path], out: Path) -> dict[Path, Path]:
 
 def frames(
     file: Recording,
-    out: Annotated[Positional[Path], arg(metavar="OUT", help="ends with .npy or .npz")],
+    out: Annotated[Positional[Path], arg(metavar="OUT", help="ends with .npy or .npz; or .png, a picture of the frames")],
     num_frames: Annotated[int | None, arg(metavar="INT")] = None,
     split_by: str = DEFAULTS.split_by,
     representation: str = DEFAULTS.representation,
     time_window: Time = None,
     event_count: Annotated[int | None, arg(metavar="INT")] = None,
     tau: Time = DEFAULTS.tau,
-    reading: ReadingOptions = Reading(),
+    size: CanvasSize = None,
+    crop: SensorCrop = "none",
+    reading: ReadingOptions = AS_TOLD,
 ) -> None:
-    """Write a recording as frames [T, 2, H, W] of NumPy: counts, time surfaces or a voxel grid.
+    """Write a recording as frames [T, 2, H, W] of NumPy, or draw them: counts, time surfaces or a voxel grid.
 
     Args:
         num_frames: default 16, as in runs; with a time window or an event count as many as it takes
@@ -271,6 +275,7 @@ def frames(
         event_count: events of each frame; split by count
         tau: by which time surfaces decay
     """
+    from ..data.events.downsample import downsample
     from ..data.events.frames import FrameSpec, require_frames_file, smallest_type, write_frames
 
     if num_frames is None and time_window is None and event_count is None:
@@ -278,12 +283,15 @@ def frames(
     if tau != DEFAULTS.tau and representation != "time_surface":
         raise ValueError(f"--tau changes nothing in {representation}; it is for --representation time_surface")
     spec = FrameSpec(num_frames, split_by, representation, time_window, event_count, tau or 0)
+    require_size_of_centre(size, crop)
     require_another_file(file, out)
     require_frames_file(out)
-    events = spec.select(reading.read(file))
+    whole = spec.select(reading.read(file))
+    events = downsample(whole, size, crop)
     found = smallest_type(spec.frames(events))
     write_frames(found, out)
-    print_notes(events)
+    print_notes(whole)
+    print_cut_away(len(whole) - len(events))
     T, channels, height, width = found.shape
     print(f"{out}: {count(T, 'frame')} [{T}, {channels}, {height}, {width}] {found.dtype} of {count(len(events), 'event')}")
 
@@ -294,136 +302,16 @@ def require_another_file(file: Path, out: Path) -> None:
         raise ValueError(f"{out} is the recording itself; name another file")
 
 
-def cut(
-    paths: Annotated[  # one argument: tyro can't tell the last of several words from those before where an option follows
-        Positional[tuple[Path, ...]],
-        arg(metavar="FILE... OUT", help="recordings, or folders of them; and last the folder of the windows, OUT/CLASS/*.npz"),
-    ],
-    every: Annotated[str | None, arg(metavar="TIME", help="length of a window: 200ms, 0.5s, 1500us")] = None,
-    events: Annotated[int | None, arg(metavar="INT", help="length of a window as a number of events")] = None,
-    stride: Annotated[
-        str | None, arg(metavar="TIME|INT", help="from the begin of a window to the next one's; default its length")
-    ] = None,
-    min_events: Annotated[
-        int | None,
-        arg(metavar="INT", help="leave out windows with fewer events; default a tenth of the recording's median window"),
-    ] = None,
-    class_name: Annotated[
-        str | None, arg(name="class", metavar="NAME", help="of all recordings; default the name of the folder each is in")
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        arg(
-            metavar="FILE|FOLDER",
-            help="CSV with the columns class, start, end; of several recordings the folder of NAME_labels.csv or NAME.csv",
-        ),
-    ] = None,
-    size: CanvasSize = None,
-    crop: SensorCrop = "none",
-    labels_unit: Annotated[str | None, arg(metavar="UNIT", help="of the times in --labels: s, ms, us, ns")] = None,
-    reading: ReadingOptions = Reading(),
-    as_json: Json = False,
-) -> None:
-    """Cut recordings into windows, a folder by class for event-folder; interrupted, it continues."""
-    from ..data.events.cut import MANIFEST, Cut, cut_recordings
-
-    if len(paths) < 2:
-        raise ValueError("events cut needs recordings and a folder: spikewise events cut FILE... OUT --every 200ms")
-    if (every is None) == (events is None):
-        raise ValueError("say how long a window is: either --every 200ms, or --events 20000")
-    require_size_of_centre(size, crop)
-    length, step = (events, parse_count) if every is None else (parse_duration(every), parse_duration)
-    assert length is not None, "one of the two was given"
-    how = Cut("events" if every is None else "us", length, step(stride) if stride else None, min_events, size, crop)
-    files, skipped = list_recordings(paths[:-1])
-    sources = [(file, parts_of(file, class_name, labels, labels_unit, alone=len(files) == 1)) for file in files]
-    is_unit_told = labels is None or labels_unit is not None
-    cutting = cut_recordings(sources, paths[-1], how, reading.read, is_unit_told=is_unit_told)
-    reports = list(track_files(cutting, len(sources)))
-    windows, few, seconds = (sum(getattr(report, name) for report in reports) for name in ("windows", "few", "seconds"))
-    classes = len({part.label for _, parts in sources for part in parts})
-    facts = {"folder": str(paths[-1]), "recordings": len(files), "classes": classes, "windows": windows, "seconds": seconds}
-    facts |= {"few_events": few, "rest_seconds": sum(report.rest_us for report in reports) / 1e6, "other_files": skipped}
-    if as_json:
-        print(json.dumps(facts))
-        return
-    for (file, _), report in zip(sources, reports, strict=True):
-        for note in report.notes:
-            print(f"note: {file}: {note}")
-        if not report.windows:
-            few_here = f"{count(report.few, 'window')} with too few events" if report.few else "no part as long as a window"
-            print(f"note: {file} gives no window: it has {few_here}")
-    few_events = f"{count(few, 'window')} with too few events" if few else ""
-    rest = f"{facts['rest_seconds']:.6g} s at ends, shorter than a window" if facts["rest_seconds"] else ""
-    others = f"{count(skipped, 'file')} of unknown kinds" if skipped else ""
-    if left_out := ", ".join(filter(None, (few_events, rest, others))):
-        print(f"left out: {left_out}")
-    if not windows:
-        raise ValueError(f"nothing was cut into {paths[-1]}: take shorter windows (--every, --events), or fewer --min-events")
-    print(
-        f"{paths[-1]}: {count(windows, 'window')} of {count(len(files), 'recording')}, {seconds:.6g} s, in "
-        f"{count(classes, 'class')}; {MANIFEST} says where each is from"
-    )
-
-
-def parse_count(text: str) -> int:
-    """A number of events, 1 or more.
-
-    Raises:  ValueError
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"--stride {text!r} is no number of events; with --events use 1 or more")
-    return int(text)
-
-
 def require_size_of_centre(size: object, crop: object) -> None:
     if crop == "centre" and size is None:
         raise ValueError("--crop centre takes the largest part of the size's proportions: say the size, --size 128")
 
 
-def list_recordings(paths: Sequence[Path]) -> tuple[list[Path], int]:
-    """Files as they are, of folders all recordings in them; and how many other files were skipped.
-
-    Raises:  ValueError for a folder without recordings
-    """
-    from ..data.class_folders import find_files
-    from ..data.events.formats import SHOWN_SUFFIXES, SUFFIXES, may_be_recording
-
-    recordings, skipped = [], 0
-    for path in paths:
-        if not path.is_dir():
-            recordings.append(path)
-            continue
-        found = find_files(path.parent, path.name or ".", SUFFIXES, may_be_recording)
-        if not found.samples:
-            raise ValueError(f"{path} holds no recording ({SHOWN_SUFFIXES})")
-        recordings += [path.parent / name for name in found.samples]
-        skipped += len(found.unknown)
-    return recordings, skipped
-
-
-def parts_of(file: Path, class_name: str | None, labels: Path | None, unit: str | None, *, alone: bool) -> "list[Part]":
-    """The parts of a recording and their classes.
-
-    alone:   whether it is the only recording, so that a single file of labels is its
-    Raises:  ValueError, FileNotFoundError for labels that are none, or missing
-    """
-    from ..data.events.cut import Part, read_parts, require_class
-
-    if labels is None:
-        return [Part(require_class(class_name or file.absolute().parent.name))]
-    if class_name is not None:
-        raise ValueError("--labels says the classes; leave out --class")
-    if not labels.is_dir():
-        if not alone:
-            raise ValueError(f"{labels} labels one recording; of several give the folder of their NAME_labels.csv")
-        return read_parts(labels, unit)
-    for name in (f"{file.stem}_labels.csv", f"{file.stem}.csv"):
-        if (labels / name).is_file():
-            return read_parts(labels / name, unit)
-    raise FileNotFoundError(f"{labels} has neither {file.stem}_labels.csv nor {file.stem}.csv, for {file}")
-
-
 def print_notes(events: "Events") -> None:
     for note in events.notes:
         print(f"note: {note}")
+
+
+def print_cut_away(events: int) -> None:
+    if events:
+        print(f"note: {count(events, 'event')} outside the crop left out")

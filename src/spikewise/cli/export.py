@@ -19,7 +19,7 @@ def export(
         int | tuple[int, int] | None, arg(metavar="INT|H,W", help="pixels of the input; default as the file says")
     ] = None,
     T: Annotated[int | None, arg(metavar="INT", help="frames of a sequence; default as trained")] = None,
-    model: ModelName = None,
+    name: ModelName = None,
     connect: Connect = None,
 ) -> None:
     """Write a network for other programs: ONNX, or whole numbers of 8 and 32 bits.
@@ -32,7 +32,7 @@ def export(
     if out.suffix not in (".onnx", ".spk"):
         raise ValueError(f"OUT={out} has another ending; use NAME.onnx, or NAME.spk for an integer network")
     require_folders(out)
-    net = load_pretrained(run, **given(T=T, name=model, connect=connect))
+    net = load_pretrained(run, **given(T=T, name=name, connect=connect))
     shape = input_size(net, size)
     if out.suffix == ".onnx":
         from ..export.onnx import export_onnx

@@ -78,9 +78,11 @@ def import_of_run(run: Path) -> None:
     Raises:  ValueError for a path that is not absolute: it would be looked for where the user happens to be; and for a module
              that is not there any more, with the option that says where it is now
     """
-    from ..engine.run.folder import CONFIG, read_config
+    from ..engine.run.folder import CONFIG, is_run, read_config, run_of_checkpoint
 
-    if not (run / CONFIG).is_file():
+    if found := run_of_checkpoint(run):
+        run = found[0]
+    if not is_run(run):
         return
     modules = read_config(run).imports
     for name in modules:

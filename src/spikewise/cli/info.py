@@ -68,7 +68,7 @@ def describe_entry(entry: object) -> str:
     from ..data import DatasetEntry
     from ..data.events.filters import Filter
     from ..data.events.formats import Format
-    from ..data.events.frames import Representation
+    from ..data.events.representations import Representation
     from ..kernels import Backend
     from ..models.registry import ModelEntry
 

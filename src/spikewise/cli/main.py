@@ -17,18 +17,19 @@ import tyro
 
 from .. import aliases
 from ..config import Config
-from ..wording import did_you_mean, unknown_name
+from ..wording import did_you_mean, options_as_flags, unknown_name
 from . import data, events
 from .analysis import analyze, diagnose, energy
 from .convert_ann import convert_ann
+from .cut import cut
 from .export import export
 from .imports import FLAG, import_modules, import_of_run, take_imports
 from .info import doctor, list_tables
-from .options import NUMBERS
+from .options import NUMBERS, flags_of
 from .paper import reproduce
 from .plan import plan
 from .predict import predict
-from .train import evaluate, resume, train
+from .train import evaluate, require_data_root, resume, train
 
 
 class Command(NamedTuple):
@@ -91,7 +92,7 @@ COMMANDS = {
     "events show": Command(events.show, "FILE"),
     "events convert": Command(events.convert, "FILE... OUT"),
     "events frames": Command(events.frames, "FILE OUT"),
-    "events cut": Command(events.cut, "FILE... OUT"),
+    "events cut": Command(cut, "FILE... OUT"),
     "doctor": Command(doctor, ""),
     "list": Command(list_tables, "[TOPIC]"),
 }
@@ -167,20 +168,32 @@ def run_command(args: list[str]) -> int:
         raise ValueError(
             f"`spikewise {name}` is for one process, and WORLD_SIZE={os.environ['WORLD_SIZE']}; leave torchrun out"
         )
-    imports = import_modules(modules)
+    with options_as_flags(flags_of(COMMANDS[name].function)):
+        return call_command(name, rest, import_modules(modules), given)
+
+
+def call_command(name: str, args: list[str], imports: tuple[str, ...], given: list[str]) -> int:
+    """Run a command with the arguments after its name; the exit status.
+
+    given:  the whole command line, for processes that are started with it
+    """
     if COMMANDS[name].start:
-        call = bind_with_config(name, rest, imports)
+        call = bind_with_config(name, args, imports)
     else:
-        call = bind(name, f"spikewise {name}", rest)
+        call = bind(name, f"spikewise {name}", args)
         if "run" in call.keywords and not imports:  # else they were named anew
             import_of_run(call.keywords["run"])
         if imports and COMMANDS[name].function is resume:
             call = partial(call, imports=imports)
-    processes = call.keywords.pop("processes", None)
+    trains = COMMANDS[name].function in (train, resume)
+    processes = call.keywords.pop("processes", None) if trains else None
     if processes is not None:
+        from ..engine.agreement import require_shards
         from ..engine.launch import launch, require_processes
 
         require_processes(processes)
+        if "config" in call.keywords:  # of a run that goes on each process reads it
+            require_shards(processes, call.keywords["config"])
         if processes > 1:
             return launch(processes, without_option(given, "--processes"))
     call()
@@ -256,7 +269,8 @@ def bind(name: str, prog: str, args: list[str], **values: Any) -> partial[None]:
     if not word.startswith("-"):
         raise ValueError(f"{word!r} is one argument too many: spikewise {name} {COMMANDS[name].usage}".strip())
     if not COMMANDS[name].start and word.partition(".")[0].removeprefix("--") in SECTIONS:
-        raise ValueError(f"{word} is an option of a new run; `{prog}` takes a run as its config says")
+        takes = "looks at data as they lie there" if name.startswith("data ") else "takes a run as its config says"
+        raise ValueError(f"{word} is an option of a new run; `{prog}` {takes}")
     advice = did_you_mean(word, [FLAG, *known_flags(held)])
     if word == "--recipe" and COMMANDS[name].start:
         advice = f"the recipe comes first: spikewise {name} RECIPE; "
@@ -285,6 +299,8 @@ def bind_with_config(name: str, args: list[str], imports: tuple[str, ...]) -> pa
     start = command.start(args[0], imports)
     call = bind(name, f"spikewise {name} {args[0]}", args[1:], config=start)
     config = call.keywords["config"]
+    if command.function is train:
+        require_data_root(config)
     if config.weights and config.weights != start.weights:
         from ..engine.finetune import adopt_network
 

@@ -1,7 +1,9 @@
 """Options that several commands have: each described once, named alike everywhere."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -75,8 +77,47 @@ DataName = Annotated[
     str | None, arg(name="data.name", metavar="NAME", help="for a file: a data set, if not that of its training")
 ]
 Steps = Annotated[int | None, arg(metavar="INT", help="time steps for which an image is shown; default as trained")]
-ModelName = Annotated[str | None, arg(metavar="NAME", help="the network's, where a file does not tell it")]
+ModelName = Annotated[str | None, arg(name="model", metavar="NAME", help="the network's, where a file does not tell it")]
 Connect = Annotated[str | None, arg(metavar="NAME", help="ADD, AND or IAND, where a file does not tell it")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What a network is examined with: where it computes, what it is shown, and what its file does not tell."""
+
+    images: Images = None
+    size: Size = None
+    device: Device = "auto"
+    data_root: DataRoot = None
+    data_name: DataName = None
+    T: Steps = None
+    name: ModelName = None
+    connect: Connect = None
+
+    def keywords(self) -> dict[str, Any]:
+        """The options that were given, as `load_analysis_input` takes them."""
+        return given(**vars(self))
+
+
+def flags_of(function: Callable[..., Any]) -> dict[str, str]:
+    """The options of a command by their names in Python: of a config its fields, with their section and without."""
+    flags: dict[str, str] = {}
+    for name, hint in get_type_hints(function, include_extras=True).items():
+        flags |= flags_of_field(name, hint, prefix="")
+    return flags
+
+
+def flags_of_field(name: str, hint: Any, prefix: str) -> dict[str, str]:
+    kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    given_name = next((note.name for note in notes if getattr(note, "name", None) is not None), None)
+    word = name.replace("_", "-") if given_name is None else given_name
+    if not is_dataclass(kind):
+        return {prefix + name: f"--{prefix}{word}"}
+    inner = f"{prefix}{word}." if word else prefix
+    found: dict[str, str] = {}
+    for inside, inside_hint in get_type_hints(kind, include_extras=True).items():
+        found |= flags_of_field(inside, inside_hint, inner)
+    return {name.rpartition(".")[2]: flag for name, flag in found.items()} | found
 
 
 def require_folders(*files: Path | None) -> None:

@@ -16,17 +16,27 @@ if TYPE_CHECKING:
     from ..engine.memory.plan import Plan, Timing
 
 
-def plan(config: Annotated[Config, arg(name="")], device: Device = "auto", measure: int = 3, as_json: Json = False) -> None:
+OPTIONAL = ("moving average", "gradients of the shards")
+
+
+def plan(
+    config: Annotated[Config, arg(name="")],
+    device: Device = "auto",
+    measure: int = 3,
+    processes: int = 1,
+    as_json: Json = False,
+) -> None:
     """Memory and time of a run before it begins, and what would make it fit.
 
     Args:
         measure: training steps that are timed, on random samples; 0: none
+        processes: that will share the shards of each step; what is planned is one of them
     """
     from ..engine.memory.plan import plan as plan_run
 
     if measure and not as_json and sys.stderr.isatty():  # it takes a while
         print(f"counting, then timing {count(measure, 'step')} (--measure 0: none)", file=sys.stderr)
-    result = plan_run(config, device=device, measure=measure, quiet=as_json)
+    result = plan_run(config, device=device, measure=measure, quiet=as_json, processes=processes)
     print(json.dumps(dataclasses.asdict(result) | {"fits": result.fits}) if as_json else "\n".join(table(result)))
 
 
@@ -35,11 +45,14 @@ def table(plan: "Plan") -> list[str]:
     shape = " x ".join(map(str, plan.shape))
     where = "" if plan.data_available else ", as published: its files are not here"
     of_batch = f"{plan.precision}, batch {plan.batch}, {plan.device}"
+    if plan.processes > 1:
+        of_batch += f", each of {count(plan.processes, 'process')}"
     lines = [f"{plan.model} on {plan.data} ({count(plan.samples, 'training sample')} of {shape}{where}), {of_batch}", ""]
     step = plan.bytes
     parts = {
         "weights, running estimates": step.weights,
         "gradients": step.gradients,
+        "gradients of the shards": step.terms,
         "optimiser": step.optimizer,
         "moving average": step.average,
         "batch": step.batch,
@@ -48,7 +61,7 @@ def table(plan: "Plan") -> list[str]:
         "process, beyond libraries": plan.process,
         "free": plan.free,
     }
-    lines += [f"{name:<28} {amount(value)}" for name, value in parts.items() if value or name != "moving average"]
+    lines += [f"{name:<28} {amount(value)}" for name, value in parts.items() if value or name not in OPTIONAL]
     header = f"{'packing':<8} {'checkpointing':<13} {'kept':>11} {'peak':>11} {'process':>11} {'largest batch':>14}"
     lines += ["", header]
     for choice in plan.options:

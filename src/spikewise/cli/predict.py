@@ -24,14 +24,14 @@ MAX_SHEET = 600  # images on a sheet
 
 def predict(
     run: RunOrFile,
-    inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT")],
+    inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT...", help_behavior_hint="(one or more)")],
     top: Annotated[int, arg(help="how many classes to give")] = 5,
     batch: Annotated[int, arg(help="inputs computed at once")] = 32,
     T: Steps = None,
     csv_file: Annotated[Path | None, arg(name="csv", help="write a table into this file", metavar="FILE")] = None,
     sheet: Annotated[Path | None, arg(help="draw images and their classes into this file", metavar="FILE")] = None,
     device: Device = "auto",
-    model: ModelName = None,
+    name: ModelName = None,
     connect: Connect = None,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +44,7 @@ def predict(
 
     if not inputs:
         raise ValueError("predict needs an INPUT: spikewise predict RUN|FILE INPUT...")
-    predictor = Predictor(run, device=device, batch=batch, T=T, top=top, **given(name=model, connect=connect))
+    predictor = Predictor(run, device=device, batch=batch, T=T, top=top, **given(name=name, connect=connect))
     if sheet is not None and predictor.spec.kind == "events":
         raise ValueError("--sheet draws images; `spikewise events show` draws a recording")
     require_folders(csv_file, sheet)

@@ -59,6 +59,17 @@ def train(
     print_result(result, device, quiet=quiet, as_json=as_json)
 
 
+def require_data_root(config: Config) -> None:
+    """Refuse a folder that can't be the data set's, before torch is imported, which takes seconds.
+
+    Raises:  what the data set's `require_root` raises
+    """
+    from ..data.registry import DATASETS
+
+    if (entry := DATASETS.get(config.data.name)) and entry.require_root:
+        entry.require_root(config.data.root)
+
+
 def resume(
     run: Run,
     epochs: Annotated[int | None, arg(metavar="INT")] = None,
@@ -136,7 +147,7 @@ def evaluate(
     batch: Annotated[int | None, arg(help="samples computed at once; default as in training")] = None,
     by_class: Annotated[bool, arg(help="accuracy of each class, and what it is taken for")] = False,
     csv_file: Annotated[Path | None, arg(name="csv", metavar="FILE", help="write the answer to each sample")] = None,
-    model: ModelName = None,
+    name: ModelName = None,
     connect: Connect = None,
     as_json: Json = False,
 ) -> None:
@@ -147,7 +158,7 @@ def evaluate(
     """
     from ..engine.evaluate import Answers
     from ..engine.evaluate import evaluate as evaluate_run
-    from ..engine.evaluate import is_run as is_run_folder
+    from ..engine.run.folder import is_run as is_run_folder
 
     require_folders(csv_file)
     answers = Answers()
@@ -160,7 +171,7 @@ def evaluate(
         batch=batch,
         answers=answers,
         quiet=as_json,
-        **given(T=T, name=model, connect=connect),
+        **given(T=T, name=name, connect=connect),
     )
     is_run = is_run_folder(run)
     config, done = progress(run) if is_run else (None, 0)

@@ -10,8 +10,9 @@ from torch import Tensor
 from ..data import Dataset
 from ..engine.evaluate import Score, labelled_batches, score_sums
 from ..engine.loader import EvalBatches
-from ..models.network import Network, require_positive, run_streamed
+from ..models.network import Network, require_positive
 from ..models.stream import NeuronStates
+from ..models.streaming import run_streamed
 
 CHUNK = 16  # time steps that are computed at once
 
@@ -40,7 +41,7 @@ def score_by_steps(
     totals = {stop: torch.zeros(3, dtype=torch.float64) for stop in stops}  # loss, correct, correct_top5
     for samples, labels in labelled_batches(net, batches, range(len(batches)), device):
         for stop, logits in logits_by_steps(net, samples, stops):
-            totals[stop] += score_sums(logits, labels)
+            totals[stop] += score_sums(logits, labels).cpu()
     total = len(data.labels)
     return {stop: Score(int(sums[1]), total, float(sums[0]) / total, int(sums[2])) for stop, sums in totals.items()}
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..engine.build import weights_channels_last
+from ..models.calls import is_watched
 from ..models.converted import ScaledShortcut
 from ..models.folding import fold_norms
-from ..models.layers import ConvNorm, ConvNormReLU, MaxPool, is_watched
+from ..models.layers import ConvNorm, ConvNormReLU, MaxPool
 from ..models.network import Network
 from ..models.registry import MODELS, build_model
 from ..models.residual import ReLUBlock

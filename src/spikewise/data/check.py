@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .class_folders import describe_skipped, find_files
+from .class_folders import WINDOWS_MANIFEST, describe_skipped, find_files
 from .datasets.image_folder import SPLIT_FOLDERS
 from .datasets.image_shards import SHARD_LIST, image_shards, read_shard_list
 from .events.formats import SUFFIXES as RECORDING_SUFFIXES
@@ -16,6 +16,7 @@ from .images.decode import SUFFIXES as IMAGE_SUFFIXES
 from .images.shards import ShardEntry
 from .inspection import FileFacts, Track, inspect_files
 
+OWN_FILES = (WINDOWS_MANIFEST,)  # that commands of ours leave beside samples
 SIZE_FACTOR = 16  # a file this many times larger or smaller than the median is far from the rest
 
 
@@ -152,7 +153,8 @@ def scan_class_folders(folder: Path) -> tuple[FolderReport, list[Sample]]:
             scan.add_split(folder, split, suffixes, flat=events)
         elif not events or splits[0]:
             scan.findings.append(Finding("split", f"there is no folder {' or '.join(parts)} in {folder}; training needs one"))
-    name, skipped = "event-folder" if events else "image-folder", describe_skipped(scan.hidden, scan.unknown)
+    unknown = [name for name in scan.unknown if Path(name).name not in OWN_FILES]
+    name, skipped = "event-folder" if events else "image-folder", describe_skipped(scan.hidden, unknown)
     return FolderReport(name, {}, [], scan.findings + find_lone_classes(scan.classes), skipped), scan.samples
 
 

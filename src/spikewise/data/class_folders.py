@@ -8,6 +8,7 @@ from typing import NamedTuple
 from .messages import notice
 
 CLASS_ORDERS = ("natural", "text")
+WINDOWS_MANIFEST = "windows.jsonl"  # beside the class folders that `events cut` wrote: no sample, and nothing that was skipped
 
 
 class FolderFiles(NamedTuple):
@@ -36,7 +37,7 @@ def find_files(
                 found.hidden.append(file)
             elif name.lower().endswith(suffixes) and name not in links and is_sample(Path(place, name)):
                 found.samples.append(file)
-            else:
+            elif name != WINDOWS_MANIFEST:
                 found.unknown.append(file)
     return found
 

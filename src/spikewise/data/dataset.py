@@ -114,6 +114,9 @@ class DatasetEntry(NamedTuple):
     variable_size:   whether images are of any size, and cropped
     class_order:     whether `load` takes class_order: folders of the user's own classes
     takes_sensor:    whether `load` takes sensor, (height, width) of the sensor that all recordings share
+    takes_columns:   whether `load` takes time_unit and columns, for recordings that do not say them
+    require_root:    a quick look at the folder, before anything slow: a function of it that raises where it can't be the data
+                     set's; None: `load` alone looks
     split_variants:  names of the ways to split it into train and test, the published one first; () where there is one
     shares_index:    whether `load` takes share, by which several processes read the index together
     has_folds:       whether `load` takes fold and folds, for cross-validation
@@ -128,6 +131,8 @@ class DatasetEntry(NamedTuple):
     variable_size: bool = False
     class_order: bool = False
     takes_sensor: bool = False
+    takes_columns: bool = False
+    require_root: Callable[[str | Path | None], object] | None = None
     split_variants: tuple[str, ...] = ()
     shares_index: bool = False
     has_folds: bool = False

@@ -5,18 +5,19 @@ Pillow is imported when an image is made: a network's file is read without it.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .events.bins import SPLITS
 from .events.downsample import Crop, downsample, pixel_tables
 from .events.events import Events
 from .events.formats import SUFFIXES as EVENT_SUFFIXES
 from .events.formats import may_be_recording, read_events
-from .events.frames import SPLITS, FrameSpec, clip_counts
+from .events.frames import FrameSpec, clip_counts
 from .events.recordings import say_notes_of_first
 from .images.normalize import DEFAULT_SIZE, MEAN, STD, normalize
 
@@ -161,6 +162,20 @@ class InputSpec:
         frames = self.frame_spec.frames(self.fit_sensor(events, source))
         return clip_counts(frames, self.max_count).astype(np.float32, copy=False)
 
+    def frame(self, events: Events) -> np.ndarray:
+        """The latest events of a camera as one frame for `net.step`: float32 [1, 2, H, W], counts as frames in training hold.
+
+        events:  as many, or of as much time, as a frame in training
+        Raises:  ValueError for other frames than counts, which need the events before, too, and for a filter; for a larger
+                 sensor than that of training
+        """
+        self.require("kind", self.kind == "events", "a network of recordings")
+        options = self.frame_options
+        if options.get("representation", "counts") != "counts" or options.get("filter"):
+            raise ValueError(f"frames of {dict(options)} can't be made one by one; make those of a whole recording: preprocess")
+        frame = FrameSpec(1, self.split_by).frames(self.fit_sensor(events))
+        return clip_counts(frame, self.max_count).astype(np.float32, copy=False)
+
     def fit_sensor(self, events: Events, source: Any = None) -> Events:
         """A recording, or a part of a stream, on the pixels that the network was trained on, cropped and binned as then.
 
@@ -174,7 +189,7 @@ class InputSpec:
                 name = name_of(events if source is None else source)
                 raise ValueError(
                     f"{name} has a sensor of {have} pixels, this network was trained on {need}; to see it as such, bin it with "
-                    "`spikewise events convert --size`"
+                    "`spikewise events convert --size`, or say --sensor there, if its sensor is smaller than the file tells"
                 )
             events = dataclasses.replace(events, size=trained)
         own = isinstance(source, str | Path)  # read from a file, and nobody else's
@@ -225,12 +240,21 @@ def match_classes(ours: tuple[str, ...], theirs: tuple[str, ...], where: str) ->
 
     Raises:  ValueError that names the classes that one of them lacks
     """
-    unknown, missing = ([name for name in these if name not in set(those)] for these, those in ((theirs, ours), (ours, theirs)))
-    if unknown or missing:
-        said = "; ".join(
-            f"{words} {', '.join(map(repr, names[:3]))}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-            for names, words in ((unknown, "the network does not know"), (missing, "the data has no class"))
-            if names
-        )
+    if said := class_changes(ours, theirs, added="the network does not know", missing="the data has no class"):
         raise ValueError(f"{where}: the classes are not those the network was trained on: {said}")
     return tuple(ours.index(name) for name in theirs)
+
+
+def class_changes(before: Collection[str], now: Collection[str], *, added: str = "new", missing: str = "missing") -> str:
+    """Which classes only one of two lists has, by name; "" where both have the same.
+
+    added, missing:  words before those that only `now`, and only `before`, has
+    """
+    pairs = (now, before, added), (before, now, missing)
+    differing = [(words, [name for name in these if name not in set(those)]) for these, those, words in pairs]
+    said = "; ".join(
+        f"{words} {', '.join(map(repr, names[:3]))}{f' and {len(names) - 3:,} more' if len(names) > 3 else ''}"
+        for words, names in differing
+        if names
+    )
+    return f"{said} (renamed?)" if [len(names) for _, names in differing] == [1, 1] else said

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from ..wording import count
+from ..wording import count, option
 
 
 def rng_from(*keys: int | str) -> np.random.Generator:
@@ -25,7 +25,8 @@ class EpochSampler:
 
     def __init__(self, size: int, batch: int, seed: int):
         if not 0 < batch <= size:
-            raise ValueError(f"a batch of {batch} from {count(size, 'sample')}; use a batch between 1 and {size}")
+            given = f"a batch of {batch} from {count(size, 'sample')}"
+            raise ValueError(f"{given}; use a batch between 1 and {size}: {option('batch', size)}")
         self.size, self.batch, self.seed = size, batch, seed
         self.epoch_length = size
         self.cached_visits: tuple[int, np.ndarray] = (-1, np.empty((2, 0), dtype=np.int64))

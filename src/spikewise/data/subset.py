@@ -8,7 +8,11 @@ import numpy as np
 from .dataset import Dataset, MapStyleDataset
 from .sampler import rng_from
 
-BY_INDEX = ("frames", "random_sample")  # methods that some data sets have; the first argument is the index of a sample
+BY_INDEX = (
+    "frames",
+    "random_sample",
+    "pixels",
+)  # methods that some data sets have; the first argument is the index of a sample
 
 
 class Subset(MapStyleDataset):

@@ -6,11 +6,25 @@ import torch
 
 from ..config import Config
 from ..version import __version__
-from .distributed import World, require_same
+from .distributed import World, first_difference, require_same
 from .run.fingerprint import flatten_config, run_fingerprint
+from .run.folder import BITWISE_FIELDS, environment
 from .step import TrainState
 
 LOCAL_FIELDS = ("data.root", "data.cache", "weights", "imports", "recipe")  # names and places: what they hold is compared
+
+
+def require_shards(processes: int, config: Config) -> None:
+    """Refuse more processes than shards.
+
+    Raises:  ValueError
+    """
+    if processes > config.optim.shards:
+        raise ValueError(
+            f"{processes} processes for optim.shards={config.optim.shards}, the parts of a batch: each computes one or more; "
+            f"start at most {config.optim.shards}, or set --optim.shards to {processes} or more "
+            f"(a divisor of optim.batch={config.optim.batch})"
+        )
 
 
 def require_same_setup(world: World, command: str, config: Config) -> None:
@@ -18,12 +32,7 @@ def require_same_setup(world: World, command: str, config: Config) -> None:
 
     Raises:  ValueError in every process
     """
-    if world.size > config.optim.shards:
-        raise ValueError(
-            f"{world.size} processes for optim.shards={config.optim.shards}, the parts of a batch: each computes one or more; "
-            f"start at most {config.optim.shards}, or set --optim.shards to {world.size} or more "
-            f"(a divisor of optim.batch={config.optim.batch})"
-        )
+    require_shards(world.size, config)
     facts = {"command": command, "spikewise": __version__, "torch": torch.__version__}
     fields = {name: value for name, value in flatten_config(config).items() if name not in LOCAL_FIELDS}
     require_same(world, facts | fields)
@@ -43,3 +52,10 @@ def require_same_state(state: TrainState) -> None:
             total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     facts = {"samples": data["samples"], "labels": data["labels"], "weights": total.hexdigest()[:16]}
     require_same(state.world, facts | {"steps": state.steps_done})
+
+
+def describe_mixed_machines(state: TrainState) -> str:
+    """On what of their machines, which may differ, the last digits depend; "" where all processes have the same."""
+    found = environment(state.device, state.config.model.backend)
+    difference = first_difference(state.world, {name: found[name] for name in BITWISE_FIELDS})
+    return difference and f"{difference}: right, but another number of processes, or a resume, gives other last digits"

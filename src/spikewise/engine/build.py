@@ -1,6 +1,7 @@
 """From the names in a config to objects: device, precision, data, network."""
 
 import dataclasses
+import os
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 def choose_device(name: str) -> torch.device:
     """The device of a name; "auto" is a GPU, or the CPU if there is none. Each of several processes takes a GPU of its own.
+    On a GPU float32 is float32 from here on (`set_arithmetic`).
 
     Raises:  ValueError for an unknown name, a device that is not there, and more processes than GPUs
     """
@@ -35,6 +37,7 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"no device named {name!r}; use auto, cpu, cuda or mps")
     if not available[name]:
         raise ValueError(f"device {name!r} was asked for by name, but torch {torch.__version__} sees none; use auto or cpu")
+    set_arithmetic(torch.device(name))
     if name != "cuda" or world_size() == 1:
         return torch.device(name)
     number, gpus = local_rank(), torch.cuda.device_count()
@@ -45,6 +48,22 @@ def choose_device(name: str) -> torch.device:
         )
     torch.cuda.set_device(number)
     return torch.device(name, number)
+
+
+def set_arithmetic(device: torch.device, *, tf32: bool = False, deterministic: bool = False) -> None:
+    """How a GPU computes, for the whole process: PyTorch by itself takes TF32 in convolutions, and sums in any order.
+
+    deterministic:  the same sums in the same order each time; operations that can't raise PyTorch's RuntimeError
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = False
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a pass over every new tensor
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -153,10 +172,7 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
         options = frame_options(data)
         _ = FrameSpec(data.num_frames, data.split_by, **options)  # refuses what does not fit together
         kwargs = {"T": data.num_frames, "split_by": data.split_by, "cache": data.cache} | options
-    if data.sensor is not None and not entry.takes_sensor:
-        known = ", ".join(name for name, other in DATASETS.items() if other.takes_sensor)
-        raise ValueError(f"data.sensor={data.sensor} is for {known}; {data.name} knows its own: leave it at None")
-    kwargs |= {"sensor": data.sensor} if data.sensor is not None else {}
+    kwargs |= reading_options(entry, data)
     kwargs |= view | ({"class_order": data.class_order} if entry.class_order else {})
     if data.split_variant != "published":
         if data.split_variant not in entry.split_variants:
@@ -172,6 +188,22 @@ def dataset_kwargs(config: Config) -> dict[str, Any]:
     return kwargs
 
 
+def reading_options(entry: DatasetEntry, data: Data) -> dict[str, Any]:
+    """What a config says of recordings that do not say it themselves.
+
+    Raises:  ValueError for a data set that knows it
+    """
+    options = {}
+    for name, taken_by in (("sensor", "takes_sensor"), ("time_unit", "takes_columns"), ("columns", "takes_columns")):
+        if (value := getattr(data, name)) is None:
+            continue
+        if not getattr(entry, taken_by):
+            known = ", ".join(name for name, other in DATASETS.items() if getattr(other, taken_by))
+            raise ValueError(f"data.{name}={value!r} is for {known}; {data.name} knows its own: leave it at None")
+        options[name] = value
+    return options
+
+
 def refuse_foreign_fields(entry: DatasetEntry, data: Data) -> None:
     """Refuse fields that are for data of another kind, or for other frames."""
     contents, others = ("event recordings", "still images") if entry.events else ("still images", "event recordings")
@@ -179,11 +211,14 @@ def refuse_foreign_fields(entry: DatasetEntry, data: Data) -> None:
         value, default = getattr(data, name), getattr(Data(), name)
         if value != default:
             raise ValueError(f"data.{name}={value!r} is for {others}; {data.name} holds {contents}: leave it at {default!r}")
-    for name in ("event_drop", "max_count") if data.representation != "counts" else ():
-        if value := getattr(data, name):
-            default = getattr(Data(), name)
-            reason = f"is for counts of events, not for {data.representation}: leave it at {default}"
-            raise ValueError(f"data.{name}={value!r} {reason}")
+    counted = [name for name in ("event_drop", "max_count") if data.representation != "counts" and getattr(data, name)]
+    if counted:
+        set_ = " and ".join(f"data.{name}={getattr(data, name)!r}" for name in counted)
+        unset = " ".join(f"--data.{name.replace('_', '-')} 0" for name in counted)
+        are = "is" if len(counted) == 1 else "are"
+        raise ValueError(
+            f"{set_} {are} for counts of events, not for {data.representation}; where the recipe says so, say {unset}"
+        )
     if entry.variable_size and data.resized_crop:
         raise ValueError(
             f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "

@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, distributed
 
 from .errors import RankLostError
+from .signals import stopped_with_parent
 
-MESSAGE = 2**22  # numbers in one: larger ones are no faster, and take memory
+MESSAGE = 2**16  # numbers, from which on a tensor is a message of its own, summed where it is
 TIMEOUT = datetime.timedelta(minutes=5)  # for all processes to come together
 
 
@@ -63,16 +64,16 @@ class World:
         return x
 
     def sum_all(self, tensors: Sequence[Tensor]) -> None:
-        """`sum` of many tensors of one type, in few messages; dense ones, of the same layouts in all processes."""
+        """`sum` of many tensors of one type, small ones in one message; dense ones, of the same layouts in all processes."""
         if self.size == 1:
             return
         flat = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors]  # in the order of memory, whatever the layout
-        while flat:
-            sizes = np.cumsum([len(part) for part in flat])
-            count = max(1, int(np.searchsorted(sizes, MESSAGE, side="right")))
-            group, flat = flat[:count], flat[count:]
-            total = self.sum(torch.cat(group))
-            torch._foreach_copy_(group, list(total.split([len(part) for part in group])))
+        for part in flat:
+            if len(part) >= MESSAGE:
+                self.sum(part)
+        if small := [part for part in flat if len(part) < MESSAGE]:
+            total = self.sum(torch.cat(small))
+            torch._foreach_copy_(small, list(total.split([len(part) for part in small])))
 
     def join(self, x: Tensor) -> Tensor:
         """Float64 numbers of which each process has filled in its own and left the others 0: all of them, to the bit."""
@@ -168,20 +169,28 @@ def whole_number(name: str, default: int | None = None) -> int:
     return int(value)
 
 
-def require_same(world: World, facts: dict[str, Any]) -> None:
-    """Refuse processes that differ in what they were given.
+def first_difference(world: World, facts: dict[str, Any]) -> str:
+    """The first rank that differs from rank 0, and in what, the same in every process; "" where none does.
 
-    facts:   what has to be the same, by the name that a user knows it by
-    Raises:  ValueError in all of them, which names the first rank that differs, and in what
+    facts:  of this process, by the name that a user knows them by
     """
     first, *others = [json.loads(content) for content in world.gather(json.dumps(facts).encode())]
     for rank, theirs in enumerate(others, start=1):
         names = [name for name in {**first, **theirs} if first.get(name) != theirs.get(name)]
         if names:
             differences = ", ".join(f"{name} {first.get(name)!r} -> {theirs.get(name)!r}" for name in names[:3])
-            raise ValueError(
-                f"rank {rank} differs from rank 0: {differences}; start all processes with the same command, data and versions"
-            )
+            return f"rank {rank} differs from rank 0: {differences}"
+    return ""
+
+
+def require_same(world: World, facts: dict[str, Any]) -> None:
+    """Refuse processes that differ in what they were given.
+
+    facts:   what has to be the same, by the name that a user knows it by
+    Raises:  ValueError in all of them, which names the first rank that differs, and in what
+    """
+    if difference := first_difference(world, facts):
+        raise ValueError(f"{difference}; start all processes with the same command, data and versions")
 
 
 @contextmanager
@@ -201,6 +210,13 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     if not distributed.is_available():
         raise ValueError(f"WORLD_SIZE={size}, but this PyTorch was built without torch.distributed; train in one process")
+    with stopped_with_parent() if has_launcher else nullcontext(), connected(device, size, has_launcher=has_launcher) as world:
+        yield world
+
+
+@contextmanager
+def connected(device: torch.device, size: int, *, has_launcher: bool) -> Iterator[World]:
+    """The part of `joined` that makes the process group."""
     rank, backend = whole_number("RANK"), "nccl" if device.type == "cuda" else "gloo"
     if rank >= size:
         raise ValueError(f"RANK={rank} is out of range; use 0 to {size - 1}, below WORLD_SIZE={size}")
@@ -253,5 +269,5 @@ def connection_problem(error: Exception, address: str, size: int) -> str:
     """Why the processes do not find each other, in words."""
     if "EADDRINUSE" in str(error) or "already in use" in str(error):
         return f"the port of {address} is in use by another program; set another MASTER_PORT, or use torchrun --standalone"
-    reason = str(error).strip().partition("\n")[0][:160]
+    reason = str(error).strip().partition("\n")[0].partition(". This is")[0][:160]
     return f"{size} processes should meet at {address}, which failed: {reason}; are MASTER_ADDR and MASTER_PORT right?"

@@ -18,15 +18,15 @@ from ..models import Network
 from ..models.network import require_positive
 from ..models.weights import load_pretrained, resolve_weights_file
 from ..progress import MinuteLines
-from ..wording import count
+from ..wording import count, option
 from .build import autocast, choose_device, load_data, model_config, weights_channels_last
 from .console import Console
 from .distributed import ALONE, World
-from .loader import EvalBatches, fit_workers, iterate_batches
+from .loader import EvalBatches, fit_workers, iterate_batches, resolve_num_workers
 from .loss import LOSSES
 from .run.checkpoint import find_corruption, read_state
 from .run.fingerprint import describe_changes, run_fingerprint
-from .run.folder import CHECKPOINTS, CONFIG, read_config
+from .run.folder import CHECKPOINTS, is_run, read_config, run_of_checkpoint
 from .shards import sum_in_order
 
 FILE_BATCH = 64  # samples of a weights file's data computed at once
@@ -99,7 +99,8 @@ def evaluate_network(
     """
     training, batches = net.training, EvalBatches(data, batch)
     mine = range(world.rank, len(batches), world.size)
-    sums = torch.zeros(len(batches), 3, dtype=torch.float64)  # loss, correct, correct_top5 of each batch
+    # loss, correct, correct_top5 of each batch
+    sums = torch.zeros(len(batches), 3, dtype=torch.float64, device=place_of_sums(device))
     seen = 0
     if answers is not None:
         answers.sources = getattr(data, "files", range(len(data.labels)))
@@ -115,20 +116,30 @@ def evaluate_network(
                 answers.add(logits, labels)
             sums[number] = score_sums(logits, labels, loss)
             seen += len(labels)
-            at, total, mean_loss = min((number + 1) * batch, len(data.labels)), len(data.labels), float(sums[:, 0].sum()) / seen
-            line = partial("evaluating {}: {:,} of {:,} samples, loss {:.3f}".format, data.name, at, total, mean_loss)
-            lines.at(at, line)
+            lines.at(at := min((number + 1) * batch, len(data.labels)), partial(describe_progress, data, at, sums, seen))
     finally:
         net.train(training)
-    total_loss, correct, correct_top5 = (sum_in_order(column) for column in world.join(sums).T)
+    total_loss, correct, correct_top5 = (sum_in_order(column) for column in world.join(sums.cpu()).T)
     return Score(int(correct), len(data.labels), total_loss / len(data.labels), int(correct_top5))
 
 
 def score_sums(logits: Tensor, labels: Tensor, loss: str = "cross_entropy") -> Tensor:
-    """Of a batch: the sum of the losses, right answers, and labels among the five largest logits; float64 [3], on the CPU."""
+    """Of a batch: the sum of the losses, right answers, and labels among the five largest logits; float64 [3]. A GPU is not
+    waited for.
+    """
     top5 = logits.topk(min(5, logits.shape[1])).indices
-    right = [(logits.argmax(1) == labels).sum(), (top5 == labels[:, None]).sum()]
-    return torch.tensor([float(LOSSES[loss](logits, labels)) * len(labels), *right], dtype=torch.float64)
+    total = LOSSES[loss](logits, labels) * len(labels)
+    right = (logits.argmax(1) == labels).sum(), (top5 == labels[:, None]).sum()
+    return torch.stack([value.to(place_of_sums(logits.device), torch.float64) for value in (total, *right)])
+
+
+def place_of_sums(device: torch.device) -> torch.device:
+    """Where sums of what this device computes are kept: others than CUDA and the CPU have no float64."""
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
+def describe_progress(data: Dataset, at: int, sums: Tensor, seen: int) -> str:
+    return f"evaluating {data.name}: {at:,} of {len(data.labels):,} samples, loss {float(sums[:, 0].sum()) / seen:.3f}"
 
 
 def labelled_batches(
@@ -209,11 +220,6 @@ def load_weights(
     return net, Config(data=Data(**fields), model=model_config(net), optim=Optim(batch=FILE_BATCH))
 
 
-def is_run(path: str | Path) -> bool:
-    """Whether a path is that of a run; else it may be a weights file's."""
-    return (Path(path) / CONFIG).is_file()
-
-
 def load_trained(
     path: str | Path,
     *,
@@ -231,10 +237,14 @@ def load_trained(
         require_positive(T=overrides["T"])
     if is_run(path):
         if data_name is not None:
-            raise ValueError(f"data.name={data_name!r} is for weights files; {path} is a run, whose config says its data")
+            raise ValueError(
+                f"{option('data_name', data_name)} is for weights files; {path} is a run, whose config says its data"
+            )
         return load_run(path, checkpoint, data_root, **overrides)
     if checkpoint != "last":
-        raise ValueError(f"checkpoint={checkpoint!r} is for runs; {path} is a file of weights")
+        raise ValueError(f"{option('checkpoint', checkpoint)} is for runs; {path} is a file of weights")
+    if data_name is None and (found := run_of_checkpoint(path)):
+        return load_run(*found, data_root, **overrides)
     return load_weights(path, data_name, data_root, **overrides)
 
 
@@ -245,9 +255,9 @@ def load_test_split(net: Network, config: Config | None, path: str | Path, T: in
     Raises:  as `load_data`; ValueError where nothing says which data, for a T beside recordings, for another number of classes
     """
     if config is None:
-        raise ValueError(f"{path} does not say what it was trained on; name the data set: --data.name")
+        raise ValueError(f"{path} does not say what it was trained on; name the data set: {option('data_name')}")
     if T is not None and find_dataset(config.data.name).events:
-        raise ValueError(f"T={T} is for images; recordings are cut into frames as in training")
+        raise ValueError(f"{option('T', T)} is for images; recordings are cut into frames as in training")
     data = load_data(config, "test")
     if not net.class_names and net.num_classes != len(data.class_names):
         raise ValueError(class_mismatch(net, data))
@@ -259,7 +269,7 @@ def evaluate(
     *,
     device: str = "auto",
     checkpoint: str = "last",
-    workers: int = 0,
+    workers: int | None = None,
     data_root: str | None = None,
     data_name: str | None = None,
     batch: int | None = None,
@@ -272,7 +282,7 @@ def evaluate(
     run:         the run folder, or a weights file
     checkpoint:  which of a run's checkpoints: "last", or "best" (chosen on samples held out for validation or, without them, on
                  the test split, as the paper did)
-    workers:     data loading processes; 0: this process
+    workers:     data loading processes; 0: this process; None: chosen by device
     data_root:   where the data is now; None: where the config says
     data_name:   of a weights file: another data set than it was trained on. Classes are matched by name
     batch:       samples computed at once; None: as in training, of a file 64
@@ -288,7 +298,7 @@ def evaluate(
     data = load_test_split(net, config, run, overrides.get("T"))
     assert config is not None, "the test split is of its data"
     optim, batch = config.optim, batch or config.optim.shard_batch
-    workers = fit_workers(workers, data, batch, Console(quiet).line)
+    workers = fit_workers(resolve_num_workers(workers, where), data, batch, Console(quiet).line)
     return evaluate_network(
         net.to(where),
         data,

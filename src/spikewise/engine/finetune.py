@@ -12,11 +12,11 @@ from typing import Any
 from torch import nn
 
 from ..config import Config
-from ..data.input_spec import match_classes
+from ..data.input_spec import class_changes, match_classes
 from ..models import Network
 from ..models.parts import changed_parts
 from ..models.weights import load_pretrained, resolve_weights_file
-from ..wording import count
+from ..wording import count, option
 from .build import model_config
 from .run.folder import ENVIRONMENT
 
@@ -69,9 +69,25 @@ def load_initial_weights(net: Network, config: Config) -> str:
         {name: tensor for name, tensor in state.items() if keeps_head or name not in of_head}, strict=keeps_head
     )
     if keeps_head:
-        return f"weights of {config.weights}"
+        return f"weights of {config.weights}{other_pixels(source, net)}"
     old, new = source.num_classes, net.num_classes
-    return f"weights of {config.weights}, all but its head of {count(old, 'class')}; the head of {new} is new"
+    said = f"weights of {config.weights}, all but its head of {count(old, 'class')}; the head of {new} is new"
+    if source.class_names and (
+        classes := class_changes(source.class_names, net.class_names, added="added", missing="left out")
+    ):
+        said += f": {classes}"
+    return said + other_pixels(source, net)
+
+
+def other_pixels(source: Network, net: Network) -> str:
+    """What to say where weights were trained on photographs normalized otherwise than a run does; else ""."""
+    theirs, ours = source.input_spec, net.input_spec
+    if theirs is None or ours is None or {theirs.kind, ours.kind} != {"photographs"}:
+        return ""
+    if (theirs.mean, theirs.std) == (ours.mean, ours.std):
+        return ""
+    options = " ".join(f"--data.{name} {','.join(map(str, getattr(theirs, name) or ()))}" for name in ("mean", "std"))
+    return f"; these were trained with {options}, which is not what this run normalizes with"
 
 
 def describe_weights(config: Config) -> dict[str, Any]:
@@ -97,8 +113,8 @@ def frozen_modules(net: Network, names: str) -> list[nn.Module]:
             modules.append(net.get_submodule(name))
         except AttributeError:
             known = ", ".join(child for child, _ in net.named_children())
-            raise ValueError(f"freeze={names!r}: there is no {name!r}; use {known}, or parts of these") from None
+            raise ValueError(f"{option('freeze', names)}: there is no {name!r}; use {known}, or parts of these") from None
         modules[-1].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in net.parameters()):
-        raise ValueError(f"freeze={names!r} leaves nothing to learn; leave out the head at least")
+        raise ValueError(f"{option('freeze', names)} leaves nothing to learn; leave out the head at least")
     return modules

@@ -6,12 +6,14 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -48,6 +50,8 @@ SAMPLE_AUGMENTATIONS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
+MOVES_PIXELS = {"flip"}  # augmentations that change no value: bytes may be normalized after them
+
 SHARED_MEMORY = Path("/dev/shm")
 PREFETCHED = 2  # batches that a DataLoader's worker has ready
 
@@ -64,6 +68,8 @@ class TrainingBatches(TorchDataset):
         self.frames_per_batch = 0  # that random temporal delete leaves, where it chooses the same ones for a whole batch
         if config.data.temporal_delete_per == "batch":
             self.frames_per_batch = self.augmentations.pop("temporal_delete", 0)
+        mixes = config.data.mixup or config.data.cutmix
+        self.table = None if mixes or set(self.augmentations) - MOVES_PIXELS else byte_values(data)
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
         return self.make(step, self.order.batch_visits(step), ())
@@ -87,11 +93,12 @@ class TrainingBatches(TorchDataset):
         return torch.from_numpy(batch), torch.from_numpy(labels)
 
     def augment_sample(self, index: int, visit: int) -> np.ndarray:
-        """One sample with its random augmentation, which depends on (seed, visit, index) alone.
+        """One sample, bytes where there is a `table`, with its random augmentation: a function of (seed, visit, index).
 
         visit:  how often the sample was visited before; where each is visited once per epoch, the epoch
         """
-        random_sample = getattr(self.data, "random_sample", None)  # of data sets that decode a random crop only
+        decodes = "random_sample" if self.table is None else "pixels"
+        random_sample = getattr(self.data, decodes, None)  # of data sets that decode a random crop only
         if not (random_sample or self.augmentations):
             return compact_sample(self.data, index)
         rng = rng_from(self.config.seed, visit, index, "augment")
@@ -112,7 +119,7 @@ class ShardBatches(TorchDataset):
     """The shards of each step that a process computes. Where samples are mixed, it is within a shard."""
 
     def __init__(self, batches: TrainingBatches, rank: int = 0, world_size: int = 1):
-        self.batches, self.rank, self.world_size = batches, rank, world_size
+        self.batches, self.rank, self.world_size, self.table = batches, rank, world_size, batches.table
 
     def __getitem__(self, step: int) -> list[tuple[Tensor, Tensor]]:
         visits = self.batches.order.batch_visits(step)
@@ -134,15 +141,22 @@ class EvalBatches(TorchDataset):
     """All samples once, in their order, without augmentation."""
 
     def __init__(self, data: Dataset, batch: int):
-        self.data, self.batch = data, batch
+        self.data, self.batch, self.table = data, batch, byte_values(data)
 
     def __len__(self) -> int:
         return (len(self.data.labels) + self.batch - 1) // self.batch
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         labels = self.data.labels[number * self.batch : (number + 1) * self.batch]
-        samples = [compact_sample(self.data, number * self.batch + i) for i in range(len(labels))]
+        sample = partial(compact_sample, self.data) if self.table is None else self.data.pixels  # type: ignore[attr-defined]
+        samples = [sample(number * self.batch + i) for i in range(len(labels))]
         return torch.from_numpy(stack_samples(samples)), torch.from_numpy(labels)
+
+
+def byte_values(data: Dataset) -> Tensor | None:
+    """What each byte of each channel stands for, float32 [C, 256], of data sets whose samples are bytes, normalized."""
+    table = getattr(data, "table", None)
+    return None if table is None else torch.from_numpy(table)
 
 
 def compact_sample(data: Dataset, index: int) -> np.ndarray:
@@ -172,7 +186,7 @@ def resolve_num_workers(workers: int | None, device: torch.device) -> int:
     """How many data loading processes this process has: as many as asked for, or as suits the device.
 
     Training on the CPU keeps every core busy, and takes many times as long as its data: this process makes the batches itself.
-    A GPU leaves the cores free: one worker for each but one, 8 at most; those who train together on a machine share them.
+    A GPU leaves the cores free: one worker for each but one; those who train together on a machine share them.
     Raises:  ValueError for a negative number
     """
     if workers is not None and workers < 0:
@@ -180,7 +194,7 @@ def resolve_num_workers(workers: int | None, device: torch.device) -> int:
     if workers is not None:
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
-    return 0 if device.type == "cpu" else max(1, min(8, cores // local_size() - 1))
+    return 0 if device.type == "cpu" else max(1, cores // local_size() - 1)
 
 
 def free_shared_memory() -> int | None:
@@ -214,7 +228,12 @@ def ignore_signals(worker: int) -> None:
 
 
 def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device, workers: int) -> Generator[Any, None, None]:
-    """The batches of these numbers, in order, on the device, channels last: (samples, labels), or a list of shards."""
+    """The batches of these numbers, in order, on the device, channels last: (samples, labels), or a list of shards.
+
+    A GPU gets each while it computes the one before.
+    """
+    table: Tensor | None = getattr(batches, "table", None)
+    table = None if table is None else table.to(device)
     if workers:
         batches = ErrorForwarding(batches)
     with warnings.catch_warnings():
@@ -231,15 +250,12 @@ def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device,
         )
         iterator = iter(loader)
     try:
+        ahead = OneAhead(device)
         for batch in iterator:
-            if isinstance(batch, Exception):
+            if isinstance(batch, Exception):  # raised here: a traceback through another frame would keep the workers
                 raise batch
-            is_one = bool(batch) and isinstance(batch[0], Tensor)  # else a list of shards, and a process may have none
-            placed = [
-                (to_device(samples, device), labels.to(device, non_blocking=True))
-                for samples, labels in ([batch] if is_one else batch)
-            ]
-            yield placed[0] if is_one else placed
+            yield from ahead.start(partial(place, batch, device, table))
+        yield from ahead.rest()
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -249,9 +265,51 @@ def iterate_batches(batches: TorchDataset, numbers: range, device: torch.device,
         del iterator  # ends the workers, which ignore signals, even where a traceback keeps this frame
 
 
-def to_device(samples: Tensor, device: torch.device) -> Tensor:
-    """Samples as a network takes them: on the device, float32, channels last."""
-    return to_layout(samples.to(device, non_blocking=True).float(), channels_last=True)
+class OneAhead:
+    """Batches on their way to a GPU: each starts, on a stream of its own, before the one before it is handed over."""
+
+    def __init__(self, device: torch.device):
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.waiting: list[Any] = []
+
+    def start(self, make: Callable[[], Any]) -> list[Any]:
+        """Start what `make` gives, and return what is ready; without a GPU that is the same."""
+        if self.stream is None:
+            return [make()]
+        with torch.cuda.stream(self.stream):
+            started = make()
+        ready = self.rest()
+        self.waiting = [started]
+        return ready
+
+    def rest(self) -> list[Any]:
+        """What was started and not handed over yet."""
+        ready, self.waiting = self.waiting, []
+        if self.stream is not None:
+            torch.cuda.current_stream().wait_stream(self.stream)
+            for tensor in tree_leaves(ready):
+                tensor.record_stream(torch.cuda.current_stream())
+        return ready
+
+
+def place(batch: Any, device: torch.device, table: Tensor | None = None) -> Any:
+    """A batch (samples, labels) on the device, or a list of them."""
+    if not batch or not isinstance(batch[0], Tensor):  # a list of shards, and a process may have none
+        return [place(shard, device, table) for shard in batch]
+    samples, labels = batch
+    return to_device(samples, device, table), labels.to(device, non_blocking=True)
+
+
+def to_device(samples: Tensor, device: torch.device, table: Tensor | None = None) -> Tensor:
+    """Samples as a network takes them: on the device, float32, channels last.
+
+    table:  on the device: the value of each byte of each channel, float32 [C, 256]; None: numbers are what they are
+    """
+    samples = to_layout(samples.to(device, non_blocking=True), channels_last=True)
+    if table is None:
+        return samples.float()
+    row = torch.arange(0, table.numel(), table.shape[1], dtype=torch.int32, device=device)
+    return to_layout(table.flatten()[samples + row[:, None, None]], channels_last=True)
 
 
 class TimedIterator:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ..models import Network
+from ..models.calls import is_recomputing
 from ..models.chain import TimeDropout
-from ..models.layers import is_recomputing, is_usual_norm
+from ..models.conv_norm import is_usual_norm
 from .distributed import ALONE, World
 
 T = TypeVar("T")

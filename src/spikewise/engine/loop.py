@@ -16,37 +16,37 @@ from ..config import Config, Model, to_json
 from ..data import Dataset
 from ..progress import MinuteLines
 from ..wording import count
-from .agreement import require_same_setup, require_same_state
+from .agreement import describe_mixed_machines, require_same_setup, require_same_state, require_shards
 from .build import choose_device, choose_precision, load_run_data
 from .console import Console
-from .distributed import World, joined
+from .deferred import begin_training
+from .distributed import World, joined, world_size
 from .errors import Interrupted
 from .evaluate import Score, evaluate_network
 from .finetune import adopt_network, describe_weights
 from .loader import ShardBatches, TimedIterator, TrainingBatches, fit_workers, iterate_batches, resolve_num_workers
 from .memory.allocator import disable_heap_trim
 from .memory.out_of_memory import step_or_oom_hint
-from .metrics import Result, append_epoch_metrics, best_epoch_metrics, read_result
+from .metrics import Result, append_epoch_metrics, read_result
 from .preflight import check_first_batch, checkpoint_bytes, require_disk, require_stop_epoch
 from .restart import Stop, forget_stop, is_begun, leave_stop, obey_stop
 from .run import checkpoint
 from .run.background import Background
-from .run.fingerprint import describe_changes, run_fingerprint
 from .run.folder import (
-    CHECKPOINTS,
     CONFIG,
     METRICS,
     PROBE,
     TIMING,
     append,
+    clear,
     create,
     file_size,
     locked,
     read_config,
-    read_lines,
     record_resume,
     require_empty,
 )
+from .saving import restore_checkpoint, save_checkpoint
 from .step import EpochMeter, TrainState
 from .tensorboard import TensorBoard
 from .unused_fields import require_used
@@ -86,24 +86,27 @@ def train(
     config = choose_precision(config, torch_device)
     if config.weights and config.model == Model():
         config = adopt_network(config)
+    require_shards(world_size(), config)  # each rank by itself: one that ends while others connect would be all they tell
     with joined(torch_device) as world:
         require_same_setup(world, "train", config)
         if world.tell(lambda: str(is_begun(run, config, world.launch))) == "True":
             return go_on(world, run, config, torch_device, num_workers, quiet, stop_epoch)
         data, held_out = load_run_data(config, "train", world), load_held_out(config, world)
-        state = TrainState(config, data, torch_device, fresh=True, world=world)
+        state = begin_training(config, data, torch_device, fresh=True, world=world)
         require_same_state(state)
         check_first_batch(state)
         if world.is_first:
             require_disk(state, run)
         console = Console(quiet or not world.is_first)
+        is_new = not run.exists()
         with locked(run, console.line) if world.is_first else nullcontext():
             if world.is_first:
                 require_empty(run)  # another process may have come and gone meanwhile
-                create(run, config, torch_device, describe_weights(config), world)
-            if config.weights:
-                save_checkpoint(state, run, console)  # from here on the run does not need their file
-            with told_where_to_go_on(run):
+            with taken_back_unless_begun(state, run, is_new=is_new):
+                if world.is_first:
+                    create(run, config, torch_device, describe_weights(config), world)
+                if config.weights:
+                    save_checkpoint(state, run, console)  # from here on the run does not need their file
                 return run_epochs(state, held_out, run, num_workers, quiet, stop_epoch)
 
 
@@ -137,6 +140,7 @@ def resume(
     config = dataclasses.replace(config, imports=imports or config.imports)
     torch_device = choose_device(device)
     num_workers = resolve_num_workers(workers, torch_device)
+    require_shards(world_size(), config)  # each rank by itself: one that ends while others connect would be all they tell
     with joined(torch_device) as world:
         if epochs is not None and epochs != config.optim.epochs:
             before = config.optim.epochs
@@ -159,7 +163,7 @@ def go_on(
     console = Console(quiet or not world.is_first)
     obey_stop(world, run)
     data, held_out = load_run_data(config, "train", world), load_held_out(config, world)
-    state = TrainState(config, data, device, world=world)
+    state = begin_training(config, data, device, world=world)
     with locked(run, console.line) if world.is_first else nullcontext():
         saved = restore_checkpoint(state, run, console)
         require_same_state(state)
@@ -189,17 +193,39 @@ def reopen(state: TrainState, run: Path, saved: checkpoint.CheckpointState | Non
     if differences:
         changes = "; ".join(differences)
         console.line(f"resumed on a different setup ({changes}): no longer bit-identical to an uninterrupted run")
+    elif state.device.type == "cuda" and not config.optim.deterministic:
+        console.line("on a GPU without --optim.deterministic the last digits may differ from those of an uninterrupted run")
     elif processes != world.size:
         console.line(f"processes {processes} -> {world.size}: the same run, bit for bit")
 
 
 @contextmanager
-def told_where_to_go_on(run: Path) -> Iterator[None]:
-    """A full disk, told with the way on."""
+def taken_back_unless_begun(state: TrainState, run: Path, *, is_new: bool) -> Iterator[None]:
+    """A new run that fails before the end of its first step leaves nothing behind; a later one is told the way on.
+
+    is_new:  whether the folder itself was made for it
+    """
+    try:
+        with told_where_to_go_on(run, state):
+            yield
+    except Exception:
+        if state.world.is_first and not state.steps_done:
+            clear(run)
+            if is_new:
+                run.rmdir()
+        raise
+
+
+@contextmanager
+def told_where_to_go_on(run: Path, begun: TrainState | None = None) -> Iterator[None]:
+    """A full disk, told with the way on.
+
+    begun:  a new run, which goes on once it has done a step; None: it was begun before
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or (begun and not begun.steps_done):
             raise
         message = f"{error.strerror}: make room, then go on with spikewise train --resume {run}"
         raise OSError(error.errno, message) from None
@@ -232,6 +258,8 @@ def run_epochs(
         for shards in batches:
             loss = step_or_oom_hint(state, shards)
             writer.check()
+            while state.notes:
+                console.line(state.notes.pop(0))
             if state.probe_record and board is not None:
                 append(run / PROBE, state.probe_record)
                 board.add_probe(state.probe_record)
@@ -272,6 +300,8 @@ def opening_lines(state: TrainState, held_out: dict[str, Dataset]) -> Iterator[s
         yield f"{count(len(held_out['validation'].labels), 'sample')} held out for validation choose the best epoch"
     if state.config.weights and not state.steps_done:
         yield f"begins with {state.begins_with}"
+    if mixed := describe_mixed_machines(state):
+        yield mixed
 
 
 def score_epoch(state: TrainState, data: Dataset, num_workers: int, quiet: bool) -> Score:
@@ -314,102 +344,3 @@ def run_header(state: TrainState) -> str:
         f"({optim.lr:g} per {optim.lr_batch}), {optim.precision}, {state.device}, "
         f"{checkpoint_bytes(state) / 1e6:,.1f} MB on disk"
     )
-
-
-def save_checkpoint(state: TrainState, run: Path, console: Console | None = None, writer: Background | None = None) -> None:
-    """Write a checkpoint, update the links `last` and `best`, and remove the checkpoints that are not kept: rank 0 does.
-
-    writer:  writes while training goes on; None: all is on the disk on return
-    """
-    if not state.world.is_first:
-        return
-    if writer is not None:
-        writer.wait()  # one copy in memory at a time
-    saved = checkpoint.CheckpointState(
-        step=state.steps_done,
-        meter=vars(state.meter),
-        metrics_bytes=file_size(run / METRICS),
-        timing_bytes=file_size(run / TIMING),
-        probe_bytes=file_size(run / PROBE),
-        run=run_fingerprint(state.config, state.data.labels),
-        scaler=state.scaler.state_dict() if state.scaler.is_enabled() else None,
-    )
-    snapshot = checkpoint.snapshot(state.eval_net, state.net, state.optimizer, saved)
-    lines = read_lines(run / METRICS)  # now: the thread must not see later ones
-    best_step = best_epoch_metrics(lines)["step"] if state.config.retention.best and lines else None
-    write = partial(write_checkpoint, state, run / CHECKPOINTS, snapshot, best_step, console)
-    if writer is None:
-        write()
-    else:
-        writer.start(write)
-
-
-def write_checkpoint(
-    state: TrainState, folder: Path, snapshot: checkpoint.Snapshot, best_step: int | None, console: Console | None
-) -> None:
-    """The part of `save_checkpoint` that goes to the disk: of `state` it reads what no step changes."""
-    keep = state.config.retention
-    newest = checkpoint.write(folder, snapshot)
-    links = disk.point(folder / "last", newest.name)
-    paths = checkpoint.list_checkpoints(folder)
-    kept = set(paths[-keep.last :])
-    if best_step is not None and (best := checkpoint.path_of_step(folder, best_step)).is_dir():
-        kept.add(best)
-        disk.point(folder / "best", best.name)
-    if keep.every_epochs:
-        every = keep.every_epochs * state.order.steps_per_epoch
-        kept |= {path for path in paths if checkpoint.step_number(path) % every == 0}
-    checkpoint.prune(folder, kept)
-    if not links and not state.told_of_links and console is not None:
-        state.told_of_links = True
-        console.line(f"{folder}: no symbolic links here; last and best are files that hold the name of a checkpoint")
-
-
-def restore_checkpoint(state: TrainState, run: Path, console: Console) -> checkpoint.CheckpointState | None:
-    """Load the newest intact checkpoint, of which rank 0 tells the others, into `state`; None if there is none yet.
-
-    Raises:  ValueError as `choose_checkpoint`; FileNotFoundError where a machine does not see the run folder of rank 0
-    """
-    name = state.world.tell(lambda: choose_checkpoint(state, run, console))
-    if not name:
-        return None
-    path = run / CHECKPOINTS / name
-    if not path.is_dir():
-        raise FileNotFoundError(f"no {path} on this machine; all machines of a run need its folder on a file system they share")
-    saved = checkpoint.load(path, state.eval_net, state.net, state.optimizer)
-    state.steps_done, state.meter = saved.step, EpochMeter(**saved.meter)  # type: ignore[arg-type]
-    if saved.scaler:
-        state.scaler.load_state_dict(saved.scaler)
-    console.line(f"resumed {run} after step {state.steps_done} of {state.num_steps}")
-    return saved
-
-
-def choose_checkpoint(state: TrainState, run: Path, console: Console) -> str:
-    """The name of the newest intact checkpoint, "" if there is none yet; corrupt newer ones are removed.
-
-    Raises:  ValueError for a checkpoint of another run, or when all checkpoints of a run are lost
-    """
-    path, skipped = checkpoint.latest_valid(run / CHECKPOINTS)
-    for corrupt, reason in skipped.items():
-        console.line(f"skipped {corrupt.name}: {reason}")
-    if path is None:
-        epochs = len(read_lines(run / METRICS))
-        if epochs > 1:  # the first epoch's line is written before its checkpoint
-            raise ValueError(
-                f"{run} has {count(epochs, 'epoch')} in {METRICS} but no intact checkpoint: restore one, or begin a new run"
-            )
-        if state.config.weights:
-            raise ValueError(
-                f"{run} has no intact checkpoint, not even that of its first weights: begin a new run with --weights"
-            )
-        console.line(f"{run} has no intact checkpoint: starting over")
-        return ""
-    fingerprint = checkpoint.read_state(path).get("run")
-    if changes := describe_changes(fingerprint, run_fingerprint(state.config, state.data.labels)):
-        raise ValueError(
-            f"{run} was changed since its checkpoint of step {checkpoint.step_number(path)}: {', '.join(changes)}; "
-            "undo that, or begin a new run"
-        )
-    for corrupt in skipped:  # they would count as the newest
-        disk.remove_tree(corrupt)
-    return path.name

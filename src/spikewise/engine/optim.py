@@ -4,14 +4,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn, optim
+import torch
+from torch import Tensor, nn, optim
 
 from ..config import Optim
 from ..models import Network
 
 
-def build_optimizer(config: Optim, net: Network) -> optim.Optimizer:
+def build_optimizer(config: Optim, net: Network, *, on_device: bool = False) -> optim.Optimizer:
     """The optimiser of a run, with weight decay for convolutions and linear layers only: not for norms, biases and tau.
+
+    on_device:  a step reads its learning rate and whether it is to change anything (`found_inf`) on the device: PyTorch's fused
+                optimisers, which round differently from the others
 
     A group's `scale` is its learning rate as a multiple of the scheduled one: `plif_lr_multiplier` for PLIF's w, `head_lr` for
     the last layer, else 1. Frozen parameters are in none.
@@ -32,9 +36,21 @@ def build_optimizer(config: Optim, net: Network) -> optim.Optimizer:
         group(False, config.head_lr, lambda p: p.dim() <= 1 and id(p) in head),
     ]
     groups = [group for group in all_groups if group["params"]]
-    if config.optimizer == "sgd":
-        return optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.nesterov)
-    return {"adam": optim.Adam, "adamw": optim.AdamW}[config.optimizer](groups, lr=config.peak_lr)
+    if not on_device:
+        if config.optimizer == "sgd":
+            return optim.SGD(groups, lr=config.peak_lr, momentum=config.momentum, nesterov=config.nesterov)
+        return {"adam": optim.Adam, "adamw": optim.AdamW}[config.optimizer](groups, lr=config.peak_lr)
+    device = next(net.parameters()).device
+    for each in groups:
+        each["lr"] = torch.zeros((), device=device)
+    if config.optimizer != "sgd":
+        kind = {"adam": optim.Adam, "adamw": optim.AdamW}[config.optimizer]
+        return kind(groups, fused=True, capturable=device.type == "cuda")
+    optimizer = optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    if config.momentum:  # a first step that leaves everything as it is must find them
+        for p in learned.values():
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
 
 
 def learning_rate(config: Optim, step: int, steps_per_epoch: int) -> float:
@@ -52,4 +68,7 @@ def learning_rate(config: Optim, step: int, steps_per_epoch: int) -> float:
 def set_learning_rate(optimizer: optim.Optimizer, lr: float) -> None:
     """Set the scheduled learning rate of a step; each group gets it times its `scale`."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["scale"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr * group["scale"])
+        else:
+            group["lr"] = lr * group["scale"]

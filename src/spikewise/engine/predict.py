@@ -16,9 +16,11 @@ from ..data.input_spec import InputSpec, name_of
 from ..models import Network
 from ..models.network import INPUT_ADVICE, require_positive
 from ..models.weights import load_pretrained
+from ..wording import option
 from .build import choose_device, weights_channels_last
-from .evaluate import is_run, load_run
+from .evaluate import load_run
 from .loader import to_device
+from .run.folder import is_run
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Predictor:
         require_positive(batch=batch, top=top, **({} if T is None else {"T": T}))
         self.device, self.batch, self.top = choose_device(device), batch, top
         if isinstance(weights, Network) and overrides:
-            raise ValueError(f"{min(overrides)} is for weights files; the network is built already")
+            raise ValueError(f"{option(min(overrides))} is for weights files; the network is built already")
         if isinstance(weights, Network):
             net = copy.deepcopy(weights)
         else:
@@ -70,7 +72,7 @@ class Predictor:
         self.spec: InputSpec = net.input_spec
         if T is not None:
             if self.spec.kind == "events":
-                raise ValueError(f"T={T} is for images; recordings are cut into frames as in training")
+                raise ValueError(f"{option('T', T)} is for images; recordings are cut into frames as in training")
             net.T = T
 
     def __call__(self, sources: Iterable[Any]) -> Iterator[Prediction]:

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from ..config import Config
-from ..wording import count
-from .loader import ShardBatches, TrainingBatches, to_device
+from ..wording import count, option
+from .loader import ShardBatches, TrainingBatches, place
 from .step import TrainState
 
 
@@ -14,7 +14,7 @@ def require_stop_epoch(stop_epoch: int | None, epochs_done: int, config: Config)
     epochs = config.optim.epochs
     if stop_epoch is not None and not epochs_done < stop_epoch <= epochs:
         raise ValueError(
-            f"stop_epoch={stop_epoch} is out of range; use {epochs_done + 1} to {epochs}: "
+            f"{option('stop_epoch', stop_epoch)} is out of range; use {epochs_done + 1} to {epochs}: "
             f"{epochs_done} of {count(epochs, 'epoch')} are done"
         )
 
@@ -22,7 +22,7 @@ def require_stop_epoch(stop_epoch: int | None, epochs_done: int, config: Config)
 def check_first_batch(state: TrainState) -> None:
     """Refuse samples that the network can't take."""
     batches = TrainingBatches(state.config, state.data, state.order)
-    samples = to_device(ShardBatches(batches, state.world.rank, state.world.size)[0][0][0], state.device)
+    ((samples, _), *_) = place(ShardBatches(batches, state.world.rank, state.world.size)[0][:1], state.device, batches.table)
     state.net.check_input(samples, dims=(4, 5))
     if len(state.order.batch_indices(state.order.steps_per_epoch - 1)) == 1:
         # batch norm may need more than one value, deep down where an image has become a pixel

@@ -1,10 +1,13 @@
 """SIGINT, SIGTERM and those by which batch systems warn: a run saves before it ends."""
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+SECONDS_TO_SAVE = 25  # for ranks whose launcher is gone: as long as a launcher that stops gives them
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -43,3 +46,25 @@ class StopSignals:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def stopped_with_parent() -> Iterator[None]:
+    """While open, the end of the parent, which cannot pass a signal on when it is killed, is a SIGTERM to this process; and
+    `SECONDS_TO_SAVE` later its own end.
+    """
+    parent, closed = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while os.getppid() == parent:  # that of an orphan is another one, on Linux and elsewhere
+            if closed.wait(1):
+                return
+        os.kill(os.getpid(), signal.SIGTERM)
+        if not closed.wait(SECONDS_TO_SAVE):
+            os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        closed.set()

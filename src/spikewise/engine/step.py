@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, optim
 
 from ..config import Config
 from ..data import Dataset
@@ -18,7 +18,7 @@ from ..models.recorder import record_activity, step_summary
 from .build import autocast, build_network, describe_input
 from .chance import drawn_from
 from .distributed import ALONE, World
-from .ema import update_ema
+from .ema import ema_weight, update_ema
 from .errors import NonFiniteError
 from .finetune import frozen_modules, load_initial_weights
 from .loader import build_order, compact_sample, stack_samples, to_device
@@ -64,6 +64,7 @@ class TrainState:
     fresh:         whether this is the begin of a run: weights that the config names are loaded
     ema_net:       moving average of the weights; None without `optim.ema_decay`
     steps_done:    since the start of training; the next step's number, counted from 0
+    notes:         what the user should know of how the steps are done; told once
     probe_record:  the line for probe.jsonl, of the last step if that one was probed; else empty
     world:         the processes that share the shards of each step; everything here is the same in all of them
     signals:       what asks the run to stop: after each step all processes know it
@@ -87,7 +88,7 @@ class TrainState:
         self.joint_norms = config.optim.norm_over == "batch" and config.optim.shards > 1
         if self.joint_norms:
             require_usual_norms(self.net)
-        self.optimizer = build_optimizer(config.optim, self.net)
+        self.optimizer = self.build_optimizer()
         self.ema_net = self.copy_net() if config.optim.ema_decay else None
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.optim.precision == "float16")
         self.buffers = BufferSnapshot(self.net)
@@ -96,9 +97,13 @@ class TrainState:
         self.steps_done = 0
         self.meter = EpochMeter()
         self.probe_record: dict[str, Any] = {}
+        self.notes: list[str] = []
 
     def build_net(self) -> Network:
         return build_network(self.config, self.data).to(self.device)
+
+    def build_optimizer(self) -> optim.Optimizer:
+        return build_optimizer(self.config.optim, self.net)
 
     def copy_net(self) -> Network:
         return copy.deepcopy(self.net)
@@ -122,14 +127,26 @@ class TrainState:
 
         Raises:  NonFiniteError before any weight changes, with the running statistics restored
         """
-        every = self.config.retention.probe_every_steps
-        probing = every and (self.steps_done + 1) % every == 0 and self.net.spiking
         loss_scale = self.scaler.get_scale()  # the optimiser's step may change it
-        scores, watches = self.optimize(shards, probing=bool(probing))
+        scores, watches = self.optimize(shards, probing=self.is_probed())
         self.probe_record = {"step": self.steps_done + 1, **step_summary(self.net, watches, loss_scale)} if watches else {}
         self.meter.add(scores)
         self.steps_done += 1
         return sum_in_order(scores[:, 0]) / sum_in_order(scores[:, 2])
+
+    def is_probed(self) -> bool:
+        """Whether the next step is recorded for probe.jsonl."""
+        every = self.config.retention.probe_every_steps
+        return bool(every) and (self.steps_done + 1) % every == 0 and self.net.spiking
+
+    def look(self) -> None:
+        """Have `meter` complete and every step checked: it is so after each step, but where steps don't wait for the device."""
+
+    def set_training_mode(self) -> None:
+        """All that learns, in training; what is frozen is not."""
+        self.net.train()
+        for module in self.frozen:
+            module.eval()
 
     def optimize(self, shards: list[Shard], *, probing: bool) -> tuple[Tensor, Any]:
         """Forward and backward of every shard, and a step of the optimiser; `shard_score` of each shard of the whole batch, and
@@ -138,9 +155,7 @@ class TrainState:
         config, world = self.config.optim, self.world
         self.meter.learning_rate = learning_rate(config, self.steps_done, self.order.steps_per_epoch)
         set_learning_rate(self.optimizer, self.meter.learning_rate)
-        self.net.train()
-        for module in self.frozen:
-            module.eval()
+        self.set_training_mode()
         self.buffers.save()
         parameters = [p for p in self.net.parameters() if p.requires_grad]
         exact = config.gradient_sum == "exact"
@@ -268,7 +283,7 @@ class TrainState:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.ema_net is not None:
-            update_ema(self.ema_net, self.net, decay=config.ema_decay, step=self.steps_done)
+            update_ema(self.ema_net, self.net, ema_weight(config.ema_decay, self.steps_done))
 
     def raise_non_finite(self, problem: str, shards: list[Shard]) -> None:
         """Restore the running statistics, find where it went wrong, and raise."""

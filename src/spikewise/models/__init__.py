@@ -6,10 +6,11 @@ Public: what `__all__` names here, the modules `layers`, `residual` and `membran
 
 from ..kernels import CONNECT
 from .membrane_shortcut import MSBlock
-from .network import Network, stream
+from .network import Network
 from .registry import MODELS, build_model, cifar_entry, event_entry, imagenet_entry
 from .residual import Block, PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
 from .stream import StreamState, map_states
+from .streaming import stream
 
 __all__ = [
     "CONNECT",

@@ -93,13 +93,13 @@ class ChainNet(Network):
     def forward_features(self, x: Tensor, states: NeuronStates | None, taken: dict[int, Tensor]) -> Tensor:
         stage = 0
         for layer in self.layers:
-            if isinstance(layer, nn.AvgPool2d | MaxPool):
+            if isinstance(layer, (nn.AvgPool2d, MaxPool)):
                 x = pool_framewise(layer, x)
             elif isinstance(layer, nn.Conv2d):
                 x = framewise(layer, x)
             else:
                 x = self.forward_stage([layer], x, states)
-            if isinstance(layer, ConvNormFire | Fire):
+            if isinstance(layer, (ConvNormFire, Fire)):
                 stage += 1
                 if stage in taken:
                     taken[stage] = x

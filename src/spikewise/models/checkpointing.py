@@ -30,7 +30,7 @@ def checkpointed(segment: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`segment(x)`; for backward x alone is kept, as bit planes where it has them.
 
     Gradients are the same to the bit, also where a part of the user's own draws random numbers, which are drawn again; running
-    statistics move once (`layers.is_recomputing`).
+    statistics move once (`calls.is_recomputing`).
     """
     found = known(x)
     if found is None or found.planes is None:

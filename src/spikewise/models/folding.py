@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from .layers import is_watched
+from .calls import is_watched
 from .network import Network
 
 

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from ..kernels import CONNECT
+from ..wording import option
 from .key_maps import published_names, torchvision_names
 from .network import Network
 from .resnet import BOTTLENECK_DEPTHS, IMAGENET_DEPTHS
 
+OWN_CLASS = "a network of your own class is built by that class, and takes them by net.load_state_dict(torch.load(FILE))"
 Infer = Callable[[dict[str, Tensor], dict[str, Any], dict[str, Any]], dict[str, Any]]
 
 
@@ -25,7 +27,9 @@ def detect_layout(tensors: dict[str, Tensor]) -> tuple[Infer, Callable[[Network]
         return infer_torchvision, torchvision_names
     if {"stem.conv.weight", "stage1.widen.conv.weight", "layers.0.conv.weight", "layers.1.weight"} & set(tensors):
         return infer_native, lambda net: {name: name for name in net.state_dict()}
-    raise ValueError(f"these tensor names belong to no network known here: {summarize_names(list(tensors))}")
+    raise ValueError(
+        f"its tensors are those of no network that build_model makes: {summarize_names(list(tensors))}; {OWN_CLASS}"
+    )
 
 
 def infer_published_resnet(tensors: dict[str, Tensor], metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +68,9 @@ def infer_published_event_net(
     if isinstance(arguments.get("T"), int):
         spec["T"] = arguments["T"]
     if not any(name.endswith(".w") for name in tensors) and "neuron" not in overrides:
-        raise ValueError("its neurons have no parameters, so they are no PLIF; pass neuron='IF' or neuron='LIF' with its tau")
+        raise ValueError(
+            f"its neurons have no parameters, so they are no PLIF; say which: {option('neuron', 'IF', 'LIF')}, LIF with its tau"
+        )
     if stages == [[64, 4], [128, 3]]:
         return spec | {"name": "sew_wide7b"} | infer_connect(metadata, overrides)
     if len(stages) != 1 or stages[0][0] != 32 or stages[0][1] < 1:
@@ -76,7 +82,8 @@ def infer_published_event_net(
     if str(arguments.get("model", "")).lower().startswith("plain") or overrides.get("name") == "plain_7b":
         return spec | {"name": "plain_7b"}
     if "name" not in overrides and not has_connect(metadata, overrides):
-        raise ValueError("a Plain and a SEW network have the same tensor names; pass name='plain_7b', or connect= (SEW)")
+        either = f"{option('name', 'plain_7b')}, or of a SEW network {option('connect', *CONNECT)}"
+        raise ValueError(f"a Plain and a SEW network have the same tensor names; say which: {either}")
     return spec | {"name": "sew_7b"} | infer_connect(metadata, overrides)
 
 
@@ -88,7 +95,10 @@ def infer_torchvision(tensors: dict[str, Tensor], metadata: dict[str, Any], over
 def infer_native(tensors: dict[str, Tensor], metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """Our own names without a header: a bare state dict."""
     if "name" not in overrides:
-        raise ValueError("these are spikewise's own names without its header; pass name=, and what else build_model was given")
+        raise ValueError(
+            "it holds tensors alone, named as our layers are; of a network of build_model, say which: "
+            f"{option('name', 'sew_resnet18')}, for example, and what else build_model was given; {OWN_CLASS}"
+        )
     convolutions = [name for name in tensors if name.startswith("layers.") and tensors[name].dim() == 4]
     if convolutions:  # a chain, whose head has weights, or is a vote of ten
         votes = "fc.weight" not in tensors
@@ -106,7 +116,7 @@ def has_connect(metadata: dict[str, Any], overrides: dict[str, Any]) -> bool:
 def infer_connect(metadata: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """g, which no tensor name tells: from the script's arguments (upper or lower case), or else from the caller."""
     if not has_connect(metadata, overrides):
-        raise ValueError(f"the file doesn't tell how blocks connect; pass connect={' or '.join(repr(g) for g in CONNECT)}")
+        raise ValueError(f"the file doesn't tell how blocks connect; say it: {option('connect', *CONNECT)}")
     told = metadata.get("args", {}).get("connect_f")
     return {"connect": told.upper()} if isinstance(told, str) else {}
 

@@ -1,29 +1,25 @@
-"""The layers all networks are made of: a convolution, its batch norm, and what fires behind them.
+"""The layers all networks are made of: neurons, alone or behind a convolution and its norm, and pooling.
 
 Public: what `__all__` names; docs/own_networks.md builds networks of it.
 """
 
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
 
 from ..kernels import NeuronParams, NormParams, get_backend
 from ..kernels.connect import ConnectFn, max_connected_value
-from ..kernels.packing import flatten_time, known, note, note_planes, unflatten_time
-from ..kernels.reference import compute_dtype, norm_stats, scale_and_shift
+from ..kernels.packing import known, note, note_planes
+from ..kernels.reference import compute_dtype
 from ..kernels.spec import PoolWindow
-from ..kernels.spike_conv import spike_conv
-from ..neurons import Neuron, StateCell, neuron_kind
+from ..neurons import Neuron, neuron_kind
 from ..neurons.neuron import require_currents
+from .calls import is_plain, takes_states
+from .conv_norm import ConvNorm, ConvNormReLU, SpikeConv, SpikeConvNorm, is_usual_norm, norm_params, require_batch_norm_size
+from .spiking_layer import NeuronFactory, SpikingLayer, framewise
 from .stream import NeuronStates
-from .threshold_norm import ThresholdNorm2d
 
 __all__ = [
     "ConvNorm",
@@ -38,21 +34,6 @@ __all__ = [
     "SpikingSequential",
     "framewise",
 ]
-
-NeuronFactory = str | Callable[..., Neuron]  # a name in NEURONS, or a class or function that makes a layer's neurons
-
-
-def framewise(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a stateless module to every frame at once.
-
-    Shapes:  x [T, N, C, H, W] or [T, N, F], which the module sees as [T*N, ...] (no copy); images [N, C, H, W] as they are
-    Raises:  ValueError for neurons, which must see time, and for a sequence of no frames
-    """
-    if isinstance(module, Neuron | SpikingLayer):
-        raise ValueError(f"{type(module).__name__} has a state over time: call it with the sequence, not frame by frame")
-    if x.dim() != 4 and not len(x):
-        raise ValueError(f"given {list(x.shape)}, a sequence of no frames; T must be at least 1")
-    return module(x) if x.dim() == 4 else unflatten_time(module(flatten_time(x)), x.shape[0])
 
 
 class LayerOwner(nn.Module):
@@ -72,13 +53,6 @@ class LayerOwner(nn.Module):
         super().__setattr__(name, value)
 
 
-@functools.cache
-def takes_states(forward: Callable) -> bool:
-    """Whether a module with this forward hands on the states of neurons in a stream."""
-    parameters = inspect.signature(forward).parameters.values()
-    return any(parameter.name == "states" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-
-
 def run_block(block: Any, x: Tensor, states: NeuronStates | None) -> Tensor:
     """A block of a stage, or what a user put in its place: PyTorch's own modules see every frame, others the sequence.
 
@@ -96,138 +70,6 @@ def run_block(block: Any, x: Tensor, states: NeuronStates | None) -> Tensor:
     if states is not None and (not isinstance(block, nn.Module) or takes_states(type(block).forward)):
         return block(x, states=states)
     return block(x)
-
-
-class SpikeConv(nn.Conv2d):
-    """nn.Conv2d, by the convolution of `kernels`; square windows. (A bias is there once batch norm is folded.)"""
-
-    def forward(self, input: Tensor) -> Tensor:
-        if input.dtype != self.weight.dtype and not torch.is_autocast_enabled(input.device.type):
-            raise ValueError(f"given {input.dtype}, but the weights are {self.weight.dtype}; use .to(...) or autocast")
-        usual = self.groups == 1 and self.dilation == (1, 1) and self.padding_mode == "zeros" and self.bias is None
-        if not usual or len({*self.stride}) > 1 or len({*self.padding}) > 1:
-            return super().forward(input)
-        return spike_conv(input, self.weight, self.stride[0], int(self.padding[0]))
-
-
-class NormGroup(Protocol):
-    """Batches whose batch norms take their statistics over all of them: here one of them meets the others.
-
-    moves_statistics:  whether this one moves the running statistics
-    """
-
-    moves_statistics: bool
-
-    def combine(self, norm: nn.Module, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, int | Tensor]:
-        """Mean and biased variance [C] over all batches, given those of this one and the values per channel they are of;
-        gradients flow through them to all batches.
-        """
-
-
-class ConvNorm(nn.Module):
-    """Convolution and batch norm: a current, no spikes.
-
-    Shapes:  x [T, N, C, H, W] or [N, C, H, W] -> the same with `out_channels`, and H, W divided by `stride`, rounded up
-    kernel_size:  in pixels; the padding is kernel_size // 2, which keeps the size where it is odd
-    conv, norm:   the parts, an nn.Conv2d without bias and an nn.BatchNorm2d, or what you put in their place
-    """
-
-    conv_class = nn.Conv2d
-    norm: Any  # a batch norm, or what a user put in its place
-    norm_group: NormGroup | None = None  # while the norm takes its statistics over more than what the layer is given
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
-        super().__init__()
-        self.conv = self.conv_class(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: Tensor, states: NeuronStates | None = None) -> Tensor:
-        return self.normalize(framewise(self.conv, x))
-
-    def normalize(self, y: Tensor) -> Tensor:
-        """What `norm` makes of every frame of y."""
-        if self.norm.training and isinstance(self.norm, nn.modules.batchnorm._BatchNorm):
-            if self.norm_group is not None:
-                return self.normalize_in_group(y, self.norm_group)
-            require_batch_norm_size(y)
-        with buffers_kept(self.norm.modules()):
-            return framewise(self.norm, y)
-
-    def normalize_in_group(self, y: Tensor, group: NormGroup) -> Tensor:
-        """What the norm, a usual one, makes of y with the statistics of all batches of the group."""
-        mean, variance, count = group.combine(self.norm, *norm_stats(y, y.dim() - 3), y.numel() // y.shape[-3])
-        self.move_running_stats(mean, variance, count)
-        scale, shift, _ = scale_and_shift(norm_params(self.norm)._replace(mean=mean, variance=variance))
-        return (y.to(scale.dtype) * scale[:, None, None] + shift[:, None, None]).to(y.dtype)
-
-    def move_running_stats(self, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
-        """Once per step: not where activations are computed again, and by one batch of a group."""
-        if not is_recomputing() and (self.norm_group is None or self.norm_group.moves_statistics):
-            update_running_stats(self.norm, mean, variance, count)
-
-
-def norm_params(norm: nn.BatchNorm2d | ThresholdNorm2d) -> NormParams:
-    """What a kernel must know of a usual norm, but its statistics."""
-    weight = norm.scaled_weight if isinstance(norm, ThresholdNorm2d) else norm.weight
-    return NormParams(weight, norm.bias, norm.eps)
-
-
-def is_usual_norm(norm: nn.Module) -> bool:
-    """Whether a norm is one of ours, as built and seen by nobody, so that others may compute what it would."""
-    ours = is_plain(norm, nn.BatchNorm2d) or is_plain(norm, ThresholdNorm2d)
-    return ours and norm.affine and norm.track_running_stats and norm.momentum is not None  # type: ignore[return-value]
-
-
-class SpikeConvNorm(ConvNorm):
-    """The same, of spikes."""
-
-    conv_class = SpikeConv
-
-
-class ConvNormReLU(ConvNorm):
-    """Convolution, batch norm, and a rectifier: the layer of the ReLU twins. `current` is added before it."""
-
-    def forward(self, x: Tensor, states: NeuronStates | None = None, *, current: Tensor | None = None) -> Tensor:
-        y = self.normalize(framewise(self.conv, x))
-        return torch.relu(y if current is None else y + current)
-
-
-class SpikingLayer(nn.Module):
-    """What layers with neurons have in common: how these are called, and where a stream keeps their state.
-
-    neuron:     the neurons, a Neuron or what you put in its place
-    spikes:     a place for hooks: what the neurons fired
-    packing:    whether training may keep outputs for backward as bit planes
-    state_key:  the name of these neurons' state in a stream: set when it begins
-    """
-
-    neuron: Any
-    spikes: nn.Module
-    state_key: str
-    packing: bool
-
-    def add_neurons(self, neuron: NeuronFactory) -> None:
-        self.neuron, self.spikes, self.state_key, self.packing = neuron_kind(neuron)(), nn.Identity(), "", True
-
-    def neuron_params(self) -> NeuronParams | None:
-        """What a kernel must know of the neurons; None where they must be called."""
-        return self.neuron.fusible_params() if isinstance(self.neuron, Neuron) and not is_watched(self.neuron) else None
-
-    def call_neurons(self, x: Tensor, states: NeuronStates | None) -> Tensor:
-        """What the neurons, whatever they are, make of the currents x."""
-        cell = self.cell_of(states, x.shape[1:], x.dtype)
-        if cell is None:
-            return self.neuron(x)
-        if not isinstance(self.neuron, Neuron) or not self.neuron.is_ours("forward"):
-            raise ValueError(
-                f"{self.state_key}: {type(self.neuron).__name__} has a forward of its own, without state between frames; "
-                "to stream, let it be a spikewise Neuron that says its step"
-            )
-        return self.neuron(x, cell=cell)
-
-    def cell_of(self, states: NeuronStates | None, shape: torch.Size, dtype: torch.dtype) -> StateCell | None:
-        """Where these neurons find their state, of currents of this shape per time step [N, ...]; None without a stream."""
-        return None if states is None else states.cell(self.state_key, shape, compute_dtype(dtype))
 
 
 class Fire(SpikingLayer):
@@ -460,56 +302,3 @@ def build_pool(kind: str, size: int, stride: int, padding: int, neuron: NeuronFa
     if kind == "avg":
         return nn.AvgPool2d(size, stride, padding)
     return MaxPool(size, stride, padding, backend="reference" if neuron is None else neuron_kind(neuron)().backend)
-
-
-@torch.no_grad()
-def update_running_stats(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
-    """Move the running statistics by `momentum` towards this batch's; the running variance is the unbiased one."""
-    running_mean, running_var, batches, momentum = norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.momentum
-    assert running_mean is not None and running_var is not None and batches is not None and momentum is not None
-    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-    running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
-    batches.add_(1)
-
-
-def is_watched(module: nn.Module) -> bool:
-    """Whether a call of this module is seen by hooks, its own or global ones."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or _has_any_global_hook()
-        or "parametrizations" in module._modules
-    )
-
-
-def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a call of this module is known to be one of `kind`, as built, and seen by nobody."""
-    return type(module) is kind and "forward" not in module.__dict__ and not is_watched(module)
-
-
-def is_recomputing() -> bool:
-    """Whether this forward runs inside backward, which computes checkpointed activations again."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-@contextmanager
-def buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """While activations are computed again, these modules work on copies of their buffers: statistics move once per step."""
-    before = [(part, dict(part._buffers)) for part in modules] if is_recomputing() else []
-    for part, buffers in before:
-        part._buffers.update({name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()})
-    try:
-        yield
-    finally:
-        for part, buffers in before:
-            part._buffers.update(buffers)
-
-
-def require_batch_norm_size(y: Tensor) -> None:
-    if y.numel() // y.shape[-3] < 2:
-        raise ValueError(
-            f"batch norm in training needs at least 2 values per channel, given {list(y.shape)}; "
-            "use a larger batch or image, or net.eval()"
-        )

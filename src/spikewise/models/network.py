@@ -1,8 +1,8 @@
-"""What all networks share: the check of the input, the head, and a stream of single frames; streams through any module."""
+"""What all networks share: the check of the input, the head, and a stream of single frames."""
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,22 +13,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..neurons import Neuron
-from ..wording import count
+from ..wording import count, option
+from .calls import buffers_kept
 from .checkpointing import Checkpointing, checkpointed, require_checkpointing
-from .layers import (
-    ConvNorm,
-    ConvNormFire,
-    Fire,
-    LayerOwner,
-    NeuronFactory,
-    NormGroup,
-    SpikingLayer,
-    buffers_kept,
-    run_block,
-    takes_states,
-)
+from .conv_norm import ConvNorm, NormGroup
+from .layers import ConvNormFire, Fire, LayerOwner, NeuronFactory, run_block
 from .residual import Block
 from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
+from .streaming import assign_state_keys, neurons, run_streamed, spiking_layers
 
 if TYPE_CHECKING:  # networks are built without readers of images and events
     from ..data.input_spec import InputSpec
@@ -48,6 +40,7 @@ class Network(LayerOwner):
 
     A network of your own sets `stem`, `stages` (an nn.ModuleList of lists of layers, blocks or modules of PyTorch),
     `num_features` and its last layer `fc`; or it says its own `forward_features`.
+    Layers that halve the image need `min_image_size` pixels: set it, and smaller images are refused in words.
     spiking:  whether there are neurons; a network without sees a still image once
     """
 
@@ -425,80 +418,14 @@ class Network(LayerOwner):
         if min(x.shape[-2:]) < self.min_image_size:
             least = self.min_image_size
             raise ValueError(
-                f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, as each block halves them: "
-                "pass a smaller num_blocks (--model.num-blocks)"
+                f"given {list(x.shape)}; this network needs at least {least} x {least} pixels, as its layers halve them"
+                + (f": use a smaller {option('num_blocks')}" if "num_blocks" in self.spec else "")
             )
         dtype = self.dtype
         if not x.is_floating_point():
             raise ValueError(f"given {x.dtype}; this network takes {dtype}: convert with x.float() and scale as in training")
         if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
             raise ValueError(f"given {x.dtype}, but the weights are {dtype}; use x.to({dtype}), net.to({x.dtype}) or autocast")
-
-
-def stream(module: nn.Module, frames: Tensor, states: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-    """See the next frames of a sequence through any module that is made of our layers.
-
-    Piece by piece, the outputs are those of `module(all frames)`, which starts from rest.
-
-    module:   called as module(frames, states=...), and hands `states` on to each spiking layer; a `Network` has `step`, too
-    Shapes:   frames [T, N, ...], any T of 1 or more
-    states:   what the last call returned, a dict of layers' names and their neurons' states; None at the first. It is not
-              changed, and has gradients where these are on (`map_states(torch.Tensor.detach, states)` ends them)
-    Returns:  what the module gives, and the states behind it
-    Raises:   RuntimeError where batch norm in training would see these frames instead of the sequence; ValueError for states of
-              another module, or of frames of another size, and for a layer that was not given `states`
-    """
-    inner = getattr(module, "_orig_mod", module)  # of torch.compile
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    if any(norm.training for norm in norms):
-        raise RuntimeError("streams run with batch norm in evaluation mode; call .eval() first")
-    if states is not None and not isinstance(states, dict):
-        raise ValueError(f"given states of type {type(states).__name__}; pass what the last call returned, or None at first")
-    if not takes_states(type(inner).forward):
-        advice = "use net.step" if isinstance(inner, Network) else "take states=None, and hand it on (SpikingSequential does)"
-        raise ValueError(f"{type(inner).__name__}.forward takes no `states`, which a stream gives to spiking layers: {advice}")
-    return run_streamed(inner, lambda given: module(frames, states=given), states)
-
-
-def run_streamed(
-    module: nn.Module, forward: Callable[[NeuronStates], Any], previous: dict[str, Any] | None
-) -> tuple[Any, dict[str, Any]]:
-    """What `forward(states)` gives, run with the states that the last frames left, and those of all neurons behind it."""
-    assign_state_keys(module)  # for every frame anew, as layers may be the user's
-    states = NeuronStates(previous)
-    out, collected = forward(states), states.collected()
-    if previous is not None and set(previous) != set(collected):
-        raise ValueError("the state has membranes this network does not have: it comes from another network")
-    forgotten, all_neurons = sorted(set(spiking_layers(module)) - set(collected)), neurons(module)
-    if len(all_neurons) > len(collected):  # neurons that a user's block calls by itself name their state as they like
-        forgotten += sorted(set(all_neurons) - set(collected))
-    if forgotten:
-        raise ValueError(
-            f"{forgotten[0] or type(module).__name__} was not given the stream's `states`: blocks and hooks must hand them on "
-            "(models/layers.py: Fire holds neurons that stream)"
-        )
-    return out, collected
-
-
-def assign_state_keys(module: nn.Module) -> None:
-    for name, layer in spiking_layers(module).items():
-        layer.state_key = name
-
-
-def spiking_layers(module: nn.Module) -> dict[str, Any]:
-    """The spiking layers of a module by name."""
-    return {name: part for name, part in module.named_modules() if isinstance(part, SpikingLayer)}
-
-
-def neurons(module: nn.Module) -> dict[str, nn.Module]:
-    """What gives spikes in a module, as `Network.neurons`."""
-    layers, found = spiking_layers(module), {}
-    for name, part in module.named_modules():
-        if isinstance(part, SpikingLayer):
-            found[name] = part.spikes
-        elif isinstance(part, Neuron) and name.removesuffix("neuron").removesuffix(".") not in layers:
-            found[name] = part
-    return found
 
 
 def require_state(state: object, advice: str) -> None:
@@ -509,7 +436,7 @@ def require_state(state: object, advice: str) -> None:
 def require_positive(**values: int) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+            raise ValueError(f"{option(name, value)} must be a whole number of at least 1")
 
 
 def scaled_channels(channels: int, width: float) -> int:
@@ -518,5 +445,7 @@ def scaled_channels(channels: int, width: float) -> int:
     Raises:  ValueError for a width that leaves none
     """
     if not (isinstance(width, int | float) and math.isfinite(width) and round(channels * width) >= 1):
-        raise ValueError(f"width={width!r} leaves no channel of {channels}; use a number above 0, 1 for the published channels")
+        raise ValueError(
+            f"{option('width', width)} leaves no channel of {channels}; use a number above 0, 1 for the published channels"
+        )
     return round(channels * width)

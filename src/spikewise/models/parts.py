@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..aliases import renamed
 from ..kernels import CONNECT
 from ..neurons import NEURONS, Neuron
+from ..wording import option
 from .chain import TimeDropout, Vote
 from .layers import ConvNormFire, MaxPool, SpikeConv
 from .network import Network
@@ -95,7 +96,9 @@ def replace_parts(net: Network, parts: dict[str, Any], given: Collection[str] = 
     """
     told = [path for path, part in parts.items() if isinstance(part, dict) and part.get("kind") in NEURONS]
     if told and (ignored := sorted(set(given) & NEURON_OPTIONS - {"T", "backend"})):
-        raise ValueError(f"{ignored[0]} would not reach {told[0]} and {len(told) - 1} more, whose settings the file tells")
+        raise ValueError(
+            f"{option(ignored[0])} would not reach {told[0]} and {len(told) - 1} more, whose settings the file tells"
+        )
     for path, description in parts.items():
         parent, _, name = path.rpartition(".")
         try:
@@ -123,7 +126,7 @@ def build_empty(spec: dict[str, Any]) -> Network:
     if strange:
         raise ValueError(f"no option named {strange[0]!r}; options of build_model: {', '.join(sorted(known))}")
     if "num_classes" not in spec:
-        raise ValueError("it doesn't say its num_classes; pass num_classes=")
+        raise ValueError(f"it doesn't say how many classes it has; say it: {option('num_classes')}")
     with torch.device("meta"):
         spec_now = {key: renamed(value) for key, value in spec.items()}  # quietly: a file is no mistake of its reader's
         net = build_model(**{**spec_now, "zero_init": False})

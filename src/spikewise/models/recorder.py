@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ..neurons import Neuron
-from .layers import SpikingLayer, is_recomputing
+from .calls import is_recomputing
 from .network import Network
+from .spiking_layer import SpikingLayer
 
 NAN = float("nan")
 MAX_COUNTED_VALUE = 16  # integers of ADD that are counted one by one; those above are counted together

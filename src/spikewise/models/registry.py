@@ -9,7 +9,7 @@ from .. import aliases
 from ..kernels import CONNECT
 from ..kernels.connect import ConnectFn
 from ..neurons import NEURONS, Neuron, neuron_kind
-from ..wording import unknown_name
+from ..wording import choice, option, unknown_name
 from .chain import ChainNet
 from .converted import ConvertedBlock
 from .event_nets import EventNet
@@ -279,9 +279,7 @@ def build_residual(
     if num_blocks is not None:
         require_positive(num_blocks=num_blocks)
         if num_blocks > 16:
-            raise ValueError(
-                f"num_blocks={num_blocks}: each halves the frame, 16 need 65,536 pixels; use fewer (--model.num-blocks)"
-            )
+            raise ValueError(f"{option('num_blocks', num_blocks)}: each halves the frame, 16 need 65,536 pixels; use fewer")
         stages = ((stages[0][0], num_blocks),)
     return EventNet(entry.block, stages, block_options=block_options, **kwargs)
 
@@ -315,17 +313,20 @@ def check_options(name: str, entry: ModelEntry, options: dict[str, Any]) -> None
     """An option that this network does not have may only stand at its default."""
     for key, value in options.items():
         if key not in entry.options and value != DEFAULTS[key]:
-            raise ValueError(f"{name} has no {key!r}, given {value!r}; its options: {', '.join(sorted(entry.options))}")
+            raise ValueError(f"{name} has no {option(key)}, given {value!r}; its options: {', '.join(sorted(entry.options))}")
     if options["num_blocks"] is not None and len(entry.stages) > 1:
-        raise ValueError(f"{name} has no 'num_blocks', given {options['num_blocks']!r}; its stages are {entry.stages}")
+        raise ValueError(
+            f"{name} has no {option('num_blocks')}, given {options['num_blocks']!r}; its stages are {entry.stages}"
+        )
     kind = neuron_kind(options["neuron"] or entry.default_neuron) if entry.spiking else None
     for key in ("tau", "decay_input"):
-        if kind is not None and options[key] != DEFAULTS[key] and key not in own_options(kind):
-            raise ValueError(
-                f"{key}={options[key]!r} would not reach a neuron that is a function; give it to the function itself"
-                if kind not in NEURONS.values()
-                else f"{table_key(kind, NEURONS)} has no {key!r}, given {options[key]!r}; use neuron='LIF' or 'PLIF'"
-            )
+        if kind is None or options[key] == DEFAULTS[key] or key in own_options(kind):
+            continue
+        if kind not in NEURONS.values():
+            given = option(key, options[key])
+            raise ValueError(f"{given} would not reach a neuron that is a function; give it to the function itself")
+        lacks = f"{table_key(kind, NEURONS)} has no {option(key)}, given {options[key]!r}"
+        raise ValueError(f"{lacks}; use {option('neuron', 'LIF', 'PLIF')}")
 
 
 def own_options(kind: Callable[..., Neuron]) -> set[str]:
@@ -352,7 +353,7 @@ def table_key(value: Any, table: dict[str, Any]) -> Any:
     return next((word for word, entry in table.items() if entry is value), value)
 
 
-def check_choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
-        raise ValueError(f"{option}={value!r} is unknown; use {' or '.join(repr(word) for word in allowed)}")
+        raise ValueError(f"{option(name, value)} is unknown; use {choice(map(repr, allowed))}")
     return value

@@ -7,6 +7,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from ..disk import PAGE
+
 DTYPES = {  # as the format names them; a file holds them from the last to the first
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -46,7 +48,9 @@ def serialize(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None 
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     begin = 8 + len(text)
-    content = torch.empty(begin + (ends[-1] if ends else 0), dtype=torch.uint8, device="cpu")
+    size = begin + (ends[-1] if ends else 0)
+    room = torch.empty(PAGE + size, dtype=torch.uint8, device="cpu")
+    content = room[-room.data_ptr() % PAGE :][:size]  # so that it may go to the disk as it is (disk.write)
     memory = content.numpy().data
     memory[:begin] = len(text).to_bytes(8, "little") + text
     for name, end in zip(names, ends, strict=True):

@@ -15,12 +15,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .. import disk
-from ..wording import count
+from ..neurons import Neuron
+from ..wording import count, option
 from .infer_spec import detect_layout, summarize_names
 from .key_maps import published_names, torchvision_names
 from .network import Network, require_positive
 from .parts import build_empty, changed_parts, replace_parts
-from .registry import effective_options, find_model
+from .registry import DEFAULTS, effective_options, find_model
 from .tensor_file import serialize
 
 WEIGHTS_FILE = "model.safetensors"
@@ -36,6 +37,10 @@ HARMLESS_TYPES: list[Any] = [
     *((PurePosixPath, f"pathlib.{name}") for name in ("PosixPath", "PurePosixPath")),
     *((PureWindowsPath, f"pathlib.{name}") for name in ("WindowsPath", "PureWindowsPath")),
 ]
+OTHER_PROGRAMS = {  # files of `spikewise export`
+    ".onnx": "an ONNX file, which onnxruntime runs (docs/onnx.md)",
+    ".spk": "an integer network, which spikewise.export.integer_runner runs (docs/integer.md)",
+}
 FREE_OPTIONS = {"T", "backend", "zero_init"}  # of `load_pretrained`: they contradict no file
 STATE_DICT_KEYS = ("model", "net", "state_dict")  # where checkpoints keep their tensors; "model" and "net": the published ones
 
@@ -63,7 +68,7 @@ def serialize_pretrained(net: nn.Module) -> memoryview:
     if not isinstance(net, Network) or not net.spec:
         raise ValueError(
             "save_pretrained: this network was not built by build_model, so the file could not say what it is; "
-            "save net.state_dict() instead"
+            "save net.state_dict() instead, and load it into a network of the same class by net.load_state_dict"
         )
     spec = net.spec | {"T": net.T}
     if type(net.head) is nn.Linear:
@@ -102,7 +107,8 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
                 published ones ("model" or "net" inside, with or without the training script's arguments), torchvision's, or a
                 bare dict of tensors
     overrides:  options of `build_model`, and `name`: what the file doesn't tell, or what you know better. One that contradicts
-                the file holds, and a line says so; T, backend and zero_init are no properties of weights, and free
+                the file holds, and a line says so; T and backend are no properties of weights, and free. One that
+                only says where learning begins (zero_init, tau of PLIF) is refused
     num_classes other than the file's keeps all weights but the head's, and warns that the new head is untrained.
     Kind, depth and classes are read from tensor names and shapes; connect and T from the file's arguments where there are any.
     torchvision's names make the ReLU twin, unless `name` says otherwise. The network comes in evaluation mode.
@@ -119,7 +125,9 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
                 [key for key in metadata.pop("functions") if key not in overrides],
             )
             if functions:
-                raise ValueError(f"it was saved with a function for {functions[0]!r}, which a file can't hold; pass it again")
+                raise ValueError(
+                    f"it was saved with a function, which a file can't hold; give it again: {option(functions[0])}"
+                )
             told, names = metadata, None
             net = build_empty(told | overrides)
             replace_parts(net, parts, [key for key, value in overrides.items() if value != metadata.get(key)])
@@ -133,12 +141,28 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
             net = build_empty(told | overrides)
             names = rename(net)
         assign_tensors(net, tensors, names)
+        refuse_overwritten(net, overrides, told)
         say_contradictions(file, net, overrides, told)
         if num_classes is not None and num_classes != net.num_classes:
             replace_head(net, num_classes, file)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:  # a hostile header may hold anything
         raise ValueError(f"{file}: {' '.join(str(error).split())}") from None
     return net.eval()
+
+
+def refuse_overwritten(net: Network, given: dict[str, Any], told: dict[str, Any]) -> None:
+    """Refuse options that only say where learning begins: the file's weights are past that.
+
+    given, told:  options as the caller and the file say them
+    """
+    learned = {name for module in net.modules() if isinstance(module, Neuron) for name in module.learned_settings}
+    for name in sorted(learned | {"zero_init"}):
+        default = DEFAULTS.get(name)
+        if name in given and given[name] not in (default, told.get(name, default)):
+            said = option(name, given[name])
+            raise ValueError(
+                f"{said} has no effect: it says where learning begins, and these weights are learned; leave it out"
+            )
 
 
 def say_contradictions(file: Path, net: Network, given: Collection[str], told: dict[str, Any]) -> None:
@@ -150,7 +174,7 @@ def say_contradictions(file: Path, net: Network, given: Collection[str], told: d
     named = [key for key in given if key in told and key not in FREE_OPTIONS]
     entry, options = find_model(net.spec["name"]), net.spec
     holds, file_says = (effective_options(entry, {**options, **values}) for values in ({}, told))
-    differing = [f"{key}={holds[key]!r} as given, not {file_says[key]!r}" for key in named if holds[key] != file_says[key]]
+    differing = [f"{option(key, holds[key])} as given, not {file_says[key]!r}" for key in named if holds[key] != file_says[key]]
     if differing:
         from ..data.messages import notice  # here, as networks are built without readers of images and events
 
@@ -181,6 +205,9 @@ def resolve_weights_file(path: Path) -> Path:
         )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give a weights file, a folder of save_pretrained or a run folder")
+    if path.suffix.lower() in OTHER_PROGRAMS:
+        what = OTHER_PROGRAMS[path.suffix.lower()]
+        raise ValueError(f"{path} is {what}; give the run, or the weights file, that it was exported from")
     return path
 
 
@@ -207,6 +234,16 @@ def read_weights(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{file} is not a checkpoint of plain tensors: {cause.group(0) if cause else 'torch.load cannot read it'}"
         ) from None
     return unwrap_checkpoint(file, content)
+
+
+def read_class_names(file: Path) -> tuple[str, ...]:
+    """The class names in one of our files; () where it tells none, or can't be read."""
+    try:
+        with safe_open(file, "pt") as opened:
+            header = validate_header(json.loads((opened.metadata() or {}).get("spikewise", "{}")))
+    except (SafetensorError, ValueError, OSError, RecursionError):
+        return ()
+    return tuple(header.get("input", {}).get("class_names", ()))
 
 
 def validate_header(header: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..aliases import renamed_by_user
 from ..kernels import SURROGATES, Backend, NeuronParams, get_backend, reference
 from ..kernels.surrogate import heaviside
-from ..wording import count, unknown_name
+from ..wording import count, option, unknown_name
 
 
 class StateCell:
@@ -182,7 +182,9 @@ class Neuron(nn.Module):
         if not reason or self.backend == "reference":
             return get_backend(self.backend, like)
         if self.backend != "auto":
-            raise ValueError(f"the kernels {self.backend!r} cannot compute {self}: {reason}; use backend='auto' or 'reference'")
+            raise ValueError(
+                f"the kernels {self.backend!r} cannot compute {self}: {reason}; use {option('backend', 'auto', 'reference')}"
+            )
         return get_backend("reference", like)
 
     @property

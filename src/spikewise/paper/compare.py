@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..analysis.figures import COLOUR_OF, COLOURS, MARK_OF, MARKS, legend_below, panels
+from ..durations import format_duration
 from .experiments import Experiment
 from .options import Options
-from .page import Claim, Result, format_duration
+from .page import Claim, Result
 from .published_logs import PANELS, Epochs, read_published_logs
 from .runs import ExperimentRun, experiment_environment, run_experiment
 

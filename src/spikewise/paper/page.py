@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import disk
+from ..durations import format_duration
 from ..engine.build import choose_device
 from ..engine.run.folder import environment
 from ..version import __version__
@@ -97,13 +98,6 @@ def format_cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def format_duration(seconds: float) -> str:
-    """A time in the unit that fits."""
-    if seconds < 600:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def describe_machine(env: dict[str, Any]) -> str:

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from ...config import Config
+from ...engine.console import Console
 from ...models.chain import ChainNet
 from ...models.network import Network
+from ...progress import MinuteLines
 from ...wording import count
 from ..block_stats import measure_blocks
 from ..structure import unknown_parts
@@ -33,6 +35,7 @@ def diagnose(
     *,
     steps_of_run: int = 0,
     score: tuple[int, int] | None = None,
+    quiet: bool = True,
 ) -> list[Finding]:
     """Examine a network on one batch; an empty list means that it looks healthy. The network is left as it was.
 
@@ -43,6 +46,7 @@ def diagnose(
     config:        of the run, if there is one; `labels` are then the data's own
     steps_of_run:  training steps that the run recorded
     score:         correct predictions and samples of the run's last evaluation
+    quiet:         False: where standard error is no terminal, say there once a minute what is looked at
     What a block of a user's own does not say is a finding, too: "not looked at".
     Raises:        ValueError for a network that does not spike, or has no block
     """
@@ -52,6 +56,7 @@ def diagnose(
         raise ValueError(CHAIN)
     if not net.blocks:
         raise ValueError("no block of this network is a Block of spikewise.models.residual; derive your own ones from it")
+    lines = MinuteLines(Console(quiet).minutely)
     steps = steps_trained(net)
     trained = steps >= MIN_TRAINED_STEPS
     if meaningless := check_finite(net) or check_input(images, trained=trained):
@@ -60,8 +65,12 @@ def diagnose(
     if overflow := check_overflow(trace):
         return [overflow]
     silent, frozen = check_silent(net, trace), check_frozen(net)
+    lines.at(0, lambda: "activity is recorded; next the gradients of all blocks")
     gradient = frozen or check_gradients(net, measure_blocks(net, images, labels), trace)
     gradient_arrives = not silent and not frozen and (gradient is None or gradient.location != "head")
+    lines.at(0, lambda: "gradients are measured; next the parameters that they reach")
+    unreached = check_unreached(net, images, labels) if gradient_arrives else None
+    lines.at(0, lambda: "gradients are followed; next norms, activity and the head")
     findings = [  # causes first
         check_changed_options(net),
         check_weights(net),
@@ -71,7 +80,7 @@ def diagnose(
         check_saturated(net, trace),
         check_static_output(trace, images),
         gradient,
-        check_unreached(net, images, labels) if gradient_arrives else None,
+        unreached,
         check_idle_branches(net, trace, steps, silent=silent is not None),
         check_time_constants(net),
         check_head_bias(net, images) if trained else None,

@@ -49,7 +49,7 @@ def dvs_gesture(
         raise ValueError(f"{folder / split / next(iter(found))} is not the folder of a gesture; prepare the data again")
     if split_variant == "one-per-gesture":
         files = {name: keep_last_of_trial(recordings) for name, recordings in files.items()}
-    read = functools.partial(read_events, format="npz", size=SIZE)
+    read = functools.partial(read_events, format="npz", size=SIZE, time_unit="us")
     return dataset_by_class("dvs-gesture", folder, files, T=T, split_by=split_by, cache=cache, read=read, **options)
 
 
@@ -163,7 +163,7 @@ def cut_trial(recording: Path, label_file: Path, folder: Path) -> None:
             raise ValueError(f"{label_file}: {recording.name} has no events from {label.start} to {label.end} microseconds")
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            disk.write_stream(target, [encode_npz(part)])
+            disk.write_stream(target, [encode_npz(part, time_unit="us")])
 
 
 def required_bytes(source: Path) -> int:

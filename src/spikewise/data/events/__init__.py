@@ -4,8 +4,9 @@ from ... import aliases
 from .events import Events
 from .filters import FILTERS, apply_filters
 from .formats import FORMATS, read_events, write_events
-from .frames import FRAME_BINNERS, REPRESENTATIONS, FrameSpec, frames_by_count, frames_by_duration, to_frames
+from .frames import FRAME_BINNERS, FrameSpec, frames_by_count, frames_by_duration, to_frames
 from .recordings import EventDataset
+from .representations import REPRESENTATIONS
 from .simulate import simulate
 from .summary import summarize_events
 

@@ -13,6 +13,7 @@ import numpy as np
 from ... import disk
 from ...durations import format_duration
 from ...wording import count
+from ..class_folders import WINDOWS_MANIFEST
 from .downsample import Crop, downsample
 from .events import Events
 from .formats.npz import encode_npz
@@ -20,7 +21,6 @@ from .formats.sensor import Size
 from .formats.times import MICROSECONDS, require_time_unit
 from .windows import is_window, recording_of, window_name
 
-MANIFEST = "windows.jsonl"  # a line per recording: its file, how it was cut, and its windows
 FEW = 10  # a window with fewer events than the median window of its recording by so much is left out, unless a number is given
 LABEL_COLUMNS = {"class": ("class", "label"), "start": ("start", "starttime"), "end": ("end", "endtime", "stop")}
 
@@ -210,7 +210,7 @@ def cut_recording(
             number += 1
     line = {"recording": name, **describe(source, parts, cut), "windows": written, "few": few, "rest_us": rest}
     if written:
-        disk.append(out / MANIFEST, (json.dumps(line | {"notes": events.notes}) + "\n").encode())
+        disk.append(out / WINDOWS_MANIFEST, (json.dumps(line | {"notes": events.notes}) + "\n").encode())
     return as_report(line, events.notes)
 
 
@@ -250,7 +250,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
 
     Raises:  ValueError for a damaged one
     """
-    return disk.read_json_lines(folder / MANIFEST, "remove it with the folders beside it, and cut again")
+    return disk.read_json_lines(folder / WINDOWS_MANIFEST, "remove it with the folders beside it, and cut again")
 
 
 def summarize_windows(folder: Path, names: Sequence[str]) -> dict[str, Any] | None:
@@ -297,7 +297,7 @@ def cut_recordings(
                 )
             seen[key] = source
     out.mkdir(parents=True, exist_ok=True)
-    cut_short(out / MANIFEST)
+    cut_short(out / WINDOWS_MANIFEST)
     known = {(line["recording"], label): line for line in read_manifest(out) for label in {part[0] for part in line["parts"]}}
     for (source, parts), name in zip(sources, names, strict=True):
         before = next((known[name, part.label] for part in parts if (name, part.label) in known), None)
@@ -305,17 +305,20 @@ def cut_recordings(
             yield cut_recording(source, name, parts, out, cut, read, is_unit_told=is_unit_told)
             continue
         now = describe(source, parts, cut)
-        if changed := [key for key in now if before.get(key) != now[key]]:
-            was, is_now = (f"{facts.get(changed[0])}" for facts in (before, now))
-            was, is_now = (text if len(text) <= 60 else f"{text[:57]}..." for text in (was, is_now))
-            raise ValueError(
-                f"{out} holds windows of another {name} or cut in another way ({', '.join(changed)}: {was}, now {is_now}); "
-                "give another folder, or remove this one"
-            )
+        was, is_now = (facts | facts["cut"] for facts in (before, now))
+        if changed := [key for key in is_now.keys() - {"cut"} if was.get(key) != is_now[key]]:
+            listed = ", ".join(f"{key} {shorten(was.get(key))}, now {shorten(is_now[key])}" for key in sorted(changed))
+            what = f"{out} holds windows of another {name} or cut in another way ({listed})"
+            raise ValueError(f"{what}; give another folder, or remove this one")
         if missing := [window["file"] for window in before["windows"] if not (out / window["file"]).is_file()]:
             lost = f"{out / missing[0]} was removed, {count(len(missing), 'window')} of {name} in all"
             raise ValueError(f"{lost}; give another folder, or remove this one")
         yield as_report(before, before["notes"])
+
+
+def shorten(value: object, most: int = 60) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def cut_short(manifest: Path) -> None:

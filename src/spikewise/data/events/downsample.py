@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from .bin_events import outside_message
 from .events import Events
 from .formats.reading import COLUMN_DTYPES, allocate_columns
 from .formats.sensor import MAX_SENSOR_SIDE, Size
-from .frames import outside_message
 
 Crop = Literal["none", "centre"] | tuple[int, int, int, int]  # or a region of the sensor: top, left, height, width
 CUT_AWAY = 0xFFFF  # in a table: what lies there on the sensor has no place on the canvas

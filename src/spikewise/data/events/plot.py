@@ -21,7 +21,9 @@ ON_COLOR, OFF_COLOR, BACKGROUND = (213, 94, 0), (0, 114, 178), (255, 255, 255)
 MAX_POINTS = 60_000  # of a plot in space and time; more would hide each other
 TIME_UNITS = {"s": 1e6, "ms": 1e3, "us": 1.0}
 CLOCK_HEIGHT, CLOCK_COLOR = 22, (70, 70, 70)  # of the strip below an animation
+MAX_FRAMES = 100  # of a picture
 MAX_SIDE = 640  # pixels of the longer side of an animation
+MIN_WIDTH = 10.5  # inches of a picture in space and time, below which its labels would lie outside
 MAX_SMALL_SIDE = 200  # of a frame in a row, which has about as many pixels: none of the sensor's may be left out
 
 
@@ -32,8 +34,8 @@ def plot_recording(events: Events, path: Path, *, frames: int = 8, seconds: floa
     seconds:  length of the animation, above 0 and up to 3600; None: that of the recording, between 1 and 10 seconds
     Raises:   ValueError for another kind of file, a number out of its range, or a recording without events
     """
-    if not 1 <= frames <= 100:
-        raise ValueError(f"frames={frames}; use 1 to 100")
+    if not 1 <= frames <= MAX_FRAMES:
+        raise ValueError(f"frames={frames}; use 1 to {MAX_FRAMES}")
     if seconds is not None and not 0 < seconds <= 3600:
         raise ValueError(f"seconds={seconds}; use a number above 0, up to 3600")
     if not len(events):
@@ -46,7 +48,7 @@ def plot_recording(events: Events, path: Path, *, frames: int = 8, seconds: floa
             pictures = frames_by_duration(downsample_sensor(events), 4 * frames)
             write_gif(pictures, path, seconds or min(10.0, max(1.0, events.duration / 1e6)), clock(events, 4 * frames))
         else:
-            plot_frames(events, path, frames)
+            draw_recording(events, frames).savefig(path)
     except OSError as error:
         raise OSError(error.errno, f"{path} can't be written: {error.strerror or error}") from None
 
@@ -118,18 +120,42 @@ def new_figure(**how: Any) -> "Figure":
     return Figure(dpi=150, layout="constrained", **how)
 
 
-def plot_frames(events: Events, path: Path, frames: int) -> None:
+def draw_recording(events: Events, frames: int) -> "Figure":
     """A row of frames, and below it every event (or a sample of them) by place and time."""
     counts = frames_by_duration(downsample_sensor(events, MAX_SMALL_SIDE), frames)
     max_count = color_scale(counts)
-    figure = new_figure(figsize=(1.5 * frames, 5.6))
+    figure = new_figure(figsize=(max(1.5 * frames, MIN_WIDTH), 5.6))
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 2.2)))
     for ax, frame, time in zip(above.subplots(1, frames, squeeze=False)[0], counts, clock(events, frames), strict=True):
         ax.imshow(events_to_rgb(frame, max_count), interpolation="nearest")
         ax.set_title(time, fontsize=8)
         ax.set(xticks=[], yticks=[])
     plot_event_cloud(below.add_subplot(projection="3d", computed_zorder=False), events)
-    figure.savefig(path)
+    return figure
+
+
+def plot_frame_sheet(frames: np.ndarray, path: Path) -> None:
+    """Frames [T, 2, H, W] of any representation in a grid, numbered, in colours of one scale.
+
+    Raises:  ValueError for more frames than a picture shows, or where matplotlib is missing; OSError
+    """
+    if len(frames) > MAX_FRAMES:
+        raise ValueError(
+            f"{len(frames):,} frames are too many for a picture, which shows up to {MAX_FRAMES}; write .npy or .npz"
+        )
+    titles, shown = [f"{k}" for k in range(len(frames))], shrink(frames, MAX_SMALL_SIDE)
+    try:
+        contact_sheet(list(shown[:, None]), titles, path, columns=min(8, len(frames)), max_count=color_scale(shown))
+    except OSError as error:
+        raise OSError(error.errno, f"{path} can't be written: {error.strerror or error}") from None
+
+
+def shrink(frames: np.ndarray, max_side: int) -> np.ndarray:
+    """Frames [T, 2, H, W] of at most `max_side` pixels a side, each the largest value of a square of pixels."""
+    side = -(-max(frames.shape[2:]) // max_side)
+    padded = np.pad(frames, [(0, 0), (0, 0), *((0, -length % side) for length in frames.shape[2:])])
+    T, channels, height, width = padded.shape
+    return padded.reshape(T, channels, height // side, side, width // side, side).max((3, 5))
 
 
 def plot_event_cloud(ax: Any, events: Events) -> None:
@@ -144,13 +170,15 @@ def plot_event_cloud(ax: Any, events: Events) -> None:
     look["clip_on"] = False  # the cloud is wider than the square that 3-D axes are cut to
     ax.scatter(t, x, y, c=colours, **look)
     ax.set_box_aspect((2.6, width / max(width, height), height / max(width, height)), zoom=2.0)
-    ax.set(xlabel=f"time ({unit})", ylabel="x", zlabel="y", xlim=(0, max(float(t.max()), 1e-3)))
+    ax.set(xlabel=f"time ({unit})", xlim=(0, max(float(t.max()), 1e-3)))
     ax.set(ylim=(-0.5, width - 0.5), zlim=(height - 0.5, -0.5))  # whole pixels; the row 0 on top
-    ax.set_yticks([0, width - 1])
-    ax.set_zticks([0, height - 1])
+    # numbers at both ends of the short axes would lie on each other where these meet
+    ax.set(yticks=[], zticks=[], ylabel=f"x: 0 to {width - 1}", zlabel=f"y: 0 (top) to {height - 1}")
     ax.tick_params(labelsize=7, pad=-3)
-    for axis, pad in ((ax.xaxis, -6), (ax.yaxis, -12), (ax.zaxis, -12)):
+    for axis, pad in ((ax.xaxis, -6), (ax.yaxis, -8), (ax.zaxis, -8)):
         axis.labelpad = pad
+        axis.label.set_size(8)
+        axis.set_rotate_label(False)
     ax.view_init(elev=16, azim=-70)
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.pane.set_visible(False)
@@ -159,8 +187,13 @@ def plot_event_cloud(ax: Any, events: Events) -> None:
     ax.set_title(f"{shown}{count(len(events), 'event')}: ON (vermilion), OFF (blue)", fontsize=8)
 
 
-def contact_sheet(samples: Sequence[np.ndarray], titles: Sequence[str], path: Path, *, columns: int = 5) -> None:
-    """Samples in a grid: images [C, H, W], 0 to 1, or frames [T, 2, H, W], summed over time."""
+def contact_sheet(
+    samples: Sequence[np.ndarray], titles: Sequence[str], path: Path, *, columns: int = 5, max_count: float | None = None
+) -> None:
+    """Samples in a grid: images [C, H, W], 0 to 1, or frames [T, 2, H, W], summed over time.
+
+    max_count:  the sum that gets full colour; None: of each sample by itself
+    """
     rows = -(-len(samples) // columns)
     figure = new_figure(figsize=(1.8 * columns, 2.0 * rows))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -169,7 +202,7 @@ def contact_sheet(samples: Sequence[np.ndarray], titles: Sequence[str], path: Pa
     for ax, sample, title in zip(grid, samples, titles, strict=False):
         if sample.ndim == 4:
             counts = sample.sum(0)
-            ax.imshow(events_to_rgb(counts, color_scale(counts)), interpolation="nearest")
+            ax.imshow(events_to_rgb(counts, max_count or color_scale(counts)), interpolation="nearest")
         else:
             shown = (sample - sample.min()) / max(float(sample.max() - sample.min()), 1e-9)
             ax.imshow(shown.transpose(1, 2, 0) if len(shown) == 3 else shown[0], cmap="gray", interpolation="nearest")

@@ -1,6 +1,7 @@
 """Event recordings as samples: read and binned into frames when asked for; frames are cached on disk where wanted."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,7 @@ class EventDataset(MapStyleDataset):
     max_count: of events in a pixel of a frame; larger counts become it; 0: no limit
     cache:     a folder for cached frames, in the smallest type that holds them; None: they are computed each time
     options:   further fields of `FrameSpec`: representation, time_window, event_count, tau, filter
+    reading:   what was said to `read` of recordings, by name, on which cached frames depend
     Raises:    ValueError for what `FrameSpec` refuses, or files and labels of different numbers
     """
 
@@ -56,6 +58,7 @@ class EventDataset(MapStyleDataset):
     crop: Crop = "none"
     max_count: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         _ = self.frame_spec
@@ -92,7 +95,8 @@ class EventDataset(MapStyleDataset):
     @property
     def cache_name(self) -> str:
         """Of the folder of cached frames: what they depend on."""
-        options = "".join(f"-{name}={self.options[name]}" for name in sorted(self.options))
+        said = {**self.options, **self.reading}
+        options = "".join(f"-{name}={said[name]}" for name in sorted(said))
         name = f"{self.T}-{self.split_by}{options}" + (f"-{self.max_count}" if self.max_count else "")
         if self.size is None and self.crop == "none":
             return name
@@ -117,12 +121,17 @@ class EventDataset(MapStyleDataset):
 
 
 def say_notes_of_first(name: str, source: object, notes: tuple[str, ...]) -> None:
-    """Say a recording's notes, if it is the first with any among those of this name."""
-    if notes and say_once(name, "notes"):
+    """Say a recording's notes, each if it is the first of its kind among those of this name."""
+    if new := [note for note in notes if say_once(name, note_kind(note))]:
         notice(
-            f"{name}: {source}: {'; '.join(notes)} (said of the first such recording alone; "
+            f"{name}: {source}: {'; '.join(new)} (said of the first such recording alone; "
             "`spikewise events info FILE` says it of any)"
         )
+
+
+def note_kind(note: str) -> str:
+    """A note without what differs between recordings: its numbers, their nouns' endings, and all behind the first clause."""
+    return re.split(r"[:,;]", re.sub(r"s\b", "", re.sub(r"\d[\d,.]*", "#", note)))[0]
 
 
 def say_once(name: str, what: str) -> bool:
@@ -210,10 +219,12 @@ def dataset_by_class(
     split_by: str,
     cache: bool,
     read: Callable[[Path], Events],
+    reading: Mapping[str, str] | None = None,
     **options: Any,
 ) -> EventDataset:
     """The data set of files below `folder`, given by class name, in the order of the class indices.
 
+    reading:  as of `EventDataset`
     options:  further fields of `FrameSpec`
     """
     return EventDataset(
@@ -226,4 +237,5 @@ def dataset_by_class(
         split_by=split_by,
         cache=folder / CACHE_FOLDER if cache else None,
         options=options,
+        reading=reading or {},
     )

@@ -46,8 +46,9 @@ def prepare(
     if not source.exists():
         raise FileNotFoundError(f"no {source}; --source is {spec.source_hint}")
     work = target.with_name(f".{name}.preparing")
+    made = [folder for folder in (work, *work.parents) if not folder.exists()]
     work.mkdir(parents=True, exist_ok=True)
-    with exclusive_lock(work):
+    with exclusive_lock(work), removed_if_empty(work, made):
         require_same_source(work, source)
         required, free = spec.required_bytes(source), shutil.disk_usage(work).free
         missing = required - sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
@@ -67,6 +68,23 @@ def prepare(
             target.rmdir()
         disk.rename(work, target)
     return target
+
+
+@contextlib.contextmanager
+def removed_if_empty(work: Path, made: list[Path]) -> Iterator[None]:
+    """Where preparing fails before there is a file, its folder goes again.
+
+    made:  the folders that were made for it, `work` and those above
+    """
+    try:
+        yield
+    except Exception:
+        if not any(path.is_file() and path.name != SOURCE_FILE for path in work.rglob("*")):
+            disk.remove_tree(work)
+            for folder in made[1:]:
+                with contextlib.suppress(OSError):  # it holds something of somebody else's now
+                    folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from ..augment import random_crop_box
 from ..dataset import MapStyleDataset
 from ..messages import CHECK_HINT
 from .decode import decode, require_pixels
-from .normalize import DEFAULT_SIZE, MEAN, RGB, STD, normalize
+from .normalize import DEFAULT_SIZE, MEAN, RGB, STD, normalization_table, normalize
 
 CROP_SCALE = (0.08, 1.0)
 
@@ -70,16 +70,30 @@ class ImageFiles(MapStyleDataset):
 
         Raises:  ValueError for a file that is not a whole image, OSError for one that can't be read
         """
-        return self.normalize(self.decode_and_crop(index, lambda image: resize_center_crop(image, self.crop_size)))
+        return self.normalize(self.pixels(index).transpose(1, 2, 0))
 
     def random_sample(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """A random crop, resized, float32 [3, height, width]; see `random_crop_box`.
 
         Raises:  as `sample`
         """
-        return self.normalize(
-            self.decode_and_crop(index, lambda image: random_resized_crop(image, self.crop_size, rng, self.crop_scale))
-        )
+        return self.normalize(self.pixels(index, rng).transpose(1, 2, 0))
+
+    def pixels(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """What `sample` or, with `rng`, `random_sample` normalizes: uint8 [3, height, width].
+
+        Raises:  as `sample`
+        """
+        if rng is None:
+            crop = self.decode_and_crop(index, lambda image: resize_center_crop(image, self.crop_size))
+        else:
+            crop = self.decode_and_crop(index, lambda image: random_resized_crop(image, self.crop_size, rng, self.crop_scale))
+        return crop.transpose(2, 0, 1)
+
+    @property
+    def table(self) -> np.ndarray:
+        """What each byte of red, green and blue becomes, float32 [3, 256]."""
+        return normalization_table(self.mean, self.std)
 
     def decode_and_crop(self, index: int, crop: Callable[[Image.Image], Image.Image]) -> np.ndarray:
         """What `crop` takes of an image, uint8 [height, width, 3]."""

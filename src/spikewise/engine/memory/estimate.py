@@ -1,6 +1,7 @@
 """Memory of a training step at every moment, from shapes alone: nothing is computed, no memory is allocated."""
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from ...data import Dataset
 from ...kernels.layout import to_layout
 from ...models import Network
 from ..build import build_network
-from ..step import TrainState
+from ..distributed import World
+from ..shards import GradientSum
+from ..step import Shard, TrainState
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,17 @@ class MemoryUse:
 
     weights:      weights and running statistics, with the copies that abandoning a step needs
     gradients:    of the weights
+    terms:        gradients of the shards of this process, kept until they are added; 0 where the batch is one shard
     optimizer:    momentum, or Adam's two moments
     average:      moving average of the weights, where there is one
-    batch:        samples and labels
+    batch:        samples and labels of this process
     activations:  what forward allocated and is alive when it ends: what it saves for backward, and the logits
     peak:         the most that is alive at once, including whatever of the above is there at that moment
     """
 
     weights: int
     gradients: int
+    terms: int
     optimizer: int
     average: int
     batch: int
@@ -80,6 +85,19 @@ class MemoryTracker(TorchDispatchMode):
         self.alive -= self.tracked.pop(key)[1]
 
 
+class SilentWorld(World):
+    """Processes of which only this one is there: messages take memory, and nobody answers."""
+
+    def max(self, x: Tensor) -> Tensor:
+        return x
+
+    def sum(self, x: Tensor) -> Tensor:
+        return x
+
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        pass
+
+
 class FakeTrainState(TrainState):
     """A TrainState of fake tensors: the same steps, without numbers."""
 
@@ -91,21 +109,57 @@ class FakeTrainState(TrainState):
     def copy_net(self) -> Network:
         return self.build_net()
 
+    def differentiate_together(
+        self, shards: list[Shard], sums: GradientSum, scores: Tensor, *, probing: bool
+    ) -> tuple[str, Any]:
+        """Shards with joint norms as one batch, which keeps as much for backward, with gradients for each of them: fake tensors
+        would not be seen in the threads of the shards.
+        """
+        (samples, labels), count = shards[0], shards_of(self.config, self.world)
+        before, others = [p.grad for p in sums.parameters], dict[Tensor, list[Tensor | None]]()
+
+        def add_others(p: Tensor) -> None:
+            others[p] = [torch.empty_like(p) for _ in range(count - 1)]
+
+        hooks = [p.register_post_accumulate_grad_hook(add_others) for p in sums.parameters]
+        super().differentiate(samples, labels)
+        for hook in hooks:
+            hook.remove()
+        sums.add([p.grad for p in sums.parameters], 1.0)
+        for number in range(count - 1):
+            sums.add([others[p][number] for p in sums.parameters], 1.0)
+        for p, gradient in zip(sums.parameters, before, strict=True):  # there until the new mean is
+            p.grad = gradient
+        return "", None
+
+    def exchange(self, sums: GradientSum, scores: Tensor, problem: str, shards: list[Shard]) -> Tensor:
+        """The same tensors; without the decisions, which need numbers."""
+        gradients = sums.finish(sums.largest(), 1.0)
+        for p, gradient in zip(sums.parameters, gradients, strict=True):
+            p.grad = gradient
+        return scores
+
+
+def shards_of(config: Config, world: World) -> int:
+    """How many shards of a step rank 0 computes: no process has more."""
+    return -(-config.optim.shards // world.size)
+
 
 class MemoryEstimator:
-    """Memory of a config's training steps, for any batch size.
+    """Memory of a config's training steps in one process, for any batch size.
 
-    data:    its samples have the right shape; their values don't matter
-    Raises:  ValueError for samples that the network can't take, or a precision that the device doesn't have
+    data:       its samples have the right shape; their values don't matter
+    processes:  how many share the shards of a step
+    Raises:     ValueError for samples that the network can't take, or a precision that the device doesn't have
     """
 
-    def __init__(self, config: Config, data: Dataset, device: torch.device):
+    def __init__(self, config: Config, data: Dataset, device: torch.device, processes: int = 1):
         self.config, self.device, self.shape = config, device, sample_shape(config, data)
         self.num_classes = len(data.class_names)
         self.fake_mode, self.tracker = FakeTensorMode(), MemoryTracker()
         self.alive_at_forward: list[int] = []  # bytes before a forward pass and after it
         with self.fake_mode, self.tracker:
-            self.state = FakeTrainState(config, data, device)
+            self.state = FakeTrainState(config, data, device, world=SilentWorld(size=processes))
             # float16's loss scaler would need real numbers; only the few bytes of its own are not counted
             self.state.scaler = torch.amp.GradScaler(device.type, enabled=False)
             for group in self.state.optimizer.param_groups:  # as the optimiser would choose for real tensors
@@ -116,21 +170,26 @@ class MemoryEstimator:
         self.step(config.optim.batch, packing=config.memory.packing, checkpointing=config.memory.checkpointing)
 
     def step(self, batch: int, *, packing: bool, checkpointing: Any) -> MemoryUse:
-        """Memory of a step with a batch of this size."""
-        state, net = self.state, self.state.net
+        """Memory of a step with a batch of this size, a multiple of `optim.shards`."""
+        state, net, optim = self.state, self.state.net, self.config.optim
         net.packing, net.checkpointing = packing, checkpointing
         self.alive_at_forward.clear()
+        count = shards_of(self.config, state.world)
+        parts, samples = (1, count * batch // optim.shards) if state.joint_norms else (count, batch // optim.shards)
         with self.fake_mode, self.tracker:
-            samples, labels = random_batch(self.config, self.shape, self.num_classes, batch, self.device)
+            shards = [random_batch(self.config, self.shape, self.num_classes, samples, self.device) for _ in range(parts)]
             self.tracker.peak = self.tracker.alive
-            state.step(samples, labels)
+            state.step_shards(shards)
         optimizer_buffers = [x for buffers in state.optimizer.state.values() for x in buffers.values() if isinstance(x, Tensor)]
+        gradients = storage_bytes([weight.grad for weight in net.parameters() if weight.grad is not None])
+        kept = 0 if optim.shards == 1 else count if optim.gradient_sum == "exact" else 1
         return MemoryUse(
-            weights=storage_bytes([*net.parameters(), *net.buffers(), *state.buffers.copies]),
-            gradients=storage_bytes([weight.grad for weight in net.parameters() if weight.grad is not None]),
+            weights=storage_bytes([*net.parameters(), *net.buffers(), *state.buffers.copies, *state.first_shard.copies]),
+            gradients=gradients,
+            terms=kept * gradients,
             optimizer=storage_bytes(optimizer_buffers),
             average=storage_bytes(list(state.ema_net.state_dict().values())) if state.ema_net is not None else 0,
-            batch=storage_bytes([samples, labels]),
+            batch=storage_bytes([tensor for shard in shards for tensor in shard]),
             activations=self.alive_at_forward[1] - self.alive_at_forward[0],
             peak=self.tracker.peak,
         )

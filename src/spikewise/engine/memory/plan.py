@@ -16,12 +16,14 @@ from ...config import Config
 from ...data import Dataset, find_dataset
 from ...models.checkpointing import Checkpointing
 from ...progress import MinuteLines
+from ..agreement import require_shards
 from ..build import choose_device, choose_precision, load_or_placeholder
 from ..console import Console
+from ..distributed import World
 from ..step import TrainState
 from ..unused_fields import require_used
 from .allocator import disable_heap_trim
-from .estimate import MemoryEstimator, MemoryUse, random_batch, sample_shape
+from .estimate import MemoryEstimator, MemoryUse, random_batch, sample_shape, shards_of
 from .free import free_memory
 from .out_of_memory import step_or_oom_hint
 
@@ -73,6 +75,7 @@ class Timing:
 class Plan:
     """What a run takes, and what is free.
 
+    processes:       that share the shards of a step; bytes are those of one of them
     data_available:  whether the data set's files were found; if not, its published size and shape are used
     process:         bytes that the process takes for a step, the allocator's overhead included
     free:            bytes that are free on the device
@@ -89,6 +92,7 @@ class Plan:
     shape: tuple[int, ...]
     batch: int
     precision: str
+    processes: int
     bytes: MemoryUse
     process: int
     free: int
@@ -102,36 +106,33 @@ class Plan:
         return self.process <= self.free
 
 
-def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool = True) -> Plan:
-    """Memory from shapes, and time from a few training steps.
+def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool = True, processes: int = 1) -> Plan:
+    """Memory from shapes, and time from a few training steps, of the process that has most of a step's shards.
 
-    Of a batch in shards, one is planned, under optim.norm_over='batch' all; the gradients of the others, kept until the last
-    is done, come on top.
-
-    measure:  steps that are timed, after one that is not; 0: none
-    quiet:    False: where standard error is no terminal, say there once a minute what is being done
-    Raises:   ValueError or OSError for a config or data that do not fit
+    measure:    steps that are timed, after one that is not; 0: none
+    quiet:      False: where standard error is no terminal, say there once a minute what is being done
+    processes:  that share the shards of each step; what they wait for each other is not in the time
+    Raises:     ValueError or OSError for a config or data that do not fit
     """
     if measure < 0:
         raise ValueError(f"measure={measure} is out of range; use 0 or more steps")
+    if processes < 1:
+        raise ValueError(f"processes={processes} is out of range; use 1 or more")
+    require_shards(processes, config)
     require_used(config, Config(), ("data",))
     torch_device = choose_device(device)
     config = choose_precision(config, torch_device)
-    if config.optim.shards > 1:  # what is computed at once
-        at_once = config.optim.batch // (1 if config.optim.norm_over == "batch" else config.optim.shards)
-        shard = dataclasses.replace(config.optim, batch=at_once, shards=1)
-        config = dataclasses.replace(config, optim=shard)
     data, data_available = load_or_placeholder(config)
     free, batch = free_memory(torch_device), config.optim.batch
     lines = MinuteLines(Console(quiet).minutely)
-    estimator = MemoryEstimator(config, data, torch_device)
+    estimator = MemoryEstimator(config, data, torch_device, processes)
     use = estimator.step(batch, packing=config.memory.packing, checkpointing=config.memory.checkpointing)
     process = process_bytes(use, torch_device)
     options = tuple(memory_options(estimator, config, free, len(data.labels), lines))
     max_batch = config_max_batch(config, options)
     proposal, proposal_bytes = "" if process <= free else propose_flags(config, options), None
     if proposal is None or proposal.startswith("--optim.batch"):
-        proposal, proposal_bytes = propose_size(config, data, torch_device, free) or (proposal, None)
+        proposal, proposal_bytes = propose_size(config, data, torch_device, free, processes) or (proposal, None)
     return Plan(
         recipe=config.recipe,
         model=config.model.name,
@@ -148,7 +149,10 @@ def plan(config: Config, *, device: str = "auto", measure: int = 3, quiet: bool 
         options=options,
         proposal=proposal,
         proposal_bytes=proposal_bytes,
-        timing=time_steps(config, data, torch_device, min(batch, max_batch), measure, lines) if measure and max_batch else None,
+        processes=processes,
+        timing=time_steps(config, data, torch_device, min(batch, max_batch), measure, lines, processes)
+        if measure and max_batch
+        else None,
     )
 
 
@@ -165,10 +169,10 @@ def memory_options(
 ) -> list[MemoryOption]:
     """With and without packing, for each kind of checkpointing; without the choice of packing where it changes nothing."""
     options: list[MemoryOption] = []
-    device, batch = estimator.device, config.optim.batch
+    device, batch, shards = estimator.device, config.optim.batch, config.optim.shards
 
     def needed(packing: bool, checkpointing: Checkpointing, n: int) -> int:
-        return process_bytes(estimator.step(n, packing=packing, checkpointing=checkpointing), device)
+        return process_bytes(estimator.step(n * shards, packing=packing, checkpointing=checkpointing), device)
 
     for packing, checkpointing in itertools.product((True, False), get_args(Checkpointing)):
         use = estimator.step(batch, packing=packing, checkpointing=checkpointing)
@@ -176,13 +180,14 @@ def memory_options(
         if not packing and checkpointing == "none" and (use.activations, use.peak) == (options[0].activations, options[0].peak):
             return [dataclasses.replace(option, packing=config.memory.packing) for option in options]
         at_rest, process = process_bytes(dataclasses.replace(use, peak=use.persistent), device), process_bytes(use, device)
-        max_batch = largest_batch(partial(needed, packing, checkpointing), {0: at_rest, batch: process}, free, num_samples)
-        options.append(MemoryOption(packing, checkpointing, use.activations, use.peak, process, max_batch))
+        known = {0: at_rest, batch // shards: process}
+        max_shard = largest_batch(partial(needed, packing, checkpointing), known, free, num_samples // shards)
+        options.append(MemoryOption(packing, checkpointing, use.activations, use.peak, process, max_shard * shards))
     return options
 
 
 def largest_batch(measure: Callable[[int], int], known: dict[int, int], free: int, num_samples: int) -> int:
-    """The largest batch that fits into `free` bytes, of at most `num_samples`; at most four are measured.
+    """The largest batch, or shard, that fits into `free` bytes, of at most `num_samples`; at most four are measured.
 
     known:  bytes of two batches
 
@@ -228,7 +233,7 @@ def propose_flags(config: Config, options: tuple[MemoryOption, ...]) -> str | No
     return f"--optim.batch {best.max_batch} {best.flags}" if best.max_batch else None
 
 
-def propose_size(config: Config, data: Dataset, device: torch.device, free: int) -> tuple[str, int] | None:
+def propose_size(config: Config, data: Dataset, device: torch.device, free: int, processes: int) -> tuple[str, int] | None:
     """For events of a large sensor: the largest canvas that fits at this batch, and the process's bytes then; else None."""
     if not find_dataset(config.data.name).events:
         return None
@@ -238,7 +243,7 @@ def propose_size(config: Config, data: Dataset, device: torch.device, free: int)
             continue
         smaller = dataclasses.replace(config, data=dataclasses.replace(config.data, size=side))
         try:
-            estimator = MemoryEstimator(smaller, load_or_placeholder(smaller)[0], device)
+            estimator = MemoryEstimator(smaller, load_or_placeholder(smaller)[0], device, processes)
         except ValueError:  # fewer pixels than the network's poolings need
             return None
         ours = config.memory
@@ -250,17 +255,23 @@ def propose_size(config: Config, data: Dataset, device: torch.device, free: int)
     return None
 
 
-def time_steps(config: Config, data: Dataset, device: torch.device, batch: int, num_steps: int, lines: MinuteLines) -> Timing:
-    """Time real training steps on random samples; fewer, but at least one, when they take longer than a minute."""
+def time_steps(
+    config: Config, data: Dataset, device: torch.device, batch: int, num_steps: int, lines: MinuteLines, processes: int
+) -> Timing:
+    """Time real training steps on random samples, with as many shards as a process has; fewer, but at least one, when they take
+    longer than a minute.
+    """
     if device.type == "cpu":
         disable_heap_trim()
-    smaller = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch=batch))
-    state = TrainState(smaller, data, device)
-    samples, labels = random_batch(config, sample_shape(config, data), len(data.class_names), batch, device)
+    count, each = shards_of(config, World(size=processes)), batch // config.optim.shards
+    own = dataclasses.replace(config, optim=dataclasses.replace(config.optim, batch=count * each, shards=count))
+    state = TrainState(own, data, device)
+    shape, num_classes = sample_shape(config, data), len(data.class_names)
+    shards = [random_batch(config, shape, num_classes, each, device) for _ in range(count)]
     seconds: list[float] = []
     while len(seconds) < 1 + num_steps and not (len(seconds) > 1 and sum(seconds) > MAX_TIMING_SECONDS):
         start = time.perf_counter()
-        step_or_oom_hint(state, [(samples, labels)])
+        step_or_oom_hint(state, shards)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)

@@ -116,8 +116,9 @@ def optimizer_state(net: nn.Module, optimizer: optim.Optimizer) -> tuple[dict[st
 def hash_content(files: Mapping[str, bytes | memoryview], content: dict[str, Any]) -> str:
     """A hash over the tensor files and everything in state.json except the hash itself."""
     total = hashlib.sha256(json.dumps({k: v for k, v in content.items() if k != "hash"}, sort_keys=True).encode())
-    for name in (WEIGHTS_FILE, TRAINING_FILE):
-        total.update(hashlib.sha256(files[name]).digest())
+    with ThreadPoolExecutor(2) as beside:
+        for digest in beside.map(lambda name: hashlib.sha256(files[name]).digest(), (WEIGHTS_FILE, TRAINING_FILE)):
+            total.update(digest)
     return total.hexdigest()
 
 

@@ -49,7 +49,13 @@ def describe_changes(saved: Any, now: dict[str, Any], sections: tuple[str, ...] 
     names = [name for name in now if name not in MUTABLE_FIELDS and not name.startswith(("retention.", "memory."))]
     if sections:
         names = [name for name in names if name.partition(".")[0] in sections]
-    changes = [f"{name} {saved.get(name)!r} -> {now[name]!r}" for name in names if saved.get(name) != now[name]]
+    changes = [
+        "labels changed"
+        if name == "labels"
+        else f"{name} {saved.get(name)!r} -> {now[name]!r}"  # a hash tells a reader nothing
+        for name in names
+        if saved.get(name) != now[name]
+    ]
     old_epochs, epochs = saved.get("optim.epochs"), now["optim.epochs"]
     if not sections and isinstance(old_epochs, int) and old_epochs > epochs:
         changes.append(f"optim.epochs {old_epochs} -> {epochs}")

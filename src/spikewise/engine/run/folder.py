@@ -53,6 +53,12 @@ def create(path: Path, config: Config, device: torch.device, weights: dict[str, 
     disk.atomic_write(path / CONFIG, to_json(config).encode())
 
 
+def clear(path: Path) -> None:
+    """Remove what is in a run folder."""
+    for entry in path.iterdir():
+        disk.remove_tree(entry)
+
+
 _LOCKS: set[int] = set()  # file descriptors; a forked data worker must not keep the lock of a killed parent
 
 
@@ -102,7 +108,12 @@ def read_config(path: Path, data_root: str | None = None) -> Config:
     if not file.is_file():
         saved = path.suffix == ".safetensors" or (path / "model.safetensors").is_file()
         what = "holds a network without a run, and does not say which data is its" if saved else "is no run folder"
-        raise FileNotFoundError(f"{path} {what}: it has no {CONFIG}; give a folder that `spikewise train` made")
+        advice = "give a folder that `spikewise train` made" + (
+            ", or begin a new run: train RECIPE --weights FILE" if saved else ""
+        )
+        if found := run_of_checkpoint(path):
+            advice = f"its run is {os.path.relpath(found[0])}"
+        raise FileNotFoundError(f"{path} {what}: it has no {CONFIG}; {advice}")
     try:
         config = from_json(file.read_text())
     except ValueError as error:
@@ -110,6 +121,19 @@ def read_config(path: Path, data_root: str | None = None) -> Config:
     if data_root is None:
         return config
     return dataclasses.replace(config, data=dataclasses.replace(config.data, root=data_root))
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a path is that of a run; else it may be a weights file's."""
+    return (Path(path) / CONFIG).is_file()
+
+
+def run_of_checkpoint(path: str | Path) -> tuple[Path, str] | None:
+    """The run and the name of its checkpoint, of a path RUN/checkpoints/NAME, or that of the weights in it; None of others."""
+    path = Path(path)
+    folder = (path.parent if path.suffix == ".safetensors" else path).absolute()
+    run = folder.parent.parent
+    return (run, folder.name) if folder.parent.name == CHECKPOINTS and is_run(run) else None
 
 
 def environment(device: torch.device, backend: str, processes: int = 1) -> dict[str, Any]:

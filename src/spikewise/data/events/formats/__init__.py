@@ -23,7 +23,7 @@ from .aedat3 import read_aedat3
 from .aedat4 import end_packets, read_aedat4
 from .atis import read_atis
 from .hdf5 import read_hdf5, write_hdf5
-from .npz import read_npy, read_npz, write_npz
+from .npz import end_npz, read_npy, read_npz, write_npz
 from .others import describe_other
 from .packed import SNIFF_BYTES
 from .prophesee import has_evt_version, is_dat, read_prophesee
@@ -71,7 +71,12 @@ FORMATS: dict[str, Format] = {
     ),
     "aedat4": Format(read_aedat4, "AEDAT 4 (DV)", (".aedat4",), has_magic(b"#!AER-DAT4"), options=("stream",), end=end_packets),
     "atis": Format(read_atis, "five bytes per event (N-MNIST, N-Caltech101)", (".bin",), None),
-    "dat": Format(functools.partial(read_prophesee, encoding="dat"), "Prophesee DAT (N-CARS)", (".dat",), is_dat),
+    "dat": Format(
+        functools.partial(read_prophesee, encoding="dat"),
+        "Prophesee DAT (N-CARS)",
+        (".dat",),
+        lambda head: is_dat(head) and not looks_like_events(head),  # text may begin with comments after %, too
+    ),
     "evt2": Format(
         functools.partial(read_prophesee, encoding="evt2"),
         "Prophesee EVT 2.0",
@@ -97,6 +102,7 @@ FORMATS: dict[str, Format] = {
         packed.is_npz,
         write_npz,
         options=("time_unit", "columns"),
+        end=end_npz,
     ),
     "npy": Format(
         read_npy,
@@ -122,6 +128,8 @@ FORMATS: dict[str, Format] = {
     ),
 }
 
+
+MAYBE_WITHOUT_HEADER = ("dat", "evt2", "evt21", "evt3")  # as some programs write them
 
 # of files that may be recordings, in small letters; also packed
 UNPACKED_SUFFIXES = tuple(dict.fromkeys(suffix for entry in FORMATS.values() for suffix in entry.suffixes))
@@ -218,7 +226,7 @@ def read_events(
     given = {option: value for option, value in options.items() if value}
     with unpacked(path, given, salvage=salvage) as (file, shown, note):
         try:
-            name = format or detect_format(file)
+            name = require_format(file, shown, format) if format else detect_format(file)
             for option in given.keys() - set(FORMATS[name].options):
                 others = ", ".join(other for other, entry in FORMATS.items() if option in entry.options)
                 raise ValueError(
@@ -233,13 +241,35 @@ def read_events(
     return replace(events, notes=(note, *events.notes)) if note else events
 
 
+def require_format(path: Path, shown: str, format: str) -> str:
+    """The format that is said of a file, unless the first bytes are of another one, or of none that begins so.
+
+    Raises:  ValueError
+    """
+    with path.open("rb") as file:
+        head = file.read(SNIFF_BYTES)
+    entry = FORMATS[format]
+    if not head or (entry.matches and entry.matches(head)):
+        return format
+    begins_like = next((name for name, other in FORMATS.items() if other.matches and other.matches(head)), None)
+    what = f"begins like {FORMATS[begins_like].description}" if begins_like else ""
+    if not what and (other := describe_other(head, path.name)):
+        what = f"is {other}"
+    if not what and entry.matches and format not in MAYBE_WITHOUT_HEADER:
+        what = f"begins with {head[:8].hex(' ')}"
+    if what:
+        better = f"use --format {begins_like}, or leave the format out" if begins_like else "leave the format out"
+        raise ValueError(f"{shown} is not of the format {format}, {entry.description}: it {what}; {better}")
+    return format
+
+
 @contextmanager
 def unpacked(path: Path, given: dict[str, Any], *, salvage: bool) -> Iterator[tuple[Path, str, str]]:
     """The file to be read, how errors name it, and what is to be said: the path's own, or what it holds.
 
     given:  the options, from which the one is taken that names a file in a zip file
     """
-    inside = packed.look_inside(path, given.get("stream"))
+    inside = packed.look_inside(path, given.get("stream"), salvage=salvage)
     if inside is None:
         yield path, str(path), ""
         return
@@ -258,21 +288,27 @@ def read_before_damage(path: Path, entry: Format, read: Callable[[Path], FileEve
         return read(path)
     except DamagedFile as error:
         num_bytes = path.stat().st_size
-        at, why = min(error.at, num_bytes), str(error).removeprefix(str(path)).lstrip(" :")
+        at, why = min(error.at, num_bytes), str(error).replace(str(path), "the file")
     with tempfile.TemporaryDirectory(prefix="spikewise-") as folder:
         part = Path(folder, path.name)
         shutil.copyfile(path, part)
-        os.truncate(part, at)
-        try:
-            if entry.end:
-                entry.end(part)
-            found = read(part)
-        except ValueError as error:
-            raise ValueError(f"{path}: nothing can be salvaged ({why}): {str(error).replace(str(part), 'the rest')}") from None
+        while True:
+            os.truncate(part, at)
+            try:
+                if entry.end:
+                    entry.end(part)
+                found = read(part)
+                break
+            except ValueError as error:
+                if isinstance(error, DamagedFile) and error.at < at:
+                    at = error.at  # something before is damaged, too
+                    continue
+                rest = str(error).replace(str(part), "the rest")
+                raise ValueError(f"{path}: nothing can be salvaged ({why}): {rest}") from None
     share = (
         f"{count(len(found.columns[0]), 'event')} from the first {at:,} of {num_bytes:,} bytes ({100 * at / num_bytes:.1f} %)"
     )
-    return found._replace(notes=(f"salvaged {share}; the file {why}", *found.notes))
+    return found._replace(notes=(f"salvaged {share}; {why}", *found.notes))
 
 
 def require_writable(path: Path, format: str | None = None) -> Callable[[Events, Path], None]:

@@ -34,6 +34,7 @@ def read_aedat2(path: Path, *, raw: bool = False) -> reading.FileEvents:
     """
     content = reading.map_file(path)
     begin = reading.header_end(path, content, b"#", last=HEADER_END)
+    reading.require_written(path, content, EVENT_BYTES, begin)
     reading.require_whole_events(path, len(content), EVENT_BYTES, begin)
     body, header = content[begin:], content[:begin].tobytes()
     if chip := re.search(rb"^# *AEChip:[^\n]*(davis|sbret)\D*(\d*)", header, re.I | re.M):

@@ -28,7 +28,7 @@ def read_aedat4(path: Path, *, stream: str | None = None) -> reading.FileEvents:
              OSError
     """
     aedat = reading.import_optional("aedat", path)
-    require_valid(path, raw := reading.map_file(path))
+    starts = find_packets(path, raw := reading.map_file(path))
     with refuse_damage(path):
         decoder = aedat.Decoder(path)
         streams = {str(number): info for number, info in sorted(decoder.id_to_stream().items())}
@@ -37,9 +37,10 @@ def read_aedat4(path: Path, *, stream: str | None = None) -> reading.FileEvents:
         others = ", ".join(sorted({str(info["type"]) for info in streams.values()})) or "nothing"
         raise ValueError(f"{path} has no stream of events; it holds {others}")
     chosen = reading.choose_stream(path, cameras, stream)
-    packets, allowed = [], max(MAX_EXPANSION * len(raw), MIN_ALLOWED_BYTES)
-    with refuse_damage(path):
+    packets, allowed, whole = [], max(MAX_EXPANSION * len(raw), MIN_ALLOWED_BYTES), 0
+    with refuse_damage(path, lambda: starts[whole] if whole < len(starts) else None):
         for packet in decoder:
+            whole += 1
             if str(packet["stream_id"]) == chosen:
                 packets.append(packet["events"])
                 allowed -= packets[-1].nbytes
@@ -53,19 +54,26 @@ def read_aedat4(path: Path, *, stream: str | None = None) -> reading.FileEvents:
 
 
 @contextlib.contextmanager
-def refuse_damage(path: Path) -> Iterator[None]:
-    """Errors of the library as one line; it writes some to standard error by itself."""
+def refuse_damage(path: Path, place: Callable[[], int | None] = lambda: None) -> Iterator[None]:
+    """Errors of the library as one line; it writes some to standard error by itself.
+
+    place:  a function that tells the byte before which all is whole; None: nobody knows
+    """
     try:
         with reading.suppress_stderr():
             yield
     except BaseException as error:  # a panic of the library, written in Rust, is not an Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError | OSError):
             raise
+        if (at := place()) is not None:
+            raise reading.DamagedFile(f"{path} is damaged at byte {at:,}: {one_line(error)}; copy it again", at) from None
         raise ValueError(f"{path} is damaged: {one_line(error)}; copy it again") from None
 
 
-def require_valid(path: Path, raw: np.ndarray) -> None:
-    """Refuse what the library would fail on: lengths for which it allocates memory before it reads, and a damaged header.
+def find_packets(path: Path, raw: np.ndarray) -> list[int]:
+    """Where packets begin.
+
+    What the library would fail on is refused: lengths for which it allocates memory before it reads, a damaged header.
 
     A header (its length in 32 bits, then a table: compression, where the packets end, an XML text about the streams), then
     packets: stream and length, 32 bits each.
@@ -96,8 +104,9 @@ def require_valid(path: Path, raw: np.ndarray) -> None:
     except (UnicodeDecodeError, ElementTree.ParseError) as error:
         raise damaged(text, f"the text about its streams is none ({error})") from None
     end = number(table + position, "<i8") if position else -1
-    end = len(raw) if end < 0 else end
+    end, starts = len(raw) if end < 0 else end, []
     while at < end:
+        starts.append(at)
         if at + 8 > len(raw):
             raise damaged_packet(at, "the packet there is cut")
         length = number(at + 4)
@@ -112,6 +121,7 @@ def require_valid(path: Path, raw: np.ndarray) -> None:
         at += 8 + length
     if at != end:
         raise damaged_packet(at, f"the packets end there, not at {end:,}")
+    return starts
 
 
 def header_fields(number: Callable[..., int], table: int, damaged: Callable[[int, str], ValueError]) -> tuple[int, int, int]:

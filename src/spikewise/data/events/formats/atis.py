@@ -21,6 +21,7 @@ def read_atis(path: Path) -> reading.FileEvents:
     Raises:  FileNotFoundError; ValueError for a truncated file
     """
     raw = reading.map_file(path)
+    reading.require_written(path, raw, EVENT_BYTES)
     reading.require_whole_events(path, len(raw), EVENT_BYTES)
     decoded = reading.decode("atis", raw, EVENT_BYTES, decode_numpy)
     return reading.FileEvents(decoded.columns, usual=NMNIST_SIZE, in_order=decoded.in_order)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import itertools
 import math
 import re
 import zlib
@@ -15,20 +16,24 @@ from ...messages import one_line
 from ..events import Events
 from . import reading
 from .npz import MAX_EXPANSION
-from .sensor import CAMERA_SIZES, Size, require_sensor_size
-from .table import COLUMN_ALIASES, arrays_from_table, events_from_arrays
-from .times import MAX_TIME
+from .sensor import CAMERA_SIZES, PAIR_NAMES, SIDE_NAMES, size_from_facts
+from .table import COLUMN_ALIASES, arrays_from_table, events_from_arrays, find_columns
+from .times import MAX_TIME, UNIT_NAMES_OF_FACTS, unit_of_facts
 
 EVENT_GROUPS = ("", "events", "CD/events", "data/0", "data")
 TABLE_NAMES = ("events", "event")  # of arrays of four columns
 MAX_DEPTH, MAX_NODES = 4, 10_000  # of groups that are searched for events, and of all that is in them
-FACTS = ("height", "width", "geometry", "sensor_resolution", "time_unit", "t_offset")
+FACTS = (*UNIT_NAMES_OF_FACTS, *itertools.chain(*SIDE_NAMES), *PAIR_NAMES, "t_offset")
+MICROSECOND_FACTS = ("ms_to_idx", "ms_map_idx")  # an index by milliseconds, of DSEC and M3ED, whose times are microseconds
+MICROSECOND_GROUPS = ("CD/events",)  # of Metavision
 GZIP_FILTER, LZF_FILTER, BLOSC_FILTER = 1, 32000, 32001  # numbers of HDF5's filters
 FILTER_NAMES = {
     4: "SZIP", 307: "bzip2", 32001: "Blosc", 32004: "LZ4", 32008: "bitshuffle", 32013: "ZFP", 32015: "Zstandard",
     32024: "SZ3", 32026: "Blosc2", 36559: "Prophesee's ECF",
 }  # fmt: skip
 ECF_FILTER = 36559
+MAX_FACT = 3  # numbers of an array that says something of all events
+TRUNCATED = re.compile(r"truncated file: eof = (\d+), .*stored_eof = (\d+)")  # how HDF5 says it
 INSTALL_PLUGINS = "pip install hdf5plugin"
 INSTALL_ECF = (
     "install Prophesee's codec (https://github.com/prophesee-ai/hdf5_ecf) and set HDF5_PLUGIN_PATH to its folder, or "
@@ -44,13 +49,12 @@ def read_hdf5(
     the one group or array that has them, such as `davis/left/events` (MVSEC) or `prophesee/left` (M3ED).
 
     A group has the arrays t, x, y and p, or is one array with these fields, or one of four columns (v2e, MVSEC), whose
-    order is told by its numbers. What the file or the group says besides, as attributes or arrays of one number, is
-    honoured: the sensor's `height` and `width`, `geometry` (640x480) or `sensor_resolution` (height, width), M3ED's
-    `calib/resolution` (width, height); `time_unit`; and `t_offset` in microseconds, as of DSEC, which is added to all
-    times. Fractions of MVSEC and of e2vid (`events/xs`, `ys`, `ts`, `ps`) are seconds. Links and data in other files are
-    refused.
+    order is told by its numbers. What the file or the group says besides, as attributes or arrays of a few numbers, is
+    honoured: the sensor's size (see `size_from_facts`), M3ED's `calib/resolution` (width, height); `time_unit`, also of the
+    array t; and `t_offset` in microseconds, as of DSEC, which is added to all times. Times of DSEC, M3ED and Metavision are
+    microseconds. Links and data in other files are refused.
 
-    time_unit:  of t, "s", "ms", "us" or "ns"; None: as the file says, or else microseconds
+    time_unit:  of t, "s", "ms", "us" or "ns"; None: as the file says, or else it is taken for the usual one where it may be
     columns:    the order of the columns of one array, such as "t,x,y,p"
     stream:     the group or array, or a part of its name, such as "left"
     Raises:  ValueError for other contents, a damaged file, several streams, or where a package is missing; OSError
@@ -68,25 +72,28 @@ def read_hdf5(
         raise ValueError(f"{path}: {one_line(error)}") from None
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, zlib.error) as error:
         text = one_line(error)
+        if cut := TRUNCATED.search(text):
+            text = (
+                f"{path} was cut: it has {int(cut[1]):,} of {int(cut[2]):,} bytes; nothing of it can be salvaged, as HDF5 "
+                "notes all over the file where its arrays lie; copy it again"
+            )
         raise ValueError(text if str(path) in text else f"{path} is not a file of events: {text}") from None
-    unit, offset = facts.get("time_unit"), np.asarray(facts.get("t_offset", 0))
+    offset, order = np.asarray(facts.get("t_offset", 0)), None
     if offset.size != 1 or offset.dtype.kind not in "iu" or not -MAX_TIME < int(offset.item()) < MAX_TIME:
         raise ValueError(f"{path}: t_offset should be a whole number of microseconds")
-    unit = unit.decode(errors="replace") if isinstance(unit, bytes) else None if unit is None else str(unit)
-    unit, notes = time_unit or unit, tuple[str, ...]()
-    is_mvsec = re.fullmatch(r"davis/(left|right)/events", group) is not None
     if isinstance(arrays, np.ndarray):
-        arrays, notes = arrays_from_table(path, arrays, columns)
+        arrays, order = arrays_from_table(path, arrays, columns)
     elif columns is not None:
         raise ValueError(f"{path} names its columns, {', '.join(arrays)}; leave out columns=, or --columns")
-    t = next((arrays[name] for name in COLUMN_ALIASES["t"] if name in arrays), None)
-    in_seconds = t is not None and t.dtype.kind == "f" and (is_mvsec or {"ts", "xs", "ys", "ps"} <= arrays.keys())
-    if in_seconds and unit is None:
-        notes = (*notes, "times with fractions taken as seconds; time_unit= or --time-unit says otherwise")
-    found = events_from_arrays(
-        path, arrays, size_from_facts(path, facts), unit, int(offset.item()), notes, "s" if in_seconds else "us"
+    unit = (
+        time_unit
+        or unit_of_facts(path, facts)
+        or ("us" if facts.keys() & MICROSECOND_FACTS or group in MICROSECOND_GROUPS else None)
     )
-    return found._replace(usual=MVSEC_SIZE if is_mvsec else None)
+    found = events_from_arrays(path, arrays, None, unit, offset=int(offset.item()), order=order)
+    size, notes = size_from_facts(path, facts, *found.columns[1:3])
+    is_mvsec = re.fullmatch(r"davis/(left|right)/events", group) is not None
+    return found._replace(size=size, notes=(*found.notes, *notes), usual=MVSEC_SIZE if is_mvsec else None)
 
 
 def find_events(h5py: Any, file: Any, path: Path, stream: str | None) -> str:
@@ -137,40 +144,30 @@ def has_events(h5py: Any, node: Any, name: str) -> bool:
         is_table = len(node.shape or ()) == 2 and node.shape[1] == 4 and name.rsplit("/", 1)[-1] in TABLE_NAMES
     else:
         names, is_table = set(node.keys()) if isinstance(node, h5py.Group) else set(), False
-    return is_table or all(any(alias in names for alias in aliases) for aliases in COLUMN_ALIASES.values())
+    return is_table or find_columns(names).keys() == COLUMN_ALIASES.keys()
 
 
 def read_facts(h5py: Any, file: Any, group: str) -> dict[str, Any]:
-    """What attributes, or arrays of one number, say besides the events, by name: of the file, then of the events' groups."""
+    """What attributes, or arrays of a few numbers, say besides the events, by name: of the file, then of the events' groups."""
     facts, node = {}, file
     for step in (None, *(group.split("/") if group else ())):
         node = node if step is None else get_child(h5py, node, step)
+        said = {name.lower(): name for name in node.attrs}
         for name in FACTS:
-            if name in node.attrs:
-                facts[name] = node.attrs[name]
-            elif isinstance(child := get_child(h5py, node, name), h5py.Dataset) and child.size == 1:
-                facts[name] = read_dataset(child, file_bytes=0).item()
+            if name in said:
+                facts[name] = node.attrs[said[name]]
+            elif isinstance(child := get_child(h5py, node, name), h5py.Dataset) and 1 <= (child.size or 0) <= MAX_FACT:
+                facts[name] = read_dataset(child, file_bytes=0)
+        names = node.keys() if isinstance(node, h5py.Group) else ()
+        facts |= {name: True for name in MICROSECOND_FACTS if name in names}
+        if (columns := find_columns(names)).keys() == COLUMN_ALIASES.keys():
+            attributes = getattr(get_child(h5py, node, columns["t"][0]), "attrs", {})
+            for name in (*UNIT_NAMES_OF_FACTS, "unit", "units"):
+                facts |= {"time_unit": attributes[name]} if name in attributes else {}
     calibration = get_child(h5py, node, "calib")  # M3ED's
     if isinstance(resolution := get_child(h5py, calibration, "resolution"), h5py.Dataset) and resolution.shape == (2,):
         facts["sensor_resolution"] = read_dataset(resolution, file_bytes=0)[::-1]
     return facts
-
-
-def size_from_facts(path: Path, facts: dict[str, Any]) -> Size | None:
-    """(height, width) of the sensor; None: the file says nothing.
-
-    Raises:  ValueError for what no sensor has
-    """
-    if {"height", "width"} <= facts.keys():
-        return require_sensor_size(path, facts["height"], facts["width"])
-    if "geometry" in facts:
-        text = facts["geometry"].decode(errors="replace") if isinstance(facts["geometry"], bytes) else str(facts["geometry"])
-        sides = re.fullmatch(r"\s*(\d{1,4})\s*x\s*(\d{1,4})\s*", text)
-        return require_sensor_size(path, *(map(int, (sides[2], sides[1])) if sides else (0, 0)))
-    if "sensor_resolution" in facts:
-        resolution = np.asarray(facts["sensor_resolution"]).reshape(-1)
-        return require_sensor_size(path, *(resolution if len(resolution) == 2 else (0, 0)))
-    return None
 
 
 def read_arrays(h5py: Any, file: Any, group: str, file_bytes: int) -> dict[str, np.ndarray] | np.ndarray:
@@ -179,7 +176,7 @@ def read_arrays(h5py: Any, file: Any, group: str, file_bytes: int) -> dict[str, 
     if isinstance(node, h5py.Dataset):
         array = read_dataset(node, file_bytes)
         return {name.lower(): array[name] for name in array.dtype.names} if array.dtype.names else array
-    names = [name for aliases in COLUMN_ALIASES.values() for name in aliases if name in node.keys()]  # noqa: SIM118  `in` follows links
+    names = [name for name, _ in find_columns(node.keys()).values()]
     arrays = {name: get_child(h5py, node, name) for name in names}
     return {name: read_dataset(array, file_bytes) for name, array in arrays.items() if isinstance(array, h5py.Dataset)}
 

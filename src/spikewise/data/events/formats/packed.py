@@ -15,23 +15,24 @@ from typing import NamedTuple
 
 from ...messages import one_line
 from . import reading
+from .cut_zip import ZIP_MAGIC, unpack_members
 from .npz import MAX_EXPANSION
 
 SNIFF_BYTES = 4096  # read to detect a format
 BLOCK = 2**20
 FREE_BYTES = 2**20  # that any file may unpack to
-ZIP_MAGIC = b"PK\x03\x04"
 PACKED_SUFFIXES = {".gz": b"\x1f\x8b", ".bz2": b"BZh"}
 PACKINGS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File}
 UNPACK_ERRORS = (zlib.error, EOFError, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError)
 
 
 class Inside(NamedTuple):
-    """What a packed file holds: how errors name it, its own name, and how it is opened."""
+    """What a packed file holds: how errors name it, its own name, how it is opened, and what is to be said of it."""
 
     shown: str
     name: str
     open: Callable[[], contextlib.AbstractContextManager[io.BufferedIOBase]]
+    note: str = ""
 
 
 def is_npz(head: bytes) -> bool:
@@ -40,11 +41,12 @@ def is_npz(head: bytes) -> bool:
     return head.startswith(ZIP_MAGIC) and head[30 : 30 + length].endswith(b".npy")
 
 
-def look_inside(path: Path, stream: str | None = None) -> Inside | None:
+def look_inside(path: Path, stream: str | None = None, *, salvage: bool = False) -> Inside | None:
     """The recording in a packed file; None for a file that is not packed, or that is NPZ.
 
-    stream:  which of several in a zip file
-    Raises:  ValueError for a zip file of several recordings where none is said, or of none; OSError
+    stream:   which of several in a zip file
+    salvage:  also look into a zip file whose directory is missing
+    Raises:   ValueError for a zip file of several recordings where none is said, or of none; OSError
     """
     with path.open("rb") as file:
         head = file.read(SNIFF_BYTES)
@@ -52,10 +54,10 @@ def look_inside(path: Path, stream: str | None = None) -> Inside | None:
         if head.startswith(magic):
             name = path.name[: -len(path.suffix)] if path.suffix.lower() in PACKED_SUFFIXES else path.name
             return Inside(str(path), name, partial(opener, path))
-    return look_inside_zip(path, stream) if head.startswith(ZIP_MAGIC) and not is_npz(head) else None
+    return look_inside_zip(path, stream, salvage=salvage) if head.startswith(ZIP_MAGIC) and not is_npz(head) else None
 
 
-def look_inside_zip(path: Path, stream: str | None) -> Inside:
+def look_inside_zip(path: Path, stream: str | None, *, salvage: bool) -> Inside:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {
@@ -64,6 +66,8 @@ def look_inside_zip(path: Path, stream: str | None) -> Inside:
                 if not member.filename.endswith("/") and is_shown(member.filename)
             }
     except UNPACK_ERRORS as error:
+        if salvage:
+            return look_inside_cut_zip(path, stream, one_line(error))
         raise ValueError(f"{path} is a damaged zip file: {one_line(error)}; copy it again") from None
     if not members:
         raise ValueError(f"{path} holds no file")
@@ -77,6 +81,26 @@ def look_inside_zip(path: Path, stream: str | None) -> Inside:
             yield file  # type: ignore[misc]  # ZipExtFile, which is one
 
     return Inside(f"{path}/{member.filename[:200]}", Path(member.filename).name, opened)
+
+
+def look_inside_cut_zip(path: Path, stream: str | None, reason: str) -> Inside:
+    """The recording in a zip file whose directory can't be read, as far as it goes."""
+    allowed = MAX_EXPANSION * path.stat().st_size + FREE_BYTES
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[io.BufferedIOBase]:
+        with unpack_members(path, allowed) as members, members[name].open("rb") as file:
+            yield file
+
+    with refuse_damage(path), unpack_members(path, allowed) as members:
+        names = [name for name in members if not name.endswith("/") and is_shown(name)]
+    if not names:
+        raise ValueError(
+            f"{path}: nothing can be salvaged: it is a damaged zip file ({reason}) that begins with no whole header"
+        )
+    name = reading.choose_stream(path, names, stream)
+    note = f"the zip file was cut or is damaged ({reason}); {name[:60]!r} is read as far as it goes"
+    return Inside(f"{path}/{name[:200]}", Path(name).name, opened, note)
 
 
 def is_shown(name: str) -> bool:
@@ -112,7 +136,7 @@ def unpack(path: Path, inside: Inside, *, salvage: bool) -> Iterator[tuple[Path,
     salvage:  take what there is before damage, and say it
     Raises:   ValueError for a damaged file, or one that unpacks to far more than it holds; OSError
     """
-    allowed, note, written = MAX_EXPANSION * path.stat().st_size + FREE_BYTES, "", 0
+    allowed, note, written = MAX_EXPANSION * path.stat().st_size + FREE_BYTES, inside.note, 0
     with tempfile.TemporaryDirectory(prefix="spikewise-") as folder:
         suffix = Path(inside.name).suffix
         target = Path(folder, f"recording{suffix if suffix[1:].isalnum() else ''}")
@@ -125,5 +149,7 @@ def unpack(path: Path, inside: Inside, *, salvage: bool) -> Iterator[tuple[Path,
         except ValueError as error:
             if not salvage:
                 raise
-            note = str(error)
+            note = f"{error}; what lies before that, {written:,} bytes unpacked, is read"
+        if note and not written:
+            raise ValueError(f"nothing can be salvaged of {path}: no part of it can be unpacked")
         yield target, note

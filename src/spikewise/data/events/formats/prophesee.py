@@ -95,6 +95,7 @@ def read_prophesee(path: Path, *, encoding: str) -> reading.FileEvents:
     size, decode = parse_geometry(path, header), DECODERS[encoding]
     if encoding == "dat":
         begin += require_dat_events(path, raw[begin : begin + 2].tobytes(), begin)
+    reading.require_written(path, raw, WORD_BYTES[encoding], begin)
     reading.require_whole_events(path, len(raw), WORD_BYTES[encoding], begin)
     body = raw[begin:]
     if (

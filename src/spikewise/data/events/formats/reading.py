@@ -17,11 +17,14 @@ import numpy as np
 
 from ....wording import count
 from ..events import Events
-from .sensor import SAY_IT, Size, guess_size, outside
+from .sensor import MANY_EVENTS, SAY_IT, Size, guess_size, outside
 from .times import JITTER_US, mend_clock, require_plausible
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
 COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
+MAX_STREAM_NAME = 200  # letters of a stream's name in messages
+TALL = 1.2  # times its width: sensors are hardly that high
+MIN_ZEROS = 4096  # bytes at the end of a file that no camera writes: a block of most file systems
 MAX_EVENTS_IN_MEMORY = 2**25  # more of them, above 400 MB, are mapped from a temporary file
 
 # Files -----------------------------------------------------------------------------------------------------------------------
@@ -115,20 +118,46 @@ def require_whole_events(path: Path, file_bytes: int, event_bytes: int, begin: i
         raise DamagedFile(f"{path} was cut: the event at byte {at:,} has {rest} of {event_bytes} bytes; copy it again", at)
 
 
+def require_written(path: Path, raw: np.ndarray, event_bytes: int, begin: int = 0) -> None:
+    """Refuse a file that ends in zeros: room was made for it, and its writer was stopped.
+
+    They would be read as thousands of events of one pixel, or, in EVT 3.0, as nothing.
+
+    Raises:  DamagedFile
+    """
+    if len(raw) - begin < MIN_ZEROS or raw[-MIN_ZEROS:].any():
+        return
+    starts = range(len(raw) - MIN_ZEROS, begin - MIN_ZEROS, -MIN_ZEROS)
+    block = next((max(start, begin) for start in starts if raw[max(start, begin) : start + MIN_ZEROS].any()), begin)
+    written = np.flatnonzero(raw[block : block + MIN_ZEROS])
+    last = block + int(written[-1]) + 1 if len(written) else begin
+    at = begin + -(-(last - begin) // event_bytes) * event_bytes
+    raise DamagedFile(
+        f"{path} ends in {count(len(raw) - at, 'zero')}, from byte {at:,} on: it was not written to its end; copy it again", at
+    )
+
+
 def choose_stream(path: Path, streams: Sequence[str], stream: str | None) -> str:
     """The camera of a file, or the recording of an archive, that is to be read.
 
-    stream:  its name, or a part of it between slashes; None: there is one
+    stream:  its name, or parts of it between slashes; None: there is one
     Raises:  ValueError where there are several or none, or none of that name
     """
     found = [name for name in streams if stream is None or stream == name]
-    found = found or [name for name in streams if stream in name.split("/")]
+    found = found or [name for name in streams if f"/{stream}/" in f"/{name}/"]
     if len(found) == 1 or (stream is None and not streams):
         return found[0] if found else ""
-    shown = ", ".join(name[:60] for name in streams[:8]) + (f" and {len(streams) - 8:,} more" if len(streams) > 8 else "")
+    shown = ", ".join(shorten(name) for name in streams[:8]) + (f" and {len(streams) - 8:,} more" if len(streams) > 8 else "")
     if stream is None:
         raise ValueError(f"{path} holds {len(streams)} streams of events, {shown}; say which with stream=, or --stream")
     raise ValueError(f"{path} has {'several streams' if found else 'no stream'} {stream!r}; it holds {shown or 'none'}")
+
+
+def shorten(name: str) -> str:
+    """A name that may be of any length: as it is, or its last parts between slashes, which `choose_stream` takes, too."""
+    while len(name) > MAX_STREAM_NAME and "/" in name:
+        name = name.partition("/")[2]
+    return name if len(name) <= MAX_STREAM_NAME else f"{name[:MAX_STREAM_NAME]}..."
 
 
 # Columns ---------------------------------------------------------------------------------------------------------------------
@@ -163,6 +192,7 @@ class FileEvents(NamedTuple):
     usual:          that of the camera that most such files are from, if it says nothing
     notes:          what was skipped or is doubtful, for the user, with numbers
     assumed_unit:   of times, where neither format, file nor user says it: they should be plausible; "": it is known
+    guessed_order:  of the columns t, x, y, p of a table without names; None: it is known
     in_order:       whether the decoder saw that times never fall; False: they may
     is_rotated:     whether columns are counted from the right and rows from below: then it needs a sensor, and is turned
     """
@@ -172,6 +202,7 @@ class FileEvents(NamedTuple):
     usual: Size | None = None
     notes: tuple[str, ...] = ()
     assumed_unit: str = ""
+    guessed_order: tuple[int, int, int, int] | None = None
     in_order: bool = False
     is_rotated: bool = False
 
@@ -182,11 +213,11 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     size:    (height, width); None: what the file says, or else the usual camera's, or the smallest that fits
     Raises:  ValueError for an event outside the sensor, unless such are dropped; for a sensor that can't be told
     """
+    known = size or found.size
+    if found.guessed_order:
+        found = settle_order(path, found, known)
     t, x, y, polarity = found.columns
     notes = found.notes if found.in_order else (*found.notes, *mend_clock(t))
-    if found.assumed_unit:
-        require_plausible(path, t, found.assumed_unit)
-    known = size or found.size
     if found.is_rotated and known is None:
         raise ValueError(
             f"{path} counts columns from the right and rows from below, and does not say of which sensor; {SAY_IT} "
@@ -198,6 +229,10 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     is_told = known is not None
     known = known or (found.usual if drop_outside else guess_size(path, x, y, needed, found.usual))
     assert known is not None
+    if found.assumed_unit and len(t):
+        notes = (*notes, require_plausible(path, t, found.assumed_unit, known[0] * known[1]))
+    if not len(t):
+        notes = (*notes, "the recording holds no event")
     events = Events(t, x, y, polarity, known, notes, is_told or known == found.usual)
     beyond = outside(path, x, y, needed, known, drop=drop_outside)
     if beyond is not None:
@@ -209,6 +244,33 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
         np.subtract(known[1] - 1, events.x, out=events.x, casting="unsafe")
         np.subtract(known[0] - 1, events.y, out=events.y, casting="unsafe")
     return events
+
+
+def settle_order(path: Path, found: FileEvents, size: Size | None) -> FileEvents:
+    """Events of a table whose order was guessed, with x before y, or y before x where only that fits the sensor; and a note.
+
+    Raises:  ValueError where no sensor is known, and x before y would make one that is taller than wide
+    """
+    t, x, y, polarity = found.columns
+    order = found.guessed_order
+    assert order is not None, "it was guessed"
+    height, width = int(y.max(initial=0)) + 1, int(x.max(initial=0)) + 1
+    why = "x before y"
+    swapped = (order[0], order[2], order[1], order[3])
+    if size is None and len(t) >= MANY_EVENTS and height > TALL * width:
+        raise ValueError(
+            f"{path} does not name its columns, and with x before y its sensor would be taller than wide, {width} x {height} "
+            f"pixels: say --columns {describe_order(order)} or {describe_order(swapped)} (columns= in Python), or --sensor"
+        )
+    if size is not None and not (height <= size[0] and width <= size[1]) and width <= size[0] and height <= size[1]:
+        order, x, y = swapped, y, x
+        why = f"y before x, as only that fits the sensor of {size[1]} x {size[0]} pixels"
+    note = f"columns taken as {describe_order(order)}: nothing names them, {why}; columns= or --columns says otherwise"
+    return found._replace(columns=(t, x, y, polarity), notes=(note, *found.notes))
+
+
+def describe_order(order: tuple[int, int, int, int]) -> str:
+    return ",".join(name for _, name in sorted(zip(order, "txyp", strict=True)))
 
 
 # Decoders --------------------------------------------------------------------------------------------------------------------

@@ -1,31 +1,31 @@
 """Tables of events: which column is t, x, y and p, by name, by what the user says, or by what the numbers can be."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ....wording import count
 from . import reading
 from .sensor import MAX_SENSOR_SIDE, Size
-from .times import require_time_unit, to_microseconds
+from .times import UNIT_ALIASES, find_unit, to_microseconds, usual_unit
 
 COLUMN_ALIASES = {
-    "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
+    "t": ("t", "ts", "time", "times", "timestamp", "timestamps", "time_stamp", "time stamp"),
     "x": ("x", "xs", "col", "column"),
     "y": ("y", "ys", "row"),
     "p": ("p", "ps", "pol", "pols", "polarity", "polarities", "on"),
 }
-UNIT_ALIASES = {
-    "s": ("s", "sec", "second", "seconds"),
-    "ms": ("ms", "msec", "millisecond", "milliseconds"),
-    "us": ("us", "usec", "microsecond", "microseconds", "\u00b5s", "\u03bcs"),
-    "ns": ("ns", "nsec", "nanosecond", "nanoseconds"),
-}
 POLARITIES = ((0, 1), (-1, 1), (1, 2), (0, 255))  # OFF and ON; of a file whose values fit several, the first
+JOINED_UNIT = re.compile(rf"(t|ts|time|timestamp)({'|'.join(alias for aliases in UNIT_ALIASES.values() for alias in aliases)})")
+PIXEL_WORDS = ("px", "pixel", "pixels", "pos", "position", "addr", "address", "coord", "coordinate")  # x_addr, x [px]
 OTHER = "_"  # a column that is none of t, x, y, p
-SAY_COLUMNS = "say which with columns='t,x,y,p', on the command line --columns (_ for any other column)"
+SAY_COLUMNS = (
+    "say which with columns='t,x,y,p', on the command line --columns (_ for any other column; of a data set --data.columns; "
+    "elsewhere `spikewise events convert` it first)"
+)
 MAX_NAME = 40  # letters of a column's name
 SAMPLE_ROWS = 2000  # rows from which the order of columns is told
 Order = tuple[int, int, int, int]  # the columns of t, x, y, p
@@ -36,12 +36,31 @@ def column_name(name: str) -> tuple[str, str | None]:
     name = name.strip().strip("\"'").lower()
     if len(name) > MAX_NAME:
         return "", None
-    stem, unit = name, None
-    if named := re.fullmatch(r"(.+?)(?:[ _-]+|\s*(?=[\[(]))[\[(]?([^\W\d_]+)[\])]?", name):
-        unit = next((unit for unit, aliases in UNIT_ALIASES.items() if named[2] in aliases), None)
-        stem = named[1] if unit or named[2] in ("px", "pixel", "pixels") else name
+    if meaning := next((column for column, aliases in COLUMN_ALIASES.items() if name in aliases), ""):
+        return meaning, None
+    stem, word = name, ""
+    if named := re.fullmatch(r"(.+?)(?:[ _-]+|\s*(?=[\[(]))[\[(]?([^\W\d_]+)[\])]?", name) or JOINED_UNIT.fullmatch(name):
+        stem, word = named[1], named[2]
+    unit = find_unit(word)
+    if unit is None and word not in PIXEL_WORDS:
+        return "", None
     meaning = next((column for column, aliases in COLUMN_ALIASES.items() if stem in aliases), "")
     return meaning, unit if meaning == "t" else None
+
+
+def find_columns(names: Iterable[str]) -> dict[str, tuple[str, str | None]]:
+    """Which of the arrays of a file are t, x, y and p, and a unit that the name says: t: (`timestamp_us`, us).
+
+    Of several names that stand for the same, the first in COLUMN_ALIASES, or else in the file.
+    """
+    found: dict[str, tuple[int, str, str | None]] = {}
+    for name in names:
+        meaning, unit = column_name(name)
+        aliases = COLUMN_ALIASES.get(meaning, ())
+        rank = aliases.index(name) if name in aliases else len(aliases)
+        if meaning and (meaning not in found or rank < found[meaning][0]):
+            found[meaning] = rank, name, unit
+    return {meaning: (name, unit) for meaning, (_, name, unit) in found.items()}
 
 
 def parse_columns(columns: str, num_columns: int, path: Path) -> Order:
@@ -62,16 +81,17 @@ def as_order(names: Sequence[str]) -> Order:
     return t, x, y, p
 
 
-def guess_order(path: Path, rows: np.ndarray) -> tuple[Order, str]:
-    """Which columns are t, x, y and p, by what the first rows hold, float64 [n, 4]; and a note that says so.
+def guess_order(path: Path, rows: np.ndarray) -> Order:
+    """Which columns are t, x, y and p, by what the first rows hold, float64 [n, 4].
 
     Time is the one column with fractions, or with more than a sensor's pixels, or else the one that rises and never falls;
-    polarity the one with two values of POLARITIES at most; x is before y.
+    polarity the one with two values of POLARITIES at most; x is taken to be before y, until `reading.settle_order` sees all
+    events and the sensor.
 
     Raises:  ValueError where that is not one column each
     """
     if rows.shape[1] != 4:
-        raise ValueError(f"{path} has {rows.shape[1]} columns without names; {SAY_COLUMNS}")
+        raise ValueError(f"{path} has {count(rows.shape[1], 'column')} without names; {SAY_COLUMNS}")
     rows = rows[:SAMPLE_ROWS]
     kinds = [set(np.unique(column).tolist()) for column in rows.T]
     binary = np.array([any(values <= set(pair) for pair in POLARITIES) for values in kinds])
@@ -82,16 +102,11 @@ def guess_order(path: Path, rows: np.ndarray) -> tuple[Order, str]:
     if len(times) != 1 or len(polarities) != 1 or times[0] == polarities[0]:
         raise ValueError(f"{path}: its numbers don't tell which columns are t, x, y and p; {SAY_COLUMNS}")
     x, y = (column for column in range(4) if column not in (times[0], polarities[0]))
-    order = int(times[0]), x, y, int(polarities[0])
-    return order, f"columns taken as {describe_order(order)}; columns= or --columns says otherwise"
+    return int(times[0]), x, y, int(polarities[0])
 
 
-def describe_order(order: Order) -> str:
-    return ",".join(name for _, name in sorted(zip(order, "txyp", strict=True)))
-
-
-def arrays_from_table(path: Path, table: np.ndarray, columns: str | None) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The columns t, x, y, p of a table of numbers [n, columns], or [4, n], and notes.
+def arrays_from_table(path: Path, table: np.ndarray, columns: str | None) -> tuple[dict[str, np.ndarray], Order | None]:
+    """The columns t, x, y, p of a table of numbers [n, columns], or [4, n]; and their order, if it was guessed.
 
     Raises:  ValueError where it can't be told which is which
     """
@@ -100,16 +115,14 @@ def arrays_from_table(path: Path, table: np.ndarray, columns: str | None) -> tup
     if table.shape[1] != 4 and table.shape[0] == 4:
         table = table.T
     if columns is not None:
-        order, notes = parse_columns(columns, table.shape[1], path), tuple[str, ...]()
-    elif not len(table):
-        order, notes = (0, 1, 2, 3), ()
+        order, guessed = parse_columns(columns, table.shape[1], path), False
     else:
-        order, note = guess_order(path, table[:SAMPLE_ROWS].astype(np.float64))
-        notes = (note,)
-    return {name: table[:, column] for name, column in zip("txyp", order, strict=True)}, notes
+        guessed = len(table) > 0
+        order = guess_order(path, table[:SAMPLE_ROWS].astype(np.float64)) if guessed else (0, 1, 2, 3)
+    return {name: table[:, column] for name, column in zip("txyp", order, strict=True)}, order if guessed else None
 
 
-def summarize_names(names: list[str]) -> str:
+def summarize_names(names: Sequence[str]) -> str:
     """The first names of a list that may be of any length."""
     shown = ", ".join(name[:40] for name in names[:8]) or "nothing"
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8:,} more"
@@ -120,30 +133,28 @@ def events_from_arrays(
     arrays: Mapping[str, Any],
     size: Size | None,
     time_unit: str | None,
+    *,
     offset: int = 0,
+    order: Order | None = None,
     notes: tuple[str, ...] = (),
-    assumed_unit: str = "us",
 ) -> reading.FileEvents:
     """A recording from arrays by name.
 
-    time_unit:     of t; None: nobody says it
-    offset:        added to all times, in microseconds
-    assumed_unit:  of t, where nobody says it
-    Raises:        ValueError for missing or ragged arrays, and values that are not a time, pixel or polarity
+    time_unit:  of t; None: the array's name says it (`t_us`), or nobody
+    offset:     added to all times, in microseconds
+    order:      of the columns of the table that the arrays are from, if it was guessed
+    Raises:     ValueError for missing or ragged arrays, and values that are not a time, pixel or polarity
     """
-    require_time_unit(time_unit, path)
-    columns = {}
-    for name, aliases in COLUMN_ALIASES.items():
-        present = next((alias for alias in aliases if alias in arrays), None)
-        if present is None:
-            raise ValueError(f"{path} has no array {name}; it holds {summarize_names(list(arrays))}")
-        columns[name] = np.asarray(arrays[present])
+    found = find_columns(arrays)
+    if missing := next((name for name in COLUMN_ALIASES if name not in found), None):
+        raise ValueError(f"{path} has no array {missing}; it holds {summarize_names(list(arrays))}")
+    columns = {name: np.asarray(arrays[found[name][0]]) for name in COLUMN_ALIASES}
     lengths = [column.shape for column in columns.values()]
     if any(len(shape) != 1 or shape != lengths[0] for shape in lengths):
         raise ValueError(f"{path}: t, x, y and p of shapes {', '.join(map(str, lengths))} are no recording")
-    # microseconds are what nobody needs to say of whole numbers; of fractions they are asked for
-    unit = time_unit or (None if assumed_unit == "us" else assumed_unit)
-    t, time_notes = to_microseconds(path, columns["t"], unit, offset)
+    unit = time_unit or found["t"][1]
+    assumed = "" if unit else usual_unit(columns["t"])
+    t, time_notes = to_microseconds(path, columns["t"], unit or assumed, offset)
     for name in "xyp":
         column = columns[name]
         if column.dtype.kind not in "iub" and not (column.dtype.kind == "f" and np.array_equal(column, np.trunc(column))):
@@ -155,7 +166,7 @@ def events_from_arrays(
     polarity, polarity_notes = to_polarity(path, columns["p"])
     x, y = columns["x"].astype(np.uint16), columns["y"].astype(np.uint16)
     notes = (*notes, *time_notes, *polarity_notes)
-    return reading.FileEvents((t, x, y, polarity), size, notes=notes, assumed_unit="" if time_unit else assumed_unit)
+    return reading.FileEvents((t, x, y, polarity), size, notes=notes, assumed_unit=assumed, guessed_order=order)
 
 
 def to_polarity(path: Path, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -13,17 +13,32 @@ from ....wording import count
 from . import reading
 from .reading import DamagedFile
 from .sensor import Size, require_sensor_size
-from .table import OTHER, SAMPLE_ROWS, SAY_COLUMNS, Order, as_order, column_name, guess_order, parse_columns, polarity_pair
-from .times import MAX_TIME, ask_for_unit, require_time_unit
+from .table import (
+    COLUMN_ALIASES,
+    OTHER,
+    SAMPLE_ROWS,
+    SAY_COLUMNS,
+    Order,
+    as_order,
+    column_name,
+    guess_order,
+    parse_columns,
+    polarity_pair,
+    summarize_names,
+)
+from .times import MAX_TIME, UNIT_NAMES, unit_in_comment, usual_unit
 
 HEAD_BYTES = 2**18  # of a file, in which its first events are looked for
 MARKS = (b"#", b"%")  # lines that begin so are comments
 RPG_MARK = b"#!events.txt"  # v2e's first line: columns and seconds as of the Event Camera Dataset
 BOM = b"\xef\xbb\xbf"
+NEWLINE = b"\n"
 WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
 SPACES = b" \t\r\n"
 SEPARATOR = re.compile(rb"[ \t\r]*[,;][ \t\r]*|[ \t\r]+")
 NUMBER = re.compile(rb"([+-]?)(?=[\d.]*\d)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,40}))?")
+DATE = re.compile(rb"\d{1,2}:\d\d(:\d\d)?(\.\d*)?|\d{4}-\d\d-\d\d.*")  # 12:30:05.1, 2024-05-01T12:30:05
+COMMA = re.compile(rb"[+-]?\d+,\d+([eE][+-]?\d+)?")
 MAX_DIGITS, MAX_EXPONENT = 60, 999
 EXPONENTS = {"s": 6, "ms": 3, "us": 0, "ns": -3}  # a unit is 10^exponent microseconds
 WORDS = {b"true": 1, b"on": 1, b"false": 0, b"off": 0}
@@ -42,6 +57,7 @@ class Layout(NamedTuple):
     unit:          of t
     assumed_unit:  the same, where nobody says it; "": it is known
     size:          (height, width) of the sensor, if the first line says it
+    is_guessed:    whether the order is what the numbers tell, and nobody says it
     """
 
     begin: int
@@ -51,10 +67,11 @@ class Layout(NamedTuple):
     assumed_unit: str = ""
     size: Size | None = None
     notes: tuple[str, ...] = ()
+    is_guessed: bool = False
 
     @property
     def takes_parts(self) -> bool:
-        """Whether t may be a part of a microsecond; of times that are taken for microseconds it is a sign of another unit."""
+        """Whether t may be a part of a microsecond; of times that are taken for microseconds it is a sign of seconds."""
         return self.assumed_unit != "us"
 
 
@@ -63,7 +80,8 @@ def read_text(path: Path, *, columns: str | None = None, time_unit: str | None =
 
     Columns are named by the first line, or by a comment before it (`t`, `timestamp`, `time_us`, `x`, `y`, `p`, `polarity`),
     or told by the numbers of four columns (see `guess_order`), which is noted. Times are whole numbers or decimals, rounded to
-    the nearest microsecond (nanoseconds downwards): with fractions they are taken for seconds, without for microseconds.
+    the nearest microsecond (nanoseconds downwards). Their unit is what the column's name or a comment says (`t_ms`, `# time in
+    ms`); or else they are taken for seconds where any has a fraction, without for microseconds, if they may be.
     Polarities are 0 and 1, -1 and 1, 1 and 2, 0 and 255, true and false, on and off. A first line of two numbers is the
     sensor's width and height. Lines that begin with # or % are comments.
 
@@ -72,12 +90,13 @@ def read_text(path: Path, *, columns: str | None = None, time_unit: str | None =
     Source:     https://rpg.ifi.uzh.ch/davis_data.html (events.txt)
     Raises:     ValueError, with the line, for a damaged file; for columns or times that can't be told; OSError
     """
-    require_time_unit(time_unit)
     raw = reading.map_file(path)
     layout = read_layout(path, raw[:HEAD_BYTES].tobytes(), len(raw), columns, time_unit)
     body = raw[layout.begin :]
-    fields = {"columns": (*layout.order, layout.num_columns), "exponent": EXPONENTS[layout.unit]}
-    decoded = reading.decode("text", body, 0, partial(decode_numpy, layout=layout), takes_parts=layout.takes_parts, **fields)
+    decoded = decode(body, layout)
+    if decoded.error == PART:  # the first fraction is behind the first lines
+        layout = layout._replace(unit="s", assumed_unit="s")
+        decoded = decode(body, layout)
     if decoded.error:
         raise damaged_line(path, raw, layout, decoded)
     comments, bits, _ = decoded.skipped
@@ -90,8 +109,18 @@ def read_text(path: Path, *, columns: str | None = None, time_unit: str | None =
         notes = (*notes, "the last line does not end: it may have been cut")
     columns_read = (t, x, y, polarity)
     return reading.FileEvents(
-        columns_read, layout.size, None, layout.notes + notes, assumed_unit=layout.assumed_unit, in_order=decoded.in_order
+        columns_read,
+        layout.size,
+        notes=layout.notes + notes,
+        assumed_unit=layout.assumed_unit,
+        guessed_order=layout.order if layout.is_guessed else None,
+        in_order=decoded.in_order,
     )
+
+
+def decode(body: np.ndarray, layout: Layout) -> reading.Decoded:
+    fields = {"columns": (*layout.order, layout.num_columns), "exponent": EXPONENTS[layout.unit]}
+    return reading.decode("text", body, 0, partial(decode_numpy, layout=layout), takes_parts=layout.takes_parts, **fields)
 
 
 # The first lines -------------------------------------------------------------------------------------------------------------
@@ -114,8 +143,11 @@ def read_layout(path: Path, head: bytes, num_bytes: int, columns: str | None, ti
     """
     if head.startswith(WIDE_BOMS):
         raise ValueError(f"{path} is text of 16-bit characters; save it as UTF-8")
+    if b"\r" in head and b"\n" not in head:
+        raise ValueError(f"{path}: its lines end in a carriage return alone; write them with a line feed (tr '\\r' '\\n')")
     begin = at = len(BOM) if head.startswith(BOM) else 0
-    names: Sequence[tuple[str, str | None]] = ()
+    names: Sequence[str] = ()
+    comments: list[bytes] = []
     size, is_rpg = None, head.startswith(RPG_MARK, begin)
     rows: list[list[bytes]] = []
     for line in re.findall(rb"[^\n]*\n?", head[at:]):
@@ -124,39 +156,46 @@ def read_layout(path: Path, head: bytes, num_bytes: int, columns: str | None, ti
             break
         if text[:1] in MARKS or not text:
             names = named_columns(text) or names
+            comments += [] if rows else [text]
             continue
         fields = split(text)
         if not rows and not all(number(field) is not None or not field for field in fields):
-            names, begin = read_names(path, text, line_at, first=not names), at
+            names, begin = read_names(path, head, text, line_at, first=not names), at
         elif not rows and size is None and len(fields) == 2 and all(field.isdigit() for field in fields):
             size, begin = require_sensor_size(path, int(fields[1][:6]), int(fields[0][:6])), at
         else:
             begin = begin if rows else line_at
             rows.append(fields)
+            if advice := "" if rows[1:] else odd_numbers(text):
+                raise ValueError(f"{path}: line {head[:line_at].count(NEWLINE) + 1:,} is {show(text)}; {advice}")
     if not rows and at < num_bytes:
         raise ValueError(f"{path}: its first {HEAD_BYTES:,} bytes hold no line of numbers; it is no text of events")
-    notes: tuple[str, ...] = (f"sensor of {size[1]} x {size[0]} pixels, as the first line says",) if size else ()
     num_columns = len(rows[0]) if rows else len(names)
-    order, unit = order_by_names(path, names, num_columns, columns), next((unit for _, unit in names if unit), None)
+    order = order_by_names(path, names, num_columns, columns)
     if order is None and is_rpg and num_columns in (0, 4):
         order = (0, 1, 2, 3)
     if order is None and not rows:
         raise ValueError(f"{path} holds no events, and names no columns")
-    if order is None:
-        order, note = guess_order(path, to_numbers(path, rows))
-        notes = (*notes, note)
-    time_unit = time_unit or unit or ("s" if is_rpg else None)
-    if time_unit is None:
-        has_parts = any((value := number(row[order[0]])) is not None and value % 1 for row in rows if len(row) > order[0])
-        assumed = "s" if has_parts else "us"
-        notes = (
-            (*notes, "times with fractions taken as seconds; time_unit= or --time-unit says otherwise") if has_parts else notes
-        )
-        return Layout(begin, order, num_columns, assumed, assumed, size, notes)
-    return Layout(begin, order, num_columns, time_unit, "", size, notes)
+    is_guessed = order is None
+    order = order or guess_order(path, to_numbers(path, rows))
+    unit, notes = (time_unit, ()) if time_unit else told_unit(names, comments, is_rpg=is_rpg)
+    times = [value for row in rows if len(row) > order[0] and (value := number(row[order[0]])) is not None]
+    assumed = "" if unit else usual_unit(np.array(times))
+    notes = (*notes, f"sensor of {size[1]} x {size[0]} pixels, as the first line says") if size else notes
+    return Layout(begin, order, num_columns, unit or assumed, assumed, size, notes, is_guessed)
 
 
-def order_by_names(path: Path, names: Sequence[tuple[str, str | None]], num_columns: int, columns: str | None) -> Order | None:
+def told_unit(names: Sequence[str], comments: Sequence[bytes], *, is_rpg: bool) -> tuple[str | None, tuple[str, ...]]:
+    """The unit of time that a column's name says, or else a comment before the events; None: neither. And a note."""
+    if unit := next((unit for _, unit in map(column_name, names) if unit), None):
+        return unit, ()
+    for comment in comments:
+        if unit := unit_in_comment(comment.decode(errors="replace")):
+            return unit, (f"times in {UNIT_NAMES[unit]}, as the comment {show(comment)} says",)
+    return "s" if is_rpg else None, ()
+
+
+def order_by_names(path: Path, names: Sequence[str], num_columns: int, columns: str | None) -> Order | None:
     """The columns as the user says, or the names; None: neither does.
 
     Raises:  ValueError for names or an order that are not of these columns
@@ -165,11 +204,11 @@ def order_by_names(path: Path, names: Sequence[tuple[str, str | None]], num_colu
         return parse_columns(columns, num_columns or columns.count(",") + 1, path)
     if not names:
         return None
-    meanings = [name or OTHER for name, _ in names]
+    meanings = [column_name(name)[0] or OTHER for name in names]
     if len(names) != num_columns:
         raise ValueError(f"{path} names {len(names)} columns, and its lines have {num_columns}; {SAY_COLUMNS}")
     if sorted(meaning for meaning in meanings if meaning != OTHER) != ["p", "t", "x", "y"]:
-        raise ValueError(f"{path} names its columns {', '.join(meanings)}, not t, x, y and p once each; {SAY_COLUMNS}")
+        raise ValueError(f"{path} names its columns {summarize_names(names)}, not t, x, y and p once each; {SAY_COLUMNS}")
     return as_order(meanings)
 
 
@@ -183,25 +222,40 @@ def split_names(line: bytes) -> list[str]:
     return re.split(r"[,;\t]" if re.search(r"[,;\t]", text) else r"\s+", text)
 
 
-def named_columns(line: bytes) -> list[tuple[str, str | None]]:
-    """What the names in a line, maybe of a comment, stand for; [] where t, x, y and p are not among them."""
-    names = [column_name(name) for name in split_names(line.strip().lstrip(b"#%"))]
-    return names if {"t", "x", "y", "p"} <= {name for name, _ in names} else []
+def named_columns(line: bytes) -> list[str]:
+    """The names in a line, maybe of a comment; [] where t, x, y and p are not among them."""
+    names = split_names(line.strip().lstrip(b"#%"))
+    return names if COLUMN_ALIASES.keys() <= {column_name(name)[0] for name in names} else []
 
 
-def read_names(path: Path, line: bytes, at: int, *, first: bool) -> list[tuple[str, str | None]]:
+def read_names(path: Path, head: bytes, line: bytes, at: int, *, first: bool) -> list[str]:
     """The names of the columns in the first line that is no comment.
 
     Raises:  ValueError for a line that holds neither names nor numbers
     """
-    names = split_names(line)
+    names = split_names(line.lstrip(b"/"))
     meanings = [column_name(name)[0] for name in names]
     if first and {"t", "x", "y"} <= {*meanings} and "p" not in meanings:
-        raise ValueError(f"{path} names its columns {', '.join(names)}: none is the polarity, which events have; add it")
+        raise ValueError(f"{path} names its columns {summarize_names(names)}: none is the polarity, which events have; add it")
     if not first or len(names) < 4 or any(NUMBER.fullmatch(name.encode()) for name in names):
-        shown = line[:60].decode(errors="replace")
-        raise DamagedFile(f"{path}: the line at byte {at:,} is no event: {shown!r}; remove it, or mend it", at)
-    return [column_name(name) for name in names]
+        number_of_line = head[:at].count(b"\n") + 1
+        why = odd_numbers(line) or "remove it, or mend it"
+        raise DamagedFile(f"{path}: line {number_of_line:,} is no event: {show(line)}; {why}", at)
+    return names
+
+
+def odd_numbers(line: bytes) -> str:
+    """What to do with a line whose numbers are written in another way; "" where they are not."""
+    if any(DATE.fullmatch(field) for field in split(line)):
+        return "times of day and dates are not read: write times as one number, such as seconds since the start"
+    fields = re.split(rb"[ \t]*[;\t][ \t]*" if re.search(rb"[;\t]", line) else rb" +", line.strip(SPACES))
+    if len(fields) >= 4 and any(COMMA.fullmatch(field) for field in fields):
+        return "decimal commas are not read: write decimal points (0.5, not 0,5)"
+    return ""
+
+
+def show(line: bytes) -> str:
+    return repr(line[:60].decode(errors="replace"))
 
 
 def to_numbers(path: Path, rows: Sequence[Sequence[bytes]]) -> np.ndarray:
@@ -209,7 +263,8 @@ def to_numbers(path: Path, rows: Sequence[Sequence[bytes]]) -> np.ndarray:
     values = [[number(field) for field in row] for row in rows if len(row) == len(rows[0])]
     whole = [row for row in values if None not in row]
     if not whole:
-        raise ValueError(f"{path}: its first lines are no events; {SAY_COLUMNS}")
+        ends = "end in a separator, which makes a column more" if not rows[0][-1] else "are no events"
+        raise ValueError(f"{path}: its first lines {ends}; {SAY_COLUMNS}")
     return np.array(whole, np.float64)
 
 
@@ -308,11 +363,11 @@ def damaged_line(path: Path, raw: np.ndarray, layout: Layout, decoded: reading.D
     line = raw[at : at + 4096].tobytes().split(b"\n")[0].strip()
     step = 2**24
     newlines = sum(int(np.count_nonzero(raw[begin : min(begin + step, at)] == ord("\n"))) for begin in range(0, at, step))
-    fields, shown = split(line), line[:60].decode(errors="replace")
+    fields = split(line)
     why = {
         FIELDS: f"has {count(len(fields), 'column')}, not {layout.num_columns}",
         NO_NUMBER: "has something else than numbers t, x and y (0 to 65,535) and a polarity",
         NO_TIME: f"has a t that is no time in {layout.unit}",
-        PART: f"has a t with a fraction, hardly microseconds; {ask_for_unit()}",
     }[decoded.error]
-    return DamagedFile(f"{path}: line {newlines + 1:,} {why}: {shown!r}", at)
+    advice = odd_numbers(line)
+    return DamagedFile(f"{path}: line {newlines + 1:,} {why}: {show(line)}{f'; {advice}' if advice else ''}", at)

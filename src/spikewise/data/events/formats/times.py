@@ -1,15 +1,36 @@
 """Times of recordings: units, and clocks that overflowed or were reset."""
 
 import itertools
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ....durations import format_duration
 from ....wording import count
 
 MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}  # per unit
 UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+UNIT_ALIASES = {
+    "s": ("s", "sec", "secs", "second", "seconds"),
+    "ms": ("ms", "msec", "msecs", "millisecond", "milliseconds"),
+    "us": ("us", "usec", "usecs", "microsecond", "microseconds", "\u00b5s", "\u03bcs"),
+    "ns": ("ns", "nsec", "nsecs", "nanosecond", "nanoseconds"),
+}
+TIME_WORD = re.compile(r"(?<![a-z])(t|ts|times?|time[ _]?stamps?|(time[ _]?)?units?)(?![a-z])", re.I)
+UNIT_WORD = re.compile(r"(?<![\w'])(?<!\d )([a-z\u00b5\u03bc]+)(?!\w)", re.I)  # not of a number: 5 s
+UNIT_NAMES_OF_FACTS = ("time_unit", "time_units", "t_unit", "timestamp_unit", "unit_of_time")
 MAX_TIME = 2**62
+# what recordings are like, to tell the unit of their times
+OTHER_READINGS = {"us": ("ms", "ns"), "s": ("ms", "us")}
+MAX_RATE, MIN_RATE = 5e7, 100  # events per second
+MAX_PIXEL_RATE, MIN_PIXEL_RATE = 300, 0.03  # the same per pixel; recordings of all kinds have 1 to 50
+BURST = 1000  # events that may come at once
+SHORTEST, SHORT, LONG = 1e-5, 0.01, 100  # seconds: below SHORT they are pieces, above LONG they are known to be lively
+MANY_EVENTS, FEW_RATES, FEW_STEPS = 100, 20, 3  # below, a low rate, a high one, and equal steps tell nothing
+# clocks
 JITTER_US = 100_000  # times of neighbouring events may run backwards by so much: packets that came late
 CLOCK_RANGE = 2**32  # microseconds; a fall by more than half of it is an overflow
 FEW_FALLS = 3  # or one in a thousand events: with more, the events are not in the order of time
@@ -34,25 +55,53 @@ def require_time_unit(unit: str | None, path: Path | None = None) -> None:
         raise ValueError(f"{f'{path}: ' if path else ''}time_unit={unit!r} is unknown; use {', '.join(MICROSECONDS)}")
 
 
-def to_microseconds(path: Path, t: np.ndarray, unit: str | None, offset: int = 0) -> tuple[np.ndarray, tuple[str, ...]]:
+def unit_of_facts(path: Path, facts: Mapping[str, Any]) -> str | None:
+    """The unit that a file says of its times, as an attribute or an array of one word; None: none.
+
+    Raises:  ValueError for an unknown unit
+    """
+    name = next((name for name in UNIT_NAMES_OF_FACTS if name in facts), None)
+    if name is None:
+        return None
+    value = np.asarray(facts[name])
+    word = value.item() if value.size == 1 else ""
+    word = word.decode(errors="replace") if isinstance(word, bytes) else str(word)
+    unit = find_unit(word)
+    if unit is None:
+        raise ValueError(f"{path}: {name}={word!r} is unknown; use {', '.join(MICROSECONDS)}, or {ask_for_unit()}")
+    return unit
+
+
+def find_unit(text: str) -> str | None:
+    """The unit that a word of a file stands for: us, usec, microseconds; None for other words."""
+    word = text.strip().lower()
+    return next((unit for unit, aliases in UNIT_ALIASES.items() if word in aliases), None)
+
+
+def unit_in_comment(line: str) -> str | None:
+    """The unit that a line of a file's header says of its times, such as `# timestamps in ms`; None: no one, or several."""
+    if not TIME_WORD.search(line):
+        return None
+    units = {unit for word in UNIT_WORD.findall(line) if (unit := find_unit(word))}
+    return units.pop() if len(units) == 1 else None
+
+
+def to_microseconds(path: Path, t: np.ndarray, unit: str, offset: int = 0) -> tuple[np.ndarray, tuple[str, ...]]:
     """Times of any numbers as microseconds, int64 [n], rounded to the nearest (nanoseconds downwards), and what is to be said.
 
-    unit:    "s", "ms", "us" or "ns"; None: not said, so microseconds
     offset:  microseconds, added
-    Raises:  ValueError for what is no time, and for fractions while no unit is said
+    Raises:  ValueError for what is no time
     """
     if t.dtype.kind not in "iuf":
-        raise ValueError(f"{path}: t holds {t.dtype}, not whole numbers")
-    factor = MICROSECONDS[unit or "us"]
+        raise ValueError(f"{path}: t holds {t.dtype}, not numbers")
+    factor = MICROSECONDS[unit]
     notes: tuple[str, ...] = ()
     with np.errstate(over="ignore", invalid="ignore"):
         wrong = ~np.less_equal(np.abs(t.astype(np.float64)), MAX_TIME / max(factor, 1))
     if wrong.any():
         first = int(np.argmax(wrong))
-        raise ValueError(f"{path}: event {first:,} has t={t[first]}, which is no time{f' in {unit}' if unit else ''}")
+        raise ValueError(f"{path}: event {first:,} has t={t[first]}, which is no time in {UNIT_NAMES[unit]}")
     if t.dtype.kind == "f":
-        if unit is None and not np.array_equal(t, np.trunc(t)):
-            raise ValueError(f"{path}: t holds {t.dtype}, not whole numbers, and so hardly microseconds; {ask_for_unit()}")
         step = float(np.spacing(np.abs(t).max())) * factor if len(t) else 0.0
         if step > 1:
             notes = (f"times are {t.dtype} and coarse: {step:.3g} microseconds apart at the end",)
@@ -64,37 +113,93 @@ def to_microseconds(path: Path, t: np.ndarray, unit: str | None, offset: int = 0
     return t + offset if offset else t, notes
 
 
-def require_plausible(path: Path, t: np.ndarray, unit: str) -> None:
-    """Refuse times, in microseconds, that were taken for ones of a unit and hardly are.
+# Units that nobody says ------------------------------------------------------------------------------------------------------
 
-    Raises:  ValueError that asks for the unit
+
+def usual_unit(t: np.ndarray) -> str:
+    """The unit that most such numbers are in: with fractions seconds, whole ones microseconds."""
+    with np.errstate(invalid="ignore"):
+        return "s" if t.dtype.kind == "f" and not np.array_equal(t, np.trunc(t)) else "us"
+
+
+def require_plausible(path: Path, t: np.ndarray, unit: str, num_pixels: int) -> str:
+    """What is to be said of times, in microseconds, that were taken for ones of the usual unit.
+
+    unit:        "us" or "s"
+    num_pixels:  of the sensor
+    Raises:      ValueError that asks for the unit, where they hardly are in this one, or may as well be in another
     """
-    if doubt := doubt_microseconds(t, coarse=unit != "us"):
-        raise ValueError(f"{path}: {doubt}, if t is in {UNIT_NAMES[unit]}; {ask_for_unit()}")
+    seconds = duration(t)
+    if doubt := doubt_unit(t, unit, num_pixels):
+        others = {other: seconds * MICROSECONDS[other] / MICROSECONDS[unit] for other in OTHER_READINGS[unit]}
+        fitting = {other: lasts for other, lasts in others.items() if is_possible(len(t), lasts) and lasts >= SHORTEST}
+        named = "".join(f", or {format_duration(lasts)} in {UNIT_NAMES[other]}" for other, lasts in fitting.items())
+        takes = f"{count(len(t), 'event')} take {format_duration(seconds)} if t is in {UNIT_NAMES[unit]}{named}"
+        raise ValueError(f"{path}: {takes} ({doubt}); {ask_for_unit()}")
+    what = f"{count(len(t), 'event')} in {format_duration(seconds)}" if seconds else count(len(t), "event")
+    return (
+        f"times taken as {UNIT_NAMES[unit]}: {'whole numbers' if unit == 'us' else 'numbers with fractions'}, {what}; "
+        "time_unit= or --time-unit says otherwise"
+    )
 
 
 def ask_for_unit() -> str:
-    return "say which unit: time_unit='s', 'ms', 'us' or 'ns', on the command line --time-unit"
+    return (
+        "say which unit: time_unit='s', 'ms', 'us' or 'ns', on the command line --time-unit (of a data set --data.time-unit; "
+        "elsewhere `spikewise events convert` it first)"
+    )
 
 
-def doubt_microseconds(t: np.ndarray, *, coarse: bool = False) -> str:
-    """Why times, int64 [n], are hardly microseconds; empty where they may be.
+def duration(t: np.ndarray) -> float:
+    """Seconds from the first time, in microseconds, to the last."""
+    return (int(t.max()) - int(t.min())) / 1e6 if len(t) else 0.0
 
-    coarse:  whether they may all be multiples of 1,000
+
+def doubt_unit(t: np.ndarray, unit: str, num_pixels: int) -> str:
+    """Why times, int64 [n] in microseconds, may not be of the unit that they were taken for; "" where they are.
+
+    Doubted are times beyond a century; recordings too slow or too fast for any camera; steps that are all multiples of 1,000
+    microseconds, which are whole nanoseconds or milliseconds of a clock of microseconds; and whole numbers that make a usual
+    recording in milliseconds, too, or no usual one in microseconds.
     """
-    if not len(t):
+    n, seconds = len(t), duration(t)
+    if (last := max(abs(int(t.min(initial=0))), abs(int(t.max(initial=0))))) > 2**52:
+        return f"an event would be at {last / 3.15e13:,.0f} years"
+    if not is_possible(n, seconds):
+        return f"no camera is so {'fast' if n > MAX_RATE * seconds else 'slow'}"
+    if seconds and n >= FEW_STEPS and is_coarse(t):
+        is_settled = unit == "s" and not is_possible(n, seconds / 1000)
+        return "" if is_settled else f"all times are whole {'thousands' if unit == 'us' else 'thousandths'}"
+    return doubt_microseconds(n, seconds, num_pixels) if unit == "us" and seconds and n >= FEW_RATES else ""
+
+
+def doubt_microseconds(num_events: int, seconds: float, num_pixels: int) -> str:
+    """Why a recording that is so short may be one of milliseconds; "" where it is none."""
+    if not is_possible(num_events, 1000 * seconds):
         return ""
-    first, last = int(t.min()), int(t.max())
-    seconds = (last - first) / 1e6
-    if max(abs(first), abs(last)) > 2**52:
-        return f"an event is at {max(abs(first), abs(last)) / 3.15e13:,.0f} years"
-    if seconds > 100 and len(t) < 10 * seconds**2:  # 1,000 per second in 100 s, 10,000 in 1,000 s
-        return f"{count(len(t), 'event')} take {seconds:,.0f} s"
-    if len(t) >= 1000 and len(t) > 5e7 * seconds and last > first:
-        return f"{count(len(t), 'event')} take {1e6 * seconds:,.0f} microseconds"
-    if not coarse and len(t) >= 100 and last > first and not (t[:1000] % 1000).any() and not (t % 1000).any():
-        return "all times are multiples of 1,000"
-    return ""
+    if seconds < SHORT:
+        return "few recordings are so short"
+    if num_events > MAX_PIXEL_RATE * seconds * num_pixels:
+        return "few pixels are so fast"
+    return "either is usual" if is_usual(num_events, 1000 * seconds, num_pixels) else ""
+
+
+def is_possible(num_events: int, seconds: float) -> bool:
+    """Whether a camera may give so many events in this time: not too many, and of long recordings not too few."""
+    if num_events > BURST + MAX_RATE * seconds or (num_events >= MANY_EVENTS and num_events < MIN_RATE * seconds):
+        return False
+    return seconds <= LONG or num_events >= 10 * seconds**2  # 1,000 per second in 100 s, 10,000 in 1,000 s
+
+
+def is_usual(num_events: int, seconds: float, num_pixels: int) -> bool:
+    """Whether most recordings are like this: of 10 ms or more, and with a rate per pixel between noise and flicker."""
+    least, most = (rate * seconds * num_pixels for rate in (MIN_PIXEL_RATE, MAX_PIXEL_RATE))
+    return is_possible(num_events, seconds) and seconds >= SHORT and least <= num_events <= most
+
+
+def is_coarse(t: np.ndarray) -> bool:
+    """Whether times, int64 [n], are whole multiples of 1,000 apart."""
+    return not ((t[:1000] - t[0]) % 1000).any() and not ((t - t[0]) % 1000).any()
 
 
 # Clocks ----------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,150 @@
+"""The command `spikewise events cut`: long recordings into windows, a folder by class."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from ..durations import parse_duration
+from ..wording import count
+from .data import track_files
+from .events import AS_TOLD, CanvasSize, ReadingOptions, SensorCrop, require_size_of_centre
+from .options import Json
+
+if TYPE_CHECKING:
+    from ..data.events.cut import Part
+
+
+def cut(
+    paths: Annotated[  # one argument: tyro can't tell the last of several words from those before where an option follows
+        Positional[tuple[Path, ...]],
+        arg(
+            metavar="FILE... OUT",
+            help="recordings, or folders of them; and last the folder of the windows, OUT/CLASS/*.npz",
+            help_behavior_hint="(required)",
+        ),
+    ],
+    every: Annotated[str | None, arg(metavar="TIME", help="length of a window: 200ms, 0.5s, 1500us")] = None,
+    events: Annotated[int | None, arg(metavar="INT", help="length of a window as a number of events")] = None,
+    stride: Annotated[
+        str | None, arg(metavar="TIME|INT", help="from the begin of a window to the next one's; default its length")
+    ] = None,
+    min_events: Annotated[
+        int | None,
+        arg(
+            metavar="INT",
+            help="leave out windows with fewer events; default a tenth of the median window of the recording, or its part",
+        ),
+    ] = None,
+    class_name: Annotated[
+        str | None, arg(name="class", metavar="NAME", help="of all recordings; default the name of the folder each is in")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE|FOLDER",
+            help="CSV with the columns class, start, end; of several recordings the folder of NAME_labels.csv or NAME.csv",
+        ),
+    ] = None,
+    size: CanvasSize = None,
+    crop: SensorCrop = "none",
+    labels_unit: Annotated[str | None, arg(metavar="UNIT", help="of the times in --labels: s, ms, us, ns")] = None,
+    reading: ReadingOptions = AS_TOLD,
+    as_json: Json = False,
+) -> None:
+    """Cut recordings into windows, a folder by class for event-folder; interrupted, it continues."""
+    from ..data.class_folders import WINDOWS_MANIFEST
+    from ..data.events.cut import Cut, cut_recordings
+
+    if len(paths) < 2:
+        raise ValueError("events cut needs recordings and a folder: spikewise events cut FILE... OUT --every 200ms")
+    if (every is None) == (events is None):
+        raise ValueError("say how long a window is: either --every 200ms, or --events 20000")
+    require_size_of_centre(size, crop)
+    length, step = (events, parse_count) if every is None else (parse_duration(every), parse_duration)
+    assert length is not None, "one of the two was given"
+    how = Cut("events" if every is None else "us", length, step(stride) if stride else None, min_events, size, crop)
+    files, skipped = list_recordings(paths[:-1])
+    sources = [(file, parts_of(file, class_name, labels, labels_unit, alone=len(files) == 1)) for file in files]
+    is_unit_told = labels is None or labels_unit is not None
+    cutting = cut_recordings(sources, paths[-1], how, reading.read, is_unit_told=is_unit_told)
+    reports = list(track_files(cutting, len(sources)))
+    windows, few, seconds = (sum(getattr(report, name) for report in reports) for name in ("windows", "few", "seconds"))
+    classes = len({part.label for _, parts in sources for part in parts})
+    facts = {"folder": str(paths[-1]), "recordings": len(files), "classes": classes, "windows": windows, "seconds": seconds}
+    facts |= {"few_events": few, "rest_seconds": sum(report.rest_us for report in reports) / 1e6, "other_files": skipped}
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for (file, _), report in zip(sources, reports, strict=True):
+        for note in report.notes:
+            print(f"note: {file}: {note}")
+        if not report.windows:
+            few_here = f"{count(report.few, 'window')} with too few events" if report.few else "no part as long as a window"
+            print(f"note: {file} gives no window: it has {few_here}")
+    few_events = f"{count(few, 'window')} with too few events" if few else ""
+    rest = f"{facts['rest_seconds']:.6g} s at ends, shorter than a window" if facts["rest_seconds"] else ""
+    others = f"{count(skipped, 'file')} of unknown kinds" if skipped else ""
+    if left_out := ", ".join(filter(None, (few_events, rest, others))):
+        print(f"left out: {left_out}")
+    if not windows:
+        raise ValueError(f"nothing was cut into {paths[-1]}: take shorter windows (--every, --events), or fewer --min-events")
+    print(
+        f"{paths[-1]}: {count(windows, 'window')} of {count(len(files), 'recording')}, {seconds:.6g} s, in "
+        f"{count(classes, 'class')}; {WINDOWS_MANIFEST} says where each is from"
+    )
+
+
+def parse_count(text: str) -> int:
+    """A number of events, 1 or more.
+
+    Raises:  ValueError
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--stride {text!r} is no number of events; with --events use 1 or more")
+    return int(text)
+
+
+def list_recordings(paths: Sequence[Path]) -> tuple[list[Path], int]:
+    """Files as they are, of folders all recordings in them; and how many other files were skipped.
+
+    Raises:  ValueError for a folder without recordings
+    """
+    from ..data.class_folders import find_files
+    from ..data.events.formats import SHOWN_SUFFIXES, SUFFIXES, may_be_recording
+
+    recordings, skipped = [], 0
+    for path in paths:
+        if not path.is_dir():
+            recordings.append(path)
+            continue
+        found = find_files(path.parent, path.name or ".", SUFFIXES, may_be_recording)
+        if not found.samples:
+            raise ValueError(f"{path} holds no recording ({SHOWN_SUFFIXES})")
+        recordings += [path.parent / name for name in found.samples]
+        skipped += len(found.unknown)
+    return recordings, skipped
+
+
+def parts_of(file: Path, class_name: str | None, labels: Path | None, unit: str | None, *, alone: bool) -> "list[Part]":
+    """The parts of a recording and their classes.
+
+    alone:   whether it is the only recording, so that a single file of labels is its
+    Raises:  ValueError, FileNotFoundError for labels that are none, or missing
+    """
+    from ..data.events.cut import Part, read_parts, require_class
+
+    if labels is None:
+        return [Part(require_class(class_name or file.absolute().parent.name))]
+    if class_name is not None:
+        raise ValueError("--labels says the classes; leave out --class")
+    if not labels.is_dir():
+        if not alone:
+            raise ValueError(f"{labels} labels one recording; of several give the folder of their NAME_labels.csv")
+        return read_parts(labels, unit)
+    for name in (f"{file.stem}_labels.csv", f"{file.stem}.csv"):
+        if (labels / name).is_file():
+            return read_parts(labels / name, unit)
+    raise FileNotFoundError(f"{labels} has neither {file.stem}_labels.csv nor {file.stem}.csv, for {file}")
