@@ -197,7 +197,7 @@ def claims(rows: list[Row]) -> list[Claim]:
 
 def plot(rows: list[Row]) -> "Figure":
     """Accuracy against time steps; the ReLU network's as a line across."""
-    figure, (ax,) = panels(1)
+    figure, (ax,) = panels(1, width=5.0, height=2.8)
     for number, row in enumerate(rows):
         colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
         means = {steps: sum(values) / len(values) for steps, values in row.accuracy.items()}
