@@ -10,11 +10,12 @@ from ..config import Config, Model
 from ..conversion import calibration_samples, convert_ann, score_by_steps
 from ..engine.build import choose_device, load_run_data
 from ..engine.evaluate import evaluate_network, load_run
+from ..models.network import Network
 from ..models.weights import save_pretrained
 from ..recipes import RECIPES
 from .degradation import spread
 from .experiments import Conversion
-from .ledger import add_line, add_run, read_ledger, runs_of
+from .ledger import add_line, add_run, finish_run, read_ledger, runs_of
 from .options import Options
 from .page import Claim, Result, describe_this_machine
 
@@ -97,16 +98,16 @@ def make_cells(ledger: Path, runs: Path, trained: tuple[Config, Config, Config],
     for how in CONVERSIONS.values():
         if not has_line(ann, how):
             add_conversion(ledger, runs, ann, how, o)
+    if not has_line(hybrid) and not converted_folder(runs, o.seed, CONVERSIONS[HYBRID_FROM]).exists():
+        convert(runs, ann, CONVERSIONS[HYBRID_FROM], o)  # its line may be from another machine
     add("hybrid", hybrid)
 
 
 def add_conversion(ledger: Path, runs: Path, ann: Config, how: Conversion, o: Options) -> None:
     """Convert the trained ReLU network, write its weights, and add the line of what it reaches by time steps."""
     start, where = time.perf_counter(), choose_device(o.device)
-    net = load_run(runs / f"ann-{ann.seed}", data_root=o.data_root)[0].to(where)
-    images, test = calibration_samples(ann, how.samples).to(where), load_run_data(ann, "test")
-    twin = convert_ann(net, images, how.method, soft_reset=how.soft_reset, T=STEPS[-1])
-    save_pretrained(twin, converted_folder(runs, ann.seed, how))
+    net, twin = convert(runs, ann, how, o)
+    test = load_run_data(ann, "test")
     numbers = {
         "conversion": how._asdict(),
         "ann_accuracy": evaluate_network(net, test, where).accuracy,
@@ -115,6 +116,17 @@ def add_conversion(ledger: Path, runs: Path, ann: Config, how: Conversion, o: Op
     }
     seconds, machine = time.perf_counter() - start, describe_this_machine(o.device)
     add_line(ledger, numbers, ann, command=how.command, seconds=seconds, machine=machine)
+
+
+def convert(runs: Path, ann: Config, how: Conversion, o: Options) -> tuple[Network, Network]:
+    """The ReLU network, trained if its run is not here, and the spiking one, whose weights are written."""
+    run, where = runs / f"ann-{ann.seed}", choose_device(o.device)
+    finish_run(run, ann, device=o.device, workers=o.workers)
+    net = load_run(run, data_root=o.data_root)[0].to(where)
+    images = calibration_samples(ann, how.samples).to(where)
+    twin = convert_ann(net, images, how.method, soft_reset=how.soft_reset, T=STEPS[-1])
+    save_pretrained(twin, converted_folder(runs, ann.seed, how))
+    return net, twin
 
 
 def lines_of(lines: list[dict[str, Any]], how: Conversion | None) -> list[dict[str, Any]]:

@@ -35,13 +35,7 @@ def add_run(ledger: Path, run: Path, config: Config, *, device: str = "auto", wo
 
     Raises:  ValueError where `run` was begun with another config; what `train` raises
     """
-    if (run / CONFIG).is_file():
-        if changes := describe_changes(flatten_config(read_config(run)), flatten_config(config)):
-            raise ValueError(f"{run} was trained otherwise ({', '.join(changes)}); move it away, or give another --out")
-        if len(read_lines(run / METRICS)) < config.optim.epochs:
-            resume(run, data_root=config.data.root, device=device, workers=workers)
-    else:
-        train(config, run, device=device, workers=workers)
+    finish_run(run, config, device=device, workers=workers)
     score = evaluate(run, device=device, data_root=config.data.root)
     numbers = {
         "test_accuracy": score.accuracy,
@@ -52,6 +46,20 @@ def add_run(ledger: Path, run: Path, config: Config, *, device: str = "auto", wo
     seconds = sum(epoch["seconds"] for epoch in read_lines(run / TIMING))
     command = train_command(config, config.optim.epochs)
     add_line(ledger, numbers, config, command=command, seconds=seconds, machine=describe_machines(run))
+
+
+def finish_run(run: Path, config: Config, *, device: str = "auto", workers: int | None = None) -> None:
+    """Train a config in the folder `run`, or finish it there; nothing where it is finished.
+
+    Raises:  as `add_run`
+    """
+    if (run / CONFIG).is_file():
+        if changes := describe_changes(flatten_config(read_config(run)), flatten_config(config)):
+            raise ValueError(f"{run} was trained otherwise ({', '.join(changes)}); move it away, or give another --out")
+        if len(read_lines(run / METRICS)) < config.optim.epochs:
+            resume(run, data_root=config.data.root, device=device, workers=workers)
+    else:
+        train(config, run, device=device, workers=workers)
 
 
 def add_line(ledger: Path, numbers: dict[str, Any], config: Config, *, command: str, seconds: float, machine: str) -> None:
