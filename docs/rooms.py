@@ -17,6 +17,7 @@ NOTES = {
     "paper": "the paper's figures and tables",
     "analysis": "rates, gradients, energy, diagnosis",
     "export": "ONNX",
+    "conversion": "ReLU to spikes",
     "recipes": "named configs",
     "engine": "loop, step, loader; what leaves is a run folder",
     "models": "layers, blocks, networks, weights, streams",

@@ -13,6 +13,7 @@ aliases.install()
 
 if TYPE_CHECKING:
     from .config import Config
+    from .conversion import convert_ann
     from .data import DATASETS
     from .data.input_spec import InputSpec
     from .engine.evaluate import evaluate
@@ -38,6 +39,7 @@ _HOME = {
     "SURROGATES": ".kernels",
     "StreamState": ".models",
     "build_model": ".models",
+    "convert_ann": ".conversion",
     "evaluate": ".engine.evaluate",
     "load_pretrained": ".models.weights",
     "save_pretrained": ".models.weights",
@@ -57,6 +59,7 @@ __all__ = [
     "StreamState",
     "__version__",
     "build_model",
+    "convert_ann",
     "evaluate",
     "load_pretrained",
     "resume",

@@ -181,6 +181,7 @@ class Optim:
     weight_decay: NonNegativeFloat = 0.0
     clip_grad_norm: NonNegativeFloat = 0.0  # the gradient of all weights is scaled down to this norm; 0: never
     head_lr: PositiveFloat = 1.0  # learning rate of the last layer, as a multiple of the others'
+    loss: Literal["cross_entropy", "mse"] = "cross_entropy"  # mse: squared error to 1 for the class, 0 for others; of rates
     class_weights: Literal["none", "balanced"] = "none"  # balanced: in the loss, rare classes weigh more, as 1 / their number
     plif_lr_multiplier: NonNegativeFloat = 1.0  # learning rate of PLIF's time constants, as a multiple of the others'
     schedule: Literal["cosine", "step", "constant"] = "cosine"  # cosine: down to 0 at the end of the last epoch
@@ -206,6 +207,8 @@ class Optim:
         fits = self.batch % self.shards == 0 and self.batch // self.shards >= 2
         fits = fits or self.shards == 1
         require_range("optim.shards", self.shards, fits, f"a divisor of optim.batch={self.batch} that leaves 2 samples or more")
+        fits = self.loss == "cross_entropy" or self.class_weights == "none"
+        require_range("optim.class_weights", self.class_weights, fits, "none with optim.loss=mse, or optim.loss=cross_entropy")
         apart = self.check_every <= 1 or self.shards == 1
         require_range("optim.check_every", self.check_every, apart, f"1 with {self.shards} optim.shards, summed each step")
         require_range("optim.nesterov", self.nesterov, not self.nesterov or self.momentum > 0, "it with optim.momentum above 0")

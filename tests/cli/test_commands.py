@@ -97,7 +97,7 @@ def test_list_shows_every_table(topic, capsys):
         (["train", "digits", "--model.connect", "XOR"], "no connection named 'XOR'; known: ADD, AND, IAND"),
         (
             ["train", "digits", "--model.neuron", "lif"],
-            "did you mean 'LIF'? known: IF, LIF, PLIF, ALIF, CUBA; of your own:",
+            "did you mean 'LIF'? known: IF, LIF, PLIF, ALIF, CUBA, STDB; of your own:",
         ),
         (["train", "digits", "--model.backend", "cpuu"], "no backend named 'cpuu'; did you mean 'cpu'?"),
         (["train", "digits", "--imports", "x"], "no option --imports; did you mean '--import'?"),

@@ -58,7 +58,7 @@ def test_gradient_of_plif_reaches_w_from_every_neuron_and_step(decay_input):
 @pytest.mark.parametrize("kind", [kind for kind in NEURONS if kind != "ALIF"])
 @RESETS
 def test_firing_current_fires_at_every_step_and_is_the_smallest(kind, v_reset, dtype, v_th, decay_input):
-    how = {} if kind == "IF" else {"tau": 3.0, "decay_input": decay_input}
+    how = {} if issubclass(NEURONS[kind], IF) else {"tau": 3.0, "decay_input": decay_input}
     neuron = NEURONS[kind](v_th=v_th, v_reset=v_reset, **how)
     current = torch.full((12, 1), neuron.min_always_firing_current(), dtype=dtype)
     neuron = neuron.to(dtype)  # what was found in float32 holds in float64, too

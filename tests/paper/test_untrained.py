@@ -11,7 +11,9 @@ from spikewise.paper.published_logs import read_published_logs
 from spikewise.paper.untrained import format_growths, mean_area_growth
 
 
-@pytest.mark.parametrize(("name", "holds"), [("fig3", [True] * 3), ("fig9", [True]), ("eq15", [True, False]), ("a5", [True])])
+@pytest.mark.parametrize(
+    ("name", "holds"), [("fig3", [True] * 3), ("fig9", [True]), ("eq10", [True] * 2), ("eq15", [True, False]), ("a5", [True])]
+)
 def test_claims_about_equations_and_logs(name, holds, tmp_path, capsys):
     assert main(["reproduce", name, "--out", str(tmp_path)]) == 0
     result = json.loads((tmp_path / f"{name}.json").read_text())

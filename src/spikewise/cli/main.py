@@ -21,6 +21,7 @@ from ..wording import did_you_mean, options_as_flags, unknown_name
 from . import data, events
 from .analysis import analyze, diagnose, energy
 from .convert import convert
+from .convert_ann import convert_ann
 from .cut import cut
 from .export import export
 from .imports import FLAG, import_modules, import_of_run, take_imports
@@ -82,6 +83,7 @@ COMMANDS = {
     "analyze": Command(analyze, "RUN|FILE"),
     "diagnose": Command(diagnose, "RUN|FILE"),
     "energy": Command(energy, "RUN|FILE"),
+    "convert-ann": Command(convert_ann, "RUN|FILE OUT"),
     "export": Command(export, "RUN|FILE OUT"),
     "convert": Command(convert, "RUN|FILE OUT"),
     "reproduce": Command(reproduce, "[NAME]"),

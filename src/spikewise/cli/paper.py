@@ -37,7 +37,8 @@ def reproduce(
             run, so that the published log can be compared at the same epoch; the same command with more epochs goes on
         check: a few steps on synthetic data, to see that all works; the pages lie in OUT/check
         weights: tab2, tab3, fig4: a folder of the published weights, evaluated in place of training
-        from_ledger: degradation-*: make the page from OUT/NAME.jsonl, which has a line for each finished run, and train nothing
+        from_ledger: degradation-*, conversion-*: make the page from OUT/NAME.jsonl, which has a line for each finished run, and
+            train nothing
         batch_size: samples per step, if the published number does not fit; the learning rate is scaled with it
     """
     from ..paper import TRAINED, Options, list_entries

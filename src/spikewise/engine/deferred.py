@@ -22,7 +22,7 @@ from .chance import drawn_from
 from .distributed import ALONE, World
 from .ema import ema_weight, update_ema
 from .loader import ShardBatches, TrainingBatches, place
-from .loss import cross_entropy
+from .loss import LOSSES
 from .optim import build_optimizer, learning_rate, set_learning_rate
 from .step import Shard, TrainState
 
@@ -158,7 +158,7 @@ class DeferredTrainState(TrainState):
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(config.precision, self.device):
             logits = self.net(samples)
-        loss = cross_entropy(logits, labels, config.label_smoothing, self.class_weights)
+        loss = LOSSES[config.loss](logits, labels, config.label_smoothing, self.class_weights)
         self.scaler.scale(loss).backward()
         count = self.scores.new_full((), len(labels))
         correct = (logits.detach().argmax(1) == (labels if labels.dim() == 1 else labels.argmax(1))).sum()

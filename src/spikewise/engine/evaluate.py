@@ -25,7 +25,7 @@ from .build import autocast, choose_device, load_data, model_config, weights_cha
 from .console import Console
 from .distributed import ALONE, World
 from .loader import EvalBatches, fit_workers, iterate_batches, resolve_num_workers
-from .loss import cross_entropy
+from .loss import LOSSES
 from .run.checkpoint import find_corruption, read_state
 from .run.fingerprint import describe_changes, run_fingerprint
 from .run.folder import CHECKPOINTS, is_run, read_config, run_of_checkpoint
@@ -89,6 +89,7 @@ def evaluate_network(
     device: torch.device,
     *,
     precision: str = "float32",
+    loss: str = "cross_entropy",
     batch: int = 256,
     workers: int = 0,
     quiet: bool = True,
@@ -97,14 +98,15 @@ def evaluate_network(
 ) -> Score:
     """Score a network on every sample once, in evaluation mode; its mode is restored afterwards.
 
+    loss:     of LOSSES, whose mean is taken
     answers:  takes what the network says of each sample that this process computes
     quiet:    False: where standard error is no terminal, say there once a minute how far it is
     world:    the processes that share the batches; each of them returns the score of all
     """
     training, batches = net.training, EvalBatches(data, batch)
     mine = range(world.rank, len(batches), world.size)
-    there = device if device.type == "cuda" else torch.device("cpu")  # others have no float64
-    sums = torch.zeros(len(batches), 3, dtype=torch.float64, device=there)  # loss, correct, correct_top5 of each batch
+    # loss, correct, correct_top5 of each batch
+    sums = torch.zeros(len(batches), 3, dtype=torch.float64, device=place_of_sums(device))
     seen = 0
     if answers is not None:
         answers.sources = getattr(data, "files", range(len(data.labels)))
@@ -118,16 +120,28 @@ def evaluate_network(
                 logits = net(samples)
             if answers is not None:
                 answers.add(logits, labels)
-            top5 = logits.topk(min(5, logits.shape[1])).indices
-            sums[number, 0] = cross_entropy(logits, labels).to(there, torch.float64) * len(labels)
-            sums[number, 1] = (logits.argmax(1) == labels).sum()
-            sums[number, 2] = (top5 == labels[:, None]).sum()
+            sums[number] = score_sums(logits, labels, loss)
             seen += len(labels)
             lines.at(at := min((number + 1) * batch, len(data.labels)), partial(describe_progress, data, at, sums, seen))
     finally:
         net.train(training)
-    loss, correct, correct_top5 = (sum_in_order(column) for column in world.join(sums.cpu()).T)
-    return Score(int(correct), len(data.labels), loss / len(data.labels), int(correct_top5))
+    total_loss, correct, correct_top5 = (sum_in_order(column) for column in world.join(sums.cpu()).T)
+    return Score(int(correct), len(data.labels), total_loss / len(data.labels), int(correct_top5))
+
+
+def score_sums(logits: Tensor, labels: Tensor, loss: str = "cross_entropy") -> Tensor:
+    """Of a batch: the sum of the losses, right answers, and labels among the five largest logits; float64 [3]. A GPU is not
+    waited for.
+    """
+    top5 = logits.topk(min(5, logits.shape[1])).indices
+    total = LOSSES[loss](logits, labels) * len(labels)
+    right = (logits.argmax(1) == labels).sum(), (top5 == labels[:, None]).sum()
+    return torch.stack([value.to(place_of_sums(logits.device), torch.float64) for value in (total, *right)])
+
+
+def place_of_sums(device: torch.device) -> torch.device:
+    """Where sums of what this device computes are kept: others than CUDA and the CPU have no float64."""
+    return device if device.type == "cuda" else torch.device("cpu")
 
 
 def describe_progress(data: Dataset, at: int, sums: Tensor, seen: int) -> str:
@@ -291,13 +305,14 @@ def evaluate(
     net, config = load_trained(run, checkpoint=checkpoint, data_root=data_root, data_name=data_name, **overrides)
     data = load_test_split(net, config, run, overrides.get("T"))
     assert config is not None, "the test split is of its data"
-    precision, batch = config.optim.eval_precision, batch or config.optim.shard_batch
+    optim, batch = config.optim, batch or config.optim.shard_batch
     workers = fit_workers(resolve_num_workers(workers, where), data, batch, Console(quiet).line)
     score = evaluate_network(
         (weights_channels_last(fold_norms(net)) if fold else net).to(where),
         data,
         where,
-        precision=precision,
+        precision=optim.eval_precision,
+        loss=optim.loss,
         batch=batch,
         workers=workers,
         quiet=quiet,

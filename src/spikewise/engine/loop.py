@@ -312,6 +312,7 @@ def score_epoch(state: TrainState, data: Dataset, num_workers: int, quiet: bool)
         data,
         state.device,
         precision=optim.eval_precision,
+        loss=optim.loss,
         batch=optim.shard_batch,
         workers=num_workers,
         quiet=quiet,

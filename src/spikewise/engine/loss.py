@@ -1,4 +1,6 @@
-"""The training loss."""
+"""The training losses: functions of (logits, labels, label_smoothing, class_weights), by the word of `optim.loss`."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,6 +17,26 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, 
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     labels = labels if labels.dim() == 1 else labels.to(logits.dtype)
     return torch.nn.functional.cross_entropy(logits, labels, class_weights, label_smoothing=label_smoothing)
+
+
+def mean_squared_error(
+    logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """Mean of (logit - target)^2 over samples and classes, the target 1 for the label's class and 0 for others: for networks
+    whose outputs are firing rates, such as the vote of `plif_net`.
+
+    Shapes:  as `cross_entropy`; label_smoothing spreads its share of the target over all classes
+    Source:  Fang et al., Incorporating Learnable Membrane Time Constant, ICCV 2021
+    """
+    assert class_weights is None, "the config refuses them"
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    classes = logits.shape[1]
+    shares = torch.nn.functional.one_hot(labels, classes) if labels.dim() == 1 else labels
+    targets = shares.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / classes
+    return torch.nn.functional.mse_loss(logits, targets)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "mse": mean_squared_error}
 
 
 def balanced_class_weights(labels: np.ndarray, num_classes: int) -> Tensor:

@@ -1,5 +1,7 @@
 """Where a network first computes NaN or infinity, and a way back to the state before."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +9,6 @@ from ..models import Network
 from ..models.layers import ConvNorm
 from ..models.residual import Block
 from ..neurons import Neuron
-from .loss import cross_entropy
 
 NOT_LOCATED = "outputs and gradients of all blocks are finite when computed again"
 
@@ -34,7 +35,7 @@ def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
         torch._foreach_copy_([targets[number] for number in chosen], [sources[number] for number in chosen])
 
 
-def locate_non_finite(net: Network, samples: Tensor, labels: Tensor) -> str:
+def locate_non_finite(net: Network, samples: Tensor, labels: Tensor, loss: Callable[..., Tensor]) -> str:
     """Where these samples first give NaN or infinity, in words.
 
     Dataset and weights are checked first, then the outputs of layers and blocks in the order of depth, then the gradients in
@@ -62,7 +63,7 @@ def locate_non_finite(net: Network, samples: Tensor, labels: Tensor) -> str:
     for name, output in outputs:
         if not is_finite(output):
             return f"the first output that is not finite is that of {name!r}"
-    grads = torch.autograd.grad(cross_entropy(logits, labels), [output for _, output in outputs], allow_unused=True)
+    grads = torch.autograd.grad(loss(logits, labels), [output for _, output in outputs], allow_unused=True)
     for (name, _), grad in reversed(list(zip(outputs, grads, strict=True))):
         if grad is not None and not is_finite(grad):
             return f"all outputs are finite, but the gradient at the output of {name!r} is not"

@@ -23,7 +23,7 @@ from .errors import NonFiniteError
 from .finetune import frozen_modules, load_initial_weights
 from .loader import build_order, compact_sample, stack_samples, to_device
 from .lockstep import Lockstep, require_usual_norms
-from .loss import balanced_class_weights, cross_entropy
+from .loss import LOSSES, balanced_class_weights
 from .non_finite import NOT_LOCATED, BufferSnapshot, locate_non_finite
 from .optim import build_optimizer, learning_rate, set_learning_rate
 from .shards import ExactSum, Float32Sum, GradientSum, sum_in_order
@@ -205,7 +205,7 @@ class TrainState:
         def forward(net: Network, shard: Shard) -> tuple[Tensor, Tensor]:
             with autocast(config.precision, self.device):
                 logits = net(shard[0])
-            return logits, cross_entropy(logits, shard[1], config.label_smoothing, self.class_weights)
+            return logits, LOSSES[config.loss](logits, shard[1], config.label_smoothing, self.class_weights)
 
         weights = [self.shard_weight(labels) for _, labels in shards]
         lockstep.clear_gradients()
@@ -260,7 +260,7 @@ class TrainState:
         config = self.config.optim
         with autocast(config.precision, self.device):
             logits = self.net(samples)
-        loss = cross_entropy(logits, labels, config.label_smoothing, self.class_weights)
+        loss = LOSSES[config.loss](logits, labels, config.label_smoothing, self.class_weights)
         loss_value = float(loss.detach())
         self.optimizer.zero_grad(set_to_none=True)
         if math.isfinite(loss_value):
@@ -289,7 +289,7 @@ class TrainState:
         """Restore the running statistics, find where it went wrong, and raise."""
         self.buffers.restore()
         with autocast(self.config.optim.precision, self.device):
-            locations = [locate_non_finite(self.net, *shard) for shard in shards]
+            locations = [locate_non_finite(self.net, *shard, LOSSES[self.config.optim.loss]) for shard in shards]
         location = next((found for found in locations if found != NOT_LOCATED), NOT_LOCATED)
         self.buffers.restore()
         indices = self.order.batch_indices(self.steps_done).tolist()

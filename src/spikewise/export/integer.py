@@ -4,7 +4,7 @@ docs/integer.md says what the program computes; `integer_runner.py` runs it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import disk
 from ..kernels import CONNECT
 from ..models.chain import TimeDropout
+from ..models.converted import ConvertedBlock, ScaledShortcut
 from ..models.folding import fold_norms
 from ..models.layers import ConvNorm, ConvNormFire, MaxPool
 from ..models.membrane_shortcut import MSBlock
@@ -170,8 +171,10 @@ class Builder:
     def spiking_sum(self, block: Any, hidden: Buffer, x: Buffer, name: str) -> Buffer:
         """The currents of branch and shortcut (E8), in one unit."""
         conv = block.last_layer.conv
-        if block.shortcut is None:
+        if block.shortcut is None or isinstance(block.shortcut, ScaledShortcut):
             unit = weight_unit(scaled_weights(conv, hidden))
+            if block.shortcut is not None:
+                x = replace(x, unit=x.unit * float(block.shortcut.factor))
             return self.add(self.conv(conv, hidden, unit, name), x, unit)
         require_usual(block.shortcut, ConvNorm, f"{name.rpartition('.')[0]}.shortcut")
         unit = weight_unit(scaled_weights(conv, hidden), scaled_weights(block.shortcut.conv, x))
@@ -212,9 +215,9 @@ def to_integers(net: Network, *, shape: tuple[int, int], input_unit: float = 1.0
     """
     require_known_layout(net, "the integer runner")
     for name, block in net.blocks.items():
-        if type(block) not in (SEWBlock, SpikingBlock, ThresholdNormBlock, PlainBlock):
+        if type(block) not in (SEWBlock, SpikingBlock, ThresholdNormBlock, ConvertedBlock, PlainBlock):
             reason = ", whose shortcuts carry currents" if isinstance(block, MSBlock) else ""
-            known = "SEW, Spiking, td-BN and Plain blocks"
+            known = "SEW, Spiking, td-BN, converted and Plain blocks"
             raise ValueError(f"{name}: the integer runner knows {known}, no {type(block).__name__}{reason}")
     if type(net.head) is not nn.Linear:
         raise ValueError(f"the integer runner knows a linear last layer, not {type(net.head).__name__}")

@@ -11,6 +11,7 @@ from ..kernels.connect import ConnectFn
 from ..neurons import NEURONS, Neuron, neuron_kind
 from ..wording import choice, option, unknown_name
 from .chain import ChainNet
+from .converted import ConvertedBlock
 from .event_nets import EventNet
 from .layers import POOL_KINDS
 from .membrane_shortcut import MSBlock
@@ -81,6 +82,7 @@ BLOCK_OPTIONS: dict[type[Block], set[str]] = {  # a class that is not here has t
     Block: NEURON_OPTIONS | {"zero_init"},
     SEWBlock: NEURON_OPTIONS | {"connect", "zero_init"},
     PlainBlock: NEURON_OPTIONS,
+    ConvertedBlock: NEURON_OPTIONS,
     ReLUBlock: {"zero_init"},
 }
 FAMILY_OPTIONS = {"imagenet": {"stem", "pool"}, "cifar": set(), "chain": set(), "event": {"stem", "pool", "num_blocks"}}
@@ -132,6 +134,11 @@ MODELS: dict[str, ModelEntry] = {
     "tdbn_resnet34": imagenet_entry(ThresholdNormBlock, 34),
     "tdbn_resnet34_large": imagenet_entry(ThresholdNormBlock, 34, (128, 256, 512, 1024)),
     "tdbn_resnet50": imagenet_entry(ThresholdNormBlock, 50),
+    "converted_resnet18": imagenet_entry(ConvertedBlock, 18),
+    "converted_resnet34": imagenet_entry(ConvertedBlock, 34),
+    "converted_resnet50": imagenet_entry(ConvertedBlock, 50),
+    "converted_resnet101": imagenet_entry(ConvertedBlock, 101),
+    "converted_resnet152": imagenet_entry(ConvertedBlock, 152),
     "resnet18": imagenet_entry(ReLUBlock, 18),
     "resnet34": imagenet_entry(ReLUBlock, 34),
     "resnet50": imagenet_entry(ReLUBlock, 50),
@@ -157,6 +164,11 @@ MODELS: dict[str, ModelEntry] = {
     "ms_resnet44": cifar_entry(MSBlock, 44),
     "ms_resnet56": cifar_entry(MSBlock, 56),
     "ms_resnet110": cifar_entry(MSBlock, 110),
+    "converted_resnet20": cifar_entry(ConvertedBlock, 20),
+    "converted_resnet32": cifar_entry(ConvertedBlock, 32),
+    "converted_resnet44": cifar_entry(ConvertedBlock, 44),
+    "converted_resnet56": cifar_entry(ConvertedBlock, 56),
+    "converted_resnet110": cifar_entry(ConvertedBlock, 110),
     "resnet20": cifar_entry(ReLUBlock, 20),
     "resnet32": cifar_entry(ReLUBlock, 32),
     "resnet44": cifar_entry(ReLUBlock, 44),

@@ -7,7 +7,7 @@ docs/own_networks.md shows how they are used.
 """
 
 from ..kernels.surrogate import heaviside
-from .kinds import ALIF, CUBA, IF, LIF, NEURONS, PLIF, AdaptiveState, SynapticState, neuron_kind
+from .kinds import ALIF, CUBA, IF, LIF, NEURONS, PLIF, STDB, AdaptiveState, SpikeTimeState, SynapticState, neuron_kind
 from .neuron import Neuron, StateCell
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "LIF",
     "NEURONS",
     "PLIF",
+    "STDB",
     "AdaptiveState",
     "Neuron",
+    "SpikeTimeState",
     "StateCell",
     "SynapticState",
     "heaviside",

@@ -1,4 +1,4 @@
-"""The kinds of neurons: IF, LIF, PLIF by their coefficients (E1); ALIF (E13) and CUBA (E14) by a step with more state."""
+"""The kinds of neurons: IF, LIF, PLIF by their coefficients (E1); ALIF (E13), CUBA (E14) and STDB (E19) with more state."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..wording import unknown_name
-from .neuron import Neuron, require_number
+from .neuron import Neuron, per_channel, require_number
 
 
 class IF(Neuron):
@@ -175,14 +175,63 @@ class CUBA(LIF):
         return f"tau_synapse={self.tau_synapse:g}, {super().extra_repr()}"
 
 
+class SpikeTimeState(NamedTuple):
+    """What STDB remembers: its membrane, and the steps since its latest spike, infinite before the first; [N, ...] each."""
+
+    v: Tensor
+    since: Tensor
+
+
+class STDB(IF):
+    """Integrate-and-fire whose surrogate slope depends on the time of the latest spike, not on the membrane.
+
+    slope:   at a step at which the neuron fires, above 0; alpha in the source
+    decay:   by which it falls with each step since, above 0, per step; beta in the source
+    Raises:  ValueError for a surrogate or an alpha of other neurons, which it does not use
+    Source:  E19; Rathi et al., Enabling Deep Spiking Neural Networks with Hybrid Conversion and STDB, ICLR 2020
+
+    What it fires is what IF fires: trained weights may be loaded with neuron="IF", which runs on the fused kernels.
+    """
+
+    def __init__(self, *, slope: float = 0.3, decay: float = 0.01, **threshold):
+        super().__init__(**threshold)
+        self.slope, self.decay = slope, decay
+        default = IF()
+        if (self.surrogate, self.alpha) != (default.surrogate, default.alpha):
+            given = f"surrogate={self.surrogate!r}, alpha={self.alpha}"
+            raise ValueError(f"STDB: {given} would change nothing; its slope is said by slope and decay: leave them out")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("slope", "decay"):
+            require_number(name, value)
+            if not value > 0:
+                raise ValueError(f"STDB: {name}={value} must be above 0")
+        super().__setattr__(name, value)
+
+    def initial_state(self, x: Tensor) -> SpikeTimeState:
+        return SpikeTimeState(torch.full_like(x, self.v_rest), torch.full_like(x, math.inf))
+
+    def step(self, x: Tensor, state: SpikeTimeState) -> tuple[Tensor, SpikeTimeState]:
+        h = state.v + x
+        u = h - per_channel(self.v_th, h.shape)
+        fires = u.detach() >= 0
+        since = torch.where(fires, 0.0, state.since + 1)
+        linear = (u - u.detach()).nan_to_num(0.0)  # 0, with a gradient of 1; NaN does not fire (E2)
+        s = fires.to(h.dtype) + self.slope * torch.exp(-self.decay * since) * linear
+        return s, SpikeTimeState(self.reset_membrane(h, s), since)
+
+    def extra_repr(self) -> str:
+        return f"slope={self.slope:g}, decay={self.decay:g}, {super().extra_repr()}"
+
+
 def require_tau(neuron: Neuron, name: str, tau: Any) -> None:
     if not isinstance(tau, int | float) or not math.isfinite(tau) or not tau > 1:
         kind, advice = type(neuron).__name__, ", or IF for no leak" if name == "tau" else ""
         raise ValueError(f"{kind}: {name}={tau} time steps is outside its range; use a finite {name} > 1{advice}")
 
 
-NEURONS: dict[str, type[Neuron]] = {"IF": IF, "LIF": LIF, "PLIF": PLIF, "ALIF": ALIF, "CUBA": CUBA}
-torch.serialization.add_safe_globals([AdaptiveState, SynapticState])  # states of streams in files
+NEURONS: dict[str, type[Neuron]] = {"IF": IF, "LIF": LIF, "PLIF": PLIF, "ALIF": ALIF, "CUBA": CUBA, "STDB": STDB}
+torch.serialization.add_safe_globals([AdaptiveState, SynapticState, SpikeTimeState])  # states of streams in files
 
 
 def neuron_kind(neuron: str | Callable[..., Neuron]) -> Callable[..., Neuron]:

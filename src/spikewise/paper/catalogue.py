@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from ..wording import did_you_mean
+from .conversion import conversion
 from .degradation import degradation
-from .equations import a5, eq15
+from .equations import a5, eq10, eq15
 from .options import LEDGER_OPTIONS, TRAINING_OPTIONS, UNTRAINED_OPTIONS, Options, flag
 from .page import Result
 from .published_logs import fig3, fig9
@@ -24,6 +25,7 @@ UNTRAINED: dict[str, Callable[[Options], Result]] = {
     "fig7": fig7,
     "fig8": fig8,
     "fig9": fig9,
+    "eq10": eq10,
     "eq15": eq15,
     "a5": a5,
 }
@@ -40,6 +42,9 @@ TRAINED: dict[str, Callable[[Options], Result]] = {
 GRIDS: dict[str, Callable[[Options], Result]] = {
     "degradation-cifar10": partial(degradation, data_name="cifar10"),
     "degradation-fashion-mnist": partial(degradation, data_name="fashion-mnist"),
+    "conversion-digits": partial(conversion, data_name="digits"),
+    "conversion-fashion-mnist": partial(conversion, data_name="fashion-mnist"),
+    "conversion-cifar10": partial(conversion, data_name="cifar10"),
 }
 GROUPS = {"all": UNTRAINED, "trained": TRAINED}
 WEIGHTS_PUBLISHED = ("tab2", "tab3", "fig4")  # the files whose names are known

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..analysis.figures import COLOUR_OF, COLOURS, MARK_OF, MARKS, legend_below, panels
 from ..durations import format_duration
-from .experiments import CitedResult, Experiment
+from .experiments import Experiment
 from .options import Options
 from .page import Claim, Result
 from .published_logs import PANELS, Epochs, read_published_logs
@@ -29,7 +29,8 @@ def compare_with_paper(name: str, title: str, experiments: tuple[Experiment, ...
         runs = [run_experiment(experiment, options) for experiment in experiments]
     numbers = [compare_run(run, logs.get(run.experiment.log or "", [])) for run in runs]
     rows = [list(numbers[0]), *(list(row.values()) for row in numbers)]
-    figures = {name: plot_curves(runs, logs)} if o.weights is None else {}
+    trained = [run for run in runs if run.trained is None]  # a converted network has no curve
+    figures = {name: plot_curves(trained, logs)} if trained and o.weights is None else {}
     judged = claims(runs) if is_final(runs, o) else []
     return Result(name, title, page_text(runs, o), rows, judged, figures, page_rows(numbers), o.device)
 
@@ -47,6 +48,7 @@ def compare_run(run: ExperimentRun, log: Epochs) -> dict[str, Any]:
     best, (gap, gap_to) = best_epoch(run), difference(run, ours, published)
     return {
         "network": experiment.name,
+        "T": experiment.steps,
         "paper (best epoch)": experiment.paper_top1,
         "paper, first five": experiment.paper_top5,
         "log, best": max(published, default=None),
@@ -59,7 +61,7 @@ def compare_run(run: ExperimentRun, log: Epochs) -> dict[str, Any]:
         "first five, best": max(100 * line["test_correct5"] / line["test_total"] for line in run.lines),
         "difference": gap,
         "difference of": gap_to,
-        "epochs": len(ours),
+        "epochs": run.done,
         "epochs of the recipe": run.epochs,
         "seconds": round(run.seconds, 1),
         "command": run.command,
@@ -69,6 +71,9 @@ def compare_run(run: ExperimentRun, log: Epochs) -> dict[str, Any]:
 
 def difference(run: ExperimentRun, ours: list[float], published: list[float]) -> tuple[float | None, str]:
     """The difference of accuracies from what the run can be compared with, and what that is."""
+    if run.trained is not None:  # converted, the last epoch's
+        paper = run.experiment.paper_top1
+        return (ours[-1] - paper, "the converted last epoch") if run.is_complete and paper is not None else (None, "")
     if run.run is None:  # the published weights are the last epoch's
         return (ours[-1] - published[-1], "the log's last epoch") if published else (None, "")
     if run.is_complete and run.experiment.paper_top1 is not None:
@@ -95,6 +100,7 @@ def page_rows(numbers: list[dict[str, Any]]) -> list[list[Any]]:
         ours = join_percents(row["best"], row["final"], row[LAST])
         page_row = {
             "network": row["network"],
+            "T": row["T"],
             "paper, best epoch, %": percent(row["paper (best epoch)"]),
             f"published log, %: best / final / {LAST}": join_percents(row["log, best"], row["log, final"], row[f"log, {LAST}"]),
             f"ours, %: best / final / {LAST}": f"{ours} (best in epoch {row['best epoch']})",
@@ -129,13 +135,13 @@ def page_text(runs: list[ExperimentRun], o: Options) -> str:
     return (CHECK_NOTICE if o.check else "") + text
 
 
-def with_cited_rows(result: Result, cited: tuple[CitedResult, ...]) -> Result:
+def with_cited_rows(result: Result, cited: tuple[Experiment, ...]) -> Result:
     """The same with rows of what the paper cites."""
     assert result.table is not None, "made by `compare_with_paper`"
 
     def extended(rows: Any, show: Callable[[float], Any]) -> list[list[Any]]:
-        empty = [None] * (len(rows[0]) - 2)
-        return [*rows, *([f"{other.name}, T = {other.T}", show(other.accuracy), *empty] for other in cited)]
+        empty = [None] * (len(rows[0]) - 3)
+        return [*rows, *([other.name, other.steps, show(other.paper_top1 or 0.0), *empty] for other in cited)]
 
     text = f"{result.text} Rows without a number of ours are cited by the paper."
     return dataclasses.replace(result, text=text, rows=extended(result.rows, float), table=extended(result.table, percent))
@@ -182,7 +188,8 @@ def claim_near_paper(runs: list[ExperimentRun]) -> list[Claim]:
     for run, best in zip(runs, best_accuracies(runs).values(), strict=True):
         name, paper = run.experiment.name, run.experiment.paper_top1
         if paper is not None:
-            evidence = f"{best:.2f} % ({'best epoch' if run.run else 'published weights'})"
+            how = "converted" if run.trained is not None else "best epoch" if run.run else "published weights"
+            evidence = f"{best:.2f} % ({how})"
             claims.append(Claim(f"{name}: {paper:.2f} %", abs(best - paper) < 1, evidence))
     return claims
 

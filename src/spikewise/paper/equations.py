@@ -1,4 +1,4 @@
-"""Eq. 15 and the surrogate of A.5, in numbers."""
+"""Eq. 10, Eq. 15 and the surrogate of A.5, in numbers."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import torch
 from ..analysis.figures import COLOURS, MARKS, legend_below, log_axis, panels
 from ..analysis.theory import gradient_norm_ratio, gradient_norm_ratio_as_printed, slope_product, slopes
 from ..kernels.surrogate import SURROGATES
+from ..models import build_model
 from .options import Options
 from .page import Claim, Result
 
@@ -61,6 +62,46 @@ def eq15(o: Options) -> Result:
     columns = ["V_th", "alpha", "rate", "k", "measured", "corrected", "difference", "printed"]
     title = "Eq. 15: gradients from firing rates"
     return Result("eq15", title, text, [columns, *rows], claims, {"eq15": figure})
+
+
+def eq10(o: Options) -> Result:
+    """Eq. 10: outputs of ReLU before addition grow with depth; those of the usual block and SEW's spikes, less."""
+    kinds = {"ReLU before addition (Eq. 10)": "rba", "ReLU behind the addition (Eq. 6)": "", "SEW ADD": "sew"}
+    depths, images = (20, 56, 110), torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(o.seed))
+    rows, largest = [], {}
+    figure, axes = panels(len(depths))
+    for ax, depth in zip(axes, depths, strict=True):
+        for number, (kind, prefix) in enumerate(kinds.items()):
+            outputs = block_maxima(f"{prefix}_resnet{depth}".removeprefix("_"), images, o.seed)
+            rows += [[kind, depth, name, value] for name, value in outputs.items()]
+            largest[kind, depth] = list(outputs.values())[-1]
+            style: dict[str, Any] = {"color": COLOURS[number + 1], "marker": MARKS[number], "markersize": 4, "linewidth": 1}
+            ax.plot(list(outputs.values()), markevery=6, label=kind, **style)
+        ax.set(xlabel="block $l$", title=f"{depth} layers")
+    axes[0].set_ylabel("largest output")
+    legend_below(figure, axes[0], 3)
+    grows = [largest["ReLU before addition (Eq. 10)", depth] for depth in depths]
+    spikes = largest["SEW ADD", depths[-1]]
+    claims = [
+        Claim("outputs of Eq. 10 grow with depth", grows == sorted(grows), ", ".join(f"{value:.4g}" for value in grows)),
+        Claim("SEW ADD's are integers of at most the blocks of a stage and 1", spikes <= 19, f"{spikes:g} with 110 layers"),
+    ]
+    text = "The largest value behind each block before training, norms over the batch, of random images from 0 to 1."
+    columns = ["network", "layers", "block", "largest output"]
+    return Result("eq10", "Eq. 10: ReLU before addition", text, [columns, *rows], claims, {"eq10": figure})
+
+
+@torch.no_grad()
+def block_maxima(model: str, images: torch.Tensor, seed: int) -> dict[str, float]:
+    """The largest output of each block of a network with fresh weights."""
+    found: dict[str, float] = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        net = build_model(model, num_classes=10)
+    for name, block in net.blocks.items():
+        block.register_forward_hook(lambda _m, _i, out, name=name: found.update({name: float(out.max())}))
+    net(images)
+    return found
 
 
 def a5(_: Options) -> Result:

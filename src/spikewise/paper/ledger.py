@@ -35,6 +35,24 @@ def add_run(ledger: Path, run: Path, config: Config, *, device: str = "auto", wo
 
     Raises:  ValueError where `run` was begun with another config; what `train` raises
     """
+    finish_run(run, config, device=device, workers=workers)
+    score = evaluate(run, device=device, data_root=config.data.root)
+    numbers = {
+        "test_accuracy": score.accuracy,
+        "test_loss": score.loss,
+        "test_total": score.total,
+        "epochs": [{name: epoch[name] for name in KEPT if name in epoch} for epoch in read_lines(run / METRICS)],
+    }
+    seconds = sum(epoch["seconds"] for epoch in read_lines(run / TIMING))
+    command = train_command(config, config.optim.epochs)
+    add_line(ledger, numbers, config, command=command, seconds=seconds, machine=describe_machines(run))
+
+
+def finish_run(run: Path, config: Config, *, device: str = "auto", workers: int | None = None) -> None:
+    """Train a config in the folder `run`, or finish it there; nothing where it is finished.
+
+    Raises:  as `add_run`
+    """
     if (run / CONFIG).is_file():
         if changes := describe_changes(flatten_config(read_config(run)), flatten_config(config)):
             raise ValueError(f"{run} was trained otherwise ({', '.join(changes)}); move it away, or give another --out")
@@ -42,15 +60,14 @@ def add_run(ledger: Path, run: Path, config: Config, *, device: str = "auto", wo
             resume(run, data_root=config.data.root, device=device, workers=workers)
     else:
         train(config, run, device=device, workers=workers)
-    score = evaluate(run, device=device, data_root=config.data.root)
-    line = {
-        "test_accuracy": score.accuracy,
-        "test_loss": score.loss,
-        "test_total": score.total,
-        "epochs": [{name: epoch[name] for name in KEPT if name in epoch} for epoch in read_lines(run / METRICS)],
-        "command": train_command(config, config.optim.epochs),
-        "seconds": round(sum(epoch["seconds"] for epoch in read_lines(run / TIMING)), 1),
-        "machine": describe_machines(run),
+
+
+def add_line(ledger: Path, numbers: dict[str, Any], config: Config, *, command: str, seconds: float, machine: str) -> None:
+    """Add a line: numbers, and where they are from."""
+    line = numbers | {
+        "command": command,
+        "seconds": round(seconds, 1),
+        "machine": machine,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "spikewise": __version__,
         "config": {name: value for name, value in flatten_config(config).items() if name not in ELSEWHERE},

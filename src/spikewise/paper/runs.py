@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config import Config
+from ..conversion import calibration_samples, convert_ann, score_by_steps
 from ..engine.build import choose_device, load_data
-from ..engine.evaluate import evaluate_network
+from ..engine.evaluate import evaluate_network, load_run
 from ..engine.loop import resume, train
 from ..engine.run.fingerprint import describe_changes, flatten_config
 from ..engine.run.folder import CONFIG, ENVIRONMENT, METRICS, TIMING, read_config, read_lines
 from ..models.network import Network
-from ..models.weights import load_pretrained
+from ..models.weights import load_pretrained, save_pretrained
 from ..recipes import RECIPES
-from .experiments import Experiment
+from .experiments import Conversion, Experiment
 from .options import Options
 from .page import describe_machine, describe_this_machine
 from .synthetic_data import write_synthetic_data
 
 EVAL_BATCH = 32
-CHECK_EPOCHS, CHECK_BATCH = 2, 11
+CHECK_EPOCHS, CHECK_BATCH, CHECK_STEPS, CHECK_FRAMES, CHECK_WIDTH = 2, 11, 8, 4, 0.25
 
 
 class ExperimentRun(NamedTuple):
@@ -34,6 +35,8 @@ class ExperimentRun(NamedTuple):
     run:     its folder; None where published weights were evaluated
     epochs:  of the whole recipe
     command: that makes the same run, or how its numbers were made
+    trained: epochs of the ReLU network, of a converted one; None: as many as there are lines
+    began_complete: whether the network that it began with was trained to its end
     """
 
     experiment: Experiment
@@ -43,10 +46,16 @@ class ExperimentRun(NamedTuple):
     seconds: float
     command: str
     machine: str
+    trained: int | None = None
+    began_complete: bool = True
+
+    @property
+    def done(self) -> int:
+        return len(self.lines) if self.trained is None else self.trained
 
     @property
     def is_complete(self) -> bool:
-        return len(self.lines) == self.epochs
+        return self.began_complete and self.done == self.epochs
 
 
 @contextmanager
@@ -62,11 +71,18 @@ def experiment_environment(experiments: tuple[Experiment, ...], o: Options) -> I
 
 
 def run_experiment(experiment: Experiment, o: Options) -> ExperimentRun:
-    """Train an experiment, or resume its run, up to `max_epochs`; or evaluate its published weights."""
+    """Train an experiment up to `max_epochs`, or resume its run; convert what was trained; or evaluate published weights."""
     if o.weights is not None:
         return evaluate_published(experiment, o, o.weights)
+    if experiment.conversion is not None:
+        return run_conversion(experiment, experiment.conversion, o)
+    return train_experiment(experiment, build_config(experiment, o), o)
+
+
+def train_experiment(experiment: Experiment, config: Config, o: Options) -> ExperimentRun:
+    """Train a config, or resume its run, up to `max_epochs`."""
     assert o.runs is not None, "the caller says where"
-    config, run = build_config(experiment, o), o.runs / f"{experiment.run_name}-{o.seed}"
+    run = o.runs / f"{experiment.run_name}-{o.seed}"
     started = (run / CONFIG).is_file()
     if started:
         config = require_same_run(run, config)
@@ -80,6 +96,29 @@ def run_experiment(experiment: Experiment, o: Options) -> ExperimentRun:
     lines = read_lines(run / METRICS)
     seconds = sum(line["seconds"] for line in read_lines(run / TIMING))
     return ExperimentRun(experiment, lines, run, epochs, seconds, train_command(config, len(lines)), describe_machines(run))
+
+
+def run_conversion(experiment: Experiment, how: Conversion, o: Options) -> ExperimentRun:
+    """Train the ReLU network, convert it, and score it at the paper's T; where it says `then`, train it on before."""
+    ann = run_experiment(experiment._replace(conversion=None, then=""), o)
+    assert ann.run is not None, "it was trained"
+    where, steps = choose_device(o.device), CHECK_STEPS if o.check else experiment.steps
+    net, config = load_run(ann.run, data_root=o.data_root)
+    images = calibration_samples(config, how.samples).to(where)
+    twin = convert_ann(net.to(where), images, how.method, soft_reset=how.soft_reset, T=steps)
+    command = f"{ann.command}; {how.command} --T {steps}"
+    if experiment.then:
+        folder = save_pretrained(twin, ann.run.with_name(f"{ann.run.name}-{how.name}")).parent
+        config = dataclasses.replace(build_config(experiment._replace(recipe=experiment.then), o), weights=str(folder))
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, T=steps))
+        run = train_experiment(experiment._replace(recipe=experiment.then, conversion=None), config, o)
+        told = f"{command}; {run.command}"
+        return run._replace(experiment=experiment, command=told, began_complete=ann.is_complete)
+    start = time.perf_counter()
+    score = score_by_steps(twin, load_data(config, "test"), [steps], where, batch=EVAL_BATCH)[steps]
+    seconds = ann.seconds + time.perf_counter() - start
+    line = {"epoch": ann.done, "test_accuracy": score.accuracy, "test_correct5": score.correct_top5, "test_total": score.total}
+    return ExperimentRun(experiment, [line], ann.run, ann.epochs, seconds, command, ann.machine, trained=ann.done)
 
 
 def require_same_run(run: Path, config: Config) -> Config:
@@ -105,6 +144,11 @@ def build_config(experiment: Experiment, o: Options) -> Config:
         optim = dataclasses.replace(optim, epochs=CHECK_EPOCHS, batch=CHECK_BATCH, lr_batch=CHECK_BATCH)
         if data.name == "imagenet":
             data = dataclasses.replace(data, size=64)
+        else:
+            kept = min(data.temporal_delete, CHECK_FRAMES - 1)
+            data = dataclasses.replace(data, num_frames=CHECK_FRAMES, temporal_delete=kept)
+        if o.weights is None:
+            config = dataclasses.replace(config, model=dataclasses.replace(config.model, width=CHECK_WIDTH))
     if o.batch_size is not None:
         optim = dataclasses.replace(optim, batch=o.batch_size)
     return dataclasses.replace(config, seed=o.seed, data=data, optim=optim)

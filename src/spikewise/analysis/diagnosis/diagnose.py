@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...config import Config
 from ...engine.console import Console
+from ...models.chain import ChainNet
 from ...models.network import Network
 from ...progress import MinuteLines
 from ...wording import count
@@ -19,6 +20,11 @@ from .learning import check_class_order, check_gradients, check_head_bias, check
 from .norms import check_norm_updates, check_running_stats
 from .progress import MIN_TRAINED_STEPS, steps_trained
 from .settings import check_changed_options, check_config
+
+CHAIN = (
+    "this network is a chain without residual blocks, and a diagnosis is of blocks; `spikewise energy` shows the rate of each "
+    "of its layers"
+)
 
 
 def diagnose(
@@ -46,6 +52,8 @@ def diagnose(
     """
     if not net.spiking:
         raise ValueError("a ReLU network has none of these problems; give a spiking one")
+    if isinstance(net, ChainNet):
+        raise ValueError(CHAIN)
     if not net.blocks:
         raise ValueError("no block of this network is a Block of spikewise.models.residual; derive your own ones from it")
     lines = MinuteLines(Console(quiet).minutely)
