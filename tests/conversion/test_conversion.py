@@ -192,7 +192,7 @@ def replaced(path, module):
         (relu_net, replaced("fc", nn.Sequential(nn.Linear(16, 5))), "fc: a Sequential cannot be converted"),
         (relu_net, lambda net: net.layer1[0].conv1.register_forward_hook(print), "layer1.0.conv1: hooks hang on it"),
     ],
-    ids=str,
+    ids=["spiking", "activation before addition", "max pooling", "block", "norm", "layer", "pool", "head", "hook"],
 )
 def test_what_cannot_be_converted_is_refused_by_name(net, change, message):
     net = net()
