@@ -11,8 +11,8 @@ from ..data import Dataset
 from ..engine.evaluate import Score, labelled_batches, score_sums
 from ..engine.loader import EvalBatches
 from ..models.network import Network, require_positive
-from ..models.stream import NeuronStates
-from ..models.streaming import run_streamed
+from ..models.stream import run_streamed
+from ..models.stream_state import NeuronStates
 
 CHUNK = 16  # time steps that are computed at once
 

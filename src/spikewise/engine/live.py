@@ -14,7 +14,7 @@ from ..data.events.events import Events
 from ..data.events.frames import FrameSpec
 from ..data.events.live import DamagedStream, LiveFrame, LiveFrames, Packet
 from ..data.input_spec import InputSpec
-from ..models.stream import Memory, StreamState, require_memory
+from ..models.stream_state import Memory, StreamState, require_memory
 from ..wording import count, option
 from .predict import Predictor
 

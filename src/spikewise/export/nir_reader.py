@@ -18,7 +18,7 @@ from ..data.events.formats.reading import printable_errors
 from ..data.hdf5 import get_child, read_dataset, require_sound_heaps
 from ..data.messages import one_line
 from ..models.layers import Fire, run_block
-from ..models.stream import NeuronStates
+from ..models.stream_state import NeuronStates
 from ..neurons import Neuron
 from .nir import DT, require_nir, require_time_step, to_pair
 

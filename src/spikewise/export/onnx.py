@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from .. import disk
 from ..models.layers import MaxPool
 from ..models.network import Network, require_positive
-from ..models.stream import NeuronStates
+from ..models.stream_state import NeuronStates
 from ..neurons import Neuron
 from .description import describe, require_size
 

@@ -9,8 +9,8 @@ from .membrane_shortcut import MSBlock
 from .network import Network
 from .registry import MODELS, build_model, cifar_entry, event_entry, imagenet_entry
 from .residual import Block, PlainBlock, ReLUBlock, SEWBlock, SpikingBlock
-from .stream import StreamState, map_states
-from .streaming import stream
+from .stream import stream
+from .stream_state import StreamState, map_states
 
 __all__ = [
     "CONNECT",

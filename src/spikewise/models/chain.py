@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .layers import ConvNormFire, Fire, MaxPool, NeuronFactory, SpikeConv, build_pool, framewise, pool_framewise
 from .network import Network, scaled_channels
-from .stream import NeuronStates
+from .stream_state import NeuronStates
 
 WORD = re.compile(r"(c|MP|AP|FC|DP|PLIF|LIF|IF)(\d+)?(?:k(\d+))?(?:s(\d+))?")
 NEURONS = ("PLIF", "LIF", "IF")

@@ -10,7 +10,7 @@ from ..kernels.reference import norm_stats, scale_and_shift
 from ..kernels.spike_conv import spike_conv
 from .calls import buffers_kept, is_plain, is_recomputing
 from .spiking_layer import framewise
-from .stream import NeuronStates
+from .stream_state import NeuronStates
 from .threshold_norm import ThresholdNorm2d
 
 

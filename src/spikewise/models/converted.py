@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .layers import ConvNorm, NeuronFactory
 from .residual import SpikingBlock
-from .stream import NeuronStates
+from .stream_state import NeuronStates
 
 __all__ = ["ConvertedBlock", "ScaledShortcut"]
 

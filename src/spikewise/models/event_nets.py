@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .layers import ConvNormFire, LayerOwner, NeuronFactory, build_pool, pool_framewise, run_block
 from .network import Network
 from .residual import Block
-from .stream import NeuronStates
+from .stream_state import NeuronStates
 
 
 class EventStage(LayerOwner):

@@ -19,7 +19,7 @@ from ..neurons.neuron import require_currents
 from .calls import is_plain, takes_states
 from .conv_norm import ConvNorm, ConvNormReLU, SpikeConv, SpikeConvNorm, is_usual_norm, norm_params, require_batch_norm_size
 from .spiking_layer import NeuronFactory, SpikingLayer, framewise
-from .stream import NeuronStates
+from .stream_state import NeuronStates
 
 __all__ = [
     "ConvNorm",

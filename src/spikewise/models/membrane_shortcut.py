@@ -4,7 +4,7 @@ from torch import Tensor
 
 from .layers import ConvNorm, ConvNormFire, Fire, NeuronFactory, SpikeConvNorm
 from .residual import Block
-from .stream import NeuronStates
+from .stream_state import NeuronStates
 
 __all__ = ["MSBlock"]
 

@@ -19,8 +19,8 @@ from .checkpointing import Checkpointing, checkpointed, require_checkpointing
 from .conv_norm import ConvNorm, NormGroup
 from .layers import ConvNormFire, Fire, LayerOwner, NeuronFactory, run_block
 from .residual import Block
-from .stream import Memory, NeuronStates, StreamState, require_memory, sum_in_order
-from .streaming import assign_state_keys, neurons, run_streamed, spiking_layers
+from .stream import assign_state_keys, neurons, run_streamed, spiking_layers
+from .stream_state import Memory, NeuronStates, StreamState, require_memory, sum_in_order
 
 if TYPE_CHECKING:  # networks are built without readers of images and events
     from ..data.input_spec import InputSpec

@@ -11,7 +11,7 @@ from ..kernels.connect import ConnectFn
 from ..neurons import Neuron
 from ..wording import unknown_name
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm, SpikingLayer
-from .stream import NeuronStates
+from .stream_state import NeuronStates
 from .threshold_norm import ThresholdNorm2d
 
 __all__ = [

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, MaxPool, NeuronFactory, SpikingLayer, build_pool, pool_framewise
 from .network import Network
 from .residual import Block
-from .stream import NeuronStates
+from .stream_state import NeuronStates
 
 IMAGENET_WIDTHS = (64, 128, 256, 512)
 IMAGENET_DEPTHS: dict[int, tuple[int, ...]] = {

@@ -11,7 +11,7 @@ from ..kernels.packing import flatten_time, unflatten_time
 from ..kernels.reference import compute_dtype
 from ..neurons import Neuron, StateCell, neuron_kind
 from .calls import is_watched
-from .stream import NeuronStates
+from .stream_state import NeuronStates
 
 NeuronFactory = str | Callable[..., Neuron]  # a name in NEURONS, or a class or function that makes a layer's neurons
 
