@@ -16,7 +16,7 @@ NOTES = {
     "cli": "commands",
     "paper": "the paper's figures and tables",
     "analysis": "rates, gradients, energy, diagnosis",
-    "export": "ONNX",
+    "export": "ONNX, NIR, whole numbers",
     "conversion": "ReLU to spikes",
     "recipes": "named configs",
     "engine": "loop, step, loader; what leaves is a run folder",
@@ -80,7 +80,7 @@ def draw() -> str:
                 f'<line x1="{begin:.0f}" y1="{y + 48}" x2="{ox + ow / 2:.0f}" y2="{oy - 2}" {style} marker-end="url(#head)"/>'
             )
     for room, (x, y, w, _) in boxes.items():
-        title = f"{room}" if w < 110 else f"{room}  ({lines[room]:,} lines)"
+        title = f"{room}" if w < 190 else f"{room}  ({lines[room]:,} lines)"
         parts.append(f'<rect x="{x:.0f}" y="{y}" width="{w:.0f}" height="48" rx="6" fill="#e8f0f8" stroke="#5b6b7d"/>')
         centered = f'x="{x + w / 2:.0f}" text-anchor="middle"'
         parts.append(f'<text {centered} y="{y + 20}" font-size="13" font-weight="bold">{title}</text>')
