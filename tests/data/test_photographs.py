@@ -144,7 +144,7 @@ def training_batches(data, seed=0, **how):
 def test_what_chance_does_depends_on_seed_epoch_and_image_alone(workers, tmp_path):
     data = image_folder("train", image_set(tmp_path), size=32)
     batches = training_batches(data, flip=True)
-    alone = [batches[step] for step in range(6)]  # two epochs
+    alone = iterate_batches(batches, range(6), CPU, 0)  # two epochs
     for (x, y), (other_x, other_y) in zip(alone, iterate_batches(batches, range(6), CPU, workers), strict=True):
         assert torch.equal(x, other_x)
         assert torch.equal(y, other_y)
@@ -160,7 +160,7 @@ def test_what_chance_does_depends_on_seed_epoch_and_image_alone(workers, tmp_pat
 
 def test_the_test_split_is_left_to_no_chance(tmp_path):
     data = image_folder("test", image_set(tmp_path), size=32)
-    images, labels = EvalBatches(data, 6)[0]
+    ((images, labels),) = iterate_batches(EvalBatches(data, 6), range(1), CPU, 0)
     assert labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert all(np.array_equal(images[k].numpy(), data.sample(k)) for k in range(6))
 
