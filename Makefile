@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint
 .PHONY: help demo test test-full check format clean
 
 help:
-	@echo "make demo [SEED=0]   install, train a SEW ResNet on the embedded digits, print what it reached"
+	@echo "make demo [SEED=0]   install, train a SEW ResNet on the embedded digits, print what it reached, write its report"
 	@echo "make test            lint, types, import rules, tests (minutes)"
 	@echo "make test-full       the same with the slow tests"
 	@echo "make check           lint, types, import rules (seconds)"
@@ -22,6 +22,7 @@ help:
 demo: .venv/.run
 	@rm -rf runs/demo
 	$(BIN)/spikewise train digits --seed $(SEED) --out runs/demo
+	$(BIN)/spikewise report runs/demo
 
 test: check
 	$(BIN)/python -m pytest -n auto -m "not slow"
@@ -45,7 +46,7 @@ format: .venv/.dev
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf .venv && $(PYTHON) -m venv .venv; } || \
 		{ echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv"; rm -rf .venv; exit 2; }
 	@echo "installing into .venv (once; PyTorch is a large download)"
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[report]'
 	@touch $@
 
 .venv/.dev: .venv/.run

@@ -14,6 +14,7 @@ PACKAGE = HERE.parent / "src" / "spikewise"
 WIDTH, FLOOR, GAP = 960, 92, 26
 NOTES = {
     "cli": "commands",
+    "report": "a page about runs",
     "paper": "the paper's figures and tables",
     "analysis": "rates, gradients, energy, diagnosis",
     "export": "ONNX, NIR, whole numbers",

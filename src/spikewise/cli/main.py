@@ -30,6 +30,7 @@ from .options import NUMBERS, flags_of
 from .paper import reproduce
 from .plan import plan
 from .predict import predict
+from .report import report
 from .stream import stream
 from .train import evaluate, require_data_root, resume, train
 
@@ -83,6 +84,7 @@ COMMANDS = {
     "analyze": Command(analyze, "RUN|FILE"),
     "diagnose": Command(diagnose, "RUN|FILE"),
     "energy": Command(energy, "RUN|FILE"),
+    "report": Command(report, "RUN..."),
     "convert-ann": Command(convert_ann, "RUN|FILE OUT"),
     "export": Command(export, "RUN|FILE OUT"),
     "convert": Command(convert, "RUN|FILE OUT"),
@@ -185,8 +187,9 @@ def call_command(name: str, args: list[str], imports: tuple[str, ...], given: li
         call = bind_with_config(name, args, imports)
     else:
         call = bind(name, f"spikewise {name}", args)
-        if "run" in call.keywords and not imports:  # else they were named anew
-            import_of_run(Path(call.keywords["run"]))
+        for run in () if imports else (*call.keywords.get("runs", ()), call.keywords.get("run")):  # else they were named anew
+            if run is not None:
+                import_of_run(Path(run))
         if imports and COMMANDS[name].function is resume:
             call = partial(call, imports=imports)
     trains = COMMANDS[name].function in (train, resume)

@@ -31,6 +31,13 @@ def read_published_logs() -> dict[str, Epochs]:
     return runs
 
 
+def log_of_recipe(recipe: str) -> str | None:
+    """The name of the published log of a recipe; None where none was published."""
+    imagenet = {f"imagenet/{kind}-resnet{depth}": f"{kind}_resnet{depth}" for kind in ("sew", "spiking") for depth in DEPTHS}
+    events = {experiment.recipe: experiment.log for experiment in (*DVS_GESTURE, CIFAR10_DVS)}
+    return (imagenet | events).get(recipe)
+
+
 def log_table(runs: dict[str, Epochs]) -> list[list]:
     rows = []
     for name, epochs in runs.items():

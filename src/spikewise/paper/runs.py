@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from ..engine.run.folder import CONFIG, ENVIRONMENT, METRICS, TIMING, read_confi
 from ..models.network import Network
 from ..models.weights import load_pretrained, save_pretrained
 from ..recipes import RECIPES
+from ..wording import unknown_name
 from .experiments import Conversion, Experiment
 from .options import Options
 from .page import describe_machine, describe_this_machine
@@ -26,6 +28,7 @@ from .synthetic_data import write_synthetic_data
 
 EVAL_BATCH = 32
 CHECK_EPOCHS, CHECK_BATCH, CHECK_STEPS, CHECK_FRAMES, CHECK_WIDTH = 2, 11, 8, 4, 0.25
+DURATIONS = ("data.time_window", "data.tau")  # microseconds in a config, written with their unit on the command line
 
 
 class ExperimentRun(NamedTuple):
@@ -155,15 +158,32 @@ def build_config(experiment: Experiment, o: Options) -> Config:
 
 
 def train_command(config: Config, done: int) -> str:
-    """The `spikewise train` command that makes the same run; where data lies is left to SPIKEWISE_DATA."""
+    """The `spikewise train` command that makes the same run; where data lies is left to SPIKEWISE_DATA.
+
+    Raises:  ValueError for a recipe that is not in RECIPES
+    """
+    if config.recipe not in RECIPES:
+        raise ValueError(unknown_name("recipe", config.recipe, RECIPES, own=True))
     published, ours = flatten_config(RECIPES[config.recipe]()), flatten_config(config)
     words = [
-        f"--{name.replace('_', '-')} {value}"
+        word
         for name, value in ours.items()
-        if value != published[name] and name not in ("data.root", "data.cache")
+        if value != published[name] and name not in ("data.root", "data.cache", "imports")
+        for word in option_words(name, value)
     ]
-    until = [f"--stop-epoch {done}"] if done < config.optim.epochs else []
-    return " ".join(["spikewise train", config.recipe, *words, *until])
+    modules = [word for module in config.imports for word in ("--import", module)]
+    until = ["--stop-epoch", str(done)] if done < config.optim.epochs else []
+    return shlex.join(["spikewise", "train", config.recipe, *modules, *words, *until])
+
+
+def option_words(name: str, value: Any) -> list[str]:
+    """A field of a config as the command line takes it."""
+    section, dot, field = name.replace("_", "-").rpartition(".")
+    if isinstance(value, bool):
+        return [f"--{section}{dot}{'' if value else 'no-'}{field}"]
+    if name in DURATIONS and value is not None:
+        value = f"{value}us"
+    return [f"--{section}{dot}{field}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
 
 
 def describe_machines(run: Path) -> str:
