@@ -99,7 +99,7 @@ def test_the_page_tells_paper_log_ours_difference_command_machine_time():
     assert page["first five, best, %: paper / ours"] == "84.53 / 98.00"
     assert [page[key] for key in ("epochs", "machine", "time")] == ["2 of 320", "a GPU", "2.0 h"]
     assert page["command"] == "`spikewise train x`"
-    assert [format_duration(seconds) for seconds in (5, 900)] == ["5 s", "15 min"]
+    assert [format_duration(seconds) for seconds in (5, 900)] == ["5 s", "15.0 min"]
 
 
 def test_claims_hold_within_a_point():
