@@ -1,10 +1,13 @@
 import dataclasses
+import inspect
 import json
+import re
 from typing import get_args, get_type_hints
 
 import pytest
+import tyro
 
-from spikewise.config import Config, Data, Model, Optim, Range, Retention, from_json, to_json
+from spikewise.config import Config, Data, Memory, Model, Optim, Range, Retention, from_json, to_json
 from spikewise.models.registry import DEFAULTS
 from spikewise.recipes import RECIPES
 
@@ -112,3 +115,26 @@ def test_a_config_cannot_be_changed():
 def test_a_config_made_in_python_is_checked_when_it_is_made(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("section", [Config, Data, Memory, Model, Optim, Retention])
+def test_each_options_help_is_the_comment_beside_it_and_no_other(section, capsys):
+    """A comment above a field would also be shown for the one below, if that had none of its own."""
+    written, above = {}, []
+    for line in inspect.getsource(section).splitlines():
+        if comment := re.fullmatch(r"    # (.*)", line):
+            above.append(comment[1])
+            continue
+        if about := re.match(r"    (\w+): ", line):
+            written[about[1]] = line.partition("  # ")[2] or " ".join(above)
+        above = []
+    fields = {field.name for field in dataclasses.fields(section) if not dataclasses.is_dataclass(field.default_factory)}
+    texts = {name: written[name] for name in fields}
+    assert all(texts.values()), f"{[name for name in texts if not texts[name]]} say nothing"
+    assert len({*texts.values()}) == len(texts)
+    with pytest.raises(SystemExit):
+        tyro.cli(tyro.conf.AvoidSubcommands[section], args=["--help"])
+    shown = "".join(re.sub(r"[│╭╮╰╯─]", "", capsys.readouterr().out).split())
+    for name, text in texts.items():
+        if name not in ("recipe", "imports"):  # no options
+            assert shown.count("".join(text.split())), name

@@ -106,6 +106,7 @@ def test_an_option_is_spelt_as_its_reader_gives_it():
         assert option("connect") == "--model.connect"
         assert (option("zero_init", True), option("zero_init", False)) == ("--model.zero-init", "--model.no-zero-init")
         assert option("neuron", "IF").startswith("neuron='IF' (in Python")
+        assert (option("zero_init", 0), option("zero_init", 1.0)) == ("--model.zero-init 0", "--model.zero-init 1.0")
     assert option("connect") == "'connect'"
 
 

@@ -84,13 +84,14 @@ class Data:
     cache: bool = False  # keep the frames of recordings on disk, beside them; changes nothing that is computed
     split_variant: str = "published"  # which split into train and test; `spikewise data info` lists a data set's
     fold: int | None = None  # N-MNIST: test on this fold of `folds`, train on the others; None: the published split
-    folds: Folds = 5
+    folds: Folds = 5  # N-MNIST: the parts of equal size that each class is divided into
     # that photographs are cut to, and onto which events of a larger sensor are binned, in pixels: the side of a square, or
     # height,width; None: 224, of events the sensor's
     size: Side = None
     sensor: Sensor = None  # that all recordings of an event-folder share, height,width in pixels; None: as they say
-    # of text, NPZ, NPY and HDF5 in an event-folder that do not say it: the unit of time, and the order of columns, as t,x,y,p
+    # of time in text, NPZ, NPY and HDF5 of an event-folder; None: as the files say
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    # order of the columns in text, NPZ, NPY and HDF5 of an event-folder, as t,x,y,p; None: as the files say
     columns: Annotated[str | None, arg(metavar="T,X,Y,P")] = None
     # of events, before size: the whole sensor (none), its largest part of the size's proportions (centre), or a region of it,
     # top,left,height,width
@@ -167,18 +168,19 @@ class Model:
 class Optim:
     """How the weights are learned."""
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"  # stochastic gradient descent, Adam or AdamW
     lr: PositiveFloat = 0.1  # at a batch of `lr_batch`; scaled linearly to the real one, and printed
     lr_batch: PositiveInt = 256  # samples
     batch: PositiveInt = 256  # samples per step, over all processes
     shards: PositiveInt = 1  # parts of the batch, computed one by one or by several processes
     norm_over: Literal["shard", "batch"] = "shard"  # what batch norm takes its statistics over in training; batch: all shards
-    # of shards. exact: 64-bit integers, the same bits for any number of processes; float32: half the bytes, other last digits
+    # how the gradients of shards are summed. exact: in 64-bit integers, the same bits for any number of processes; float32:
+    # half the bytes, other last digits
     gradient_sum: Literal["exact", "float32"] = "exact"
-    epochs: PositiveInt = 320
+    epochs: PositiveInt = 320  # passes over the training samples
     momentum: Fraction = 0.9  # sgd only
     nesterov: bool = False  # Nesterov's momentum; sgd only
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 0.0  # of convolutions and linear layers: how much of each weight is subtracted, times lr
     clip_grad_norm: NonNegativeFloat = 0.0  # the gradient of all weights is scaled down to this norm; 0: never
     head_lr: PositiveFloat = 1.0  # learning rate of the last layer, as a multiple of the others'
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"  # mse: squared error to 1 for the class, 0 for others; of rates
@@ -194,9 +196,8 @@ class Optim:
     precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     eval_precision: Literal["float32", "bfloat16", "float16"] = "float32"  # of evaluation
     tf32: bool = False  # on an NVIDIA GPU, float32 is multiplied with 10 bits of mantissa: faster, and no longer float32
-    deterministic: bool = (
-        False  # on a GPU: convolutions with sums in one order; without it two runs differ in their last digits
-    )
+    # on a GPU: convolutions with sums in one order; without it two runs differ in their last digits
+    deterministic: bool = False
     ema_decay: Fraction = 0.0  # evaluate a moving average of the weights, e.g. 0.98 per step; 0: the weights themselves
     # steps from one look at whether loss and gradients are finite to the next: a GPU need not be waited for in between.
     # 0: 50 on a GPU where a batch is one shard, else 1
@@ -271,7 +272,7 @@ class Config:
     weights: Annotated[str | None, arg(metavar="FILE|RUN")] = None  # begin with these; None: fresh ones
     freeze: Annotated[str, arg(metavar="NAMES")] = ""  # modules that do not learn, nor their norms' statistics: stem,layer1
     imports: Annotated[tuple[str, ...], Suppress] = ()  # what --import named: modules, absolute paths of .py files
-    seed: NonNegativeInt = 0
+    seed: NonNegativeInt = 0  # of all chance: first weights, order of the samples, augmentation
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)

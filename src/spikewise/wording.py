@@ -56,7 +56,7 @@ def option(name: str, *values: object) -> str:
     if flags is None or name not in flags:
         said = f"{name}={choice(map(repr, values))}" if values else repr(name)
         return said if flags is None else f"{said} (in Python: this command has no option for it)"
-    if values in ((True,), (False,)):
+    if len(values) == 1 and isinstance(values[0], bool):  # 0 == False, but is a number
         section, dot, field = flags[name].removeprefix("--").rpartition(".")
         return f"--{section}{dot}{'' if values[0] else 'no-'}{field}"
     return f"{flags[name]} {choice(map(str, values))}".strip()
