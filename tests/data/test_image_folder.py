@@ -184,9 +184,12 @@ def test_what_only_images_of_one_size_can_take_is_refused(tmp_path):
     config = Config(data=Data(name="image-folder", root=str(image_set(tmp_path)), size=64))
     assert load_data(config, "train").size == 64
     with pytest.raises(
-        ValueError, match=r"data.resized_crop=0.3 is for images of one size; image-folder crops its photographs"
+        ValueError,
+        match=r"data.resized_crop=0.3 is for images of one size; image-folder .* to shares 0.5 to 1 .* --data.crop-scale 0.3,1",
     ):
-        load_data(dataclasses.replace(config, data=dataclasses.replace(config.data, resized_crop=0.3)), "train")
+        load_data(
+            dataclasses.replace(config, data=dataclasses.replace(config.data, resized_crop=0.3, crop_scale=(0.5, 1))), "train"
+        )
     with pytest.raises(ValueError, match=r"data.size=64 is for photographs \(imagenet, image-folder.*\).*, not for digits"):
         load_data(Config(data=Data(name="digits", size=64)), "train")
     with pytest.raises(ValueError, match=r"data.size=0 is out of range; use 1 to 4096 pixels"):

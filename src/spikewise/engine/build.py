@@ -10,6 +10,8 @@ from ..config import Config, Data, Model
 from ..data import DATASETS, Dataset, DatasetEntry, EventDataset, PlaceholderDataset, find_dataset, rng_from
 from ..data.events.downsample import pixel_tables
 from ..data.events.frames import FrameSpec
+from ..data.files import data_root
+from ..data.images.normalize import CROP_SCALE
 from ..data.input_spec import InputSpec
 from ..data.subset import draw_samples
 from ..data.validation import split_validation
@@ -220,10 +222,16 @@ def refuse_foreign_fields(entry: DatasetEntry, data: Data) -> None:
             f"{set_} {are} for counts of events, not for {data.representation}; where the recipe says so, say {unset}"
         )
     if entry.variable_size and data.resized_crop:
+        low, high = data.crop_scale or CROP_SCALE
         raise ValueError(
-            f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, "
-            "to 0.08 of the area or more: leave it at 0.0"
+            f"data.resized_crop={data.resized_crop!r} is for images of one size; {data.name} crops its photographs itself, to "
+            f"shares {low:g} to {high:g} of the area: say --data.crop-scale {data.resized_crop:g},1 and leave it at 0.0"
         )
+
+
+def where_data_is(data: Data) -> str:
+    """A data set as messages name it: folders of a user's own data with their path."""
+    return f"{data.name} in {data_root(data.root)}" if find_dataset(data.name).info is None else data.name
 
 
 def frame_options(data: Data) -> dict[str, Any]:

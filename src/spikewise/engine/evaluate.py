@@ -21,7 +21,7 @@ from ..models.published_files import PublishedAccuracy
 from ..models.weights import load_pretrained, resolve_weights_file
 from ..progress import MinuteLines
 from ..wording import count, option
-from .build import autocast, choose_device, load_data, model_config, weights_channels_last
+from .build import autocast, choose_device, load_data, model_config, weights_channels_last, where_data_is
 from .console import Console
 from .distributed import ALONE, World
 from .loader import EvalBatches, fit_workers, iterate_batches, resolve_num_workers
@@ -265,7 +265,9 @@ def load_test_split(net: Network, config: Config | None, path: str | Path, T: in
     if T is not None and find_dataset(config.data.name).events:
         raise ValueError(f"{option('T', T)} is for images; recordings are cut into frames as in training")
     data = load_data(config, "test")
-    if not net.class_names and net.num_classes != len(data.class_names):
+    if net.class_names:
+        match_classes(net.class_names, tuple(data.class_names), where_data_is(config.data))
+    elif net.num_classes != len(data.class_names):
         raise ValueError(class_mismatch(net, data))
     return data
 

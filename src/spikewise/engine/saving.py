@@ -8,6 +8,7 @@ from ..data.input_spec import class_changes
 from ..models.shipped import WEIGHTS_FILE
 from ..models.weights import read_class_names
 from ..wording import count
+from .build import where_data_is
 from .console import Console
 from .metrics import best_epoch_metrics
 from .run import checkpoint
@@ -112,8 +113,10 @@ def choose_checkpoint(state: TrainState, run: Path, console: Console) -> str:
     if classes and classes != classes_now:  # a renamed class may keep its place, and all labels
         changes.append(f"classes: {class_changes(classes, classes_now) or 'in another order'}")
     if changes:
+        data_alone = all(change.startswith(("samples ", "labels ", "classes: ")) for change in changes)
+        what = f"the data of {run}, {where_data_is(state.config.data)}," if data_alone else run
         raise ValueError(
-            f"{run} was changed since its checkpoint of step {checkpoint.step_number(path)}: {', '.join(changes)}; "
+            f"{what} was changed since its checkpoint of step {checkpoint.step_number(path)}: {', '.join(changes)}; "
             "undo that, or begin a new run"
         )
     for corrupt in skipped:  # they would count as the newest

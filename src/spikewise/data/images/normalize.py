@@ -7,6 +7,7 @@ import numpy as np
 RGB = tuple[float, float, float]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's red, green and blue, 1 is white
 DEFAULT_SIZE = 224
+CROP_SCALE = (0.08, 1.0)  # shares of the area
 
 
 def normalize(image: np.ndarray, mean: RGB = MEAN, std: RGB = STD) -> np.ndarray:

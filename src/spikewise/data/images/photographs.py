@@ -11,9 +11,7 @@ from ..augment import random_crop_box
 from ..dataset import MapStyleDataset
 from ..messages import CHECK_HINT
 from .decode import decode, require_pixels
-from .normalize import DEFAULT_SIZE, MEAN, RGB, STD, normalization_table, normalize
-
-CROP_SCALE = (0.08, 1.0)
+from .normalize import CROP_SCALE, DEFAULT_SIZE, MEAN, RGB, STD, normalization_table, normalize
 
 
 class View(TypedDict, total=False):
