@@ -72,6 +72,11 @@ def test_photographs_are_fine_tuned_from_a_published_checkpoint_by_one_command(p
     assert main(words) == 0
     captured = capsys.readouterr()
     assert "all but its head of 1,000 classes; the head of 2 is new" in captured.err
+    learning = (
+        sum(p.numel() for name, p in source.named_parameters() if not name.startswith(("stem", "layer1", "fc"))) + 513 * 2
+    )
+    assert f"frozen: stem,layer1; {learning:,} of " in captured.err
+    assert "stays as it is drawn" not in captured.err
     net = sw.load_pretrained(tmp_path / "run")
     assert (net.spec["name"], net.T, net.spec["connect"], net.num_classes) == ("sew_resnet18", 2, "AND", 2)
     state, theirs = net.state_dict(), source.state_dict()
@@ -119,12 +124,23 @@ def test_a_new_run_from_another_runs_weights_with_another_rate(photographs, tmp_
     assert "leave out 'digits'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("num_classes", "new"), [(2, False), (3, True)])
+def test_a_new_head_that_never_learns_is_told(num_classes, new, photographs, tmp_path, capsys):
+    file = save_pretrained(build_model("sew_resnet20", num_classes=num_classes), tmp_path / "w")
+    words = ["train", "images", "--data.root", str(photographs), "--weights", str(file), "--freeze", "fc", "--data.size", "32"]
+    words += ["--optim.epochs", "1", "--optim.batch", "8", "--device", "cpu", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    assert ("stays as it is drawn: take it out of --freeze" in capsys.readouterr().err) == new
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--weights", "nowhere.pth"], "nowhere.pth does not exist"),
-        (["--freeze", "layer9"], "there is no 'layer9'; use stem"),
-        (["--freeze", "stem,pool,layer1,layer2,layer3,layer4,fc"], "nothing to learn"),
+        (["--freeze", "layer9"], "there is no 'layer9'; use stem, layer1,"),
+        (["--freeze", "stem,layer1,layer2,layer3,layer4,fc"], "nothing to learn"),
+        (["--freeze", "stem,pool"], "'pool' has no weights; use stem, layer1,"),
+        (["--freeze", "stem,layer1,stem"], "'stem' is given twice"),
     ],
 )
 def test_mistakes_are_told_in_one_line(words, message, photographs, tmp_path, capsys):

@@ -45,9 +45,10 @@ def load_source(weights: str, model: dict[str, Any]) -> Network:
     return net
 
 
-def load_initial_weights(net: Network, config: Config) -> str:
-    """Give a fresh network the weights of its config, all but the head's where the classes are others; and say what was taken.
+def load_initial_weights(net: Network, config: Config) -> tuple[str, bool]:
+    """Give a fresh network the weights of its config, all but the head's where the classes are others.
 
+    Returns: what to say of it, and whether the head is new
     Raises:  ValueError for weights of another network
     """
     assert config.weights is not None
@@ -69,14 +70,14 @@ def load_initial_weights(net: Network, config: Config) -> str:
         {name: tensor for name, tensor in state.items() if keeps_head or name not in of_head}, strict=keeps_head
     )
     if keeps_head:
-        return f"weights of {config.weights}{other_pixels(source, net)}"
+        return f"weights of {config.weights}{other_pixels(source, net)}", False
     old, new = source.num_classes, net.num_classes
     said = f"weights of {config.weights}, all but its head of {count(old, 'class')}; the head of {new} is new"
     if source.class_names and (
         classes := class_changes(source.class_names, net.class_names, added="added", missing="left out")
     ):
         said += f": {classes}"
-    return said + other_pixels(source, net)
+    return said + other_pixels(source, net), True
 
 
 def other_pixels(source: Network, net: Network) -> str:
@@ -105,16 +106,40 @@ def describe_weights(config: Config) -> dict[str, Any]:
 def frozen_modules(net: Network, names: str) -> list[nn.Module]:
     """The modules of a comma-separated list: their weights get no gradient.
 
-    Raises:  ValueError for a name that is no module, and where nothing is left to learn
+    Raises:  ValueError for a name that is no module, has no weights or is given twice, and where nothing is left to learn
     """
-    modules = []
+    modules: list[nn.Module] = []
+    known = ", ".join(child for child, module in net.named_children() if has_weights(module))
     for name in filter(None, (word.strip() for word in names.split(","))):
         try:
-            modules.append(net.get_submodule(name))
+            module = net.get_submodule(name)
         except AttributeError:
-            known = ", ".join(child for child, _ in net.named_children())
             raise ValueError(f"{option('freeze', names)}: there is no {name!r}; use {known}, or parts of these") from None
-        modules[-1].requires_grad_(False)
+        if not has_weights(module):
+            raise ValueError(f"{option('freeze', names)}: {name!r} has no weights; use {known}, or parts of these")
+        if module in modules:
+            raise ValueError(f"{option('freeze', names)}: {name!r} is given twice; name it once")
+        modules.append(module.requires_grad_(False))
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise ValueError(f"{option('freeze', names)} leaves nothing to learn; leave out the head at least")
     return modules
+
+
+def has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def describe_frozen(net: Network, names: str, new_head: bool) -> str:
+    """What does not learn, and how much does, in one line.
+
+    new_head:  whether the head begins with fresh weights
+    """
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in net.parameters()]
+    learning = sum(size for size, learns in sizes if learns)
+    said = f"frozen: {names}; {learning:,} of {count(sum(size for size, _ in sizes), 'parameter')} learn"
+    frozen_head = has_weights(net.head) and not any(parameter.requires_grad for parameter in net.head.parameters())
+    if new_head and frozen_head:
+        said += (
+            f"; {net.head_name}, the head, is new and stays as it is drawn: take it out of {option('freeze')} if it is to learn"
+        )
+    return said

@@ -23,7 +23,7 @@ from .deferred import begin_training
 from .distributed import World, joined, world_size
 from .errors import Interrupted
 from .evaluate import Score, evaluate_network
-from .finetune import adopt_network, describe_weights
+from .finetune import adopt_network, describe_frozen, describe_weights
 from .loader import ShardBatches, TimedIterator, TrainingBatches, fit_workers, iterate_batches, resolve_num_workers
 from .memory.allocator import disable_heap_trim
 from .memory.out_of_memory import step_or_oom_hint
@@ -300,6 +300,8 @@ def opening_lines(state: TrainState, held_out: dict[str, Dataset]) -> Iterator[s
         yield f"{count(len(held_out['validation'].labels), 'sample')} held out for validation choose the best epoch"
     if state.config.weights and not state.steps_done:
         yield f"begins with {state.begins_with}"
+    if state.frozen:
+        yield describe_frozen(state.net, state.config.freeze, state.new_head)
     if mixed := describe_mixed_machines(state):
         yield mixed
 

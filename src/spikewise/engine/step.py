@@ -80,8 +80,9 @@ class TrainState:
         self.net = self.build_net()
         self.net.input_spec = describe_input(config, data)
         self.begins_with = f"the weights of {config.weights}" if config.weights else "fresh weights"
+        self.new_head = fresh  # whether the head begins with fresh weights
         if fresh and config.weights:
-            self.begins_with = load_initial_weights(self.net, config)
+            self.begins_with, self.new_head = load_initial_weights(self.net, config)
         self.frozen = frozen_modules(self.net, config.freeze)
         balanced = config.optim.class_weights == "balanced"
         self.class_weights = balanced_class_weights(data.labels, len(data.class_names)).to(device) if balanced else None
