@@ -1,8 +1,10 @@
 """Networks with other parts than they were built with: they are saved and come back, or saving refuses."""
 
 import copy
+import dataclasses
 import functools
 import pathlib
+import pickle
 
 import numpy as np
 import pytest
@@ -127,6 +129,9 @@ def without_a_part(net):
         (lambda net: setattr(net.layer1[0].conv1.norm.weight, "data", torch.ones(17)), "norm.weight' is added, missing or of"),
         (lambda net: setattr(net.layer1[0].conv1.conv, "weight", net.layer1[0].conv2.conv.weight), "is the same tensor as"),
         (lambda net: setattr(net, "extra", nn.Linear(3, 3)), "extra is added"),
+        (replace("fc", lambda: nn.Linear(5, 4)), "fc: this Linear cannot take the network's 64 features"),
+        (replace("fc", lambda: nn.Sequential(nn.ReLU(), nn.Linear(63, 4))), "fc: this Sequential cannot take"),
+        (replace("fc", lambda: nn.Conv2d(64, 4, 1)), "fc: this Conv2d cannot take"),
         (without_a_part, "layer1.0.conv1.neuron is missing"),
     ],
 )
@@ -257,7 +262,7 @@ def test_options_that_parts_would_not_follow_are_refused_and_backends_followed(t
     net = small()
     every_threshold(net)
     save_pretrained(net, tmp_path)
-    with pytest.raises(ValueError, match=r"v_th would not reach stem.neuron"):
+    with pytest.raises(ValueError, match=r"v_th'? would not reach stem.neuron"):
         load_pretrained(tmp_path, v_th=0.7)
     assert load_pretrained(tmp_path, backend="reference").layer1[0].conv1.neuron.backend == "reference"
 
@@ -280,3 +285,28 @@ def test_another_head_has_no_names_of_classes():
     assert net.class_names == tuple("abcde")
     net.fc = nn.Linear(64, 3)
     assert net.class_names == ()
+
+
+def test_another_head_is_not_saved_with_the_names_of_the_old_one(tmp_path):
+    net = small()
+    net.input_spec = InputSpec("digits", "images", tuple("abcde"), (3, 8, 8))
+    net.fc = nn.Linear(64, 3)
+    with pytest.raises(ValueError, match="5 class_names, but this network has 3 outputs"):
+        save_pretrained(net, tmp_path / "net")
+    assert not any(tmp_path.iterdir())
+    for names in (tuple("xyz"), ()):
+        net.input_spec = dataclasses.replace(net.input_spec, class_names=names)
+        save_pretrained(net, tmp_path / "net")
+        assert load_pretrained(tmp_path / "net").class_names == names
+
+
+@pytest.mark.parametrize("edit", [lambda spec: spec.update(v_th=0.5), lambda spec: spec.pop("T"), lambda spec: spec.clear()])
+def test_what_a_network_was_built_with_cannot_be_edited(edit):
+    net = small()
+    for copied in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        before = dict(copied.spec)
+        with pytest.raises(TypeError, match="cannot be edited"):
+            edit(copied.spec)
+        with pytest.raises(TypeError, match="cannot be edited"):
+            copied.spec["v_th"] = 0.5
+        assert copied.spec == before == net.spec

@@ -1,5 +1,6 @@
 """What all networks share: the check of the input, the head, and a stream of single frames."""
 
+import copy
 import math
 import warnings
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,18 @@ INPUT_ADVICE = (
 EXPORT_ADVICE = "use torch.export.export(net, (x,)) or torch.compile(net)"
 
 
+class BuildOptions(dict[str, Any]):
+    """What `build_model` was given. It cannot be edited: the network would not follow, and its file would say otherwise."""
+
+    def refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("net.spec says how the network was built, and cannot be edited: build another one, or change its parts")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:  # copying and pickling would set item by item
+        return type(self), (dict(self),)
+
+
 class Network(LayerOwner):
     """Images or frames in, class scores out. A forward pass starts from rest and leaves nothing behind.
 
@@ -53,7 +66,7 @@ class Network(LayerOwner):
         require_positive(in_channels=in_channels, num_classes=num_classes, T=T)
         self.in_channels, self.T, self.spiking = in_channels, T, spiking
         self.num_features = 0  # of each step, before the head: set by the network
-        self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again
+        self.spec: dict[str, Any] = {}  # what build_model was given: enough to build the network again; read-only
         self.input_spec: InputSpec | None = None  # what it is shown and answers, where that is known; checked when it is set
         self.published: PublishedAccuracy | None = None  # of a file of the authors: what their log says of it
         self.told_of_range = False  # whether the user knows that pixels lie between 0 and 1
@@ -111,6 +124,8 @@ class Network(LayerOwner):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "input_spec" and value is not None:
             self.require_input_spec(value)
+        if name == "spec":
+            value = BuildOptions(value)
         super().__setattr__(self.head_name if name == "head" else name, value)
 
     def require_input_spec(self, spec: "InputSpec") -> None:
@@ -124,7 +139,23 @@ class Network(LayerOwner):
             raise ValueError(f"input_spec: shape={spec.shape}, but this network takes {channels}")
         if spec.class_names and len(spec.class_names) != self.num_classes:
             given = f"{len(spec.class_names)} class_names"
-            raise ValueError(f"input_spec: {given}, but this network has {self.num_classes} outputs; give each its name")
+            raise ValueError(
+                f"input_spec: {given}, but this network has {self.num_classes} outputs; give each its name, or none: ()"
+            )
+
+    def require_head(self) -> None:
+        """Refuse a head that cannot take the features.
+
+        Raises:  ValueError
+        """
+        head = copy.deepcopy(self.head).to("meta").eval()
+        try:
+            head(torch.empty(2, self.num_features, device="meta", dtype=self.dtype))
+        except NotImplementedError:  # what PyTorch cannot follow without numbers may fit
+            return
+        except (RuntimeError, ValueError, IndexError) as error:
+            kind, width = type(head).__name__, count(self.num_features, "feature")
+            raise ValueError(f"{self.head_name}: this {kind} cannot take the network's {width}: {error}") from None
 
     @property
     def num_classes(self) -> int:

@@ -130,7 +130,7 @@ def build_empty(spec: dict[str, Any]) -> Network:
     with torch.device("meta"):
         spec_now = {key: renamed(value) for key, value in spec.items()}  # quietly: a file is no mistake of its reader's
         net = build_model(**{**spec_now, "zero_init": False})
-    net.spec["zero_init"] = spec.get("zero_init", False)
+    net.spec = net.spec | {"zero_init": spec.get("zero_init", False)}
     return net
 
 

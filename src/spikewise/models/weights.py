@@ -94,8 +94,10 @@ def serialize_pretrained(net: nn.Module) -> memoryview:
     asks = sorted(key for key, value in spec.items() if callable(value))
     header = {"format_version": 1, "model": spec | dict.fromkeys(asks), "functions": asks}
     if net.input_spec is not None:
-        header["input"] = dataclasses.asdict(dataclasses.replace(net.input_spec, class_names=net.class_names))
+        net.require_input_spec(net.input_spec)  # the head may be another since it was set
+        header["input"] = dataclasses.asdict(net.input_spec)
     if parts := changed_parts(net, spec):
+        net.require_head()
         header |= {"format_version": 2, "parts": parts}
     if net.input_spec is not None and net.input_spec.needs_format_3:
         header["format_version"] = 3
@@ -214,7 +216,7 @@ def replace_head(net: Network, num_classes: int, file: Path) -> None:
     require_positive(num_classes=num_classes)
     before, dtype = net.num_classes, net.dtype
     setattr(net, net.head_name, nn.Linear(net.num_features, num_classes, dtype=dtype))
-    net.spec["num_classes"], net.published = num_classes, None
+    net.spec, net.published = net.spec | {"num_classes": num_classes}, None
     if net.input_spec is not None:
         net.input_spec = dataclasses.replace(net.input_spec, class_names=())
     old, new = count(before, "class"), num_classes
