@@ -312,6 +312,24 @@ def test_a_view_that_is_none_is_refused_when_it_is_written(fields, message):
         Data(**fields)
 
 
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        ({"mean": (124.0, 116.0, 104.0)}, "white is 1, not 255"),
+        ({"mean": (0.5, 0.5)}, "tuple of three numbers, 0 to 1"),
+        ({"std": (58.0, 57.0, 57.0)}, "white is 1, not 255"),
+        ({"std": [0.2, 0.2, 0.2]}, "tuple of three numbers, above 0"),
+        ({"std": (0.2, 0.2, 0.0)}, "above 0"),
+        ({"crop_scale": (0.5, 0.2)}, "0 < low <= high <= 1"),
+        ({"crop_scale": (8, 100)}, "0 < low <= high <= 1"),
+        ({"crop_scale": 0.5}, "two shares of the area"),
+    ],
+)
+def test_a_view_that_is_none_is_refused_in_python(view, message, tmp_path):
+    with refused(message):
+        image_folder("train", image_set(tmp_path), **view)
+
+
 @pytest.mark.parametrize("field", [{"mean": (0, 0, 0)}, {"std": (1, 1, 1)}, {"crop_scale": (0.5, 1)}, {"size": (5, 6)}])
 def test_data_sets_without_photographs_refuse_a_view(field):
     with refused(f"data.{next(iter(field))}=.* is for photographs .*, not for digits"):

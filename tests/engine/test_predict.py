@@ -223,6 +223,7 @@ def test_mistakes_of_predict_are_one_line(run, tmp_path, capsys):
         ([str(tmp_path / "no-run"), "x.png"], "no-run does not exist"),
         ([str(run), "x.png", "--batch", "0"], "--batch 0"),
         ([str(run), "x.png", "--top", "0"], "--top 0"),
+        ([str(run), "x.png", "--top", "3"], "--top 3: this network has 2 classes"),
         ([str(run), "x.png", "--T", "0"], "--T 0"),
         ([str(run), "x.png", "--csv", str(tmp_path / "no" / "a.csv")], "there is no folder"),
         ([str(run), "x.png", "--sheet", str(tmp_path / "a.txt")], "use .png"),

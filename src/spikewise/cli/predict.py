@@ -25,7 +25,7 @@ MAX_SHEET = 600  # images on a sheet
 def predict(
     run: RunOrFile,
     inputs: Annotated[Positional[tuple[Path, ...]], arg(metavar="INPUT...", help_behavior_hint="(one or more)")],
-    top: Annotated[int, arg(help="how many classes to give")] = 5,
+    top: Annotated[int | None, arg(metavar="INT", help="how many classes to give; default 5, or all of fewer")] = None,
     batch: Annotated[int, arg(help="inputs computed at once")] = 32,
     T: Steps = None,
     csv_file: Annotated[Path | None, arg(name="csv", help="write a table into this file", metavar="FILE")] = None,

@@ -42,7 +42,7 @@ def stream(
     ] = "all",
     time_window: Time = None,
     event_count: Annotated[int | None, arg(metavar="INT")] = None,
-    top: Annotated[int, arg(help="how many classes to give")] = 3,
+    top: Annotated[int | None, arg(metavar="INT", help="how many classes to give; default 3, or all of fewer")] = None,
     device: Device = "auto",
     name: ModelName = None,
     connect: Connect = None,

@@ -19,7 +19,7 @@ from .events.formats import SUFFIXES as EVENT_SUFFIXES
 from .events.formats import may_be_recording, read_events
 from .events.frames import FrameSpec, clip_counts
 from .events.recordings import say_notes_of_first
-from .images.normalize import DEFAULT_SIZE, MEAN, STD, normalize
+from .images.normalize import DEFAULT_SIZE, MEAN, STD, normalize, require_view
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -71,15 +71,9 @@ class InputSpec:
         self.require("shape", fits, "(channels, height, width), sides of 1 to 4096 pixels, photographs with 3 channels")
         if self.kind == "photographs":
             for name, default in (("mean", MEAN), ("std", STD)):
-                values = getattr(self, name)
-                if values is None:
+                if getattr(self, name) is None:
                     object.__setattr__(self, name, default)
-                    continue
-                fits = (
-                    isinstance(values, tuple) and len(values) == 3 and all(isinstance(value, float | int) for value in values)
-                )
-                fits = fits and all(0 <= value <= 1 and (value > 0 or name == "mean") for value in values)
-                self.require(name, fits, "three numbers, 0 to 1; white is 1, not 255")
+            require_view(mean=self.mean, std=self.std)
         if self.kind == "events":
             self.require("num_frames", type(self.num_frames) is int and self.num_frames >= 1, "1 or more")
             self.require("split_by", self.split_by in SPLITS, " or ".join(map(repr, SPLITS)))

@@ -64,12 +64,15 @@ class Watcher:
 
     weights:  as of `Predictor`, of a network for event cameras
     memory:   which frames the logits average, as of `Network.step`
+    top:      how many classes are given; None: 3, or all where there are fewer
     Raises:   as `Predictor`; ValueError for a network of images, and for another memory
     """
 
-    def __init__(self, weights: Any, *, memory: Memory = "all", device: str = "auto", top: int = 3, **overrides: Any):
+    def __init__(self, weights: Any, *, memory: Memory = "all", device: str = "auto", top: int | None = None, **overrides: Any):
         require_memory(memory)
         self.predictor = Predictor(weights, device=device, top=top, **overrides)
+        if top is None:
+            self.predictor.top = min(3, self.predictor.top)
         self.spec: InputSpec = self.predictor.spec
         if self.spec.kind != "events":
             raise ValueError(

@@ -16,7 +16,7 @@ from ..data.input_spec import InputSpec, name_of
 from ..models import Network
 from ..models.network import INPUT_ADVICE, require_positive
 from ..models.weights import load_pretrained
-from ..wording import option
+from ..wording import count, option
 from .build import choose_device, weights_channels_last
 from .evaluate import load_run
 from .loader import to_device
@@ -44,7 +44,7 @@ class Predictor:
     device:   auto, cpu, cuda or mps
     batch:    inputs computed at once
     T:        time steps for which an image is shown; None: as trained
-    top:      how many classes are given
+    top:      how many classes are given; None: 5, or all where there are fewer
     Raises:   as `load_pretrained`; ValueError for weights that do not say what the network was trained on
     """
 
@@ -55,11 +55,11 @@ class Predictor:
         device: str = "auto",
         batch: int = 32,
         T: int | None = None,
-        top: int = 5,
+        top: int | None = None,
         **overrides: Any,
     ):
-        require_positive(batch=batch, top=top, **({} if T is None else {"T": T}))
-        self.device, self.batch, self.top = choose_device(device), batch, top
+        require_positive(batch=batch, **{name: value for name, value in (("top", top), ("T", T)) if value is not None})
+        self.device, self.batch = choose_device(device), batch
         if isinstance(weights, Network) and overrides:
             raise ValueError(f"{option(min(overrides))} is for weights files; the network is built already")
         if isinstance(weights, Network):
@@ -70,6 +70,9 @@ class Predictor:
         if net.input_spec is None:
             raise ValueError(f"{name_of(weights)} {INPUT_ADVICE}")
         self.spec: InputSpec = net.input_spec
+        if top is not None and top > net.num_classes:
+            raise ValueError(f"{option('top', top)}: this network has {count(net.num_classes, 'class')}")
+        self.top = min(5, net.num_classes) if top is None else top
         if T is not None:
             if self.spec.kind == "events":
                 raise ValueError(f"{option('T', T)} is for images; recordings are cut into frames as in training")

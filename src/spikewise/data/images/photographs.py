@@ -11,7 +11,7 @@ from ..augment import random_crop_box
 from ..dataset import MapStyleDataset
 from ..messages import CHECK_HINT
 from .decode import decode, require_pixels
-from .normalize import CROP_SCALE, DEFAULT_SIZE, MEAN, RGB, STD, normalization_table, normalize
+from .normalize import CROP_SCALE, DEFAULT_SIZE, MEAN, RGB, STD, normalization_table, normalize, require_view
 
 
 class View(TypedDict, total=False):
@@ -34,7 +34,7 @@ class ImageFiles(MapStyleDataset):
     crop_scale:  smallest and largest share of an image's area that a random crop takes, above 0 and at most 1
     mean, std:   of red, green and blue, by which pixels from 0 (black) to 1 (white) are normalized
     decode:      a function that makes an 8-bit RGB image of the bytes
-    Raises:      ValueError for files and labels of different numbers, or a crop_scale or std out of range
+    Raises:      ValueError for files and labels of different numbers, or a crop_scale, mean or std out of range
     """
 
     name: str
@@ -52,10 +52,7 @@ class ImageFiles(MapStyleDataset):
     def __post_init__(self):
         if len(self.files) != len(self.labels):
             raise ValueError(f"{self.name}: {len(self.files):,} images and {len(self.labels):,} labels do not match")
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(f"crop_scale={self.crop_scale} is out of range; use two shares of the area, 0 < low <= high <= 1")
-        if min(self.std) <= 0:
-            raise ValueError(f"std={self.std} is out of range; use three numbers above 0")
+        require_view(crop_scale=self.crop_scale, mean=self.mean, std=self.std)
 
     @property
     def crop_size(self) -> tuple[int, int]:
