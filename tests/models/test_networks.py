@@ -320,11 +320,11 @@ def test_the_width_scales_the_channels_of_every_stage(name, width, channels, tmp
 
 
 @pytest.mark.parametrize("option", [{"tau": 5.0}, {"decay_input": False}])
-def test_options_that_would_not_reach_a_function_are_refused(option):
+def test_options_that_would_not_reach_a_neuron_of_ones_own_are_refused(option):
     class Mine(LIF):
         pass
 
-    with pytest.raises(ValueError, match="would not reach a neuron that is a function"):
+    with pytest.raises(ValueError, match=r"would not reach a neuron of your own; .*partial\(Mine, "):
         build_model("sew_resnet20", num_classes=5, neuron=Mine, **option)
 
 

@@ -121,7 +121,7 @@ def without_a_part(net):
     [
         (replace("layer1.0.conv1.norm", lambda: OwnNorm(16)), "layer1.0.conv1.norm is a OwnNorm"),
         (own_forward, "layer1.0.conv1.norm: its forward was replaced"),
-        (lambda net: setattr(net.layer1[0], "connect", lambda a, s: a + s), "layer1.0.conv2.connect is a function"),
+        (lambda net: setattr(net.layer1[0], "connect", lambda a, s: a + s), "layer1.0.conv2.connect is of your own"),
         (replace("fc", lambda: nn.utils.parametrizations.weight_norm(nn.Linear(64, 4))), "fc is a Parametrized"),
         (lambda net: setattr(net.stem.neuron, "step", lambda x, state: (x, state)), "stem.neuron: its step was replaced"),
         (lambda net: prune.l1_unstructured(net.fc, "weight", 0.5), "'fc.weight'"),
@@ -277,6 +277,19 @@ def test_settings_of_an_own_neuron_that_the_file_cannot_tell_are_refused(tmp_pat
     every_threshold(net)
     with pytest.raises(ValueError, match=r"stem.neuron is a Own"):
         save_pretrained(net, tmp_path / "changed")
+
+
+@pytest.mark.parametrize("word", ["IAND", "iand"])
+def test_a_connection_is_set_by_its_name(word):
+    net, same = small(), small(connect="IAND")
+    for block in net.blocks.values():
+        block.connect = word
+    assert all(block.connect is sw.CONNECT["IAND"] for block in net.blocks.values())
+    with torch.no_grad():
+        assert torch.equal(net(FRAMES), same(FRAMES))
+    for wrong in ("XOR", 3):
+        with pytest.raises(ValueError, match="no connection named"):
+            net.layer1[0].connect = wrong
 
 
 def test_another_head_has_no_names_of_classes():

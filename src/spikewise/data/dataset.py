@@ -181,7 +181,8 @@ class PlaceholderDataset(MapStyleDataset):
 def require_split(split: str, dataset: str) -> None:
     """Refuse a split that is neither train nor test."""
     if split not in ("train", "test"):
-        raise ValueError(f"{dataset} has no split {split!r}; use 'train' or 'test'")
+        hint = "; a folder called val is the split 'test'" if str(split).startswith("val") else ""
+        raise ValueError(f"{dataset} has no split {split!r}; use 'train' or 'test'{hint}")
 
 
 def require_labels(labels: np.ndarray, num_classes: int, source: object) -> None:

@@ -133,7 +133,7 @@ class GraphBuilder:
             known = "SEW, Spiking, td-BN, Plain and MS blocks"
             raise ValueError(f"{name}: NIR export knows {known}, no {type(block).__name__}; {OR_ONNX[3:]}")
         if isinstance(block, SEWBlock) and block.connect is not CONNECT["ADD"]:
-            own = "a function of your own"
+            own = "one of your own"
             word = next((repr(word) for word, connect in CONNECT.items() if connect is block.connect), own)
             raise ValueError(
                 f"{name}: NIR adds what arrives at a node and multiplies nothing, so connect={word} cannot be written; "

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ..wording import unknown_name
+
 ConnectFn = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -23,6 +25,17 @@ def iand(a: Tensor, s: Tensor) -> Tensor:
 
 
 CONNECT: dict[str, ConnectFn] = {"ADD": add, "AND": and_, "IAND": iand}
+
+
+def resolve_connect(connect: str | ConnectFn) -> ConnectFn:
+    """The function that a word of CONNECT (upper or lower case) stands for; a function stands for itself."""
+    if callable(connect):
+        return connect
+    if isinstance(connect, str) and connect in CONNECT:
+        return CONNECT[connect]
+    if not isinstance(connect, str) or connect.upper() not in CONNECT:
+        raise ValueError(f"{unknown_name('connection', connect, CONNECT, own=True)}; in Python also a function of (a, s)")
+    return CONNECT[connect.upper()]
 
 
 def max_connected_value(connect: ConnectFn | None, shortcut: int) -> int:

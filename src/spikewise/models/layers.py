@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import NeuronParams, NormParams, get_backend
-from ..kernels.connect import ConnectFn, max_connected_value
+from ..kernels.connect import ConnectFn, max_connected_value, resolve_connect
 from ..kernels.packing import known, note, note_planes
 from ..kernels.reference import compute_dtype
 from ..kernels.spec import PoolWindow
@@ -132,7 +132,7 @@ class ConvNormFire(ConvNorm, SpikingLayer):
     Shapes:        x [T, N, C, H, W] -> spikes [T, N, C', H', W']; or a still image x [N, C, H, W], convolved and normalised
                    once and read `repeat_steps` times; padding is kernel_size // 2
     neuron:        a name in NEURONS, or a class or function that makes the neurons
-    connect:       g of E6, a function of (a, s); None where no shortcut arrives
+    connect:       g of E6, a word of CONNECT or a function of (a, s); None where no shortcut arrives
     spikes:        a place for hooks: what the neurons fired, before it is connected
     shortcut:      s of E6 [T, N, C', H', W'], connected after the neurons (SEW)
     current:       added before the neurons (the shortcut of a Spiking block, E8)
@@ -141,6 +141,7 @@ class ConvNormFire(ConvNorm, SpikingLayer):
     """
 
     conv_class = SpikeConv
+    connect: Any  # the function, also where a word is set
 
     def __init__(
         self,
@@ -150,12 +151,17 @@ class ConvNormFire(ConvNorm, SpikingLayer):
         stride: int = 1,
         *,
         neuron: NeuronFactory,
-        connect: ConnectFn | None = None,
+        connect: str | ConnectFn | None = None,
     ):
         super().__init__(in_channels, out_channels, kernel_size, stride)
         self.add_neurons(neuron)
         self.connect = connect
         self.emit_planes = True  # not where pooling follows, whose outputs are packed
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "connect" and value is not None:
+            value = resolve_connect(value)
+        super().__setattr__(name, value)
 
     def forward(
         self,

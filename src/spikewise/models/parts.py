@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from ..aliases import renamed
 from ..kernels import CONNECT
+from ..kernels.connect import resolve_connect
 from ..neurons import NEURONS, Neuron
 from ..wording import option
 from .chain import TimeDropout, Vote
 from .layers import ConvNormFire, MaxPool, SpikeConv
 from .network import Network
 from .registry import NEURON_OPTIONS, build_model, table_key
-from .residual import resolve_connect
 from .threshold_norm import ThresholdNorm2d
 
 PARTS: dict[str, type[nn.Module]] = {
@@ -225,7 +225,7 @@ def settings(module: nn.Module) -> Description:
 def connect_word(layer: ConvNormFire, path: str) -> str:
     word = table_key(layer.connect, CONNECT)
     if not isinstance(word, str):
-        raise ValueError(f"{path}.connect is a function, which a file cannot hold; add it to spikewise.CONNECT under a name")
+        raise ValueError(f"{path}.connect is of your own, which a file cannot hold; add it to spikewise.CONNECT under a name")
     return word
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .. import aliases
 from ..kernels import CONNECT
-from ..kernels.connect import ConnectFn
+from ..kernels.connect import ConnectFn, resolve_connect
 from ..neurons import NEURONS, Neuron, neuron_kind
 from ..wording import choice, option, unknown_name
 from .chain import ChainNet
@@ -26,7 +26,6 @@ from .residual import (
     ThresholdNormBlock,
     identity_branch_value,
     require_identity,
-    resolve_connect,
 )
 from .resnet import BOTTLENECK_DEPTHS, CIFAR_DEPTHS, CIFAR_WIDTHS, IMAGENET_DEPTHS, IMAGENET_WIDTHS, ResNet
 
@@ -324,7 +323,8 @@ def check_options(name: str, entry: ModelEntry, options: dict[str, Any]) -> None
             continue
         if kind not in NEURONS.values():
             given = option(key, options[key])
-            raise ValueError(f"{given} would not reach a neuron that is a function; give it to the function itself")
+            own = getattr(kind, "__name__", "your neuron")
+            raise ValueError(f"{given} would not reach a neuron of your own; say it there: neuron=partial({own}, {key}=...)")
         lacks = f"{table_key(kind, NEURONS)} has no {option(key)}, given {options[key]!r}"
         raise ValueError(f"{lacks}; use {option('neuron', 'LIF', 'PLIF')}")
 

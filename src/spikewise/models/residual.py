@@ -6,10 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..kernels import CONNECT
-from ..kernels.connect import ConnectFn
+from ..kernels.connect import ConnectFn, resolve_connect
 from ..neurons import Neuron
-from ..wording import unknown_name
 from .layers import ConvNorm, ConvNormFire, ConvNormReLU, LayerOwner, NeuronFactory, SpikeConvNorm, SpikingLayer
 from .stream_state import NeuronStates
 from .threshold_norm import ThresholdNorm2d
@@ -289,17 +287,6 @@ class RBABlock(ReLUBlock):
 def scale_norm(layer: ConvNorm, scale: float) -> None:
     """Put td-BN in the place of a layer's norm."""
     layer.norm = ThresholdNorm2d(layer.norm.num_features, scale)
-
-
-def resolve_connect(connect: str | ConnectFn) -> ConnectFn:
-    """The function that a word of CONNECT (upper or lower case) stands for; a function stands for itself."""
-    if callable(connect):
-        return connect
-    if isinstance(connect, str) and connect in CONNECT:
-        return CONNECT[connect]
-    if not isinstance(connect, str) or connect.upper() not in CONNECT:
-        raise ValueError(f"{unknown_name('connection', connect, CONNECT, own=True)}; in Python also a function of (a, s)")
-    return CONNECT[connect.upper()]
 
 
 def identity_branch_value(connect: ConnectFn) -> int | None:

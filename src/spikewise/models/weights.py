@@ -147,7 +147,8 @@ def load_pretrained(path: str | Path, **overrides: Any) -> Network:
             )
             if functions:
                 raise ValueError(
-                    f"it was saved with a function, which a file can't hold; give it again: {option(functions[0])}"
+                    f"it was saved with a {functions[0]} of your own, which a file can't hold; "
+                    f"give it again: {option(functions[0])}"
                 )
             told, names = metadata, None
             net = build_empty(told | overrides)

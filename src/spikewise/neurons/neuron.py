@@ -62,7 +62,16 @@ class Neuron(nn.Module):
         self.backend = backend
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Settings are checked whenever they are set; a threshold that is a tensor is a buffer, if not a parameter."""
+        """Settings are checked whenever they are set; a threshold that is a tensor is a buffer, if not a parameter.
+
+        Raises:  AttributeError for what is fixed when a neuron is made
+        """
+        fixed = getattr(type(self), name, None)
+        if isinstance(fixed, property) and fixed.fset is None:
+            kind = type(self).__name__
+            raise AttributeError(
+                f"{name} of {kind} cannot be set: make another one, layer.neuron = {kind}(...), or build the network anew"
+            )
         if name == "surrogate":
             value = known_surrogate(value)
         elif name == "alpha":

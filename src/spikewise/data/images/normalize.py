@@ -19,7 +19,7 @@ def require_view(**view: object) -> None:
     for name, values in view.items():
         length = 2 if name == "crop_scale" else 3
         numbers = values if isinstance(values, tuple) and len(values) == length else ()
-        fits = bool(numbers) and all(isinstance(value, Real) and 0 <= value <= 1 for value in numbers)
+        fits = bool(numbers) and all(isinstance(value, Real) and 0 <= float(value) <= 1 for value in numbers)
         if name == "crop_scale":
             allowed = "a tuple of two shares of the area, 0 < low <= high <= 1"
             fits = fits and 0 < numbers[0] <= numbers[1]
