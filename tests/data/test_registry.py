@@ -36,3 +36,14 @@ def test_names_of_earlier_versions_are_found():
     assert DATASETS["digits"].open is DATASETS["digits"].load
     with pytest.raises(AttributeError, match="no attribute 'Orders'"):
         spikewise.data.Orders  # noqa: B018
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_an_option_that_a_data_set_does_not_have_is_named(name, tmp_path):
+    with pytest.raises(TypeError, match=f"no option of {name} named 'sizes'; .*known: split, root"):
+        DATASETS[name].load("train", tmp_path, sizes=3)
+
+
+def test_a_mistyped_option_is_recognized(tmp_path):
+    with pytest.raises(TypeError, match="did you mean 'crop_scale'"):
+        DATASETS["image-folder"].load("train", tmp_path, crop_scales=(0.5, 1.0))
