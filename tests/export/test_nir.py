@@ -134,7 +134,7 @@ def with_part(path, part):
     [
         (lambda: small(connect="IAND"), r"stage1.blocks.0: .* connect='IAND' cannot.*--model.connect ADD"),
         (lambda: small(connect="AND"), r"stage1.blocks.0: .* connect='AND' cannot"),
-        (lambda: small(connect=lambda a, s: a + s), r"stage1.blocks.0: .*a function of your own"),
+        (lambda: small(connect=lambda a, s: a + s), r"stage1.blocks.0: .*one of your own"),
         (lambda: small(pool="max"), r"stage1.pool: NIR has no max pooling.*--model.pool avg"),
         (lambda: small(v_reset=None), r"stage1.widen: .*soft reset.*--model.v-reset 0"),
         (lambda: small(neuron="ALIF"), "stage1.widen: NIR export knows IF, LIF and PLIF, not ALIF"),
