@@ -152,7 +152,7 @@ def gradient_gaps(gradients: dict[str, Any]) -> list[str]:
     if without := [name for name, value in gradients.items() if value.predicted is None]:
         sentences.append(
             f"Theory says nothing of {count(len(without), 'block')} ({some(without)}): "
-            "their shortcut is a convolution or missing, or the connection is a function of your own."
+            "their shortcut is a convolution or missing, or the connection is one of your own."
         )
     if zero := [name for name, value in gradients.items() if not value.grad_input > 0]:
         sentences.append(f"No gradient arrives at {some(zero)}: norm 0, not drawn.")
