@@ -89,7 +89,7 @@ def test_on_the_command_line(tmp_path, capsys):
     assert finding["problem"] == "silent"
     assert main(["diagnose", str(tmp_path / "none")]) == 2
     assert main(["diagnose", str(tmp_path / "healthy"), "--samples", "1"]) == 2
-    assert "samples=1; use 2 to 8" in capsys.readouterr().err
+    assert "--samples 1; use 2 to 8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("correct", "found"), [(0, True), (10, True), (15, True), (17, False), (90, False)])

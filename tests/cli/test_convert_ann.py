@@ -63,7 +63,7 @@ def test_thresholds_are_told_and_training_goes_on_by_spike_times(run, tmp_path, 
     ("words", "message"),
     [
         (["--percentile", "99", "--method", "max"], "percentile=99.0 is for"),
-        (["--samples", "0"], "samples=0"),
+        (["--samples", "0"], "--samples 0"),
         (["--data.name", "fashion-mnist"], "is for weights files"),
     ],
 )

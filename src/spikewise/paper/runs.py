@@ -27,7 +27,7 @@ from .page import describe_machine, describe_this_machine
 from .synthetic_data import write_synthetic_data
 
 EVAL_BATCH = 32
-CHECK_EPOCHS, CHECK_BATCH, CHECK_STEPS, CHECK_FRAMES, CHECK_WIDTH = 2, 11, 8, 4, 0.25
+CHECK_EPOCHS, CHECK_BATCH, CHECK_STEPS, CHECK_FRAMES, CHECK_WIDTH = 2, 6, 8, 4, 0.25
 DURATIONS = ("data.time_window", "data.tau")  # microseconds in a config, written with their unit on the command line
 
 
