@@ -15,8 +15,9 @@ from spikewise import disk
 from spikewise.cli.main import main
 from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events import read_events, write_events
-from spikewise.data.events.cut import Cut, Part, cut_recordings, cut_windows, read_manifest, read_parts
+from spikewise.data.events.cut import Cut, cut_recordings, cut_windows, read_manifest
 from spikewise.data.events.downsample import downsample
+from spikewise.data.events.labels import Labels, Part, place_labels, read_labels
 from spikewise.data.events.windows import recording_of
 from spikewise.data.input_spec import InputSpec
 
@@ -35,7 +36,7 @@ def source(folder, name="a", label="cup", **how):
 
 
 def cut_all(files, out, cut, parts=None):
-    return list(cut_recordings([(file, parts or [Part(file.parent.name)]) for file in files], out, cut, read_events))
+    return list(cut_recordings([(file, Labels(parts or [Part(file.parent.name)])) for file in files], out, cut, read_events))
 
 
 @pytest.mark.parametrize("stride", [None, 300, 2_500])
@@ -153,11 +154,13 @@ def test_what_was_cut_in_another_way_is_refused(tmp_path):
         ("class,startTime_usec,endTime_usec\n1,2000000,3000000\nb c,5,6\n", None),
         ("start,end,class\n2,3,1\n\n0.000005,0.000006,b c\n", "s"),
         ("Label; x,start (ms),end\n1,2000,3000\nb c,0.005,0.006\n", "ms"),
+        ("class,start_s,end_s\n1,2,3\nb c,0.000005,0.000006\n", None),
+        ("class,start time [ms],end\n1,2000,3000\nb c,0.005,0.006\n", None),
     ],
 )
 def test_labels(text, unit, tmp_path):
-    (tmp_path / "a.csv").write_text(text.replace("Label; x", "label"))
-    assert read_parts(tmp_path / "a.csv", unit) == [Part("1", 2_000_000, 3_000_000), Part("b c", 5, 6)]
+    (tmp_path / "a.csv").write_text(text.replace("Label; x", "label").replace("start time", "starttime"))
+    assert read_labels(tmp_path / "a.csv", unit).parts == [Part("1", 2_000_000, 3_000_000), Part("b c", 5, 6)]
 
 
 @pytest.mark.parametrize(
@@ -171,11 +174,42 @@ def test_labels(text, unit, tmp_path):
         ("class,start,end\n1,2,nan\n", "line 2: .* should be"),
         ("class,start,end\n\n1,3,3\n", "line 3: it ends at 3, not after 3"),
         ("class,start,end\n../x,2,3\n", "line 2"),
+        ("class,start,end\n1,2.0,2.3\n", "line 2: .* say their unit"),
+        ("class,start_ns,end_ns\n1,2,3\n", "less than a microsecond"),
+        ("class,start_ms,end_s\n1,2,3\n", "says ms, s; use one"),
+        ("class,start,end\na,2,3\n\nb,7,9\na,4,8\n", "lines 4 and 5: .* overlap"),
+        ("class,start,end\na,0,9\na,1,2\nb,8,10\n", "lines 2 and 4: .* overlap"),
     ],
 )
 def test_labels_that_are_none(text, message, tmp_path):
     (tmp_path / "a.csv").write_text(text)
-    refuse(message, read_parts, tmp_path / "a.csv")
+    refuse(message, read_labels, tmp_path / "a.csv")
+
+
+def test_overlapping_labels_are_taken_where_that_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("class,start,end\na,0,9\nb,8,10\nb,9,12\n")
+    assert len(read_labels(tmp_path / "a.csv", may_overlap=True).parts) == 3
+    (tmp_path / "a.csv").write_text("class,start,end\nb,9,12\na,0,9\na,3,4\n")  # touching, and of one class
+    assert len(read_labels(tmp_path / "a.csv").parts) == 3
+
+
+@pytest.mark.parametrize("first", [-7_000_000, 2_000_000, 1_700_000_000_000_000])
+def test_labels_from_the_first_event_are_asked_for_and_cut_as_those_of_the_clock(first, tmp_path):
+    events, slack = recording(last=8_000_000, first=first), 300_000
+    begin = int(events.t[0])
+    times = [("a", 0, 3_000_000), ("b", 3_500_000, 7_900_000)]
+    from_start = Labels([Part(*row) for row in times])
+    refuse("--labels-from start, or --labels-from clock", place_labels, Path("a"), events, from_start, slack)
+    in_clock = [Part(label, start + begin, end + begin) for label, start, end in times]
+    parts, notes = place_labels(Path("a"), events, from_start._replace(origin="start"), slack)
+    assert (parts, notes) == (in_clock, ())
+    parts, notes = place_labels(Path("a"), events, Labels(in_clock), slack)
+    assert parts == in_clock
+    assert "--labels-from start counts from" in notes[0]
+    assert place_labels(Path("a"), events, Labels(in_clock, origin="clock"), slack) == (in_clock, ())
+    beyond = [*in_clock, Part("c", begin + 90_000_000, begin + 91_000_000)]
+    assert "its events from" in place_labels(Path("a"), events, Labels(beyond, origin="clock"), slack)[1][0]
+    refuse("no label has an event", place_labels, Path("a"), events, Labels(beyond[2:], origin="clock"), slack)
 
 
 # The command -----------------------------------------------------------------------------------------------------------------
@@ -239,6 +273,8 @@ def test_labels_in_seconds_are_asked_for_and_a_cut_without_windows_can_be_made_a
     assert cut_command(*command) == 2
     assert "take 24 us of 24 s, in microseconds; say their unit: --labels-unit s" in capsys.readouterr().err
     assert cut_command(*command, "--labels-unit", "us") == 2
+    assert "no label has an event" in capsys.readouterr().err
+    assert cut_command(*command, "--labels-unit", "s", "--min-events", "9999") == 2
     assert "nothing was cut into" in capsys.readouterr().err
     assert cut_command(*command, "--labels-unit", "s") == 0
     assert "12 windows of 1 recording" in capsys.readouterr().out
@@ -254,6 +290,26 @@ def test_labels_of_several_recordings_lie_in_a_folder(tmp_path, capsys):
     assert "labels one recording" in capsys.readouterr().err
 
 
+def test_labels_from_start_cut_the_same_windows_and_are_another_cut(tmp_path, capsys):
+    file, table = source(tmp_path, first=70_000), tmp_path / "labels.csv"
+    begin = int(read_events(file).t[0])
+    for name, shift in (("start", 0), ("clock", begin)):
+        table.write_text(f"class,start,end\na,{shift},{shift + 4_000}\nb,{shift + 4_000},{shift + 9_000}\n")
+        command = [file, tmp_path / name, "--every", "1ms", "--labels", table]
+        assert cut_command(*command, "--labels-from", name) == 0
+    starts, clocks = (contents(tmp_path / name) for name in ("start", "clock"))
+    assert {name: starts[name] for name in starts if name.endswith("npz")} == {
+        name: clocks[name] for name in clocks if name.endswith("npz")
+    }
+    assert cut_command(*command) == 0  # the clock is what labels are taken for
+    assert "--labels-from start counts from" not in capsys.readouterr().out  # it was said when it was cut
+    table.write_text("class,start,end\na,0,4000\nb,4000,9000\n")
+    assert cut_command(file, tmp_path / "start", "--every", "1ms", "--labels", table, "--labels-from", "clock") == 2
+    assert "parts_from start, now clock" in capsys.readouterr().err
+    assert cut_command(*command, "--labels-from", "start", "--from", "1ms") == 2
+    assert "which --from leaves out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -266,6 +322,7 @@ def test_labels_of_several_recordings_lie_in_a_folder(tmp_path, capsys):
         ("--every 1ms --crop centre", "say the size"),
         ("--every 1ms --min-events -1", "out of range; use 0 or more"),
         ("--every 1ms --labels nowhere", "nowhere"),
+        ("--every 1ms --labels-from start", "give --labels"),
     ],
 )
 def test_mistakes_leave_nothing_behind(options, message, tmp_path, capsys):

@@ -1,8 +1,6 @@
 """Long recordings cut into windows: a folder by class that `event-folder` reads, and where each window came from."""
 
-import csv
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import disk
-from ...durations import format_duration
 from ...wording import count
 from ..class_folders import WINDOWS_MANIFEST
 from .downsample import Crop, downsample
 from .events import Events
 from .formats.npz import encode_npz
 from .formats.sensor import Size
-from .formats.times import MICROSECONDS, require_time_unit
+from .labels import Labels, Part, place_labels
 from .windows import is_window, recording_of, window_name
 
 FEW = 10  # a window with fewer events than the median window of its recording by so much is left out, unless a number is given
-LABEL_COLUMNS = {"class": ("class", "label"), "start": ("start", "starttime"), "end": ("end", "endtime", "stop")}
 
 
 @dataclass(frozen=True)
@@ -54,14 +50,6 @@ class Cut:
         return self.length if self.stride is None else self.stride
 
 
-class Part(NamedTuple):
-    """A part of a recording, of one class: start <= t < end, in microseconds; None: from the first event, to the last."""
-
-    label: str
-    start: int | None = None
-    end: int | None = None
-
-
 class Window(NamedTuple):
     """A window: begin and end in microseconds (start <= t < end; of equally many events: t <= end), and its events."""
 
@@ -85,52 +73,6 @@ class CutReport(NamedTuple):
     rest_us: int
     seconds: float
     notes: tuple[str, ...] = ()
-
-
-# Labels ----------------------------------------------------------------------------------------------------------------------
-
-
-def read_parts(path: Path, time_unit: str | None = None) -> list[Part]:
-    """The rows of a table of labels: CSV with the columns class, start and end, as of DVS128 Gesture (startTime_usec).
-
-    time_unit:  "s", "ms", "us" or "ns"; None: microseconds
-    Raises:     ValueError that names the line; OSError
-    """
-    require_time_unit(time_unit)
-    factor = MICROSECONDS[time_unit or "us"]
-    try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table of labels: {error}") from None
-    names = [re.split(r"[_ \[(]", cell.strip().lower())[0] for cell in rows[0]] if rows else []
-    places = {column: [names.index(name) for name in known if name in names] for column, known in LABEL_COLUMNS.items()}
-    if missing := [column for column, found in places.items() if not found]:
-        raise ValueError(f"{path} has no column {missing[0]!r} in its first line; use class,start,end")
-    parts = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
-            continue
-        try:
-            label, start, end = (row[places[column][0]].strip() for column in ("class", "start", "end"))
-            part = Part(require_class(label), round(float(start) * factor), round(float(end) * factor))
-        except (ValueError, IndexError, OverflowError):
-            raise ValueError(f"{path}, line {number}: {','.join(row)[:60]!r} should be a class, a start and an end") from None
-        if not part.start < part.end:  # type: ignore[operator]  # both are numbers here
-            raise ValueError(f"{path}, line {number}: it ends at {end}, not after {start}, where it begins")
-        parts.append(part)
-    if not parts:
-        raise ValueError(f"{path} labels nothing")
-    return parts
-
-
-def require_class(label: str) -> str:
-    """A name that a folder can have.
-
-    Raises:  ValueError
-    """
-    if not label or label.startswith(".") or Path(label).name != label:
-        raise ValueError(f"the class {label!r} can't be the name of a folder; use another one")
-    return label
 
 
 # Cutting ---------------------------------------------------------------------------------------------------------------------
@@ -171,12 +113,10 @@ def in_order(events: Events) -> Events:
 def cut_recording(
     source: Path,
     name: str,
-    parts: Sequence[Part],
+    labels: Labels,
     out: Path,
     cut: Cut,
     read: Callable[[Path], Events],
-    *,
-    is_unit_told: bool = True,
 ) -> CutReport:
     """Write the windows of one recording, OUT/CLASS/NAME.window-NNNNNN.npz, and then its line of the manifest.
 
@@ -185,13 +125,12 @@ def cut_recording(
 
     name:    of the recording, in the names of its windows
     read:    the recording's reader
-    is_unit_told:  whether the unit of the parts' times was said; else parts that hardly fit the recording are refused
     A recording without a window leaves no line, so that it can be cut in another way.
-    Raises:  ValueError for a part without events; what `read` raises; OSError
+    Raises:  what `read` and `place_labels` raise; OSError
     """
     events = in_order(read(source))
-    if not is_unit_told:
-        require_plausible_parts(source, events, parts)
+    parts, said = place_labels(source, events, labels, window_us(events, cut))
+    notes = (*events.notes, *said)
     written, few, rest, number = [], 0, 0, 0
     for part in parts:
         windows, behind = cut_windows(events, part, cut)
@@ -208,25 +147,10 @@ def cut_recording(
             else:
                 few += 1
             number += 1
-    line = {"recording": name, **describe(source, parts, cut), "windows": written, "few": few, "rest_us": rest}
+    line = {"recording": name, **describe(source, labels, cut), "windows": written, "few": few, "rest_us": rest}
     if written:
-        disk.append(out / WINDOWS_MANIFEST, (json.dumps(line | {"notes": events.notes}) + "\n").encode())
-    return as_report(line, events.notes)
-
-
-def require_plausible_parts(source: Path, events: Events, parts: Sequence[Part]) -> None:
-    """Refuse labels, taken for microseconds, that are a thousandth of the recording, or behind it.
-
-    Raises:  ValueError that asks for their unit
-    """
-    spans = [(part.start, part.end) for part in parts if part.start is not None and part.end is not None]
-    if not spans or not len(events):
-        return
-    first, last = int(events.t[0]), int(events.t[-1])
-    labelled = sum(end - start for start, end in spans)
-    if 1000 * labelled < last - first or min(start for start, _ in spans) > last:
-        takes, lasts = (format_duration(time / 1e6) for time in (labelled, last - first))
-        raise ValueError(f"the labels of {source} take {takes} of {lasts}, in microseconds; say their unit: --labels-unit s")
+        disk.append(out / WINDOWS_MANIFEST, (json.dumps(line | {"notes": notes}) + "\n").encode())
+    return as_report(line, notes)
 
 
 def make_parent(path: Path) -> Path:
@@ -234,9 +158,15 @@ def make_parent(path: Path) -> Path:
     return path
 
 
-def describe(source: Path, parts: Sequence[Part], cut: Cut) -> dict[str, Any]:
+def window_us(events: Events, cut: Cut) -> int:
+    """How long a window lasts, in microseconds; of equally many events, on average."""
+    return cut.length if cut.unit == "us" else events.duration * cut.length // max(1, len(events))
+
+
+def describe(source: Path, labels: Labels, cut: Cut) -> dict[str, Any]:
     """What a recording's windows depend on, as the manifest holds it; the same again means that nothing needs to be done."""
-    described = {"source": source.name, "bytes": source.stat().st_size, "parts": parts, "cut": vars(cut)}
+    described = {"source": source.name, "bytes": source.stat().st_size, "parts": labels.parts}
+    described |= {"parts_from": labels.origin or "clock", "cut": vars(cut)}
     return json.loads(json.dumps(described))
 
 
@@ -274,22 +204,20 @@ def summarize_windows(folder: Path, names: Sequence[str]) -> dict[str, Any] | No
 
 
 def cut_recordings(
-    sources: Sequence[tuple[Path, Sequence[Part]]],
+    sources: Sequence[tuple[Path, Labels]],
     out: Path,
     cut: Cut,
     read: Callable[[Path], Events],
-    *,
-    is_unit_told: bool = True,
 ) -> Iterator[CutReport]:
     """Cut recordings into windows, a report each; called again, it goes on where it was stopped.
 
-    sources:  recordings, and their parts
+    sources:  recordings, and their parts with classes
     Raises:   ValueError for two recordings of one name, or one that was cut in another way before; what `cut_recording` raises
     """
     names = [source.stem for source, _ in sources]
     seen: dict[tuple[str, str], Path] = {}
-    for source, parts in sources:
-        for key in {(source.stem, part.label) for part in parts}:
+    for source, labels in sources:
+        for key in {(source.stem, part.label) for part in labels.parts}:
             if key in seen:
                 raise ValueError(
                     f"{seen[key]} and {source} are both called {source.stem}, and so would their windows be; rename one, or "
@@ -299,12 +227,12 @@ def cut_recordings(
     out.mkdir(parents=True, exist_ok=True)
     cut_short(out / WINDOWS_MANIFEST)
     known = {(line["recording"], label): line for line in read_manifest(out) for label in {part[0] for part in line["parts"]}}
-    for (source, parts), name in zip(sources, names, strict=True):
-        before = next((known[name, part.label] for part in parts if (name, part.label) in known), None)
+    for (source, labels), name in zip(sources, names, strict=True):
+        before = next((known[name, part.label] for part in labels.parts if (name, part.label) in known), None)
         if before is None:
-            yield cut_recording(source, name, parts, out, cut, read, is_unit_told=is_unit_told)
+            yield cut_recording(source, name, labels, out, cut, read)
             continue
-        now = describe(source, parts, cut)
+        now = describe(source, labels, cut)
         was, is_now = (facts | facts["cut"] for facts in (before, now))
         if changed := [key for key in is_now.keys() - {"cut"} if was.get(key) != is_now[key]]:
             listed = ", ".join(f"{key} {shorten(was.get(key))}, now {shorten(is_now[key])}" for key in sorted(changed))
