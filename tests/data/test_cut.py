@@ -310,6 +310,39 @@ def test_labels_from_start_cut_the_same_windows_and_are_another_cut(tmp_path, ca
     assert "which --from leaves out" in capsys.readouterr().err
 
 
+def test_what_cannot_be_read_or_labelled_does_not_stop_the_others(tmp_path, capsys):
+    files = [source(tmp_path, name, "session", seed=k) for k, name in enumerate("abcd")]
+    for file, rows in zip(files, ("x,1000,5000", "x,1,2", "x,1000,5000", "y,1000,5000"), strict=True):
+        file.with_name(f"{file.stem}_labels.csv").write_text(f"class,start,end\n{rows}\n")
+    whole = files[0].read_bytes()
+    files[0].write_bytes(whole[:100])
+    command = [*files, tmp_path / "out", "--every", "1ms", "--labels", files[0].parent, "--min-events", 0]
+    with pytest.raises(SystemExit, match="1"):
+        cut_command(*command)
+    out, err = capsys.readouterr()
+    assert "8 windows of 2 recordings" in out
+    assert [str(file) in err for file in files] == [True, True, False, False]
+    assert "2 of 4 recordings could not be cut" in err
+    files[0].write_bytes(whole)
+    files[1].with_name("b_labels.csv").write_text("class,start,end\nx,1000,5000\n")
+    assert cut_command(*command) == 0
+    assert "16 windows of 4 recordings" in capsys.readouterr().out
+    for file in files:
+        file.write_bytes(b"")
+    assert cut_command(*files, tmp_path / "none", "--every", "1ms") == 2
+
+
+def test_classes_are_those_of_windows_and_the_others_are_named(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("class,start,end\nWave,2000,4000\nwave,4000,6000\ntoo short,6000,6500\n")
+    command = ["--every", "1ms", "--labels", tmp_path / "a.csv", "--json"]
+    assert cut_command(source(tmp_path), tmp_path / "out", *command) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["classes"] == 2
+    notes = "\n".join(facts["notes"])
+    assert "no window shows the class 'too short'" in notes
+    assert "in case alone: Wave, wave" in notes
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

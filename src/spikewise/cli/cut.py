@@ -1,7 +1,8 @@
 """The command `spikewise events cut`: long recordings into windows, a folder by class."""
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,7 +15,8 @@ from .events import AS_TOLD, CanvasSize, Reading, ReadingOptions, SensorCrop, re
 from .options import Json
 
 if TYPE_CHECKING:
-    from ..data.events.labels import Origin
+    from ..data.events.cut import CutReport
+    from ..data.events.labels import Labels, Origin
 
 
 def cut(
@@ -68,8 +70,10 @@ def cut(
     reading: ReadingOptions = AS_TOLD,
     as_json: Json = False,
 ) -> None:
-    """Cut recordings into windows, a folder by class for event-folder; interrupted, it continues."""
-    from ..data.class_folders import WINDOWS_MANIFEST
+    """Cut recordings into windows, a folder by class for event-folder; interrupted, it continues.
+
+    What is wrong with one of several does not stop the others; then the exit status is 1.
+    """
     from ..data.events.cut import Cut, cut_recordings
     from ..data.events.labels import Labels, Part, read_labels, require_class
 
@@ -94,30 +98,68 @@ def cut(
         sources = list(zip(files, found, strict=True))
     cutting = cut_recordings(sources, paths[-1], how, reading.read)
     reports = list(track_files(cutting, len(sources)))
+    report_cut(paths[-1], sources, reports, skipped, as_json=as_json)
+
+
+def report_cut(
+    out: Path, sources: "Sequence[tuple[Path, Labels]]", reports: "Sequence[CutReport]", skipped: int, *, as_json: bool
+) -> None:
+    """Print what was cut and what was left out.
+
+    skipped: files of unknown kinds
+    Raises:  ValueError where nothing was cut; SystemExit of status 1 where a recording could not be
+    """
+    from ..data.class_folders import WINDOWS_MANIFEST
+    from .main import error_message
+
     windows, few, seconds = (sum(getattr(report, name) for report in reports) for name in ("windows", "few", "seconds"))
-    classes = len({part.label for _, found in sources for part in found.parts})
-    facts = {"folder": str(paths[-1]), "recordings": len(files), "classes": classes, "windows": windows, "seconds": seconds}
+    classes = {label for report in reports for label in report.classes}
+    notes, failed = [], {}
+    for (file, _), report in zip(sources, reports, strict=True):
+        notes += [f"{file}: {note}" for note in report.notes]
+        if report.error:
+            failed[str(file)] = error_message(report.error)
+        elif not report.windows:
+            few_here = f"{count(report.few, 'window')} with too few events" if report.few else "no part as long as a window"
+            notes.append(f"{file} gives no window: it has {few_here}")
+    labels = {
+        part.label for (_, found), report in zip(sources, reports, strict=True) if not report.error for part in found.parts
+    }
+    notes += [f"no window shows the class {label!r}" for label in sorted(labels - classes)]
+    notes += [f"classes differ in case alone: {', '.join(alike)}" for alike in alike_but_for_case(labels)]
+    facts = {"folder": str(out), "recordings": len(sources), "classes": len(classes), "windows": windows, "seconds": seconds}
     facts |= {"few_events": few, "rest_seconds": sum(report.rest_us for report in reports) / 1e6, "other_files": skipped}
     if as_json:
-        print(json.dumps(facts))
-        return
-    for (file, _), report in zip(sources, reports, strict=True):
-        for note in report.notes:
-            print(f"note: {file}: {note}")
-        if not report.windows:
-            few_here = f"{count(report.few, 'window')} with too few events" if report.few else "no part as long as a window"
-            print(f"note: {file} gives no window: it has {few_here}")
-    few_events = f"{count(few, 'window')} with too few events" if few else ""
-    rest = f"{facts['rest_seconds']:.6g} s at ends, shorter than a window" if facts["rest_seconds"] else ""
-    others = f"{count(skipped, 'file')} of unknown kinds" if skipped else ""
-    if left_out := ", ".join(filter(None, (few_events, rest, others))):
-        print(f"left out: {left_out}")
+        print(json.dumps(facts | {"notes": notes, "errors": failed}))
+    else:
+        for note in notes:
+            print(f"note: {note}")
+        few_events = f"{count(few, 'window')} with too few events" if few else ""
+        rest = f"{facts['rest_seconds']:.6g} s at ends, shorter than a window" if facts["rest_seconds"] else ""
+        others = f"{count(skipped, 'file')} of unknown kinds" if skipped else ""
+        if left_out := ", ".join(filter(None, (few_events, rest, others))):
+            print(f"left out: {left_out}")
+        if windows:
+            print(
+                f"{out}: {count(windows, 'window')} of {count(len(sources) - len(failed), 'recording')}, {seconds:.6g} s, in "
+                f"{count(len(classes), 'class')}; {WINDOWS_MANIFEST} says where each is from"
+            )
+        for message in failed.values():
+            print(f"spikewise: {message}", file=sys.stderr)
     if not windows:
-        raise ValueError(f"nothing was cut into {paths[-1]}: take shorter windows (--every, --events), or fewer --min-events")
-    print(
-        f"{paths[-1]}: {count(windows, 'window')} of {count(len(files), 'recording')}, {seconds:.6g} s, in "
-        f"{count(classes, 'class')}; {WINDOWS_MANIFEST} says where each is from"
-    )
+        hint = "see what is said above" if failed else "take shorter windows (--every, --events), or fewer --min-events"
+        raise ValueError(f"nothing was cut into {out}: {hint}")
+    if failed:
+        print(f"spikewise: {len(failed):,} of {count(len(sources), 'recording')} could not be cut", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def alike_but_for_case(names: Iterable[str]) -> list[list[str]]:
+    """Names that differ in capital letters alone, which are one folder on some computers."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(names):
+        alike.setdefault(name.casefold(), []).append(name)
+    return [group for group in alike.values() if len(group) > 1]
 
 
 def parse_count(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +66,8 @@ class CutReport(NamedTuple):
     few:      left out, as they have too few events
     rest_us:  microseconds at the ends of its parts, shorter than a window
     seconds:  of all its windows
+    classes:  of its windows
+    error:    why it could not be cut; then nothing was written
     """
 
     windows: int
@@ -73,6 +75,8 @@ class CutReport(NamedTuple):
     rest_us: int
     seconds: float
     notes: tuple[str, ...] = ()
+    classes: frozenset[str] = frozenset()
+    error: ValueError | OSError | None = None
 
 
 # Cutting ---------------------------------------------------------------------------------------------------------------------
@@ -111,12 +115,7 @@ def in_order(events: Events) -> Events:
 
 
 def cut_recording(
-    source: Path,
-    name: str,
-    labels: Labels,
-    out: Path,
-    cut: Cut,
-    read: Callable[[Path], Events],
+    source: Path, name: str, labels: Labels, parts: Sequence[Part], events: Events, out: Path, cut: Cut
 ) -> CutReport:
     """Write the windows of one recording, OUT/CLASS/NAME.window-NNNNNN.npz, and then its line of the manifest.
 
@@ -124,13 +123,12 @@ def cut_recording(
     is left as it is.
 
     name:    of the recording, in the names of its windows
-    read:    the recording's reader
+    labels:  as they were told, for the manifest
+    parts:   the same in the recording's clock
+    events:  in the order of time
     A recording without a window leaves no line, so that it can be cut in another way.
-    Raises:  what `read` and `place_labels` raise; OSError
+    Raises:  OSError
     """
-    events = in_order(read(source))
-    parts, said = place_labels(source, events, labels, window_us(events, cut))
-    notes = (*events.notes, *said)
     written, few, rest, number = [], 0, 0, 0
     for part in parts:
         windows, behind = cut_windows(events, part, cut)
@@ -149,8 +147,8 @@ def cut_recording(
             number += 1
     line = {"recording": name, **describe(source, labels, cut), "windows": written, "few": few, "rest_us": rest}
     if written:
-        disk.append(out / WINDOWS_MANIFEST, (json.dumps(line | {"notes": notes}) + "\n").encode())
-    return as_report(line, notes)
+        disk.append(out / WINDOWS_MANIFEST, (json.dumps(line | {"notes": events.notes}) + "\n").encode())
+    return as_report(line, events.notes)
 
 
 def make_parent(path: Path) -> Path:
@@ -172,7 +170,8 @@ def describe(source: Path, labels: Labels, cut: Cut) -> dict[str, Any]:
 
 def as_report(line: dict[str, Any], notes: Iterable[str] = ()) -> CutReport:
     seconds = sum(window["end_us"] - window["start_us"] for window in line["windows"]) / 1e6
-    return CutReport(len(line["windows"]), line["few"], line["rest_us"], seconds, tuple(notes))
+    classes = frozenset(window["file"].partition("/")[0] for window in line["windows"])
+    return CutReport(len(line["windows"]), line["few"], line["rest_us"], seconds, tuple(notes), classes)
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
@@ -211,8 +210,11 @@ def cut_recordings(
 ) -> Iterator[CutReport]:
     """Cut recordings into windows, a report each; called again, it goes on where it was stopped.
 
+    One of several that can't be read, or that its labels do not fit, does not stop the others.
+
     sources:  recordings, and their parts with classes
-    Raises:   ValueError for two recordings of one name, or one that was cut in another way before; what `cut_recording` raises
+    Raises:   ValueError for two recordings of one name, or one that was cut in another way before;
+              for a single one, what `read` and `place_labels` raise; OSError
     """
     names = [source.stem for source, _ in sources]
     seen: dict[tuple[str, str], Path] = {}
@@ -230,7 +232,16 @@ def cut_recordings(
     for (source, labels), name in zip(sources, names, strict=True):
         before = next((known[name, part.label] for part in labels.parts if (name, part.label) in known), None)
         if before is None:
-            yield cut_recording(source, name, labels, out, cut, read)
+            try:
+                events = in_order(read(source))
+                parts, notes = place_labels(source, events, labels, window_us(events, cut))
+            except (ValueError, OSError) as error:
+                if len(sources) == 1:
+                    raise
+                yield CutReport(0, 0, 0, 0.0, error=error)
+                continue
+            events = replace(events, notes=(*events.notes, *notes))
+            yield cut_recording(source, name, labels, parts, events, out, cut)
             continue
         now = describe(source, labels, cut)
         was, is_now = (facts | facts["cut"] for facts in (before, now))
