@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checks import as_events, columns, contents, refuse, refused, require_equal, train_and_evaluate
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from dying import Crash, Dying
 from spikewise import disk
 from spikewise.cli.main import main
 from spikewise.data.datasets.event_folder import event_folder
 from spikewise.data.events import read_events, write_events
-from spikewise.data.events.cut import Cut, cut_recordings, cut_windows, read_manifest
+from spikewise.data.events.cut import Cut, cut_recordings, cut_windows, median_with_zeros, read_manifest, windows_with_events
 from spikewise.data.events.downsample import downsample
 from spikewise.data.events.labels import Labels, Part, place_labels, read_labels
 from spikewise.data.events.windows import recording_of
@@ -45,13 +47,18 @@ def test_windows_of_time_hold_the_events_between_their_edges(part, stride):
     events = recording()
     start = int(events.t[0]) if part.start is None else part.start
     end = int(events.t[-1]) + 1 if part.end is None else part.end
-    windows, rest = cut_windows(events, part, Cut("us", 1_000, stride))
-    for k, window in enumerate(windows):
+    windows, total, rest = cut_windows(events, part, Cut("us", 1_000, stride))
+    by_number = {window.number: window for window in windows}
+    for k in range(total):
         begin = start + k * (stride or 1_000)
-        assert (window.label, window.start, window.end) == ("a", begin, begin + 1_000)
-        require_equal(window.events, *columns(events[(events.t >= begin) & (events.t < begin + 1_000)]))
-    assert windows[-1].end <= end < windows[-1].end + (stride or 1_000)
-    assert rest == end - windows[-1].end
+        inside = events[(events.t >= begin) & (events.t < begin + 1_000)]
+        assert (k in by_number) == (len(inside) > 0)
+        if window := by_number.pop(k, None):
+            assert (window.label, window.start, window.end) == ("a", begin, begin + 1_000)
+            require_equal(window.events, *columns(inside))
+    assert not by_number
+    assert begin + 1_000 <= end < begin + 1_000 + (stride or 1_000)
+    assert rest == end - (begin + 1_000)
 
 
 @pytest.mark.parametrize("stride", [None, 7, 90])
@@ -59,16 +66,46 @@ def test_windows_of_time_hold_the_events_between_their_edges(part, stride):
 def test_windows_of_events_hold_as_many(part, stride):
     events = recording()
     inside = events if part.start is None else events[(events.t >= part.start) & (events.t < part.end)]
-    windows, _ = cut_windows(events, part, Cut("events", 40, stride))
-    assert len(windows) == (len(inside) - 40) // (stride or 40) + 1
+    windows, total, _ = cut_windows(events, part, Cut("events", 40, stride))
+    assert len(windows) == total == (len(inside) - 40) // (stride or 40) + 1
     for k, window in enumerate(windows):
         require_equal(window.events, *columns(inside[k * (stride or 40) : k * (stride or 40) + 40]))
+
+
+@pytest.mark.parametrize("stride", [1, 70, 100, 900])
+def test_stretches_without_events_are_jumped_over(stride):
+    rng = np.random.default_rng(0)
+    t = np.sort(np.concatenate([rng.integers(0, 300, 20), rng.integers(2_000, 2_200, 5), [3_150, 5_000, 2**40]]))
+    begins = range(-500, 6_000, stride)
+    found = [(k, *np.searchsorted(t, [begin, begin + 100])) for k, begin in enumerate(begins)]
+    assert [*windows_with_events(t, begins, 100)] == [(k, a, b) for k, a, b in found if a < b]
+    far = range(6_000, 2**40, stride)  # without jumps a matter of hours
+    last = [k for k in range(len(far) - 100, len(far)) if far[k] + 100 > 2**40]
+    assert [k for k, _, _ in windows_with_events(t, far, 100)] == last
+
+
+@given(st.lists(st.integers(1, 9)), st.integers(0, 20))
+def test_the_median_counts_empty_windows(counts, zeros):
+    assume(counts or zeros)
+    assert median_with_zeros(counts, len(counts) + zeros) == np.median([*counts, *[0] * zeros])
+
+
+def test_a_wild_time_is_told(tmp_path):
+    path = tmp_path / "cup" / "a.npz"
+    path.parent.mkdir()
+    events = recording()
+    events.t[-1] = 10**13
+    write_events(events, path)
+    (report,) = cut_all([path], tmp_path / "out", Cut("us", 1_000))
+    assert 9 <= report.windows <= 11
+    assert report.few == (10**13 - int(events.t[0]) + 1) // 1_000 - report.windows
+    assert any("hold no event; the longest time between two is" in note for note in report.notes)
 
 
 def test_what_is_shorter_than_a_window_gives_none():
     assert cut_windows(recording(), Part("a"), Cut("us", 20_000))[0] == []
     assert cut_windows(recording(), Part("a"), Cut("events", 401))[0] == []
-    assert cut_windows(recording(0), Part("a"), Cut("us", 1)) == ([], 0)
+    assert cut_windows(recording(0), Part("a"), Cut("us", 1)) == ([], 0, 0)
 
 
 def test_files_manifest_and_report_say_the_same(tmp_path):
@@ -80,7 +117,7 @@ def test_files_manifest_and_report_say_the_same(tmp_path):
     for file, line, report in zip(files, lines, reports, strict=True):
         events = read_events(file)
         assert (report.windows, report.few) == (len(line["windows"]), line["few"])
-        assert report.windows + report.few == len(cut_windows(events, Part("x"), cut)[0])
+        assert report.windows + report.few == cut_windows(events, Part("x"), cut).total
         for window in line["windows"]:
             inside = events[(events.t >= window["start_us"]) & (events.t < window["end_us"])]
             written = read_events(out / window["file"])
@@ -112,7 +149,7 @@ def test_events_out_of_order_are_sorted_and_that_is_said(tmp_path):
     write_events(events[np.random.default_rng(0).permutation(400)], path)
     (report,) = cut_all([path], tmp_path / "out", Cut("us", 1_000))
     assert "events were not in the order of time: sorted" in report.notes
-    assert report.windows == len(cut_windows(events, Part("a"), Cut("us", 1_000))[0])
+    assert report.windows == cut_windows(events, Part("a"), Cut("us", 1_000)).total
 
 
 def test_a_cut_that_died_at_any_change_of_the_disk_goes_on(tmp_path, monkeypatch):

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import disk
+from ...durations import format_duration
 from ...wording import count
 from ..class_folders import WINDOWS_MANIFEST
 from .downsample import Crop, downsample
 from .events import Events
 from .formats.npz import encode_npz
 from .formats.sensor import Size
-from .labels import Labels, Part, place_labels
+from .labels import Labels, Part, format_clock, place_labels
 from .windows import is_window, recording_of, window_name
 
 FEW = 10  # a window with fewer events than the median window of its recording by so much is left out, unless a number is given
@@ -51,12 +52,29 @@ class Cut:
 
 
 class Window(NamedTuple):
-    """A window: begin and end in microseconds (start <= t < end; of equally many events: t <= end), and its events."""
+    """A window: begin and end in microseconds (start <= t < end; of equally many events: t <= end), and its events.
+
+    number:  among all whole windows of its part, from 0
+    """
 
     label: str
+    number: int
     start: int
     end: int
     events: Events
+
+
+class PartWindows(NamedTuple):
+    """The whole windows of a part of a recording.
+
+    windows:  those with events
+    total:    how many there are with the empty ones
+    rest_us:  microseconds behind the last one
+    """
+
+    windows: list[Window]
+    total: int
+    rest_us: int
 
 
 class CutReport(NamedTuple):
@@ -82,8 +100,8 @@ class CutReport(NamedTuple):
 # Cutting ---------------------------------------------------------------------------------------------------------------------
 
 
-def cut_windows(events: Events, part: Part, cut: Cut) -> tuple[list[Window], int]:
-    """The whole windows of a part of a recording, and the microseconds behind the last one.
+def cut_windows(events: Events, part: Part, cut: Cut) -> PartWindows:
+    """The whole windows of a part of a recording.
 
     Window k holds the events with start + k stride <= t < start + k stride + length, or those numbered k stride to
     k stride + length - 1 of the part's.
@@ -96,14 +114,48 @@ def cut_windows(events: Events, part: Part, cut: Cut) -> tuple[list[Window], int
     windows = []
     if cut.unit == "us":
         begins = range(start, end - cut.length + 1, cut.step)
-        edges = np.searchsorted(events.t, [[begin, begin + cut.length] for begin in begins] or np.empty((0, 2)))
-        for begin, (a, b) in zip(begins, edges.tolist(), strict=True):
-            windows.append(Window(part.label, begin, begin + cut.length, events[a:b]))
+        for number, a, b in windows_with_events(events.t, begins, cut.length):
+            windows.append(Window(part.label, number, begins[number], begins[number] + cut.length, events[a:b]))
+        total, until = len(begins), begins[-1] + cut.length if begins else start
     else:
-        for a in range(first, last - cut.length + 1, cut.step):
+        for number, a in enumerate(range(first, last - cut.length + 1, cut.step)):
             inside = events[a : a + cut.length]
-            windows.append(Window(part.label, int(inside.t[0]), int(inside.t[-1]), inside))
-    return windows, max(0, end - (windows[-1].end if windows else start))
+            windows.append(Window(part.label, number, int(inside.t[0]), int(inside.t[-1]), inside))
+        total, until = len(windows), windows[-1].end if windows else start
+    return PartWindows(windows, total, max(0, end - until))
+
+
+def windows_with_events(t: np.ndarray, begins: range, length: int) -> Iterator[tuple[int, int, int]]:
+    """Number, first event and last event + 1 of the windows that hold any; stretches without events are jumped over."""
+    number = 0
+    while number < len(begins):
+        begin = begins[number]
+        a, b = np.searchsorted(t, [begin, begin + length]).tolist()
+        if a == len(t):
+            return
+        if a < b:
+            yield number, a, b
+            number += 1
+        else:
+            number += (int(t[a]) - begin - length) // begins.step + 1  # the first window that ends after event a
+
+
+def median_with_zeros(counts: Sequence[int], total: int) -> float:
+    """The median of `total` counts, of which those not given are zero."""
+    ordered = sorted(counts)
+    low, high = (place - (total - len(ordered)) for place in ((total - 1) // 2, total // 2))
+    return sum(ordered[place] if place >= 0 else 0 for place in (low, high)) / 2
+
+
+def describe_gap(events: Events, found: PartWindows) -> tuple[str, ...]:
+    """A note where most windows of a part are empty: how many, and where the longest gap between two events is."""
+    if found.total <= 2 * len(found.windows) or len(events) < 2:
+        return ()
+    gaps = np.diff(events.t)
+    widest = int(gaps.argmax())
+    where = f"from {format_clock(int(events.t[widest]))} to {format_clock(int(events.t[widest + 1]))}"
+    empty = f"{found.total - len(found.windows):,} of {count(found.total, 'window')} hold no event"
+    return (f"{empty}; the longest time between two is {format_duration(int(gaps[widest]) / 1e6)}, {where}",)
 
 
 def in_order(events: Events) -> Events:
@@ -129,26 +181,29 @@ def cut_recording(
     A recording without a window leaves no line, so that it can be cut in another way.
     Raises:  OSError
     """
-    written, few, rest, number = [], 0, 0, 0
+    written, few, rest, before = [], 0, 0, 0
+    notes = dict.fromkeys(events.notes)
     for part in parts:
-        windows, behind = cut_windows(events, part, cut)
-        rest += behind
-        seen = [downsample(window.events, cut.size, cut.crop) for window in windows]
+        found = cut_windows(events, part, cut)
+        rest += found.rest_us
+        notes |= dict.fromkeys(describe_gap(events, found))
+        seen = [downsample(window.events, cut.size, cut.crop) for window in found.windows]
         least = cut.min_events
         if least is None:
-            least = int(np.median([len(one) for one in seen])) // FEW if seen else 0
-        for window, one in zip(windows, seen, strict=True):
+            least = int(median_with_zeros([len(one) for one in seen], found.total)) // FEW if seen else 0
+        few += found.total - len(seen)
+        for window, one in zip(found.windows, seen, strict=True):
             if len(one) >= max(1, least):
-                file = f"{window.label}/{window_name(name, number)}"
+                file = f"{window.label}/{window_name(name, before + window.number)}"
                 disk.write_stream(make_parent(out / file), [encode_npz(one, time_unit="us")])
                 written.append({"file": file, "start_us": window.start, "end_us": window.end, "events": len(one)})
             else:
                 few += 1
-            number += 1
+        before += found.total
     line = {"recording": name, **describe(source, labels, cut), "windows": written, "few": few, "rest_us": rest}
     if written:
-        disk.append(out / WINDOWS_MANIFEST, (json.dumps(line | {"notes": events.notes}) + "\n").encode())
-    return as_report(line, events.notes)
+        disk.append(out / WINDOWS_MANIFEST, (json.dumps(line | {"notes": [*notes]}) + "\n").encode())
+    return as_report(line, notes)
 
 
 def make_parent(path: Path) -> Path:

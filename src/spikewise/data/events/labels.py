@@ -148,17 +148,18 @@ def place_labels(source: Path, events: Events, labels: Labels, slack: int) -> tu
     shift = first if labels.origin == "start" else 0
     parts = [Part(label, *(time if time is None else time + shift for time in times)) for label, *times in labels.parts]
     begin, end = min(start for start, _ in spans) + shift, max(end for _, end in spans) + shift
-    reach = f"the labels of {source} reach from {seconds(begin)} to {seconds(end)}"
-    ranges = f"{reach}, its events from {seconds(first)} to {seconds(last)}"
+    reach = f"the labels of {source} reach from {format_clock(begin)} to {format_clock(end)}"
+    ranges = f"{reach}, its events from {format_clock(first)} to {format_clock(last)}"
     if labels.origin is None and max(first - begin, end - last) > slack:
-        other = f"counted from the first event, the labels would reach from {seconds(begin + first)} to {seconds(end + first)}"
+        moved = f"from {format_clock(begin + first)} to {format_clock(end + first)}"
+        other = f"counted from the first event, the labels would reach {moved}"
         raise ValueError(f"{ranges} of its clock; {other}; say which: --labels-from start, or --labels-from clock")
     if all(stop + shift <= first or start + shift > last for start, stop in spans):
         raise ValueError(f"{ranges}, and no label has an event; see --labels-from and --labels-unit")
     if max(first - begin, end - last) > slack:
         return parts, (ranges,)
     if labels.origin is None and 10 * abs(first) > slack:
-        taken = f"labels are taken for times of the recording's clock, {seconds(first)} at its first event"
+        taken = f"labels are taken for times of the recording's clock, {format_clock(first)} at its first event"
         return parts, (f"{taken}; --labels-from start counts from that event, --labels-from clock says so",)
     return parts, ()
 
@@ -173,6 +174,6 @@ def require_plausible_unit(source: Path, labelled: int, lasts: int) -> None:
         raise ValueError(f"the labels of {source} take {takes} of {whole}, in microseconds; {ASK_FOR_UNIT}")
 
 
-def seconds(time: int) -> str:
+def format_clock(time: int) -> str:
     """A time of a clock, in microseconds, without rounding: 2.002354 s."""
     return f"{time / 1e6:,.6f}".rstrip("0").rstrip(".") + " s"
