@@ -147,15 +147,18 @@ def median_with_zeros(counts: Sequence[int], total: int) -> float:
     return sum(ordered[place] if place >= 0 else 0 for place in (low, high)) / 2
 
 
-def describe_gap(events: Events, found: PartWindows) -> tuple[str, ...]:
-    """A note where most windows of a part are empty: how many, and where the longest gap between two events is."""
-    if found.total <= 2 * len(found.windows) or len(events) < 2:
+def describe_gap(events: Events, found: PartWindows, length: int) -> tuple[str, ...]:
+    """A note where most windows of a part are empty: how many, and the longest gap between two events, if longer than one.
+
+    length:  of a window, in microseconds
+    """
+    if not found.windows or found.total <= 2 * len(found.windows):
         return ()
-    gaps = np.diff(events.t)
+    gaps = np.diff(events.t, append=events.t[-1:])
     widest = int(gaps.argmax())
-    where = f"from {format_clock(int(events.t[widest]))} to {format_clock(int(events.t[widest + 1]))}"
-    empty = f"{found.total - len(found.windows):,} of {count(found.total, 'window')} hold no event"
-    return (f"{empty}; the longest time between two is {format_duration(int(gaps[widest]) / 1e6)}, {where}",)
+    begin, lasts = int(events.t[widest]), int(gaps[widest])
+    gap = f"; there is none for {format_duration(lasts / 1e6)} after {format_clock(begin)}" if lasts > length else ""
+    return (f"{found.total - len(found.windows):,} of {count(found.total, 'window')} hold no event{gap}",)
 
 
 def in_order(events: Events) -> Events:
@@ -186,7 +189,7 @@ def cut_recording(
     for part in parts:
         found = cut_windows(events, part, cut)
         rest += found.rest_us
-        notes |= dict.fromkeys(describe_gap(events, found))
+        notes |= dict.fromkeys(describe_gap(events, found, cut.length))
         seen = [downsample(window.events, cut.size, cut.crop) for window in found.windows]
         least = cut.min_events
         if least is None:

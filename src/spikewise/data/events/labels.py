@@ -148,14 +148,14 @@ def place_labels(source: Path, events: Events, labels: Labels, slack: int) -> tu
     shift = first if labels.origin == "start" else 0
     parts = [Part(label, *(time if time is None else time + shift for time in times)) for label, *times in labels.parts]
     begin, end = min(start for start, _ in spans) + shift, max(end for _, end in spans) + shift
-    reach = f"the labels of {source} reach from {format_clock(begin)} to {format_clock(end)}"
-    ranges = f"{reach}, its events from {format_clock(first)} to {format_clock(last)}"
+    reach = f"labels reach from {format_clock(begin)} to {format_clock(end)}"
+    ranges = f"{reach}, events from {format_clock(first)} to {format_clock(last)}"
     if labels.origin is None and max(first - begin, end - last) > slack:
         moved = f"from {format_clock(begin + first)} to {format_clock(end + first)}"
-        other = f"counted from the first event, the labels would reach {moved}"
-        raise ValueError(f"{ranges} of its clock; {other}; say which: --labels-from start, or --labels-from clock")
+        other = f"counted from the first event, they would reach {moved}"
+        raise ValueError(f"{source}: {ranges} of its clock; {other}; say which: --labels-from start, or --labels-from clock")
     if all(stop + shift <= first or start + shift > last for start, stop in spans):
-        raise ValueError(f"{ranges}, and no label has an event; see --labels-from and --labels-unit")
+        raise ValueError(f"{source}: {ranges}, and no label has an event; see --labels-from and --labels-unit")
     if max(first - begin, end - last) > slack:
         return parts, (ranges,)
     if labels.origin is None and 10 * abs(first) > slack:
