@@ -62,8 +62,9 @@ def cut(
     labels_from: Annotated[
         Literal["start", "clock"] | None,
         arg(
+            metavar="start|clock",
             help="times in --labels count from the recording's first event, or are its clock's; default the clock's, but "
-            "refused where they reach beyond the events by more than a window"
+            "refused where they reach beyond the events by more than a window",
         ),
     ] = None,
     overlapping_labels: Annotated[bool, arg(help="allow labels of different classes at the same time; else refused")] = False,

@@ -302,7 +302,7 @@ def cut_recordings(
             yield cut_recording(source, name, labels, parts, events, out, cut)
             continue
         now = describe(source, labels, cut)
-        was, is_now = (facts | facts["cut"] for facts in (before, now))
+        was, is_now = ({"parts_from": "clock"} | facts | facts["cut"] for facts in (before, now))  # of before, none was said
         if changed := [key for key in is_now.keys() - {"cut"} if was.get(key) != is_now[key]]:
             listed = ", ".join(f"{key} {shorten(was.get(key))}, now {shorten(is_now[key])}" for key in sorted(changed))
             what = f"{out} holds windows of another {name} or cut in another way ({listed})"
