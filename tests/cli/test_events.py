@@ -63,7 +63,7 @@ def test_frames_are_those_of_python(ending, read, file, capsys, tmp_path):
         ("frames {0} {0}", "is the recording itself"),
         ("frames {} {}.txt", "end it with one of .npy, .npz, .png"),
         ("frames {} {}/nowhere/a.npy", "make it first"),
-        ("frames {} {}.npy --time-window 5ms", "--time-window is for --split-by duration"),
+        ("frames {} {}.npy --time-window 5ms --split-by count", "--time-window is for --split-by duration"),
         ("frames {} {}.npy --tau 5ms", "--tau changes nothing in counts"),
         ("frames {} {}.npy --num-frames 1000000000", "GiB; use fewer of them"),
     ],

@@ -74,3 +74,16 @@ def test_what_can_not_be_converted_is_a_mistake_and_nothing_is_written(args, mes
     assert re.search(message, error)
     assert error.count("\n") == 1
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_time_window_of_frames_implies_frames_of_equal_duration(files, tmp_path, capsys):
+    frames = ["events", "frames", files[0]]
+    assert status_of(*frames, tmp_path / "a.npy", "--time-window", "50ms") == 0
+    assert status_of(*frames, tmp_path / "b.npy", "--time-window", "50ms", "--split-by", "duration") == 0
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+    assert status_of(*frames, tmp_path / "c.npy", "--time-window", "50ms", "--split-by", "count") == 2
+    assert status_of(*frames, tmp_path / "c.npy", "--time-window", "50ms", "--event-count", 9) == 2
+    (tmp_path / "empty.txt").write_text("t,x,y,p\n")
+    assert status_of("events", "frames", tmp_path / "empty.txt", tmp_path / "c.npy") == 2
+    assert "has no events" in capsys.readouterr().err
+    assert not (tmp_path / "c.npy").exists()

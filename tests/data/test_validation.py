@@ -6,6 +6,7 @@ import pickle
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from checks import refuse
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from spikewise.config import Config, Data
 from spikewise.data import BalancedSampler, ImageArrays
 from spikewise.data.events.windows import is_window, recording_of, window_name
-from spikewise.data.validation import choose_held_out, split_validation
+from spikewise.data.files import PathArray
+from spikewise.data.validation import choose_held_out, divided_recordings, split_validation
 from spikewise.engine.build import load_run_data
 from spikewise.engine.loader import TrainingBatches, build_order
+from spikewise.engine.loop import describe_validation
 
 names = st.lists(st.from_regex(r"[a-z]{1,6}", fullmatch=True), min_size=2, max_size=40, unique=True)
 recordings = st.dictionaries(st.from_regex(r"[a-z]{1,4}", fullmatch=True), st.integers(1, 12), min_size=1, max_size=6)
@@ -44,6 +47,28 @@ def test_windows_of_a_recording_stay_together_but_of_one_that_is_divided_once(le
     sides = {name: [f"class/{window_name(name, number)}" in held_out for number in range(n)] for name, n in lengths.items()}
     assert sum(len({*side}) > 1 for side in sides.values()) <= 1
     assert all(side == sorted(side) for side in sides.values())  # the last windows are held out
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fraction", "divided"),
+    [
+        ({"a": {"x": 10, "y": 3}, "b": {"x": 2, "y": 9}}, 0.4, None),
+        ({name: {"x": 5} for name in "abcdefghij"}, 0.1, 0),
+        ({name: {"x": 5} for name in "abcdefghij"}, 0.13, 1),
+        ({}, 0.2, 0),
+    ],
+)
+def test_recordings_on_both_sides_are_counted(lengths, fraction, divided, tmp_path):
+    windows = [f"{label}/{window_name(name, k)}" for name, of in lengths.items() for label, n in of.items() for k in range(n)]
+    names = sorted(windows) + [f"z/{k}.npz" for k in range(9)]
+    data = images([("x", "y", "z").index(name[0]) for name in names])
+    object.__setattr__(data, "files", PathArray(tmp_path, names))
+    train, held_out = split_validation(data, fraction)
+    recordings = [{recording_of(names[i])[0] for i in part.indices if is_window(names[i])} for part in (train, held_out)]
+    assert divided_recordings(held_out) == (len(recordings[0] & recordings[1]), len(lengths))
+    assert divided is None or divided_recordings(held_out)[0] == divided
+    said = describe_validation(held_out)
+    assert ("on both sides" in said) == (len(recordings[0] & recordings[1]) > 0)
 
 
 def test_names_of_windows_tell_their_recording():

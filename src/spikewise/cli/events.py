@@ -256,7 +256,7 @@ def frames(
     file: Recording,
     out: Annotated[Positional[Path], arg(metavar="OUT", help="ends with .npy or .npz; or .png, a picture of the frames")],
     num_frames: Annotated[int | None, arg(metavar="INT")] = None,
-    split_by: str = DEFAULTS.split_by,
+    split_by: Annotated[str | None, arg(metavar="STR")] = None,
     representation: str = DEFAULTS.representation,
     time_window: Time = None,
     event_count: Annotated[int | None, arg(metavar="INT")] = None,
@@ -269,10 +269,11 @@ def frames(
 
     Args:
         num_frames: default 16, as in runs; with a time window or an event count as many as it takes
-        split_by: into frames of equally many events, count, or of equal duration, duration
+        split_by: into frames of equally many events, count, or of equal duration, duration; default count, with a time window
+            duration
         representation: what a frame holds, of `spikewise list representations`
-        time_window: of each frame, as 10ms; split by duration
-        event_count: events of each frame; split by count
+        time_window: of each frame, as 10ms: split by duration
+        event_count: events of each frame: split by count
         tau: by which time surfaces decay
     """
     from ..data.events.downsample import downsample
@@ -282,11 +283,16 @@ def frames(
         num_frames = DEFAULTS.num_frames
     if tau != DEFAULTS.tau and representation != "time_surface":
         raise ValueError(f"--tau changes nothing in {representation}; it is for --representation time_surface")
+    if split_by is None:
+        split_by = DEFAULTS.split_by if time_window is None else "duration"
     spec = FrameSpec(num_frames, split_by, representation, time_window, event_count, tau or 0)
     require_size_of_centre(size, crop)
     require_another_file(file, out)
     require_frames_file(out)
-    whole = spec.select(reading.read(file))
+    recording = reading.read(file)
+    if not len(recording):
+        raise ValueError(f"{file}: there are no frames to write: the recording has no events")
+    whole = spec.select(recording)
     events = downsample(whole, size, crop)
     found = smallest_type(spec.frames(events))
     write_frames(found, out)

@@ -14,6 +14,8 @@ import torch
 from .. import disk
 from ..config import Config, Model, to_json
 from ..data import Dataset
+from ..data.subset import Subset
+from ..data.validation import divided_recordings
 from ..progress import MinuteLines
 from ..wording import count
 from .agreement import describe_mixed_machines, require_same_setup, require_same_state, require_shards
@@ -290,6 +292,16 @@ def run_epochs(
     return told_result(world, run, config)
 
 
+def describe_validation(held_out: Dataset) -> str:
+    """How many samples are held out; and that they are no test of new recordings, where these are the trained ones, too."""
+    text = f"{count(len(held_out.labels), 'sample')} held out for validation choose the best epoch"
+    divided, recordings = divided_recordings(held_out) if isinstance(held_out, Subset) else (0, 0)
+    if not divided:
+        return text
+    seen = f"{divided:,} of {count(recordings, 'recording')} {'has' if divided == 1 else 'have'} windows on both sides"
+    return f"{text}; {seen}, so that validation accuracy may be above that on new recordings"
+
+
 def opening_lines(state: TrainState, held_out: dict[str, Dataset]) -> Iterator[str]:
     """What is to be known of a run before its first step."""
     optim = state.config.optim
@@ -297,7 +309,7 @@ def opening_lines(state: TrainState, held_out: dict[str, Dataset]) -> Iterator[s
     if optim.warmup != optim.warmup_epochs:
         yield f"warm-up is shortened from {optim.warmup_epochs:g} to {optim.warmup:g}, half of {count(optim.epochs, 'epoch')}"
     if "validation" in held_out:
-        yield f"{count(len(held_out['validation'].labels), 'sample')} held out for validation choose the best epoch"
+        yield describe_validation(held_out["validation"])
     if state.config.weights and not state.steps_done:
         yield f"begins with {state.begins_with}"
     if state.frozen:

@@ -1,10 +1,8 @@
 """Long recordings cut into windows: a folder by class that `event-folder` reads, and where each window came from."""
 
-import csv
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +16,10 @@ from .downsample import Crop, downsample
 from .events import Events
 from .formats.npz import encode_npz
 from .formats.sensor import Size
-from .formats.times import MICROSECONDS, require_time_unit
+from .labels import Labels, Part, format_clock, place_labels
 from .windows import is_window, recording_of, window_name
 
 FEW = 10  # a window with fewer events than the median window of its recording by so much is left out, unless a number is given
-LABEL_COLUMNS = {"class": ("class", "label"), "start": ("start", "starttime"), "end": ("end", "endtime", "stop")}
 
 
 @dataclass(frozen=True)
@@ -54,21 +51,30 @@ class Cut:
         return self.length if self.stride is None else self.stride
 
 
-class Part(NamedTuple):
-    """A part of a recording, of one class: start <= t < end, in microseconds; None: from the first event, to the last."""
-
-    label: str
-    start: int | None = None
-    end: int | None = None
-
-
 class Window(NamedTuple):
-    """A window: begin and end in microseconds (start <= t < end; of equally many events: t <= end), and its events."""
+    """A window: begin and end in microseconds (start <= t < end; of equally many events: t <= end), and its events.
+
+    number:  among all whole windows of its part, from 0
+    """
 
     label: str
+    number: int
     start: int
     end: int
     events: Events
+
+
+class PartWindows(NamedTuple):
+    """The whole windows of a part of a recording.
+
+    windows:  those with events
+    total:    how many there are with the empty ones
+    rest_us:  microseconds behind the last one
+    """
+
+    windows: list[Window]
+    total: int
+    rest_us: int
 
 
 class CutReport(NamedTuple):
@@ -78,6 +84,8 @@ class CutReport(NamedTuple):
     few:      left out, as they have too few events
     rest_us:  microseconds at the ends of its parts, shorter than a window
     seconds:  of all its windows
+    classes:  of its windows
+    error:    why it could not be cut; then nothing was written
     """
 
     windows: int
@@ -85,59 +93,15 @@ class CutReport(NamedTuple):
     rest_us: int
     seconds: float
     notes: tuple[str, ...] = ()
-
-
-# Labels ----------------------------------------------------------------------------------------------------------------------
-
-
-def read_parts(path: Path, time_unit: str | None = None) -> list[Part]:
-    """The rows of a table of labels: CSV with the columns class, start and end, as of DVS128 Gesture (startTime_usec).
-
-    time_unit:  "s", "ms", "us" or "ns"; None: microseconds
-    Raises:     ValueError that names the line; OSError
-    """
-    require_time_unit(time_unit)
-    factor = MICROSECONDS[time_unit or "us"]
-    try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table of labels: {error}") from None
-    names = [re.split(r"[_ \[(]", cell.strip().lower())[0] for cell in rows[0]] if rows else []
-    places = {column: [names.index(name) for name in known if name in names] for column, known in LABEL_COLUMNS.items()}
-    if missing := [column for column, found in places.items() if not found]:
-        raise ValueError(f"{path} has no column {missing[0]!r} in its first line; use class,start,end")
-    parts = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not any(cell.strip() for cell in row):
-            continue
-        try:
-            label, start, end = (row[places[column][0]].strip() for column in ("class", "start", "end"))
-            part = Part(require_class(label), round(float(start) * factor), round(float(end) * factor))
-        except (ValueError, IndexError, OverflowError):
-            raise ValueError(f"{path}, line {number}: {','.join(row)[:60]!r} should be a class, a start and an end") from None
-        if not part.start < part.end:  # type: ignore[operator]  # both are numbers here
-            raise ValueError(f"{path}, line {number}: it ends at {end}, not after {start}, where it begins")
-        parts.append(part)
-    if not parts:
-        raise ValueError(f"{path} labels nothing")
-    return parts
-
-
-def require_class(label: str) -> str:
-    """A name that a folder can have.
-
-    Raises:  ValueError
-    """
-    if not label or label.startswith(".") or Path(label).name != label:
-        raise ValueError(f"the class {label!r} can't be the name of a folder; use another one")
-    return label
+    classes: frozenset[str] = frozenset()
+    error: ValueError | OSError | None = None
 
 
 # Cutting ---------------------------------------------------------------------------------------------------------------------
 
 
-def cut_windows(events: Events, part: Part, cut: Cut) -> tuple[list[Window], int]:
-    """The whole windows of a part of a recording, and the microseconds behind the last one.
+def cut_windows(events: Events, part: Part, cut: Cut) -> PartWindows:
+    """The whole windows of a part of a recording.
 
     Window k holds the events with start + k stride <= t < start + k stride + length, or those numbered k stride to
     k stride + length - 1 of the part's.
@@ -150,14 +114,51 @@ def cut_windows(events: Events, part: Part, cut: Cut) -> tuple[list[Window], int
     windows = []
     if cut.unit == "us":
         begins = range(start, end - cut.length + 1, cut.step)
-        edges = np.searchsorted(events.t, [[begin, begin + cut.length] for begin in begins] or np.empty((0, 2)))
-        for begin, (a, b) in zip(begins, edges.tolist(), strict=True):
-            windows.append(Window(part.label, begin, begin + cut.length, events[a:b]))
+        for number, a, b in windows_with_events(events.t, begins, cut.length):
+            windows.append(Window(part.label, number, begins[number], begins[number] + cut.length, events[a:b]))
+        total, until = len(begins), begins[-1] + cut.length if begins else start
     else:
-        for a in range(first, last - cut.length + 1, cut.step):
+        for number, a in enumerate(range(first, last - cut.length + 1, cut.step)):
             inside = events[a : a + cut.length]
-            windows.append(Window(part.label, int(inside.t[0]), int(inside.t[-1]), inside))
-    return windows, max(0, end - (windows[-1].end if windows else start))
+            windows.append(Window(part.label, number, int(inside.t[0]), int(inside.t[-1]), inside))
+        total, until = len(windows), windows[-1].end if windows else start
+    return PartWindows(windows, total, max(0, end - until))
+
+
+def windows_with_events(t: np.ndarray, begins: range, length: int) -> Iterator[tuple[int, int, int]]:
+    """Number, first event and last event + 1 of the windows that hold any; stretches without events are jumped over."""
+    number = 0
+    while number < len(begins):
+        begin = begins[number]
+        a, b = np.searchsorted(t, [begin, begin + length]).tolist()
+        if a == len(t):
+            return
+        if a < b:
+            yield number, a, b
+            number += 1
+        else:
+            number += (int(t[a]) - begin - length) // begins.step + 1  # the first window that ends after event a
+
+
+def median_with_zeros(counts: Sequence[int], total: int) -> float:
+    """The median of `total` counts, of which those not given are zero."""
+    ordered = sorted(counts)
+    low, high = (place - (total - len(ordered)) for place in ((total - 1) // 2, total // 2))
+    return sum(ordered[place] if place >= 0 else 0 for place in (low, high)) / 2
+
+
+def describe_gap(events: Events, found: PartWindows, length: int) -> tuple[str, ...]:
+    """A note where most windows of a part are empty: how many, and the longest gap between two events, if longer than one.
+
+    length:  of a window, in microseconds
+    """
+    if not found.windows or found.total <= 2 * len(found.windows):
+        return ()
+    gaps = np.diff(events.t, append=events.t[-1:])
+    widest = int(gaps.argmax())
+    begin, lasts = int(events.t[widest]), int(gaps[widest])
+    gap = f"; there is none for {format_duration(lasts / 1e6)} after {format_clock(begin)}" if lasts > length else ""
+    return (f"{found.total - len(found.windows):,} of {count(found.total, 'window')} hold no event{gap}",)
 
 
 def in_order(events: Events) -> Events:
@@ -169,14 +170,7 @@ def in_order(events: Events) -> Events:
 
 
 def cut_recording(
-    source: Path,
-    name: str,
-    parts: Sequence[Part],
-    out: Path,
-    cut: Cut,
-    read: Callable[[Path], Events],
-    *,
-    is_unit_told: bool = True,
+    source: Path, name: str, labels: Labels, parts: Sequence[Part], events: Events, out: Path, cut: Cut
 ) -> CutReport:
     """Write the windows of one recording, OUT/CLASS/NAME.window-NNNNNN.npz, and then its line of the manifest.
 
@@ -184,49 +178,35 @@ def cut_recording(
     is left as it is.
 
     name:    of the recording, in the names of its windows
-    read:    the recording's reader
-    is_unit_told:  whether the unit of the parts' times was said; else parts that hardly fit the recording are refused
+    labels:  as they were told, for the manifest
+    parts:   the same in the recording's clock
+    events:  in the order of time
     A recording without a window leaves no line, so that it can be cut in another way.
-    Raises:  ValueError for a part without events; what `read` raises; OSError
+    Raises:  OSError
     """
-    events = in_order(read(source))
-    if not is_unit_told:
-        require_plausible_parts(source, events, parts)
-    written, few, rest, number = [], 0, 0, 0
+    written, few, rest, before = [], 0, 0, 0
+    notes = dict.fromkeys(events.notes)
     for part in parts:
-        windows, behind = cut_windows(events, part, cut)
-        rest += behind
-        seen = [downsample(window.events, cut.size, cut.crop) for window in windows]
+        found = cut_windows(events, part, cut)
+        rest += found.rest_us
+        notes |= dict.fromkeys(describe_gap(events, found, cut.length))
+        seen = [downsample(window.events, cut.size, cut.crop) for window in found.windows]
         least = cut.min_events
         if least is None:
-            least = int(np.median([len(one) for one in seen])) // FEW if seen else 0
-        for window, one in zip(windows, seen, strict=True):
+            least = int(median_with_zeros([len(one) for one in seen], found.total)) // FEW if seen else 0
+        few += found.total - len(seen)
+        for window, one in zip(found.windows, seen, strict=True):
             if len(one) >= max(1, least):
-                file = f"{window.label}/{window_name(name, number)}"
+                file = f"{window.label}/{window_name(name, before + window.number)}"
                 disk.write_stream(make_parent(out / file), [encode_npz(one, time_unit="us")])
                 written.append({"file": file, "start_us": window.start, "end_us": window.end, "events": len(one)})
             else:
                 few += 1
-            number += 1
-    line = {"recording": name, **describe(source, parts, cut), "windows": written, "few": few, "rest_us": rest}
+        before += found.total
+    line = {"recording": name, **describe(source, labels, cut), "windows": written, "few": few, "rest_us": rest}
     if written:
-        disk.append(out / WINDOWS_MANIFEST, (json.dumps(line | {"notes": events.notes}) + "\n").encode())
-    return as_report(line, events.notes)
-
-
-def require_plausible_parts(source: Path, events: Events, parts: Sequence[Part]) -> None:
-    """Refuse labels, taken for microseconds, that are a thousandth of the recording, or behind it.
-
-    Raises:  ValueError that asks for their unit
-    """
-    spans = [(part.start, part.end) for part in parts if part.start is not None and part.end is not None]
-    if not spans or not len(events):
-        return
-    first, last = int(events.t[0]), int(events.t[-1])
-    labelled = sum(end - start for start, end in spans)
-    if 1000 * labelled < last - first or min(start for start, _ in spans) > last:
-        takes, lasts = (format_duration(time / 1e6) for time in (labelled, last - first))
-        raise ValueError(f"the labels of {source} take {takes} of {lasts}, in microseconds; say their unit: --labels-unit s")
+        disk.append(out / WINDOWS_MANIFEST, (json.dumps(line | {"notes": [*notes]}) + "\n").encode())
+    return as_report(line, notes)
 
 
 def make_parent(path: Path) -> Path:
@@ -234,15 +214,22 @@ def make_parent(path: Path) -> Path:
     return path
 
 
-def describe(source: Path, parts: Sequence[Part], cut: Cut) -> dict[str, Any]:
+def window_us(events: Events, cut: Cut) -> int:
+    """How long a window lasts, in microseconds; of equally many events, on average."""
+    return cut.length if cut.unit == "us" else events.duration * cut.length // max(1, len(events))
+
+
+def describe(source: Path, labels: Labels, cut: Cut) -> dict[str, Any]:
     """What a recording's windows depend on, as the manifest holds it; the same again means that nothing needs to be done."""
-    described = {"source": source.name, "bytes": source.stat().st_size, "parts": parts, "cut": vars(cut)}
+    described = {"source": source.name, "bytes": source.stat().st_size, "parts": labels.parts}
+    described |= {"parts_from": labels.origin or "clock", "cut": vars(cut)}
     return json.loads(json.dumps(described))
 
 
 def as_report(line: dict[str, Any], notes: Iterable[str] = ()) -> CutReport:
     seconds = sum(window["end_us"] - window["start_us"] for window in line["windows"]) / 1e6
-    return CutReport(len(line["windows"]), line["few"], line["rest_us"], seconds, tuple(notes))
+    classes = frozenset(window["file"].partition("/")[0] for window in line["windows"])
+    return CutReport(len(line["windows"]), line["few"], line["rest_us"], seconds, tuple(notes), classes)
 
 
 def read_manifest(folder: Path) -> list[dict[str, Any]]:
@@ -274,22 +261,23 @@ def summarize_windows(folder: Path, names: Sequence[str]) -> dict[str, Any] | No
 
 
 def cut_recordings(
-    sources: Sequence[tuple[Path, Sequence[Part]]],
+    sources: Sequence[tuple[Path, Labels]],
     out: Path,
     cut: Cut,
     read: Callable[[Path], Events],
-    *,
-    is_unit_told: bool = True,
 ) -> Iterator[CutReport]:
     """Cut recordings into windows, a report each; called again, it goes on where it was stopped.
 
-    sources:  recordings, and their parts
-    Raises:   ValueError for two recordings of one name, or one that was cut in another way before; what `cut_recording` raises
+    One of several that can't be read, or that its labels do not fit, does not stop the others.
+
+    sources:  recordings, and their parts with classes
+    Raises:   ValueError for two recordings of one name, or one that was cut in another way before;
+              for a single one, what `read` and `place_labels` raise; OSError
     """
     names = [source.stem for source, _ in sources]
     seen: dict[tuple[str, str], Path] = {}
-    for source, parts in sources:
-        for key in {(source.stem, part.label) for part in parts}:
+    for source, labels in sources:
+        for key in {(source.stem, part.label) for part in labels.parts}:
             if key in seen:
                 raise ValueError(
                     f"{seen[key]} and {source} are both called {source.stem}, and so would their windows be; rename one, or "
@@ -299,13 +287,22 @@ def cut_recordings(
     out.mkdir(parents=True, exist_ok=True)
     cut_short(out / WINDOWS_MANIFEST)
     known = {(line["recording"], label): line for line in read_manifest(out) for label in {part[0] for part in line["parts"]}}
-    for (source, parts), name in zip(sources, names, strict=True):
-        before = next((known[name, part.label] for part in parts if (name, part.label) in known), None)
+    for (source, labels), name in zip(sources, names, strict=True):
+        before = next((known[name, part.label] for part in labels.parts if (name, part.label) in known), None)
         if before is None:
-            yield cut_recording(source, name, parts, out, cut, read, is_unit_told=is_unit_told)
+            try:
+                events = in_order(read(source))
+                parts, notes = place_labels(source, events, labels, window_us(events, cut))
+            except (ValueError, OSError) as error:
+                if len(sources) == 1:
+                    raise
+                yield CutReport(0, 0, 0, 0.0, error=error)
+                continue
+            events = replace(events, notes=(*events.notes, *notes))
+            yield cut_recording(source, name, labels, parts, events, out, cut)
             continue
-        now = describe(source, parts, cut)
-        was, is_now = (facts | facts["cut"] for facts in (before, now))
+        now = describe(source, labels, cut)
+        was, is_now = ({"parts_from": "clock"} | facts | facts["cut"] for facts in (before, now))  # of before, none was said
         if changed := [key for key in is_now.keys() - {"cut"} if was.get(key) != is_now[key]]:
             listed = ", ".join(f"{key} {shorten(was.get(key))}, now {shorten(is_now[key])}" for key in sorted(changed))
             what = f"{out} holds windows of another {name} or cut in another way ({listed})"
