@@ -308,18 +308,42 @@ def test_a_clock_of_32_bits_that_overflows_goes_on(kind, tmp_path):
 
 
 def test_events_ahead_of_their_time_stay_and_are_said():
-    for t, expected in (
-        (T.copy(), "leap ahead and fall back, 3 events before event 200"),
-        (T[::-1].copy() * 90, "not in the order of time"),
-    ):
-        if expected.startswith("leap"):
-            t[197:200] += 10**9
-        kept = t.copy()
-        assert expected in " ".join(times.mend_clock(t))
-        assert np.array_equal(t, kept)
-    late = T.copy()
-    late[50] -= 90_000  # a packet that came late
-    assert times.mend_clock(late) == ()
+    t = T.copy()
+    t[197:200] += 10**9
+    kept = t.copy()
+    assert "leap ahead and fall back, 3 events before event 200" in " ".join(times.mend_clock(t))
+    assert np.array_equal(t, kept)
+
+
+@pytest.mark.parametrize("kind", ["late", "descending", "shuffled", "slow descending", "jitter", "two at once", "steps back"])
+def test_events_out_of_order_are_sorted_and_counted(kind, tmp_path):
+    t, rng = T.copy(), np.random.default_rng(0)
+    if kind == "late":
+        t[50] -= 90_000  # a packet that came late
+    if kind == "jitter":
+        t = np.abs(t + rng.integers(-20_000, 20_000, N))
+    if kind == "steps back":
+        t[200:] -= 80_000  # far from the first time: no reset
+    if kind == "two at once":
+        t = t // 300_000 * 300_000 + np.arange(N)[::-1] // 2  # many of the same time
+    t = {"descending": t[::-1], "shuffled": rng.permutation(t), "slow descending": t[::-1] * 90}.get(kind, t)
+    order = sorted(range(N), key=lambda event: t[event])  # stable
+    found = read_events(npz(tmp_path / "a.npz", t), time_unit="us")
+    require_equal(found, t[order], X[order], Y[order], P[order])
+    late = sum(int(t[event]) < max(map(int, t[:event])) for event in range(1, N))
+    assert f"{late} event" in found.notes[-1]
+    assert "not in the order of time: sorted" in found.notes[-1]
+
+
+@pytest.mark.parametrize("start", [0, 7_000_000])
+@pytest.mark.parametrize("fall", [2_000, 20_000, 99_000])
+def test_a_clock_that_falls_to_its_first_time_was_reset_however_little(start, fall, tmp_path):
+    before = np.linspace(start, start + fall, 50).astype(np.int64)
+    file = npz(tmp_path / "a.npz", np.concatenate([before, np.arange(N - 50) * 2_003 + start + fall // 20]))
+    found = read_events(file, time_unit="us")
+    assert np.array_equal(found.t, np.concatenate([before, np.arange(N - 50) * 2_003 + start + fall]))
+    assert "reset" in found.notes[0]
+    assert "at event 50" in found.notes[0]
 
 
 def test_many_resets_are_one_note():

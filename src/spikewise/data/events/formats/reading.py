@@ -18,7 +18,7 @@ import numpy as np
 from ....wording import count
 from ..events import Events
 from .sensor import MANY_EVENTS, SAY_IT, Size, guess_size, outside
-from .times import JITTER_US, mend_clock, require_plausible
+from .times import mend_clock, require_plausible, sort_by_time
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
 COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
@@ -208,7 +208,7 @@ class FileEvents(NamedTuple):
 
 
 def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside: bool) -> Events:
-    """A recording with a clock that is mended, and whose events all lie on the sensor.
+    """A recording with a clock that is mended, in the order of time, and whose events all lie on the sensor.
 
     size:    (height, width); None: what the file says, or else the usual camera's, or the smallest that fits
     Raises:  ValueError for an event outside the sensor, unless such are dropped; for a sensor that can't be told
@@ -217,7 +217,7 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     if found.guessed_order:
         found = settle_order(path, found, known)
     t, x, y, polarity = found.columns
-    notes = found.notes if found.in_order else (*found.notes, *mend_clock(t))
+    notes = found.notes if found.in_order else (*found.notes, *mend_clock(t), *sort_by_time(found.columns))
     if found.is_rotated and known is None:
         raise ValueError(
             f"{path} counts columns from the right and rows from below, and does not say of which sensor; {SAY_IT} "
@@ -342,4 +342,4 @@ def decode_native(name: str, raw: np.ndarray, max_events: int | None, **more: An
     args.events = max_events
     getattr(library, f"decode_{name}")(ctypes.byref(args))
     t, x, y, polarity = (column[: args.events] for column in columns)
-    return Decoded((t, x, y, polarity), args.at, args.wrong, tuple(args.skipped), in_order=args.fall <= JITTER_US)
+    return Decoded((t, x, y, polarity), args.at, args.wrong, tuple(args.skipped), in_order=args.fall <= 0)

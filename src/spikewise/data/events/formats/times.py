@@ -32,13 +32,14 @@ SHORTEST, SHORT, LONG = 1e-5, 0.01, 100  # seconds: below SHORT they are pieces,
 MANY_EVENTS, FEW_RATES, FEW_STEPS = 100, 20, 3  # below, a low rate, a high one, and equal steps tell nothing
 # clocks
 JITTER_US = 100_000  # times of neighbouring events may run backwards by so much: packets that came late
+NEAR_START = 0.1  # of a fall: one that ends so near to the first time is a reset, of whatever size
 CLOCK_RANGE = 2**32  # microseconds; a fall by more than half of it is an overflow
 FEW_FALLS = 3  # or one in a thousand events: with more, the events are not in the order of time
 FEW_EVENTS = 10  # or one in a thousand: so few, ahead of all others, are wild; before or after a reset there are more
 CLOCK_NOTES = {
     "overflowed": "a clock of 32 bits overflowed, {}: times go on",
-    "ahead": "times leap ahead and fall back, {}: left as in the file",
-    "alone": "times fall back {}, with few events before or after: left as in the file",
+    "ahead": "times leap ahead and fall back, {}: left as in the file, and sorted",
+    "alone": "times fall back {}, with few events before or after: left as in the file, and sorted",
     "reset": "the clock was reset, {}: times go on",
 }
 BLOCK = 2**16  # events compared at a time, so that the differences stay in the cache
@@ -208,10 +209,10 @@ def is_coarse(t: np.ndarray) -> bool:
 def mend_clock(t: np.ndarray) -> tuple[str, ...]:
     """Let times go on where a clock was set back; changed in place. What was done, for the user.
 
-    A fall by more than half of 32 bits is an overflow, and 2^32 microseconds are added. Another fall by more than 0.1 s is a
-    reset, after which times go on from the last one; but where a few events were ahead of all others, and the clock falls back
-    behind them, or where only a few events lie between two falls, nothing is changed. With many falls the events are not in the
-    order of time, and stay as they are.
+    A fall by more than half of 32 bits is an overflow, and 2^32 microseconds are added. Another fall by more than 0.1 s, or
+    one of any size that leads back to the first time, or nearly, is a reset, after which times go on from the last one; but
+    where a few events were ahead of all others, and the clock falls back behind them, or where only a few events lie between
+    two falls, nothing is changed. With many falls the events are not in the order of time, and none is a reset.
 
     t:  microseconds, int64 [n]
     """
@@ -219,7 +220,7 @@ def mend_clock(t: np.ndarray) -> tuple[str, ...]:
     if not len(falls):
         return ()
     if len(falls) > max(FEW_FALLS, len(t) // 1000):
-        return (f"times fall back by more than 0.1 s in {count(len(falls), 'place')}: events are not in the order of time",)
+        return ()
     shift, begin, shifts = 0, 0, []
     found: dict[str, list[str]] = {"overflowed": [], "ahead": [], "alone": [], "reset": []}
     for at, end in itertools.pairwise([*falls.tolist(), len(t)]):
@@ -247,14 +248,42 @@ def first_and_count(places: list[str]) -> str:
 
 
 def find_falls(t: np.ndarray) -> np.ndarray:
-    """Events that are more than JITTER_US earlier than the one before them: their numbers, int64."""
+    """Events that are much earlier than the one before them, or a reset clock's first: their numbers, int64.
+
+    A reset of less than JITTER_US leads back to the first time, or nearly, and FEW_EVENTS or more are before and after it.
+    """
+    found = find_earlier(t)
+    fall = t[found - 1] - t[found]
+    is_reset = (t[found] - t[:1] <= NEAR_START * fall) & (np.minimum(found, len(t) - found) >= FEW_EVENTS)
+    is_reset &= np.count_nonzero(fall <= JITTER_US) <= FEW_FALLS  # with more they are jitter
+    return found[(fall > JITTER_US) | is_reset]
+
+
+def find_earlier(t: np.ndarray) -> np.ndarray:
+    """Events that are earlier than the one before them: their numbers, int64."""
     found = []
     for begin in range(1, len(t), BLOCK):
         end = min(begin + BLOCK, len(t))
-        fallen = t[begin:end] < t[begin - 1 : end - 1] - JITTER_US
+        fallen = t[begin:end] < t[begin - 1 : end - 1]
         if fallen.any():
             found.append(begin + np.flatnonzero(fallen))
     return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def sort_by_time(columns: tuple[np.ndarray, ...]) -> tuple[str, ...]:
+    """Put events in the order of time, those of the same time in that of the file; changed in place. What was done.
+
+    columns:  t, microseconds, int64 [n], and others, [n]
+    """
+    t = columns[0]
+    if not len(find_earlier(t)):
+        return ()
+    late = int(np.count_nonzero(t < np.maximum.accumulate(t)))
+    order = np.argsort(t, kind="stable")
+    for column in columns:
+        column[:] = column[order]
+    verb = "was" if late == 1 else "were"
+    return (f"{count(late, 'event')} of {len(t):,} {verb} not in the order of time: sorted",)
 
 
 def events_ahead(t: np.ndarray, begin: int, fall: int) -> int:
