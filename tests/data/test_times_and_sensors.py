@@ -596,3 +596,33 @@ def test_what_cut_leaves_in_a_folder_is_not_of_an_unknown_kind(tmp_path, capsys)
     capsys.readouterr()
     main(["data", "check", str(tmp_path / "out")])
     assert "unknown" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("at", [0, 100, N - 1])
+@pytest.mark.parametrize("wild", [10**12, -(10**10)])
+def test_an_event_far_apart_in_time_is_named_and_can_be_dropped(at, wild, tmp_path):
+    t = T.copy()
+    t[at] = wild
+    file = npz(tmp_path / "a.npz", t, height=100, width=120)
+    event = max(1, at)
+    refuse(f"times leap from .* at event {event}", read_events, file)
+    kept = np.arange(N) != at
+    found = read_events(file, drop_outside=True)
+    require_equal(found, T[kept], X[kept], Y[kept], P[kept])
+    assert any("1 event far apart" in note and note.endswith("dropped") for note in found.notes)
+    assert any("1 event far apart" in note for note in read_events(file, time_unit="us").notes)
+    assert not any("apart" in note for note in read_events(npz(file, T)).notes)
+
+
+def test_a_long_pause_is_named_and_not_dropped(tmp_path):
+    t = np.where(np.arange(N) < 200, T, T + 3_600_000_000)
+    file = npz(tmp_path / "a.npz", t, height=100, width=120)
+    refuse("times leap from .* at event 200,", read_events, file)
+    assert np.array_equal(read_events(file, time_unit="us", drop_outside=True).t, t)
+
+
+@pytest.mark.parametrize(("events", "doubt"), [(220_000, "quiet"), (2_000_000, "")])
+def test_a_large_sensor_that_is_too_quiet_is_asked_for_its_unit(events, doubt):
+    found = times.doubt_unit(np.linspace(0, 54 * 10**6 + 1, events).astype(np.int64), "us", 1280 * 720)
+    assert doubt in found
+    assert bool(found) == bool(doubt)

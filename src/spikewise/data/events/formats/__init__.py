@@ -207,7 +207,7 @@ def read_events(
     format:        a name in FORMATS; None: detected
     size:          (height, width) of the sensor in pixels, 1 to 4,096; None: as stored in the file, else the usual camera's, or
                    the smallest that fits all events
-    drop_outside:  leave out events outside the sensor; else they are refused
+    drop_outside:  leave out events outside the sensor, else they are refused; and few far apart in time from all others
     time_unit:     of times in NPZ, NPY, HDF5 and text: "s", "ms", "us" or "ns"; None: as the file says, else microseconds
     columns:       of text and tables: their order, such as "t,x,y,p", _ for others; None: as the file says or its numbers tell
     stream:        which camera of a file with several, or which file of a zip file

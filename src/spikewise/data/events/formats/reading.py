@@ -18,7 +18,7 @@ import numpy as np
 from ....wording import count
 from ..events import Events
 from .sensor import MANY_EVENTS, SAY_IT, Size, guess_size, outside
-from .times import mend_clock, require_plausible, sort_by_time
+from .times import find_leap, format_time, mend_clock, require_plausible, sort_by_time, without_wild_times
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
 COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
@@ -211,13 +211,17 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     """A recording with a clock that is mended, in the order of time, and whose events all lie on the sensor.
 
     size:    (height, width); None: what the file says, or else the usual camera's, or the smallest that fits
+    drop_outside:  leave out events outside the sensor, and the few far apart in time from all others
     Raises:  ValueError for an event outside the sensor, unless such are dropped; for a sensor that can't be told
     """
     known = size or found.size
     if found.guessed_order:
         found = settle_order(path, found, known)
-    t, x, y, polarity = found.columns
-    notes = found.notes if found.in_order else (*found.notes, *mend_clock(t), *sort_by_time(found.columns))
+    notes = found.notes if found.in_order else (*found.notes, *mend_clock(found.columns[0]))
+    leap = find_leap(found.columns[0]) if found.assumed_unit else ""
+    notes += () if found.in_order else sort_by_time(found.columns)
+    (t, x, y, polarity), wild = settle_wild_times(found.columns, drop=drop_outside)
+    notes += wild
     if found.is_rotated and known is None:
         raise ValueError(
             f"{path} counts columns from the right and rows from below, and does not say of which sensor; {SAY_IT} "
@@ -230,7 +234,7 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     known = known or (found.usual if drop_outside else guess_size(path, x, y, needed, found.usual))
     assert known is not None
     if found.assumed_unit and len(t):
-        notes = (*notes, require_plausible(path, t, found.assumed_unit, known[0] * known[1]))
+        notes = (*notes, require_plausible(path, t, found.assumed_unit, known[0] * known[1], leap))
     if not len(t):
         notes = (*notes, "the recording holds no event")
     events = Events(t, x, y, polarity, known, notes, is_told or known == found.usual)
@@ -244,6 +248,20 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
         np.subtract(known[1] - 1, events.x, out=events.x, casting="unsafe")
         np.subtract(known[0] - 1, events.y, out=events.y, casting="unsafe")
     return events
+
+
+def settle_wild_times(columns: Columns, *, drop: bool) -> tuple[Columns, tuple[str, ...]]:
+    """Events in order without the few whose times lie far apart from all others, if such are to be dropped; and a note."""
+    t, x, y, polarity = columns
+    kept = without_wild_times(t)
+    wild = len(t) - (kept.stop - kept.start)
+    if not wild:
+        return columns, ()
+    at = int(t[0] if kept.start else t[-1])
+    what = f"{count(wild, 'event')} far apart in time from the others, at {format_time(at)}"
+    if not drop:
+        return columns, (f"{what}: kept; drop_outside= or --drop-outside leaves such out",)
+    return (t[kept], x[kept], y[kept], polarity[kept]), (f"{what}: dropped",)
 
 
 def settle_order(path: Path, found: FileEvents, size: Size | None) -> FileEvents:

@@ -27,6 +27,7 @@ MAX_TIME = 2**62
 OTHER_READINGS = {"us": ("ms", "ns"), "s": ("ms", "us")}
 MAX_RATE, MIN_RATE = 5e7, 100  # events per second
 MAX_PIXEL_RATE, MIN_PIXEL_RATE = 300, 0.03  # the same per pixel; recordings of all kinds have 1 to 50
+QUIET_PIXEL_RATE = 0.01  # below it, a usual rate in nanoseconds is as likely: 9,000 events per second of 1280 x 720 pixels
 BURST = 1000  # events that may come at once
 SHORTEST, SHORT, LONG = 1e-5, 0.01, 100  # seconds: below SHORT they are pieces, above LONG they are known to be lively
 MANY_EVENTS, FEW_RATES, FEW_STEPS = 100, 20, 3  # below, a low rate, a high one, and equal steps tell nothing
@@ -35,6 +36,7 @@ JITTER_US = 100_000  # times of neighbouring events may run backwards by so much
 NEAR_START = 0.1  # of a fall: one that ends so near to the first time is a reset, of whatever size
 CLOCK_RANGE = 2**32  # microseconds; a fall by more than half of it is an overflow
 FEW_FALLS = 3  # or one in a thousand events: with more, the events are not in the order of time
+APART = 10  # times as long as the rest of a recording takes; few events that lie so far from it are wild
 FEW_EVENTS = 10  # or one in a thousand: so few, ahead of all others, are wild; before or after a reset there are more
 CLOCK_NOTES = {
     "overflowed": "a clock of 32 bits overflowed, {}: times go on",
@@ -123,15 +125,19 @@ def usual_unit(t: np.ndarray) -> str:
         return "s" if t.dtype.kind == "f" and not np.array_equal(t, np.trunc(t)) else "us"
 
 
-def require_plausible(path: Path, t: np.ndarray, unit: str, num_pixels: int) -> str:
+def require_plausible(path: Path, t: np.ndarray, unit: str, num_pixels: int, leap: str = "") -> str:
     """What is to be said of times, in microseconds, that were taken for ones of the usual unit.
 
     unit:        "us" or "s"
     num_pixels:  of the sensor
+    leap:        that makes most of the duration, in words
     Raises:      ValueError that asks for the unit, where they hardly are in this one, or may as well be in another
     """
     seconds = duration(t)
     if doubt := doubt_unit(t, unit, num_pixels):
+        if leap:
+            takes = f"{leap}, so that {count(len(t), 'event')} take {format_duration(seconds)} if t is in {UNIT_NAMES[unit]}"
+            raise ValueError(f"{path}: {takes}; {DROP_APART}; if the times are right, {ask_for_unit()}")
         others = {other: seconds * MICROSECONDS[other] / MICROSECONDS[unit] for other in OTHER_READINGS[unit]}
         fitting = {other: lasts for other, lasts in others.items() if is_possible(len(t), lasts) and lasts >= SHORTEST}
         named = "".join(f", or {format_duration(lasts)} in {UNIT_NAMES[other]}" for other, lasts in fitting.items())
@@ -142,6 +148,9 @@ def require_plausible(path: Path, t: np.ndarray, unit: str, num_pixels: int) -> 
         f"times taken as {UNIT_NAMES[unit]}: {'whole numbers' if unit == 'us' else 'numbers with fractions'}, {what}; "
         "time_unit= or --time-unit says otherwise"
     )
+
+
+DROP_APART = "few events far apart from all others are left out by drop_outside=True, on the command line --drop-outside"
 
 
 def ask_for_unit() -> str:
@@ -160,8 +169,9 @@ def doubt_unit(t: np.ndarray, unit: str, num_pixels: int) -> str:
     """Why times, int64 [n] in microseconds, may not be of the unit that they were taken for; "" where they are.
 
     Doubted are times beyond a century; recordings too slow or too fast for any camera; steps that are all multiples of 1,000
-    microseconds, which are whole nanoseconds or milliseconds of a clock of microseconds; and whole numbers that make a usual
-    recording in milliseconds, too, or no usual one in microseconds.
+    microseconds, which are whole nanoseconds or milliseconds of a clock of microseconds; whole numbers that make a usual
+    recording in milliseconds, too, or no usual one in microseconds; and sensors quieter than most, with a usual rate in
+    nanoseconds.
     """
     n, seconds = len(t), duration(t)
     if (last := max(abs(int(t.min(initial=0))), abs(int(t.max(initial=0))))) > 2**52:
@@ -171,6 +181,8 @@ def doubt_unit(t: np.ndarray, unit: str, num_pixels: int) -> str:
     if seconds and n >= FEW_STEPS and is_coarse(t):
         is_settled = unit == "s" and not is_possible(n, seconds / 1000)
         return "" if is_settled else f"all times are whole {'thousands' if unit == 'us' else 'thousandths'}"
+    if unit == "us" and n >= MANY_EVENTS and n < QUIET_PIXEL_RATE * seconds * num_pixels:
+        return "few sensors are so quiet" if is_usual(n, seconds / 1000, num_pixels) else ""
     return doubt_microseconds(n, seconds, num_pixels) if unit == "us" and seconds and n >= FEW_RATES else ""
 
 
@@ -268,6 +280,44 @@ def find_earlier(t: np.ndarray) -> np.ndarray:
         if fallen.any():
             found.append(begin + np.flatnonzero(fallen))
     return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def find_leap(t: np.ndarray) -> str:
+    """The largest step between neighbouring events, in words, where only it makes a recording too long; "" where none does.
+
+    t:  microseconds, int64 [n], in the order of the file
+    """
+    if len(t) < MANY_EVENTS:
+        return ""
+    steps = np.abs(np.diff(t))
+    at = int(np.argmax(steps)) + 1
+    seconds, leap = duration(t), int(steps[at - 1]) / 1e6
+    if is_possible(len(t), seconds) or 2 * leap < seconds or not is_possible(len(t), seconds - leap):
+        return ""
+    return f"times leap from {format_time(t[at - 1])} to {format_time(t[at])} at event {at:,}"
+
+
+def format_time(t: int) -> str:
+    return f"{int(t) / 1e6:,.9g} s"
+
+
+def without_wild_times(t: np.ndarray) -> slice:
+    """The events without the few at the begin or the end that lie far apart from all others; all of them, where none do.
+
+    t:  microseconds, int64 [n], in order
+    """
+    n, few = len(t), max(FEW_EVENTS, len(t) // 1000)
+    if n < MANY_EVENTS:
+        return slice(0, n)
+    begin, end = 0, n
+    gaps = np.diff(t[: few + 1]), np.diff(t[n - few - 1 :])
+    first, last = int(np.argmax(gaps[0])) + 1, n - few + int(np.argmax(gaps[1]))
+    lasts = max(1, int(t[last - 1]) - int(t[first]))
+    if int(t[first]) - int(t[first - 1]) > max(APART * lasts, JITTER_US):
+        begin = first
+    if int(t[last]) - int(t[last - 1]) > max(APART * lasts, JITTER_US):
+        end = last
+    return slice(begin, end)
 
 
 def sort_by_time(columns: tuple[np.ndarray, ...]) -> tuple[str, ...]:
