@@ -283,15 +283,15 @@ def find_earlier(t: np.ndarray) -> np.ndarray:
 
 
 def find_leap(t: np.ndarray) -> str:
-    """The largest step between neighbouring events, in words, where only it makes a recording too long; "" where none does.
+    """The step between neighbouring events that is most of the duration, where only it makes it too long; "" for none.
 
     t:  microseconds, int64 [n], in the order of the file
     """
     if len(t) < MANY_EVENTS:
         return ""
-    steps = np.abs(np.diff(t))
-    at = int(np.argmax(steps)) + 1
-    seconds, leap = duration(t), int(steps[at - 1]) / 1e6
+    seconds, steps = duration(t), np.abs(np.diff(t))
+    at = int(np.argmax(2e-6 * steps >= seconds)) + 1
+    leap = int(steps[at - 1]) / 1e6
     if is_possible(len(t), seconds) or 2 * leap < seconds or not is_possible(len(t), seconds - leap):
         return ""
     return f"times leap from {format_time(t[at - 1])} to {format_time(t[at])} at event {at:,}"
