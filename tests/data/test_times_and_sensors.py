@@ -626,3 +626,24 @@ def test_a_large_sensor_that_is_too_quiet_is_asked_for_its_unit(events, doubt):
     found = times.doubt_unit(np.linspace(0, 54 * 10**6 + 1, events).astype(np.int64), "us", 1280 * 720)
     assert doubt in found
     assert bool(found) == bool(doubt)
+
+
+def test_a_unit_other_than_the_files_own_is_said(tmp_path):
+    (tmp_path / "a.txt").write_text("t_ns,x,y,p\n0,1,2,0\n5000,3,4,1\n")
+    files = (
+        npz(tmp_path / "a.npz", T, time_unit="ns"),
+        tmp_path / "a.txt",
+        hdf5(tmp_path / "a.h5", attributes={"events": {"time_unit": "ns"}}),
+    )
+    for file in files:
+        assert any("--time-unit says; the file says nanoseconds" in note for note in read_events(file, time_unit="us").notes)
+        assert not any("the file says" in note for note in read_events(file, time_unit="ns").notes)
+
+
+@pytest.mark.parametrize("value", [-1, 70_000])
+def test_events_on_no_sensor_are_dropped_where_that_is_said(value, tmp_path):
+    x = X.astype(np.int64)
+    x[7] = value
+    file, kept = npz(tmp_path / "a.npz", T, x, height=100, width=120), np.arange(N) != 7
+    refuse(f"event 7 has x={value}, .*--drop-outside", read_events, file)
+    require_equal(read_events(file, drop_outside=True), T[kept], X[kept], Y[kept], P[kept])

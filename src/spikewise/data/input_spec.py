@@ -108,6 +108,10 @@ class InputSpec:
         except (TypeError, ValueError) as error:
             raise ValueError(f"its header's description of the input is damaged: {error}") from None
 
+    def to_json(self) -> dict[str, Any]:
+        """For a file's header; what is not known of recordings is left out."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value or not key.startswith("usual_")}
+
     @property
     def needs_format_3(self) -> bool:
         """Whether an earlier version would make other frames of this in silence."""

@@ -194,6 +194,7 @@ class FileEvents(NamedTuple):
     assumed_unit:   of times, where neither format, file nor user says it: they should be plausible; "": it is known
     guessed_order:  of the columns t, x, y, p of a table without names; None: it is known
     in_order:       whether the decoder saw that times never fall; False: they may
+    refused:        an error for events on no sensor, whose columns hold 65,535, unless such are dropped
     is_rotated:     whether columns are counted from the right and rows from below: then it needs a sensor, and is turned
     """
 
@@ -205,6 +206,7 @@ class FileEvents(NamedTuple):
     guessed_order: tuple[int, int, int, int] | None = None
     in_order: bool = False
     is_rotated: bool = False
+    refused: str = ""
 
 
 def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside: bool) -> Events:
@@ -214,6 +216,8 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     drop_outside:  leave out events outside the sensor, and the few far apart in time from all others
     Raises:  ValueError for an event outside the sensor, unless such are dropped; for a sensor that can't be told
     """
+    if found.refused and not drop_outside:
+        raise ValueError(found.refused)
     known = size or found.size
     if found.guessed_order:
         found = settle_order(path, found, known)

@@ -116,6 +116,13 @@ def to_microseconds(path: Path, t: np.ndarray, unit: str, offset: int = 0) -> tu
     return t + offset if offset else t, notes
 
 
+def overruled(time_unit: str | None, said: str | None) -> tuple[str, ...]:
+    """What is to be said where the user gives another unit than the file says."""
+    if time_unit is None or said is None or time_unit == said:
+        return ()
+    return (f"times taken as {UNIT_NAMES[time_unit]}, as time_unit= or --time-unit says; the file says {UNIT_NAMES[said]}",)
+
+
 # Units that nobody says ------------------------------------------------------------------------------------------------------
 
 
