@@ -423,7 +423,7 @@ def test_arrays_that_are_no_recording(array, message, tmp_path):
 
 def test_an_array_that_was_cut(tmp_path):
     file = written(tmp_path, encoders.npy(*EVENTS)[:-3], "a.npy")
-    refuse(r"promises 12,800 bytes and has 12,797", read_events, file)
+    refuse(r"promises 12,800 bytes of numbers and has 12,797", read_events, file)
 
 
 OTHERS = {

@@ -66,12 +66,13 @@ def read_npy(path: Path, *, time_unit: str | None = None, columns: str | None = 
         with path.open("rb") as file:
             shape, fortran, dtype = read_header(file, path.name, path.stat().st_size)
             begin = file.tell()
+    except reading.DamagedFile:
+        raise
     except READ_ERRORS as error:
         raise ValueError(f"{path} is not a file of events: {one_line(error)}") from None
     if not (dtype.names and len(shape) == 1) and not (is_table(shape, columns) and dtype.names is None):
-        raise ValueError(
-            f"{path} holds {dtype} of shape {shape}; give an array with the fields t, x, y, p, or of four columns; of others {SAY_COLUMNS}"
-        )
+        wanted = f"give an array with the fields t, x, y, p, or of four columns; of others {SAY_COLUMNS}"
+        raise ValueError(f"{path} holds {dtype} of shape {shape}; {wanted}")
     empty = 0 in shape  # of no bytes, which can't be mapped
     array = np.empty(shape, dtype) if empty else np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
     arrays, order = split_array(path, array, columns)
@@ -127,6 +128,9 @@ def read_header(file: IO[bytes], name: str, num_bytes: int) -> tuple[tuple[int, 
     """
     shape, fortran, dtype = read_claims(file, name)
     promised, stored = math.prod(shape) * dtype.itemsize, num_bytes - file.tell()
+    if promised > stored > 0 and isinstance(file, io.BufferedReader):  # of its own, and not in an archive
+        message = f"{file.name} was cut: it promises {promised:,} bytes of numbers and has {stored:,}"
+        raise reading.DamagedFile(message, num_bytes, num_bytes - stored + promised)
     if promised != stored or not dtype.itemsize:
         raise ValueError(f"{name[:40]} promises {promised:,} bytes and has {stored:,}")
     return shape, fortran, dtype
@@ -168,6 +172,18 @@ def end_npz(path: Path) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
                 np.lib.format.write_array(out, array, allow_pickle=False)
+
+
+def end_npy(path: Path) -> None:
+    """Write an array that was cut anew, of the rows that are whole.
+
+    Raises:  ValueError where none can be told
+    """
+    array = read_rows(path, path.name)
+    if array is None:
+        raise ValueError(f"{path} holds no whole rows: its columns lie one after another, or its header is damaged")
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def read_rows(path: Path, name: str) -> np.ndarray | None:

@@ -18,7 +18,7 @@ import numpy as np
 from ....wording import count
 from ..events import Events
 from .sensor import MANY_EVENTS, SAY_IT, Size, guess_size, outside
-from .times import find_leap, format_time, mend_clock, require_plausible, sort_by_time, without_wild_times
+from .times import UnclearUnit, find_leap, format_time, mend_clock, require_plausible, sort_by_time, without_wild_times
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
 COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
@@ -31,11 +31,14 @@ MAX_EVENTS_IN_MEMORY = 2**25  # more of them, above 400 MB, are mapped from a te
 
 
 class DamagedFile(ValueError):
-    """A file that is damaged, or was cut: its bytes before `at` are whole, and can be read without the rest."""
+    """A file that is damaged, or was cut: its bytes before `at` are whole, and can be read without the rest.
 
-    def __init__(self, message: str, at: int):
+    whole:  bytes that the file should have; 0: not known
+    """
+
+    def __init__(self, message: str, at: int, whole: int = 0):
         super().__init__(message)
-        self.at = at
+        self.at, self.whole = at, whole
 
 
 def import_optional(module: str, path: Path) -> ModuleType:
@@ -49,6 +52,13 @@ def import_optional(module: str, path: Path) -> ModuleType:
         raise ValueError(f"{path} needs the package {module}: pip install 'spikewise[events]'") from None
 
 
+def in_other_words(error: ValueError, message: str) -> ValueError:
+    """An error of the same kind with this message."""
+    if isinstance(error, DamagedFile):
+        return DamagedFile(message, error.at, error.whole)
+    return UnclearUnit(message) if isinstance(error, UnclearUnit) else ValueError(message)
+
+
 @contextlib.contextmanager
 def printable_errors() -> Iterator[None]:
     """Escape unprintable characters in messages: names in files, and of files, may contain anything."""
@@ -56,7 +66,7 @@ def printable_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(error))
-        raise DamagedFile(printable, error.at) if isinstance(error, DamagedFile) else ValueError(printable) from None
+        raise in_other_words(error, printable) from None
 
 
 @contextlib.contextmanager

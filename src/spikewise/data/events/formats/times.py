@@ -123,6 +123,10 @@ def overruled(time_unit: str | None, said: str | None) -> tuple[str, ...]:
     return (f"times taken as {UNIT_NAMES[time_unit]}, as time_unit= or --time-unit says; the file says {UNIT_NAMES[said]}",)
 
 
+class UnclearUnit(ValueError):
+    """A file that may be whole, and whose unit of time has to be told."""
+
+
 # Units that nobody says ------------------------------------------------------------------------------------------------------
 
 
@@ -144,12 +148,12 @@ def require_plausible(path: Path, t: np.ndarray, unit: str, num_pixels: int, lea
     if doubt := doubt_unit(t, unit, num_pixels):
         if leap:
             takes = f"{leap}, so that {count(len(t), 'event')} take {format_duration(seconds)} if t is in {UNIT_NAMES[unit]}"
-            raise ValueError(f"{path}: {takes}; {DROP_APART}; if the times are right, {ask_for_unit()}")
+            raise UnclearUnit(f"{path}: {takes}; {DROP_APART}; if the times are right, {ask_for_unit()}")
         others = {other: seconds * MICROSECONDS[other] / MICROSECONDS[unit] for other in OTHER_READINGS[unit]}
         fitting = {other: lasts for other, lasts in others.items() if is_possible(len(t), lasts) and lasts >= SHORTEST}
         named = "".join(f", or {format_duration(lasts)} in {UNIT_NAMES[other]}" for other, lasts in fitting.items())
         takes = f"{count(len(t), 'event')} take {format_duration(seconds)} if t is in {UNIT_NAMES[unit]}{named}"
-        raise ValueError(f"{path}: {takes} ({doubt}); {ask_for_unit()}")
+        raise UnclearUnit(f"{path}: {takes} ({doubt}); {ask_for_unit()}")
     what = f"{count(len(t), 'event')} in {format_duration(seconds)}" if seconds else count(len(t), "event")
     return (
         f"times taken as {UNIT_NAMES[unit]}: {'whole numbers' if unit == 'us' else 'numbers with fractions'}, {what}; "
@@ -250,7 +254,7 @@ def mend_clock(t: np.ndarray) -> tuple[str, ...]:
             found["overflowed"].append(place)
         elif ahead := events_ahead(t, begin, at):
             found["ahead"].append(f"{count(ahead, 'event')} before event {at:,}")
-        elif min(at - begin, end - at) < FEW_EVENTS:
+        elif min(at - begin, end - at) < FEW_EVENTS or is_undone(t, at, end):
             found["alone"].append(place)
         else:
             shift += fall
@@ -341,6 +345,13 @@ def sort_by_time(columns: tuple[np.ndarray, ...]) -> tuple[str, ...]:
         column[:] = column[order]
     verb = "was" if late == 1 else "were"
     return (f"{count(late, 'event')} of {len(t):,} {verb} not in the order of time: sorted",)
+
+
+def is_undone(t: np.ndarray, fall: int, end: int) -> bool:
+    """Whether a few events after a fall the times leap back to where they were: these few are wild, and no clock was reset."""
+    after = t[fall : min(end, fall + max(FEW_EVENTS, len(t) // 1000) + 1)]
+    leaps = np.flatnonzero(np.diff(after) > JITTER_US)
+    return len(leaps) > 0 and bool(after[leaps[0] + 1] >= t[fall - 1] - JITTER_US)
 
 
 def events_ahead(t: np.ndarray, begin: int, fall: int) -> int:
