@@ -149,3 +149,10 @@ def test_what_is_no_folder_of_samples_is_refused(tmp_path, capsys):
     assert main(["data", "check", str(tmp_path / "nowhere")]) == 2
     assert main(["data", "check", str(tmp_path)]) == 2
     assert "holds neither images (.jpg" in capsys.readouterr().err
+
+
+def test_an_unclear_unit_is_no_damage_and_another_sensor_is_named(tmp_path):
+    folder, columns = recordings(tmp_path), dict(zip("txyp", encoders.random_events(50, seed=99), strict=True))
+    np.savez(folder / "train" / "a" / "ns.npz", **columns | {"t": np.arange(50) * 10**9})
+    np.savez(folder / "train" / "b" / "other.npz", **columns, height=200, width=200, time_unit="us")
+    assert found(folder) == {("unclear", "train/a/ns.npz"), ("sensor", "train/b/other.npz")}

@@ -148,7 +148,7 @@ def test_events_out_of_order_are_sorted_and_that_is_said(tmp_path):
     events = recording()
     write_events(events[np.random.default_rng(0).permutation(400)], path)
     (report,) = cut_all([path], tmp_path / "out", Cut("us", 1_000))
-    assert "events were not in the order of time: sorted" in report.notes
+    assert any("not in the order of time: sorted" in note for note in report.notes)
     assert report.windows == cut_windows(events, Part("a"), Cut("us", 1_000)).total
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikewise.data.events import Events
-from spikewise.data.events.frames import FRAME_BINNERS, frames_by_count, frames_by_duration
+from spikewise.data.events.frames import FRAME_BINNERS, frames_by_count, frames_by_duration, to_frames
 from spikewise.native import load as native
 
 needs_c = pytest.mark.skipif(bool(native.unavailable_reason()), reason=native.unavailable_reason())
@@ -111,3 +111,9 @@ def test_arrays_that_are_not_contiguous_are_counted_alike():
     copied = Events(*map(np.copy, columns(every_other)), every_other.size)
     for rule in FRAME_BINNERS.values():
         assert np.array_equal(rule(every_other, 5), rule(copied, 5))
+
+
+def test_the_number_of_frames_has_the_name_of_the_command_line_too():
+    events = recording([1, 5, 9], (3, 4))
+    assert np.array_equal(to_frames(events, num_frames=2), to_frames(events, 2))
+    refuse("are the same", to_frames, events, 2, num_frames=3)

@@ -167,3 +167,13 @@ def test_a_packet_of_aedat_4_that_does_not_unpack_is_where_a_file_ends(tmp_path)
         (tmp_path / "a.aedat4").write_bytes(damaged[:end])
         refuse("is damaged at byte", read_events, tmp_path / "a.aedat4")
         require_equal(read_events(tmp_path / "a.aedat4", salvage=True), *(column[:300] for column in EVENTS))
+
+
+@pytest.mark.parametrize("left", [1, 33, 100])
+def test_an_array_that_was_cut_gives_its_whole_rows(left, tmp_path):
+    np.save(file := tmp_path / "a.npy", np.stack(EVENTS, axis=1).astype(np.int64))
+    file.write_bytes(file.read_bytes()[:-left])
+    refuse("was cut", read_events, file)
+    found, whole = read_events(file, salvage=True, columns="t,x,y,p", time_unit="us"), N - -(-left // 32)
+    require_equal(found, *(column[:whole] for column in EVENTS))
+    assert f"({100 * (file.stat().st_size / (file.stat().st_size + left)):.1f} % of the whole" in found.notes[0]

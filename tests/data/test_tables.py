@@ -423,7 +423,7 @@ def test_arrays_that_are_no_recording(array, message, tmp_path):
 
 def test_an_array_that_was_cut(tmp_path):
     file = written(tmp_path, encoders.npy(*EVENTS)[:-3], "a.npy")
-    refuse(r"promises 12,800 bytes and has 12,797", read_events, file)
+    refuse(r"promises 12,800 bytes of numbers and has 12,797", read_events, file)
 
 
 OTHERS = {
@@ -650,3 +650,30 @@ def test_a_davis_without_a_name_needs_its_sensor(tmp_path):
     raw = read_events(file, raw=True)
     assert np.array_equal(239 - raw.x.astype(int), encoders.random_events(300, 10, 10)[1])
     assert len(columns_of(raw)) == 4
+
+
+@pytest.mark.parametrize("order", ["t,x,y,p,_", "_,t,x,y,p"])
+def test_an_array_of_more_columns_is_read_where_they_are_said(order, tmp_path):
+    table = np.stack([dict(zip("txyp", EVENTS, strict=True)).get(name, X) for name in order.split(",")], axis=1)
+    np.save(tmp_path / "a.npy", table)
+    np.savez(tmp_path / "b.npz", events=table.T)
+    for file in (tmp_path / "a.npy", tmp_path / "b.npz"):
+        require_equal(read_events(file, columns=order, time_unit="us"), *EVENTS)
+    refuse("of others say which with .*--columns", read_events, tmp_path / "a.npy")
+
+
+@pytest.mark.usefixtures("both")
+def test_fields_between_quotation_marks_are_read_and_that_is_said(tmp_path):
+    lines = encoders.text(*EVENTS, separator=",", head="t,x,y,p\n").decode().splitlines()
+    quoted = "".join(",".join(f'"{field}"' for field in line.split(",")) + "\n" for line in lines)
+    found = read_events(written(tmp_path, quoted.encode(), "a.csv"))
+    require_equal(found, *EVENTS)
+    assert "quotation marks" in found.notes[0]
+
+
+def test_of_the_event_camera_dataset_only_the_events_are_a_stream(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("shapes/events.txt", encoders.text(*EVENTS, decimals=9))
+        for name in ("calib.txt", "images.txt", "imu.txt", "groundtruth.txt", "images/frame_0.png"):
+            archive.writestr(f"shapes/{name}", "1 2 3 4")
+    require_equal(read_events(tmp_path / "a.zip"), *EVENTS)

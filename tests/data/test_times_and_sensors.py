@@ -308,18 +308,42 @@ def test_a_clock_of_32_bits_that_overflows_goes_on(kind, tmp_path):
 
 
 def test_events_ahead_of_their_time_stay_and_are_said():
-    for t, expected in (
-        (T.copy(), "leap ahead and fall back, 3 events before event 200"),
-        (T[::-1].copy() * 90, "not in the order of time"),
-    ):
-        if expected.startswith("leap"):
-            t[197:200] += 10**9
-        kept = t.copy()
-        assert expected in " ".join(times.mend_clock(t))
-        assert np.array_equal(t, kept)
-    late = T.copy()
-    late[50] -= 90_000  # a packet that came late
-    assert times.mend_clock(late) == ()
+    t = T.copy()
+    t[197:200] += 10**9
+    kept = t.copy()
+    assert "leap ahead and fall back, 3 events before event 200" in " ".join(times.mend_clock(t))
+    assert np.array_equal(t, kept)
+
+
+@pytest.mark.parametrize("kind", ["late", "descending", "shuffled", "slow descending", "jitter", "two at once", "steps back"])
+def test_events_out_of_order_are_sorted_and_counted(kind, tmp_path):
+    t, rng = T.copy(), np.random.default_rng(0)
+    if kind == "late":
+        t[50] -= 90_000  # a packet that came late
+    if kind == "jitter":
+        t = np.abs(t + rng.integers(-20_000, 20_000, N))
+    if kind == "steps back":
+        t[200:] -= 80_000  # far from the first time: no reset
+    if kind == "two at once":
+        t = t // 300_000 * 300_000 + np.arange(N)[::-1] // 2  # many of the same time
+    t = {"descending": t[::-1], "shuffled": rng.permutation(t), "slow descending": t[::-1] * 90}.get(kind, t)
+    order = sorted(range(N), key=lambda event: t[event])  # stable
+    found = read_events(npz(tmp_path / "a.npz", t), time_unit="us")
+    require_equal(found, t[order], X[order], Y[order], P[order])
+    late = sum(int(t[event]) < max(map(int, t[:event])) for event in range(1, N))
+    assert f"{late} event" in found.notes[-1]
+    assert "not in the order of time: sorted" in found.notes[-1]
+
+
+@pytest.mark.parametrize("start", [0, 7_000_000])
+@pytest.mark.parametrize("fall", [2_000, 20_000, 99_000])
+def test_a_clock_that_falls_to_its_first_time_was_reset_however_little(start, fall, tmp_path):
+    before = np.linspace(start, start + fall, 50).astype(np.int64)
+    file = npz(tmp_path / "a.npz", np.concatenate([before, np.arange(N - 50) * 2_003 + start + fall // 20]))
+    found = read_events(file, time_unit="us")
+    assert np.array_equal(found.t, np.concatenate([before, np.arange(N - 50) * 2_003 + start + fall]))
+    assert "reset" in found.notes[0]
+    assert "at event 50" in found.notes[0]
 
 
 def test_many_resets_are_one_note():
@@ -572,3 +596,54 @@ def test_what_cut_leaves_in_a_folder_is_not_of_an_unknown_kind(tmp_path, capsys)
     capsys.readouterr()
     main(["data", "check", str(tmp_path / "out")])
     assert "unknown" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("at", [0, 100, N - 1])
+@pytest.mark.parametrize("wild", [10**12, -(10**10)])
+def test_an_event_far_apart_in_time_is_named_and_can_be_dropped(at, wild, tmp_path):
+    t = T.copy()
+    t[at] = wild
+    file = npz(tmp_path / "a.npz", t, height=100, width=120)
+    event = max(1, at)
+    refuse(f"times leap from .* at event {event}", read_events, file)
+    kept = np.arange(N) != at
+    found = read_events(file, drop_outside=True)
+    require_equal(found, T[kept], X[kept], Y[kept], P[kept])
+    assert any("1 event far apart" in note and note.endswith("dropped") for note in found.notes)
+    assert any("1 event far apart" in note for note in read_events(file, time_unit="us").notes)
+    assert not any("apart" in note for note in read_events(npz(file, T)).notes)
+
+
+def test_a_long_pause_is_named_and_not_dropped(tmp_path):
+    t = np.where(np.arange(N) < 200, T, T + 3_600_000_000)
+    file = npz(tmp_path / "a.npz", t, height=100, width=120)
+    refuse("times leap from .* at event 200,", read_events, file)
+    assert np.array_equal(read_events(file, time_unit="us", drop_outside=True).t, t)
+
+
+@pytest.mark.parametrize(("events", "doubt"), [(220_000, "quiet"), (2_000_000, "")])
+def test_a_large_sensor_that_is_too_quiet_is_asked_for_its_unit(events, doubt):
+    found = times.doubt_unit(np.linspace(0, 54 * 10**6 + 1, events).astype(np.int64), "us", 1280 * 720)
+    assert doubt in found
+    assert bool(found) == bool(doubt)
+
+
+def test_a_unit_other_than_the_files_own_is_said(tmp_path):
+    (tmp_path / "a.txt").write_text("t_ns,x,y,p\n0,1,2,0\n5000,3,4,1\n")
+    files = (
+        npz(tmp_path / "a.npz", T, time_unit="ns"),
+        tmp_path / "a.txt",
+        hdf5(tmp_path / "a.h5", attributes={"events": {"time_unit": "ns"}}),
+    )
+    for file in files:
+        assert any("--time-unit says; the file says nanoseconds" in note for note in read_events(file, time_unit="us").notes)
+        assert not any("the file says" in note for note in read_events(file, time_unit="ns").notes)
+
+
+@pytest.mark.parametrize("value", [-1, 70_000])
+def test_events_on_no_sensor_are_dropped_where_that_is_said(value, tmp_path):
+    x = X.astype(np.int64)
+    x[7] = value
+    file, kept = npz(tmp_path / "a.npz", T, x, height=100, width=120), np.arange(N) != 7
+    refuse(f"event 7 has x={value}, .*--drop-outside", read_events, file)
+    require_equal(read_events(file, drop_outside=True), T[kept], X[kept], Y[kept], P[kept])

@@ -112,6 +112,12 @@ def test_digits_and_recordings_are_preprocessed_as_in_training(tmp_path):
             assert (found - torch.from_numpy(data.sample(0))).abs().max() <= 0.5 / 255 + 1e-7  # of 17 levels as 8 bits
         else:
             assert torch.equal(net.preprocess(data.files[0]), torch.from_numpy(data.sample(0))[:, None])
+            assert net.input_spec.usual_events == 500
+            usual = recording  # noted are one that lasts much longer, and one of few events
+            long, few = dataclasses.replace(usual, t=usual.t * 20), usual[:10]
+            notes = [one.note for one in sw.Predictor(net)([usual, long, few])]
+            assert [words in note for words, note in zip(("", "it lasts", "10 events"), notes, strict=True)] == [True] * 3
+            assert notes[0] == ""
 
 
 def test_a_network_that_says_nothing_of_its_input_refuses_to_preprocess(photographs):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 KINDS = {  # of a `Finding`, as they are counted
     "empty": "empty file",
     "damaged": "damaged file",
+    "unclear": "unclear unit",
+    "sensor": "other sensor",
     "mislabelled": "mislabelled file",
     "duplicate": "duplicate",
     "size": "unusual size",

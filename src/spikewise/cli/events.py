@@ -40,7 +40,7 @@ class Reading:
         tuple[int, int] | None,
         arg(metavar="HEIGHT,WIDTH", help="in pixels; default as the file says, else the usual camera's or what fits"),
     ] = None
-    drop_outside: Annotated[bool, arg(help="leave out events outside the sensor, and say how many; else they are refused")] = (
+    drop_outside: Annotated[bool, arg(help="leave out events outside the sensor, and few far apart in time; say how many")] = (
         False
     )
     time_unit: Annotated[

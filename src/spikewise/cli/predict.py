@@ -69,11 +69,14 @@ def report(predictions: Iterable["Prediction"], as_json: bool) -> Iterator["Pred
     for one in predictions:
         if as_json:
             classes = [{"class": name, "probability": round(value, 6)} for name, value in one.classes]
-            print(json.dumps({"source": str(one.source), "classes": classes} | ({"error": one.error} if one.error else {})))
+            said = {name: text for name, text in (("error", one.error), ("note", one.note)) if text}
+            print(json.dumps({"source": str(one.source), "classes": classes} | said))
         elif one.error:
             print(f"spikewise: {one.error}", file=sys.stderr)
         else:
             print(f"{one.source}: {', '.join(f'{name} {100 * value:.1f} %' for name, value in one.classes)}")
+            if one.note:
+                print(f"  note: {one.note}")
         yield one
 
 

@@ -1,7 +1,7 @@
 """What is wrong with a folder of samples, found before hours are spent on it."""
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from .datasets.image_folder import SPLIT_FOLDERS
 from .datasets.image_shards import SHARD_LIST, image_shards, read_shard_list
 from .events.formats import SUFFIXES as RECORDING_SUFFIXES
 from .events.formats import may_be_recording
+from .events.formats.sensor import Size
 from .images.decode import SUFFIXES as IMAGE_SUFFIXES
 from .images.shards import ShardEntry
 from .inspection import FileFacts, Track, inspect_files
@@ -32,7 +33,8 @@ class Sample(NamedTuple):
 class Finding(NamedTuple):
     """Something wrong.
 
-    kind:   empty, damaged, mislabelled, duplicate, size, class (missing on one side, or empty), split, stray
+    kind:   empty, damaged, unclear (its unit has to be told), mislabelled, duplicate, size, sensor (another than most), class
+            (missing on one side, or empty), split, stray
     files:  that it is about
     """
 
@@ -86,7 +88,12 @@ def check_folder(folder: Path, track: Track = lambda facts, total: facts, proces
         for one, fact in zip(samples, facts, strict=True)
         if fact.kind
     ]
-    report.findings += [*unreadable, *find_duplicates(samples, facts), *find_outliers(samples, facts)]
+    report.findings += [
+        *unreadable,
+        *find_duplicates(samples, facts),
+        *find_outliers(samples, facts),
+        *find_sensors(samples, facts),
+    ]
     return report
 
 
@@ -199,3 +206,18 @@ def find_outliers(samples: Sequence[Sample], facts: Sequence[FileFacts]) -> list
         for one, fact in zip(samples, facts, strict=True)
         if fact.amount and not median / SIZE_FACTOR <= fact.amount <= median * SIZE_FACTOR
     ]
+
+
+def find_sensors(samples: Sequence[Sample], facts: Sequence[FileFacts]) -> list[Finding]:
+    """Recordings of another sensor than most."""
+    sensors = Counter(fact.sensor for fact in facts if fact.sensor)
+    usual = sensors.most_common(1)[0][0] if sensors else None
+    return [
+        Finding("sensor", f"{one.name} has a sensor of {pixels(fact.sensor)}, most have one of {pixels(usual)}", (one.name,))
+        for one, fact in zip(samples, facts, strict=True)
+        if fact.sensor and usual and fact.sensor != usual
+    ]
+
+
+def pixels(sensor: Size) -> str:
+    return f"{sensor[1]} x {sensor[0]} pixels"

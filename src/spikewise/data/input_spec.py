@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ..durations import format_duration
+from ..wording import count
 from .events.bins import SPLITS
 from .events.downsample import Crop, downsample, pixel_tables
 from .events.events import Events
@@ -23,6 +25,8 @@ from .images.normalize import DEFAULT_SIZE, MEAN, STD, normalize, require_view
 
 if TYPE_CHECKING:
     from PIL import Image
+
+FAR = 10  # times longer than recordings of training, or with fewer events: the answer is worth little
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class InputSpec:
                    None: the sensor is that of `shape`
     max_count:     of events in a pixel of a frame; 0: no limit
     frame_options: of events, further fields of `FrameSpec` that are not its defaults
+    usual_duration, usual_events:  of the recordings of training, their median, in microseconds and events; 0: not known
     Raises:       ValueError for what does not fit
     """
 
@@ -56,6 +61,8 @@ class InputSpec:
     crop: Crop = "none"
     max_count: int = 0
     frame_options: Mapping[str, Any] = field(default_factory=dict)
+    usual_duration: int = 0
+    usual_events: int = 0
 
     def __post_init__(self):
         for name in ("class_names", "shape", "mean", "std", "sensor", "crop"):
@@ -101,6 +108,10 @@ class InputSpec:
         except (TypeError, ValueError) as error:
             raise ValueError(f"its header's description of the input is damaged: {error}") from None
 
+    def to_json(self) -> dict[str, Any]:
+        """For a file's header; what is not known of recordings is left out."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if value or not key.startswith("usual_")}
+
     @property
     def needs_format_3(self) -> bool:
         """Whether an earlier version would make other frames of this in silence."""
@@ -132,7 +143,7 @@ class InputSpec:
         Raises:  ValueError, OSError in one sentence
         """
         if self.kind == "events":
-            return self.bin_events(source)
+            return self.bin_events(source)[0]
         from PIL.Image import Resampling
 
         from .images.photographs import resize_center_crop
@@ -147,14 +158,33 @@ class InputSpec:
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32) / np.float32(255)
         return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
-    def bin_events(self, source: Any) -> np.ndarray:
+    def bin_events(self, source: Any) -> tuple[np.ndarray, str]:
+        """Frames of a path or Events, as `preprocess` gives them; and why the answer may be worth little, "" for no reason.
+
+        Raises:  ValueError, OSError in one sentence
+        """
         events = source if isinstance(source, Events) else read_events(Path(source))
+        doubt = self.doubt(events)
         events = self.frame_spec.select(events)
         say_notes_of_first("predict", name_of(source), events.notes)
         if not len(events):
             raise ValueError("; ".join((f"{name_of(source)} has no events", *events.notes)))
         frames = self.frame_spec.frames(self.fit_sensor(events, source))
-        return clip_counts(frames, self.max_count).astype(np.float32, copy=False)
+        return clip_counts(frames, self.max_count).astype(np.float32, copy=False), doubt
+
+    def doubt(self, events: Events) -> str:
+        """How a recording is far from those of training: much longer, or with few events; "" where it is not."""
+        found = []
+        if self.usual_duration and events.duration > FAR * self.usual_duration:
+            lasts, usual = (format_duration(time / 1e6) for time in (events.duration, self.usual_duration))
+            found.append(
+                f"it lasts {lasts}, recordings of training {usual}: `spikewise stream` follows a long one, --from and --to of "
+                "`spikewise events convert` take a part"
+            )
+        if len(events) < max(self.num_frames, self.usual_events / FAR):
+            usual = f", recordings of training {self.usual_events:,}" if self.usual_events else ""
+            found.append(f"it has {count(len(events), 'event')} for {count(self.num_frames, 'frame')}{usual}")
+        return "; ".join(found)
 
     def frame(self, events: Events) -> np.ndarray:
         """The latest events of a camera as one frame for `net.step`: float32 [1, 2, H, W], counts as frames in training hold.

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from ..wording import count
 from .events.formats import FORMATS, detect_format, is_named_as, read_events
+from .events.formats.sensor import Size
+from .events.formats.times import UnclearUnit
 from .images.decode import SUFFIXES, decode, open_image
 from .images.shards import ShardEntry, open_entry
 from .messages import CHECK_HINT, one_line
@@ -26,8 +28,10 @@ class FileFacts(NamedTuple):
     digest:  of its bytes; "" where they can't be read
     amount:  pixels of an image, events of a recording; 0 where it can't be read
     size:    the same in words: "640 x 480 pixels"
-    kind:    "": nothing is wrong; "empty", "damaged", or "mislabelled": its suffix stands for another format
+    kind:    "": nothing is wrong; "empty", "damaged", "unclear": its unit of time has to be told, or "mislabelled": its suffix
+             stands for another format
     problem: what is wrong, in words that follow the file's name
+    sensor:  (height, width) of a recording, if it is told
     """
 
     digest: str = ""
@@ -35,6 +39,7 @@ class FileFacts(NamedTuple):
     size: str = ""
     kind: str = ""
     problem: str = ""
+    sensor: Size | None = None
 
 
 def inspect_files(
@@ -69,8 +74,8 @@ def inspect_file(file: Path | ShardEntry, *, events: bool) -> FileFacts:
             facts = facts._replace(amount=image.width * image.height, size=f"{image.width} x {image.height} pixels")
             found = {"MPO": "JPEG"}.get(known := open_image(content).format or "", known)
     except (ValueError, OSError) as error:
-        text = one_line(error)
-        return facts._replace(kind="damaged", problem=text.removeprefix(str(file)).lstrip(" :,") if str(file) in text else text)
+        text, kind = one_line(error), "unclear" if isinstance(error, UnclearUnit) else "damaged"
+        return facts._replace(kind=kind, problem=text.removeprefix(str(file)).lstrip(" :,") if str(file) in text else text)
     expected = SUFFIXES[file.suffix.lower()] if isinstance(file, Path) else found
     return facts if found == expected else facts._replace(kind="mislabelled", problem=f"is {found}, not {expected}")
 
@@ -81,8 +86,11 @@ def inspect_recording(file: Path, facts: FileFacts) -> FileFacts:
     Raises:  what `read_events` raises
     """
     name = detect_format(file)
-    num_events = len(read_events(file, name))
-    facts = facts._replace(amount=num_events, size=f"{count(num_events, 'event')}")
+    events = read_events(file, name)
+    num_events = len(events)
+    facts = facts._replace(
+        amount=num_events, sensor=events.size if events.is_size_told else None, size=f"{count(num_events, 'event')}"
+    )
     if not num_events:
         return facts._replace(kind="empty", problem="holds no event")
     if not is_named_as(file, name):

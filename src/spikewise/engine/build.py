@@ -23,6 +23,7 @@ PHOTOGRAPH_FIELDS = ("size", "crop_scale", "mean", "std")  # of the config's dat
 EVENT_FIELDS = ("size", "crop", "max_count")  # of the config's data: what is seen of event recordings
 RECORDING_FIELDS = ("temporal_delete", "polarity_flip", "event_drop", "cache", "crop", "max_count")  # for recordings alone
 FRAME_OPTIONS = ("representation", "time_window", "event_count", "tau", "filter")  # of `FrameSpec` and the config's data
+SPREAD = 9  # recordings, at most, that tell how long the others are
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -271,7 +272,21 @@ def describe_input(config: Config, data: Dataset) -> InputSpec:
         crop=settings.crop,
         max_count=settings.max_count,
         frame_options=frame_options(settings) if kind == "events" else {},
+        **(usual_recording(data) if kind == "events" else {}),
     )
+
+
+def usual_recording(data: Dataset) -> dict[str, int]:
+    """The median duration and number of events of a few recordings, spread over the data; empty for data of other kinds."""
+    read, files = getattr(data, "read", None), getattr(data, "files", ())
+    if read is None or not len(files):
+        return {}
+    recordings = [read(files[place]) for place in range(0, len(files), -(-len(files) // SPREAD))]
+    middle = len(recordings) // 2
+    return {
+        "usual_duration": sorted(events.duration for events in recordings)[middle],
+        "usual_events": sorted(len(events) for events in recordings)[middle],
+    }
 
 
 def model_config(net: Network) -> Model:

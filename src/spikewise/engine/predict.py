@@ -30,11 +30,13 @@ class Prediction:
     source:   what was given: a path, or what else
     classes:  (name, probability), the most probable first; () where the input could not be read
     error:    why it could not; "" where it could
+    note:     why the answer may be worth little: how a recording is far from those of training
     """
 
     source: Any
     classes: tuple[tuple[str, float], ...]
     error: str = ""
+    note: str = ""
 
 
 class Predictor:
@@ -83,22 +85,25 @@ class Predictor:
         remaining = iter([sources] if isinstance(sources, str | Path) else sources)
         while chunk := list(islice(remaining, self.batch)):
             found = [self.read(source) for source in chunk]
-            samples = [sample for sample in found if isinstance(sample, Tensor)]
+            samples = [sample for sample, _ in found if isinstance(sample, Tensor)]
             probabilities = iter(self.probabilities(samples)) if samples else iter(())
-            for source, sample in zip(chunk, found, strict=True):
+            for source, (sample, note) in zip(chunk, found, strict=True):
                 if isinstance(sample, Tensor):
-                    yield Prediction(source, self.rank(next(probabilities)))
+                    yield Prediction(source, self.rank(next(probabilities)), note=note)
                 else:
                     yield Prediction(source, (), sample)
 
-    def read(self, source: Any) -> Tensor | str:
-        """The network's input, or why there is none."""
+    def read(self, source: Any) -> tuple[Tensor | str, str]:
+        """The network's input, or why there is none; and what is to be said beside the answer."""
         try:
-            return torch.from_numpy(self.spec.preprocess(source))
+            if self.spec.kind == "events":
+                frames, note = self.spec.bin_events(source)
+                return torch.from_numpy(frames), note
+            return torch.from_numpy(self.spec.preprocess(source)), ""
         except OSError as error:
-            return f"{name_of(source)}: {error.strerror or error}"
+            return f"{name_of(source)}: {error.strerror or error}", ""
         except ValueError as error:
-            return str(error)
+            return str(error), ""
 
     @torch.no_grad()
     def probabilities(self, samples: list[Tensor]) -> Tensor:

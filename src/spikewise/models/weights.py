@@ -95,7 +95,7 @@ def serialize_pretrained(net: nn.Module) -> memoryview:
     header = {"format_version": 1, "model": spec | dict.fromkeys(asks), "functions": asks}
     if net.input_spec is not None:
         net.require_input_spec(net.input_spec)  # the head may be another since it was set
-        header["input"] = dataclasses.asdict(net.input_spec)
+        header["input"] = net.input_spec.to_json()
     if parts := changed_parts(net, spec):
         net.require_head()
         header |= {"format_version": 2, "parts": parts}

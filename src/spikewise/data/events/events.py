@@ -9,7 +9,7 @@ from ...durations import format_duration
 
 @dataclass(frozen=True)
 class Events:
-    """A recording of an event camera: one entry per event, in the order of the file.
+    """A recording of an event camera: one entry per event; read from a file, in the order of time.
 
     t:         time in microseconds, int64 [n]
     x, y:      column and row, uint16 [n]

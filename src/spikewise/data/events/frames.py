@@ -114,13 +114,16 @@ class FrameSpec:
         return max(1, -(-(last - first + 1) // self.size))
 
 
-def to_frames(events: Events, T: int | None = None, **options: Any) -> np.ndarray:
+def to_frames(events: Events, T: int | None = None, *, num_frames: int | None = None, **options: Any) -> np.ndarray:
     """A recording as frames [T, 2, H, W].
 
     T, options:  the fields of `FrameSpec`
-    Raises:      ValueError for an option out of its range, or an event outside the sensor
+    num_frames:  T, as the command line calls it
+    Raises:      ValueError for both names of T, an option out of its range, or an event outside the sensor
     """
-    spec = FrameSpec(T, **options)
+    if T is not None and num_frames is not None:
+        raise ValueError("T and num_frames are the same; give one of them")
+    spec = FrameSpec(T if num_frames is None else num_frames, **options)
     return spec.frames(spec.select(events))
 
 

@@ -22,8 +22,8 @@ from .formats.sensor import Size
 from .frames import FrameSpec, clip_counts, smallest_type
 
 CACHE_FOLDER = ".frames"  # of cached frames, in the folder of the recordings
-# raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended; 3, DAVIS upright
-READERS_VERSION = 3
+# raise it where a reader gives other events than before: 2, DVS128 upright, clocks mended; 3, DAVIS upright; 4, sorted by time
+READERS_VERSION = 4
 _SAID: set[tuple[str, str]] = set()  # names of data sets, and what was said of their recordings, once per process
 
 

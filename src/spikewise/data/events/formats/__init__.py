@@ -23,11 +23,11 @@ from .aedat3 import read_aedat3
 from .aedat4 import end_packets, read_aedat4
 from .atis import read_atis
 from .hdf5 import read_hdf5, write_hdf5
-from .npz import end_npz, read_npy, read_npz, write_npz
+from .npz import end_npy, end_npz, read_npy, read_npz, write_npz
 from .others import describe_other
 from .packed import SNIFF_BYTES
 from .prophesee import has_evt_version, is_dat, read_prophesee
-from .reading import DamagedFile, FileEvents, printable_errors, require_file, to_events
+from .reading import DamagedFile, FileEvents, in_other_words, printable_errors, require_file, to_events
 from .sensor import MAX_SENSOR_SIDE, Size
 from .text import looks_like_events, read_text
 from .times import require_time_unit
@@ -110,6 +110,7 @@ FORMATS: dict[str, Format] = {
         (".npy",),
         has_magic(b"\x93NUMPY"),
         options=("time_unit", "columns"),
+        end=end_npy,
     ),
     "hdf5": Format(
         read_hdf5,
@@ -207,7 +208,7 @@ def read_events(
     format:        a name in FORMATS; None: detected
     size:          (height, width) of the sensor in pixels, 1 to 4,096; None: as stored in the file, else the usual camera's, or
                    the smallest that fits all events
-    drop_outside:  leave out events outside the sensor; else they are refused
+    drop_outside:  leave out events outside the sensor, else they are refused; and few far apart in time from all others
     time_unit:     of times in NPZ, NPY, HDF5 and text: "s", "ms", "us" or "ns"; None: as the file says, else microseconds
     columns:       of text and tables: their order, such as "t,x,y,p", _ for others; None: as the file says or its numbers tell
     stream:        which camera of a file with several, or which file of a zip file
@@ -237,7 +238,7 @@ def read_events(
             events = to_events(file, found, size, drop_outside=drop_outside)
         except ValueError as error:
             text = str(error).replace(str(file), shown)
-            raise DamagedFile(text, error.at) if isinstance(error, DamagedFile) else ValueError(text) from None
+            raise in_other_words(error, text) from None
     return replace(events, notes=(note, *events.notes)) if note else events
 
 
@@ -287,7 +288,7 @@ def read_before_damage(path: Path, entry: Format, read: Callable[[Path], FileEve
     try:
         return read(path)
     except DamagedFile as error:
-        num_bytes = path.stat().st_size
+        num_bytes, whole = path.stat().st_size, error.whole
         at, why = min(error.at, num_bytes), str(error).replace(str(path), "the file")
     with tempfile.TemporaryDirectory(prefix="spikewise-") as folder:
         part = Path(folder, path.name)
@@ -305,9 +306,8 @@ def read_before_damage(path: Path, entry: Format, read: Callable[[Path], FileEve
                     continue
                 rest = str(error).replace(str(part), "the rest")
                 raise ValueError(f"{path}: nothing can be salvaged ({why}): {rest}") from None
-    share = (
-        f"{count(len(found.columns[0]), 'event')} from the first {at:,} of {num_bytes:,} bytes ({100 * at / num_bytes:.1f} %)"
-    )
+    of = f"{100 * at / (whole or num_bytes):.1f} % of {'the whole' if whole else 'what is left'}"
+    share = f"{count(len(found.columns[0]), 'event')} from the first {at:,} of {whole or num_bytes:,} bytes ({of})"
     return found._replace(notes=(f"salvaged {share}; {why}", *found.notes))
 
 

@@ -72,12 +72,9 @@ def read_hdf5(
         arrays, order = arrays_from_table(path, arrays, columns)
     elif columns is not None:
         raise ValueError(f"{path} names its columns, {', '.join(arrays)}; leave out columns=, or --columns")
-    unit = (
-        time_unit
-        or unit_of_facts(path, facts)
-        or ("us" if facts.keys() & MICROSECOND_FACTS or group in MICROSECOND_GROUPS else None)
-    )
-    found = events_from_arrays(path, arrays, None, unit, offset=int(offset.item()), order=order)
+    is_usual = facts.keys() & MICROSECOND_FACTS or group in MICROSECOND_GROUPS
+    said = unit_of_facts(path, facts) or ("us" if is_usual else None)
+    found = events_from_arrays(path, arrays, None, time_unit, said_unit=said, offset=int(offset.item()), order=order)
     size, notes = size_from_facts(path, facts, *found.columns[1:3])
     is_mvsec = re.fullmatch(r"davis/(left|right)/events", group) is not None
     return found._replace(size=size, notes=(*found.notes, *notes), usual=MVSEC_SIZE if is_mvsec else None)

@@ -15,7 +15,7 @@ from ..events import Events
 from . import reading
 from .cut_zip import unpack_members
 from .sensor import size_from_facts
-from .table import Order, arrays_from_table, events_from_arrays, find_columns, summarize_names
+from .table import SAY_COLUMNS, Order, arrays_from_table, events_from_arrays, find_columns, summarize_names
 from .times import unit_of_facts
 
 READ_ERRORS = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError, RuntimeError)
@@ -45,13 +45,13 @@ def read_npz(path: Path, *, time_unit: str | None = None, columns: str | None = 
     except READ_ERRORS as error:
         raise ValueError(f"{path} is not a file of events: {one_line(error)}") from None
     order = None
-    events = [name for name, array in arrays.items() if array.dtype.names or is_table(array)]
+    events = [name for name, array in arrays.items() if array.dtype.names or is_table(array.shape, columns)]
     if len(events) == 1 and "x" not in find_columns(arrays):
         fields, order = split_array(path, arrays[events[0]], columns)
         arrays |= fields
     elif columns is not None:
         raise ValueError(f"{path} holds {summarize_names(list(arrays))}, and not one table; leave out columns=, or --columns")
-    found = events_from_arrays(path, arrays, None, time_unit or unit_of_facts(path, arrays), order=order)
+    found = events_from_arrays(path, arrays, None, time_unit, said_unit=unit_of_facts(path, arrays), order=order)
     size, notes = size_from_facts(path, {name.lower(): array for name, array in arrays.items()}, *found.columns[1:3])
     return found._replace(size=size, notes=(*found.notes, *notes))
 
@@ -66,10 +66,13 @@ def read_npy(path: Path, *, time_unit: str | None = None, columns: str | None = 
         with path.open("rb") as file:
             shape, fortran, dtype = read_header(file, path.name, path.stat().st_size)
             begin = file.tell()
+    except reading.DamagedFile:
+        raise
     except READ_ERRORS as error:
         raise ValueError(f"{path} is not a file of events: {one_line(error)}") from None
-    if not (dtype.names and len(shape) == 1) and not (len(shape) == 2 and 4 in shape and dtype.names is None):
-        raise ValueError(f"{path} holds {dtype} of shape {shape}; give an array with the fields t, x, y, p, or of four columns")
+    if not (dtype.names and len(shape) == 1) and not (is_table(shape, columns) and dtype.names is None):
+        wanted = f"give an array with the fields t, x, y, p, or of four columns; of others {SAY_COLUMNS}"
+        raise ValueError(f"{path} holds {dtype} of shape {shape}; {wanted}")
     empty = 0 in shape  # of no bytes, which can't be mapped
     array = np.empty(shape, dtype) if empty else np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
     arrays, order = split_array(path, array, columns)
@@ -88,8 +91,9 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         raise reading.DamagedFile(f"{what}; copy it again", path.stat().st_size) from None
 
 
-def is_table(array: np.ndarray) -> bool:
-    return array.ndim == 2 and 4 in array.shape
+def is_table(shape: tuple[int, ...], columns: str | None) -> bool:
+    """Whether an array has four columns, or as many as the user says."""
+    return len(shape) == 2 and (4 if columns is None else columns.count(",") + 1) in shape
 
 
 def split_array(path: Path, array: np.ndarray, columns: str | None) -> tuple[dict[str, np.ndarray], Order | None]:
@@ -124,6 +128,9 @@ def read_header(file: IO[bytes], name: str, num_bytes: int) -> tuple[tuple[int, 
     """
     shape, fortran, dtype = read_claims(file, name)
     promised, stored = math.prod(shape) * dtype.itemsize, num_bytes - file.tell()
+    if promised > stored > 0 and isinstance(file, io.BufferedReader):  # of its own, and not in an archive
+        message = f"{file.name} was cut: it promises {promised:,} bytes of numbers and has {stored:,}"
+        raise reading.DamagedFile(message, num_bytes, num_bytes - stored + promised)
     if promised != stored or not dtype.itemsize:
         raise ValueError(f"{name[:40]} promises {promised:,} bytes and has {stored:,}")
     return shape, fortran, dtype
@@ -165,6 +172,18 @@ def end_npz(path: Path) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as out:
                 np.lib.format.write_array(out, array, allow_pickle=False)
+
+
+def end_npy(path: Path) -> None:
+    """Write an array that was cut anew, of the rows that are whole.
+
+    Raises:  ValueError where none can be told
+    """
+    array = read_rows(path, path.name)
+    if array is None:
+        raise ValueError(f"{path} holds no whole rows: its columns lie one after another, or its header is damaged")
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def read_rows(path: Path, name: str) -> np.ndarray | None:

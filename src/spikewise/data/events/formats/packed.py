@@ -8,7 +8,7 @@ import io
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from .npz import MAX_EXPANSION
 
 SNIFF_BYTES = 4096  # read to detect a format
 BLOCK = 2**20
+BESIDE_EVENTS = ("calib.txt", "images.txt", "imu.txt", "groundtruth.txt", "images")
 FREE_BYTES = 2**20  # that any file may unpack to
 PACKED_SUFFIXES = {".gz": b"\x1f\x8b", ".bz2": b"BZh"}
 PACKINGS: dict[bytes, Callable[[Path], io.BufferedIOBase]] = {b"\x1f\x8b": gzip.GzipFile, b"BZh": bz2.BZ2File}
@@ -65,6 +66,8 @@ def look_inside_zip(path: Path, stream: str | None, *, salvage: bool) -> Inside:
                 for member in archive.infolist()
                 if not member.filename.endswith("/") and is_shown(member.filename)
             }
+        for name in beside_events(members):
+            del members[name]
     except UNPACK_ERRORS as error:
         if salvage:
             return look_inside_cut_zip(path, stream, one_line(error))
@@ -106,6 +109,13 @@ def look_inside_cut_zip(path: Path, stream: str | None, reason: str) -> Inside:
 def is_shown(name: str) -> bool:
     """Whether a file in a zip file is no hidden one, nor of those that macOS adds."""
     return Path(name).name[:1] not in (".", "") and "__MACOSX" not in Path(name).parts
+
+
+def beside_events(names: Collection[str]) -> list[str]:
+    """What lies beside an `events.txt` of the Event Camera Dataset: calibration, frames, movements."""
+    folders = {Path(name).parent for name in names if Path(name).name == "events.txt"}
+    beside = {folder / name for folder in folders for name in BESIDE_EVENTS}
+    return [name for name in names if Path(name) in beside or Path(name).parent in beside]
 
 
 def read_head(path: Path, inside: Inside) -> bytes:

@@ -18,7 +18,7 @@ import numpy as np
 from ....wording import count
 from ..events import Events
 from .sensor import MANY_EVENTS, SAY_IT, Size, guess_size, outside
-from .times import JITTER_US, mend_clock, require_plausible
+from .times import UnclearUnit, find_leap, format_time, mend_clock, require_plausible, sort_by_time, without_wild_times
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # t, x, y, polarity
 COLUMN_DTYPES = (np.int64, np.uint16, np.uint16, np.uint8)
@@ -31,11 +31,14 @@ MAX_EVENTS_IN_MEMORY = 2**25  # more of them, above 400 MB, are mapped from a te
 
 
 class DamagedFile(ValueError):
-    """A file that is damaged, or was cut: its bytes before `at` are whole, and can be read without the rest."""
+    """A file that is damaged, or was cut: its bytes before `at` are whole, and can be read without the rest.
 
-    def __init__(self, message: str, at: int):
+    whole:  bytes that the file should have; 0: not known
+    """
+
+    def __init__(self, message: str, at: int, whole: int = 0):
         super().__init__(message)
-        self.at = at
+        self.at, self.whole = at, whole
 
 
 def import_optional(module: str, path: Path) -> ModuleType:
@@ -49,6 +52,13 @@ def import_optional(module: str, path: Path) -> ModuleType:
         raise ValueError(f"{path} needs the package {module}: pip install 'spikewise[events]'") from None
 
 
+def in_other_words(error: ValueError, message: str) -> ValueError:
+    """An error of the same kind with this message."""
+    if isinstance(error, DamagedFile):
+        return DamagedFile(message, error.at, error.whole)
+    return UnclearUnit(message) if isinstance(error, UnclearUnit) else ValueError(message)
+
+
 @contextlib.contextmanager
 def printable_errors() -> Iterator[None]:
     """Escape unprintable characters in messages: names in files, and of files, may contain anything."""
@@ -56,7 +66,7 @@ def printable_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         printable = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(error))
-        raise DamagedFile(printable, error.at) if isinstance(error, DamagedFile) else ValueError(printable) from None
+        raise in_other_words(error, printable) from None
 
 
 @contextlib.contextmanager
@@ -194,6 +204,7 @@ class FileEvents(NamedTuple):
     assumed_unit:   of times, where neither format, file nor user says it: they should be plausible; "": it is known
     guessed_order:  of the columns t, x, y, p of a table without names; None: it is known
     in_order:       whether the decoder saw that times never fall; False: they may
+    refused:        an error for events on no sensor, whose columns hold 65,535, unless such are dropped
     is_rotated:     whether columns are counted from the right and rows from below: then it needs a sensor, and is turned
     """
 
@@ -205,19 +216,26 @@ class FileEvents(NamedTuple):
     guessed_order: tuple[int, int, int, int] | None = None
     in_order: bool = False
     is_rotated: bool = False
+    refused: str = ""
 
 
 def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside: bool) -> Events:
-    """A recording with a clock that is mended, and whose events all lie on the sensor.
+    """A recording with a clock that is mended, in the order of time, and whose events all lie on the sensor.
 
     size:    (height, width); None: what the file says, or else the usual camera's, or the smallest that fits
+    drop_outside:  leave out events outside the sensor, and the few far apart in time from all others
     Raises:  ValueError for an event outside the sensor, unless such are dropped; for a sensor that can't be told
     """
+    if found.refused and not drop_outside:
+        raise ValueError(found.refused)
     known = size or found.size
     if found.guessed_order:
         found = settle_order(path, found, known)
-    t, x, y, polarity = found.columns
-    notes = found.notes if found.in_order else (*found.notes, *mend_clock(t))
+    notes = found.notes if found.in_order else (*found.notes, *mend_clock(found.columns[0]))
+    leap = find_leap(found.columns[0]) if found.assumed_unit else ""
+    notes += () if found.in_order else sort_by_time(found.columns)
+    (t, x, y, polarity), wild = settle_wild_times(found.columns, drop=drop_outside)
+    notes += wild
     if found.is_rotated and known is None:
         raise ValueError(
             f"{path} counts columns from the right and rows from below, and does not say of which sensor; {SAY_IT} "
@@ -230,7 +248,7 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
     known = known or (found.usual if drop_outside else guess_size(path, x, y, needed, found.usual))
     assert known is not None
     if found.assumed_unit and len(t):
-        notes = (*notes, require_plausible(path, t, found.assumed_unit, known[0] * known[1]))
+        notes = (*notes, require_plausible(path, t, found.assumed_unit, known[0] * known[1], leap))
     if not len(t):
         notes = (*notes, "the recording holds no event")
     events = Events(t, x, y, polarity, known, notes, is_told or known == found.usual)
@@ -244,6 +262,20 @@ def to_events(path: Path, found: FileEvents, size: Size | None, *, drop_outside:
         np.subtract(known[1] - 1, events.x, out=events.x, casting="unsafe")
         np.subtract(known[0] - 1, events.y, out=events.y, casting="unsafe")
     return events
+
+
+def settle_wild_times(columns: Columns, *, drop: bool) -> tuple[Columns, tuple[str, ...]]:
+    """Events in order without the few whose times lie far apart from all others, if such are to be dropped; and a note."""
+    t, x, y, polarity = columns
+    kept = without_wild_times(t)
+    wild = len(t) - (kept.stop - kept.start)
+    if not wild:
+        return columns, ()
+    at = int(t[0] if kept.start else t[-1])
+    what = f"{count(wild, 'event')} far apart in time from the others, at {format_time(at)}"
+    if not drop:
+        return columns, (f"{what}: kept; drop_outside= or --drop-outside leaves such out",)
+    return (t[kept], x[kept], y[kept], polarity[kept]), (f"{what}: dropped",)
 
 
 def settle_order(path: Path, found: FileEvents, size: Size | None) -> FileEvents:
@@ -342,4 +374,4 @@ def decode_native(name: str, raw: np.ndarray, max_events: int | None, **more: An
     args.events = max_events
     getattr(library, f"decode_{name}")(ctypes.byref(args))
     t, x, y, polarity = (column[: args.events] for column in columns)
-    return Decoded((t, x, y, polarity), args.at, args.wrong, tuple(args.skipped), in_order=args.fall <= JITTER_US)
+    return Decoded((t, x, y, polarity), args.at, args.wrong, tuple(args.skipped), in_order=args.fall <= 0)

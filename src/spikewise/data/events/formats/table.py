@@ -9,18 +9,19 @@ import numpy as np
 
 from ....wording import count
 from . import reading
-from .sensor import MAX_SENSOR_SIDE, Size
-from .times import UNIT_ALIASES, find_unit, to_microseconds, usual_unit
+from .sensor import DROP_IT, MAX_SENSOR_SIDE, Size
+from .times import UNIT_ALIASES, find_unit, overruled, to_microseconds, usual_unit
 
 COLUMN_ALIASES = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps", "time_stamp", "time stamp"),
     "x": ("x", "xs", "col", "column"),
     "y": ("y", "ys", "row"),
-    "p": ("p", "ps", "pol", "pols", "polarity", "polarities", "on"),
+    "p": ("p", "ps", "pol", "pols", "polarity", "polarities", "on", "is_increase"),
 }
 POLARITIES = ((0, 1), (-1, 1), (1, 2), (0, 255))  # OFF and ON; of a file whose values fit several, the first
 JOINED_UNIT = re.compile(rf"(t|ts|time|timestamp)({'|'.join(alias for aliases in UNIT_ALIASES.values() for alias in aliases)})")
 PIXEL_WORDS = ("px", "pixel", "pixels", "pos", "position", "addr", "address", "coord", "coordinate")  # x_addr, x [px]
+NO_PIXEL = 65_535  # in the place of what no sensor has
 OTHER = "_"  # a column that is none of t, x, y, p
 SAY_COLUMNS = (
     "say which with columns='t,x,y,p', on the command line --columns (_ for any other column; of a data set --data.columns; "
@@ -112,7 +113,8 @@ def arrays_from_table(path: Path, table: np.ndarray, columns: str | None) -> tup
     """
     if table.dtype.kind not in "iufb":
         raise ValueError(f"{path}: its table holds {table.dtype}, not numbers")
-    if table.shape[1] != 4 and table.shape[0] == 4:
+    width = 4 if columns is None else columns.count(",") + 1
+    if table.shape[1] != width and table.shape[0] == width:
         table = table.T
     if columns is not None:
         order, guessed = parse_columns(columns, table.shape[1], path), False
@@ -134,13 +136,15 @@ def events_from_arrays(
     size: Size | None,
     time_unit: str | None,
     *,
+    said_unit: str | None = None,
     offset: int = 0,
     order: Order | None = None,
     notes: tuple[str, ...] = (),
 ) -> reading.FileEvents:
     """A recording from arrays by name.
 
-    time_unit:  of t; None: the array's name says it (`t_us`), or nobody
+    time_unit:  of t, as the user says; None: as the file says
+    said_unit:  as the file says; None: the array's name says it (`t_us`), or nobody
     offset:     added to all times, in microseconds
     order:      of the columns of the table that the arrays are from, if it was guessed
     Raises:     ValueError for missing or ragged arrays, and values that are not a time, pixel or polarity
@@ -152,9 +156,11 @@ def events_from_arrays(
     lengths = [column.shape for column in columns.values()]
     if any(len(shape) != 1 or shape != lengths[0] for shape in lengths):
         raise ValueError(f"{path}: t, x, y and p of shapes {', '.join(map(str, lengths))} are no recording")
-    unit = time_unit or found["t"][1]
+    said_unit = said_unit or found["t"][1]
+    unit, notes = time_unit or said_unit, (*notes, *overruled(time_unit, said_unit))
     assumed = "" if unit else usual_unit(columns["t"])
     t, time_notes = to_microseconds(path, columns["t"], unit or assumed, offset)
+    refused = ""
     for name in "xyp":
         column = columns[name]
         if column.dtype.kind not in "iub" and not (column.dtype.kind == "f" and np.array_equal(column, np.trunc(column))):
@@ -162,11 +168,14 @@ def events_from_arrays(
         wrong = (column < 0) | (column > 65_535) if name != "p" and column.dtype != bool else np.zeros(0, bool)
         if wrong.any():
             first = int(np.argmax(wrong))
-            raise ValueError(f"{path}: event {first:,} has {name}={column[first]}, outside 0 to 65535")
+            refused = refused or f"{path}: event {first:,} has {name}={column[first]}, outside 0 to 65535; {DROP_IT}"
+            columns[name] = np.where(wrong, NO_PIXEL, column)
     polarity, polarity_notes = to_polarity(path, columns["p"])
     x, y = columns["x"].astype(np.uint16), columns["y"].astype(np.uint16)
     notes = (*notes, *time_notes, *polarity_notes)
-    return reading.FileEvents((t, x, y, polarity), size, notes=notes, assumed_unit=assumed, guessed_order=order)
+    return reading.FileEvents(
+        (t, x, y, polarity), size, notes=notes, assumed_unit=assumed, guessed_order=order, refused=refused
+    )
 
 
 def to_polarity(path: Path, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

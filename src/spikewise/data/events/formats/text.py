@@ -26,13 +26,14 @@ from .table import (
     polarity_pair,
     summarize_names,
 )
-from .times import MAX_TIME, UNIT_NAMES, ask_for_unit, unit_in_comment, usual_unit
+from .times import MAX_TIME, UNIT_NAMES, ask_for_unit, overruled, unit_in_comment, usual_unit
 
 HEAD_BYTES = 2**18  # of a file, in which its first events are looked for
 MARKS = (b"#", b"%")  # lines that begin so are comments
 RPG_MARK = b"#!events.txt"  # v2e's first line: columns and seconds as of the Event Camera Dataset
 BOM = b"\xef\xbb\xbf"
 NEWLINE = b"\n"
+QUOTE = b'"'
 WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
 SPACES = b" \t\r\n"
 SEPARATOR = re.compile(rb"[ \t\r]*[,;][ \t\r]*|[ \t\r]+")
@@ -91,6 +92,8 @@ def read_text(path: Path, *, columns: str | None = None, time_unit: str | None =
     Raises:     ValueError, with the line, for a damaged file; for columns or times that can't be told; OSError
     """
     raw = reading.map_file(path)
+    is_quoted = (raw[:HEAD_BYTES] == ord(QUOTE)).any()
+    raw = raw[raw != ord(QUOTE)] if is_quoted else raw
     layout = read_layout(path, raw[:HEAD_BYTES].tobytes(), len(raw), columns, time_unit)
     body = raw[layout.begin :]
     decoded = decode(body, layout)
@@ -103,6 +106,8 @@ def read_text(path: Path, *, columns: str | None = None, time_unit: str | None =
     t, x, y, polarity = decoded.columns
     (_, on), notes = polarity_pair(path, {value for bit, value in POLARITY_BITS.items() if bits >> bit & 1})
     np.equal(polarity, POLARITY_CODES[on], out=polarity.view(bool))
+    if is_quoted:
+        notes = (*notes, "quotation marks around fields left out")
     if comments:
         notes = (*notes, f"{count(comments, 'comment')} between events skipped")
     if raw[-1] != ord("\n"):
@@ -130,7 +135,7 @@ def looks_like_events(head: bytes) -> bool:
     """Whether the first bytes of a file may be a text of events: one of the first lines has four numbers or more."""
     if b"\0" in head:
         return False
-    lines = head.removeprefix(BOM).split(b"\n")
+    lines = head.removeprefix(BOM).replace(QUOTE, b"").split(b"\n")
     numbers = [sum(number(field) is not None for field in split(line)) for line in lines[:100] if line.strip()[:1] not in MARKS]
     names_columns = any(named_columns(line) for line in lines[:100])
     return any(so_many >= 4 for so_many in numbers[:3]) or (names_columns and not any(numbers))
@@ -178,7 +183,8 @@ def read_layout(path: Path, head: bytes, num_bytes: int, columns: str | None, ti
         raise ValueError(f"{path} holds no events, and names no columns")
     is_guessed = order is None
     order = order or guess_order(path, to_numbers(path, rows))
-    unit, notes = (time_unit, ()) if time_unit else told_unit(names, comments, is_rpg=is_rpg)
+    unit, notes = told_unit(names, comments, is_rpg=is_rpg)
+    unit, notes = (time_unit, overruled(time_unit, unit)) if time_unit else (unit, notes)
     times = [value for row in rows if len(row) > order[0] and (value := number(row[order[0]])) is not None]
     assumed = "" if unit else usual_unit(np.array(times))
     notes = (*notes, f"sensor of {size[1]} x {size[0]} pixels, as the first line says") if size else notes

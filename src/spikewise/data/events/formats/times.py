@@ -27,18 +27,21 @@ MAX_TIME = 2**62
 OTHER_READINGS = {"us": ("ms", "ns"), "s": ("ms", "us")}
 MAX_RATE, MIN_RATE = 5e7, 100  # events per second
 MAX_PIXEL_RATE, MIN_PIXEL_RATE = 300, 0.03  # the same per pixel; recordings of all kinds have 1 to 50
+QUIET_PIXEL_RATE = 0.01  # below it, a usual rate in nanoseconds is as likely: 9,000 events per second of 1280 x 720 pixels
 BURST = 1000  # events that may come at once
 SHORTEST, SHORT, LONG = 1e-5, 0.01, 100  # seconds: below SHORT they are pieces, above LONG they are known to be lively
 MANY_EVENTS, FEW_RATES, FEW_STEPS = 100, 20, 3  # below, a low rate, a high one, and equal steps tell nothing
 # clocks
 JITTER_US = 100_000  # times of neighbouring events may run backwards by so much: packets that came late
+NEAR_START = 0.1  # of a fall: one that ends so near to the first time is a reset, of whatever size
 CLOCK_RANGE = 2**32  # microseconds; a fall by more than half of it is an overflow
 FEW_FALLS = 3  # or one in a thousand events: with more, the events are not in the order of time
+APART = 10  # times as long as the rest of a recording takes; few events that lie so far from it are wild
 FEW_EVENTS = 10  # or one in a thousand: so few, ahead of all others, are wild; before or after a reset there are more
 CLOCK_NOTES = {
     "overflowed": "a clock of 32 bits overflowed, {}: times go on",
-    "ahead": "times leap ahead and fall back, {}: left as in the file",
-    "alone": "times fall back {}, with few events before or after: left as in the file",
+    "ahead": "times leap ahead and fall back, {}: left as in the file, and sorted",
+    "alone": "times fall back {}, with few events before or after: left as in the file, and sorted",
     "reset": "the clock was reset, {}: times go on",
 }
 BLOCK = 2**16  # events compared at a time, so that the differences stay in the cache
@@ -113,6 +116,17 @@ def to_microseconds(path: Path, t: np.ndarray, unit: str, offset: int = 0) -> tu
     return t + offset if offset else t, notes
 
 
+def overruled(time_unit: str | None, said: str | None) -> tuple[str, ...]:
+    """What is to be said where the user gives another unit than the file says."""
+    if time_unit is None or said is None or time_unit == said:
+        return ()
+    return (f"times taken as {UNIT_NAMES[time_unit]}, as time_unit= or --time-unit says; the file says {UNIT_NAMES[said]}",)
+
+
+class UnclearUnit(ValueError):
+    """A file that may be whole, and whose unit of time has to be told."""
+
+
 # Units that nobody says ------------------------------------------------------------------------------------------------------
 
 
@@ -122,25 +136,32 @@ def usual_unit(t: np.ndarray) -> str:
         return "s" if t.dtype.kind == "f" and not np.array_equal(t, np.trunc(t)) else "us"
 
 
-def require_plausible(path: Path, t: np.ndarray, unit: str, num_pixels: int) -> str:
+def require_plausible(path: Path, t: np.ndarray, unit: str, num_pixels: int, leap: str = "") -> str:
     """What is to be said of times, in microseconds, that were taken for ones of the usual unit.
 
     unit:        "us" or "s"
     num_pixels:  of the sensor
+    leap:        that makes most of the duration, in words
     Raises:      ValueError that asks for the unit, where they hardly are in this one, or may as well be in another
     """
     seconds = duration(t)
     if doubt := doubt_unit(t, unit, num_pixels):
+        if leap:
+            takes = f"{leap}, so that {count(len(t), 'event')} take {format_duration(seconds)} if t is in {UNIT_NAMES[unit]}"
+            raise UnclearUnit(f"{path}: {takes}; {DROP_APART}; if the times are right, {ask_for_unit()}")
         others = {other: seconds * MICROSECONDS[other] / MICROSECONDS[unit] for other in OTHER_READINGS[unit]}
         fitting = {other: lasts for other, lasts in others.items() if is_possible(len(t), lasts) and lasts >= SHORTEST}
         named = "".join(f", or {format_duration(lasts)} in {UNIT_NAMES[other]}" for other, lasts in fitting.items())
         takes = f"{count(len(t), 'event')} take {format_duration(seconds)} if t is in {UNIT_NAMES[unit]}{named}"
-        raise ValueError(f"{path}: {takes} ({doubt}); {ask_for_unit()}")
+        raise UnclearUnit(f"{path}: {takes} ({doubt}); {ask_for_unit()}")
     what = f"{count(len(t), 'event')} in {format_duration(seconds)}" if seconds else count(len(t), "event")
     return (
         f"times taken as {UNIT_NAMES[unit]}: {'whole numbers' if unit == 'us' else 'numbers with fractions'}, {what}; "
         "time_unit= or --time-unit says otherwise"
     )
+
+
+DROP_APART = "few events far apart from all others are left out by drop_outside=True, on the command line --drop-outside"
 
 
 def ask_for_unit() -> str:
@@ -159,8 +180,9 @@ def doubt_unit(t: np.ndarray, unit: str, num_pixels: int) -> str:
     """Why times, int64 [n] in microseconds, may not be of the unit that they were taken for; "" where they are.
 
     Doubted are times beyond a century; recordings too slow or too fast for any camera; steps that are all multiples of 1,000
-    microseconds, which are whole nanoseconds or milliseconds of a clock of microseconds; and whole numbers that make a usual
-    recording in milliseconds, too, or no usual one in microseconds.
+    microseconds, which are whole nanoseconds or milliseconds of a clock of microseconds; whole numbers that make a usual
+    recording in milliseconds, too, or no usual one in microseconds; and sensors quieter than most, with a usual rate in
+    nanoseconds.
     """
     n, seconds = len(t), duration(t)
     if (last := max(abs(int(t.min(initial=0))), abs(int(t.max(initial=0))))) > 2**52:
@@ -170,6 +192,8 @@ def doubt_unit(t: np.ndarray, unit: str, num_pixels: int) -> str:
     if seconds and n >= FEW_STEPS and is_coarse(t):
         is_settled = unit == "s" and not is_possible(n, seconds / 1000)
         return "" if is_settled else f"all times are whole {'thousands' if unit == 'us' else 'thousandths'}"
+    if unit == "us" and n >= MANY_EVENTS and n < QUIET_PIXEL_RATE * seconds * num_pixels:
+        return "few sensors are so quiet" if is_usual(n, seconds / 1000, num_pixels) else ""
     return doubt_microseconds(n, seconds, num_pixels) if unit == "us" and seconds and n >= FEW_RATES else ""
 
 
@@ -208,10 +232,10 @@ def is_coarse(t: np.ndarray) -> bool:
 def mend_clock(t: np.ndarray) -> tuple[str, ...]:
     """Let times go on where a clock was set back; changed in place. What was done, for the user.
 
-    A fall by more than half of 32 bits is an overflow, and 2^32 microseconds are added. Another fall by more than 0.1 s is a
-    reset, after which times go on from the last one; but where a few events were ahead of all others, and the clock falls back
-    behind them, or where only a few events lie between two falls, nothing is changed. With many falls the events are not in the
-    order of time, and stay as they are.
+    A fall by more than half of 32 bits is an overflow, and 2^32 microseconds are added. Another fall by more than 0.1 s, or
+    one of any size that leads back to the first time, or nearly, is a reset, after which times go on from the last one; but
+    where a few events were ahead of all others, and the clock falls back behind them, or where only a few events lie between
+    two falls, nothing is changed. With many falls the events are not in the order of time, and none is a reset.
 
     t:  microseconds, int64 [n]
     """
@@ -219,7 +243,7 @@ def mend_clock(t: np.ndarray) -> tuple[str, ...]:
     if not len(falls):
         return ()
     if len(falls) > max(FEW_FALLS, len(t) // 1000):
-        return (f"times fall back by more than 0.1 s in {count(len(falls), 'place')}: events are not in the order of time",)
+        return ()
     shift, begin, shifts = 0, 0, []
     found: dict[str, list[str]] = {"overflowed": [], "ahead": [], "alone": [], "reset": []}
     for at, end in itertools.pairwise([*falls.tolist(), len(t)]):
@@ -230,7 +254,7 @@ def mend_clock(t: np.ndarray) -> tuple[str, ...]:
             found["overflowed"].append(place)
         elif ahead := events_ahead(t, begin, at):
             found["ahead"].append(f"{count(ahead, 'event')} before event {at:,}")
-        elif min(at - begin, end - at) < FEW_EVENTS:
+        elif min(at - begin, end - at) < FEW_EVENTS or is_undone(t, at, end):
             found["alone"].append(place)
         else:
             shift += fall
@@ -247,14 +271,87 @@ def first_and_count(places: list[str]) -> str:
 
 
 def find_falls(t: np.ndarray) -> np.ndarray:
-    """Events that are more than JITTER_US earlier than the one before them: their numbers, int64."""
+    """Events that are much earlier than the one before them, or a reset clock's first: their numbers, int64.
+
+    A reset of less than JITTER_US leads back to the first time, or nearly, and FEW_EVENTS or more are before and after it.
+    """
+    found = find_earlier(t)
+    fall = t[found - 1] - t[found]
+    is_reset = (t[found] - t[:1] <= NEAR_START * fall) & (np.minimum(found, len(t) - found) >= FEW_EVENTS)
+    is_reset &= np.count_nonzero(fall <= JITTER_US) <= FEW_FALLS  # with more they are jitter
+    return found[(fall > JITTER_US) | is_reset]
+
+
+def find_earlier(t: np.ndarray) -> np.ndarray:
+    """Events that are earlier than the one before them: their numbers, int64."""
     found = []
     for begin in range(1, len(t), BLOCK):
         end = min(begin + BLOCK, len(t))
-        fallen = t[begin:end] < t[begin - 1 : end - 1] - JITTER_US
+        fallen = t[begin:end] < t[begin - 1 : end - 1]
         if fallen.any():
             found.append(begin + np.flatnonzero(fallen))
     return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def find_leap(t: np.ndarray) -> str:
+    """The step between neighbouring events that is most of the duration, where only it makes it too long; "" for none.
+
+    t:  microseconds, int64 [n], in the order of the file
+    """
+    if len(t) < MANY_EVENTS:
+        return ""
+    seconds, steps = duration(t), np.abs(np.diff(t))
+    at = int(np.argmax(2e-6 * steps >= seconds)) + 1
+    leap = int(steps[at - 1]) / 1e6
+    if is_possible(len(t), seconds) or 2 * leap < seconds or not is_possible(len(t), seconds - leap):
+        return ""
+    return f"times leap from {format_time(t[at - 1])} to {format_time(t[at])} at event {at:,}"
+
+
+def format_time(t: int) -> str:
+    return f"{int(t) / 1e6:,.9g} s"
+
+
+def without_wild_times(t: np.ndarray) -> slice:
+    """The events without the few at the begin or the end that lie far apart from all others; all of them, where none do.
+
+    t:  microseconds, int64 [n], in order
+    """
+    n, few = len(t), max(FEW_EVENTS, len(t) // 1000)
+    if n < MANY_EVENTS:
+        return slice(0, n)
+    begin, end = 0, n
+    gaps = np.diff(t[: few + 1]), np.diff(t[n - few - 1 :])
+    first, last = int(np.argmax(gaps[0])) + 1, n - few + int(np.argmax(gaps[1]))
+    lasts = max(1, int(t[last - 1]) - int(t[first]))
+    if int(t[first]) - int(t[first - 1]) > max(APART * lasts, JITTER_US):
+        begin = first
+    if int(t[last]) - int(t[last - 1]) > max(APART * lasts, JITTER_US):
+        end = last
+    return slice(begin, end)
+
+
+def sort_by_time(columns: tuple[np.ndarray, ...]) -> tuple[str, ...]:
+    """Put events in the order of time, those of the same time in that of the file; changed in place. What was done.
+
+    columns:  t, microseconds, int64 [n], and others, [n]
+    """
+    t = columns[0]
+    if not len(find_earlier(t)):
+        return ()
+    late = int(np.count_nonzero(t < np.maximum.accumulate(t)))
+    order = np.argsort(t, kind="stable")
+    for column in columns:
+        column[:] = column[order]
+    verb = "was" if late == 1 else "were"
+    return (f"{count(late, 'event')} of {len(t):,} {verb} not in the order of time: sorted",)
+
+
+def is_undone(t: np.ndarray, fall: int, end: int) -> bool:
+    """Whether a few events after a fall the times leap back to where they were: these few are wild, and no clock was reset."""
+    after = t[fall : min(end, fall + max(FEW_EVENTS, len(t) // 1000) + 1)]
+    leaps = np.flatnonzero(np.diff(after) > JITTER_US)
+    return len(leaps) > 0 and bool(after[leaps[0] + 1] >= t[fall - 1] - JITTER_US)
 
 
 def events_ahead(t: np.ndarray, begin: int, fall: int) -> int:
