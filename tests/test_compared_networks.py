@@ -25,8 +25,8 @@ NETWORKS = {  # options, and what is refused: by whom, and in which words
         {"width": 0.25},
         {"diagnose": "a ReLU", "energy": "a ReLU", "integers": "spiking ResNets"},
     ),
-    "plif_net": ({"width": 0.0625}, {"diagnose": "a chain without residual blocks", "integers": "not ChainNet"}),
-    "lif_net": ({"width": 0.0625}, {"diagnose": "a chain without residual blocks", "integers": "not ChainNet"}),
+    "plif_net": ({"width": 0.0625}, {"diagnose": "a chain without residual blocks", "integers": "not plif_net"}),
+    "lif_net": ({"width": 0.0625}, {"diagnose": "a chain without residual blocks", "integers": "not lif_net"}),
     "converted_resnet18": ({"stem": "7x7", "pool": "avg", "width": 0.0625}, {}),
     "converted_resnet20": ({"width": 0.25, "neuron": "STDB", "v_reset": None}, {"integers": "not STDB"}),
 }

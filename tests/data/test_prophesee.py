@@ -70,8 +70,9 @@ def test_a_small_fall_of_evt_3s_clock_is_no_overflow(tmp_path):
         evt("evt3", 0x8005, 0x6100, 0x0003, 0x2004, 0x60F0, 0x2005, 0x8004, 0x2006, 0x8005, 0x2007, 0x8FFF, 0x8000, 0x2008)
     )
     found = read_events(tmp_path / "a")
-    expected = [0x5100, 0x50F0, 0x40F0, 0x50F0, 0x10000F0]  # the last: 0x8FFF to 0x8000 is an overflow
-    assert (found.t.tolist(), found.x.tolist()) == (expected, [4, 5, 6, 7, 8])
+    expected = [0x40F0, 0x50F0, 0x50F0, 0x5100, 0x10000F0]  # the last: 0x8FFF to 0x8000 is an overflow
+    assert (found.t.tolist(), found.x.tolist()) == (expected, [6, 5, 7, 4, 8])  # sorted by time, and said
+    assert any("not in the order of time: sorted" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
